@@ -1,0 +1,14 @@
+"""Quantizers as custom-VJP functions, one method a file.
+
+Each is fake quantization: real numbers in, the nearest of at most ``2**bits`` real
+levels out, with a straight-through gradient. `QuantSpec` names a method and holds its
+numbers as traced leaves, so that a sweep over bits and clips compiles once.
+"""
+
+from snnjax.quantize.lqnet import LqState as LqState
+from snnjax.quantize.lqnet import lq_fit as lq_fit
+from snnjax.quantize.lqnet import lq_net as lq_net
+from snnjax.quantize.lqnet import lq_solve as lq_solve
+from snnjax.quantize.lqnet import lq_update as lq_update
+from snnjax.quantize.spec import QuantSpec as QuantSpec
+from snnjax.quantize.uniform import uniform as uniform
