@@ -1,0 +1,138 @@
+"""What a network costs on event-driven hardware: synaptic operations and memory.
+
+A spike costs one accumulation for every synapse it travels along. That number is taken
+from measured spike counts and true fan-out: a neuron at the border of an image has
+fewer synapses, one in front of a stride reaches only some positions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+
+INPUT = "input"
+
+
+class Synapse(NamedTuple):
+    """One convolution or linear layer, and where its input comes from.
+
+    Attributes:
+        name: the layer's name in its model, ``"layer1.0.conv1"``.
+        sources: the spiking layers that feed it, the shortcut's first and then the
+            branches of each block in turn; ``("input",)`` for the image.
+        connect: how they are joined: ``"add"``, ``"and"``, ``"iand"``.
+        kernel_size: (height, width); () for a linear layer.
+        strides: likewise.
+        padding: ((top, bottom), (left, right)); () for a linear layer.
+        in_shape: (height, width, channels) of the input; (channels,) for linear.
+        out_shape: the same of the output.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    connect: str
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+
+def fan_out(synapse: Synapse) -> np.ndarray:
+    """Synapses that leave a neuron, by its position: int64 ``[H, W]``, or ``[]``.
+
+    Padding has no neurons, and an input that no window covers has no synapse.
+    """
+    reached = np.ones((), np.int64)
+    for axis in range(len(synapse.kernel_size)):
+        start = np.arange(synapse.out_shape[axis]) * synapse.strides[axis]
+        start = start - synapse.padding[axis][0]
+        offset = np.arange(synapse.in_shape[axis])[:, None] - start
+        inside = (offset >= 0) & (offset < synapse.kernel_size[axis])
+        reached = np.multiply.outer(reached, inside.sum(axis=1))
+    return np.asarray(reached * synapse.out_shape[-1])
+
+
+def synaptic_operations(
+    synapses: Sequence[Synapse], counts: Mapping[str, ArrayLike], images: int
+) -> dict[str, float]:
+    r"""Accumulations of one image, for each layer that is fed by spikes.
+
+    .. math:: \frac{1}{N} \sum_i k_i \, \mathrm{fan\_out}(i)
+
+    for :math:`k_i` spikes of neuron :math:`i` over :math:`N` images and all time steps.
+    A block output of 2 (two spikes added) counts twice. A linear layer behind average
+    pooling costs one accumulation for each class and spike: the mean is folded into its
+    weights. The layer that sees the image has no spikes: see `multiply_accumulates`.
+
+    Args:
+        synapses: ``model.synapses()``.
+        counts: spikes of each layer ``[H, W, C]``; AND and IAND networks need those of
+            the block outputs too (``model(..., outputs=True)``).
+        images: number of images behind the counts.
+
+    Returns:
+        ``{layer: operations per image}``.
+
+    Raises:
+        ValueError: images below 1, counts missing or of another shape.
+
+    Source: NeuroBench's effective ACs (Yik et al., 2025), for integer inputs. Differs
+    from it in: weights that are zero count as well, and a whole layer is not called MAC
+    because one input is 2.
+    """
+    if images < 1:
+        raise ValueError(f"images must be at least 1, got {images}")
+    operations = {}
+    for synapse in synapses:
+        if synapse.sources == (INPUT,):
+            continue
+        spikes = sum(_spikes(synapse, name, counts) for name in _joined(synapse))
+        operations[synapse.name] = float(np.sum(spikes * fan_out(synapse)) / images)
+    return operations
+
+
+def _joined(synapse: Synapse) -> tuple[str, ...]:
+    """The recorded layers whose sum is the synapse's input."""
+    if synapse.connect == "add" or len(synapse.sources) == 1:
+        return synapse.sources
+    return (synapse.sources[-1].rpartition(".")[0] + ".out",)
+
+
+def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.ndarray:
+    """Counts of a source, summed over channels (and positions in front of pooling)."""
+    if name not in counts:
+        raise ValueError(
+            f"{synapse.name} is fed by {name}, which is not among the counts: "
+            f"{sorted(counts)}"
+            + ("; record it with model(..., outputs=True)" * name.endswith(".out"))
+        )
+    spikes = np.asarray(counts[name], np.int64)
+    # A linear layer has only channels: positions are pooled in front of it.
+    shape = spikes.shape if synapse.kernel_size else spikes.shape[-1:]
+    if shape != synapse.in_shape:
+        raise ValueError(
+            f"{name} must have the shape of {synapse.name}'s input, "
+            f"{synapse.in_shape}, got {shape}; was synapses() given the "
+            "image's size?"
+        )
+    return np.asarray(spikes.sum(axis=-1 if synapse.kernel_size else None))
+
+
+def multiply_accumulates(synapses: Sequence[Synapse]) -> dict[str, int]:
+    """Multiplications of one pass through each layer without any sparsity.
+
+    Times T, this is what a dense accelerator does; for the layer that sees the image,
+    also what an event-driven one does (once, if a still image is convolved once).
+    """
+    return {s.name: int(np.sum(fan_out(s))) * s.in_shape[-1] for s in synapses}
+
+
+def memory_bits(sizes: Iterable[tuple[int, int | float]]) -> int:
+    """Memory of ``(number of values, bits of each)``, in bits.
+
+    >>> memory_bits([(1000, 2), (10, 32)])
+    2320
+    """
+    return int(sum(number * bits for number, bits in sizes))
