@@ -1,0 +1,193 @@
+"""Post-training quantization: put quantizers on a trained network and fit them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import cost, layers
+from snnjax.layers import QuantConv, QuantLinear, Spiking
+from snnjax.quantize import QuantSpec
+
+
+def _quantizable(model: nnx.Module) -> dict[str, nnx.Module]:
+    """Every layer that takes a quantizer, by its dotted name."""
+    return {
+        ".".join(str(part) for part in path): module
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, (QuantConv, QuantLinear, Spiking))
+    }
+
+
+def quantize(
+    model: nnx.Module,
+    rules: Mapping[str, QuantSpec],
+    *,
+    membrane_site: str = "post_reset",
+) -> nnx.Module:
+    r"""A copy of ``model`` with quantizers on the layers that ``rules`` name.
+
+    A rule's pattern is a regular expression for the whole dotted name; a spec on a
+    convolution or linear layer quantizes its kernel, on a spiking layer its membrane.
+    LQ-Net's bases are fitted to the weights as they are.
+
+    Args:
+        model: any NNX model of `layers`.
+        rules: ``{pattern: QuantSpec}``; of several that match, the last wins.
+        membrane_site: where membranes are quantized, see `neurons.lif`.
+
+    Returns:
+        The quantized copy; ``model`` stays as it was.
+
+    Raises:
+        ValueError: a pattern matches no layer, or is no regular expression.
+
+    Example: ``quantize(model, {r"layer.*\.conv\d": QuantSpec(bits=4, clip=1.0)})``
+    """
+    copy = nnx.clone(model)
+    names = _quantizable(copy)
+    for pattern, spec in rules.items():
+        try:
+            matching = [name for name in names if re.fullmatch(pattern, name)]
+        except re.error as error:
+            raise ValueError(
+                f"the pattern {pattern!r} is not a regular expression: {error}"
+            ) from None
+        if not matching:
+            raise ValueError(
+                f"the rule {pattern!r} matches no layer; a pattern must match the "
+                f"whole of one of these names: {', '.join(names)}"
+            )
+        for name in matching:
+            layer = names[name]
+            if isinstance(layer, Spiking):
+                layer.quantize(spec, site=membrane_site)
+            else:
+                layer.quantize(spec)
+    return copy
+
+
+class LayerBits(NamedTuple):
+    """One layer in `layer_bits`.
+
+    Attributes:
+        name: dotted name.
+        kind: ``"weights"`` or ``"membrane"``.
+        size: kernel entries; 0 for a membrane, whose size the image decides.
+        spec: its quantizer, or None.
+    """
+
+    name: str
+    kind: str
+    size: int
+    spec: QuantSpec | None
+
+    @property
+    def bits(self) -> float:
+        """Bits a value: 32 without a quantizer."""
+        return 32.0 if self.spec is None else float(np.asarray(self.spec.bits))
+
+
+def layer_bits(model: nnx.Module) -> list[LayerBits]:
+    """Every layer that takes a quantizer, with the one it has."""
+    table = []
+    for name, layer in _quantizable(model).items():
+        spec = None if layer.quant is None else layer.quant.get_value()
+        if isinstance(layer, Spiking):
+            table.append(LayerBits(name, "membrane", 0, spec))
+        else:
+            table.append(LayerBits(name, "weights", layer.kernel.size, spec))
+    return table
+
+
+def describe(model: nnx.Module) -> str:
+    """A line for each layer: name, what is quantized, bits, method."""
+    lines = []
+    for layer in layer_bits(model):
+        how = "float"
+        if layer.spec is not None:
+            how = f"{layer.bits:g} bit {layer.spec.method}"
+            if layer.spec.method == "uniform":
+                how += f" {layer.spec.grid}, {'un' * (not layer.spec.signed)}signed"
+            how += f", clip {float(np.asarray(layer.spec.clip)):g}"
+        lines.append(f"{layer.name:24} {layer.kind:9} {how}")
+    return "\n".join(lines)
+
+
+def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int]:
+    """Bits of all weights and of all membranes.
+
+    Kernels at their quantizer's width; the other parameters and LQ-Net's bases at 32.
+
+    Args:
+        model: any NNX model of `layers`.
+        neurons: ``{spiking layer: number of neurons}``, which the image decides.
+
+    Raises:
+        ValueError: a spiking layer is missing.
+    """
+    table = layer_bits(model)
+    spiking = [layer for layer in table if layer.kind == "membrane"]
+    missing = [layer.name for layer in spiking if layer.name not in neurons]
+    if missing:
+        raise ValueError(f"neurons must have every spiking layer; missing: {missing}")
+    kernels = [(layer.size, layer.bits) for layer in table if layer.kind == "weights"]
+    parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    bases = jax.tree.leaves(nnx.state(model, layers.QuantState))
+    rest = parameters - sum(size for size, _ in kernels) + sum(x.size for x in bases)
+    membranes = [(neurons[layer.name], layer.bits) for layer in spiking]
+    return cost.memory_bits([*kernels, (rest, 32)]), cost.memory_bits(membranes)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _batch_statistics(graphdef, state, images: Array, timesteps: int) -> nnx.State:
+    """Mean and variance of every BatchNorm on one batch of normalised images."""
+    model = nnx.merge(graphdef, state, copy=True)
+    zero = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.BatchStat))
+    nnx.update(model, zero)
+    model(images, timesteps=timesteps, train=True)
+    # From zero, one step of the moving average is its weight times the batch's value.
+    return jax.tree.map(lambda x: x / layers.MOMENTUM, nnx.state(model, nnx.BatchStat))
+
+
+def reestimate_batchnorm(
+    model: nnx.Module, batches: Iterable[ArrayLike], *, timesteps: int = 4
+) -> nnx.Module:
+    """A copy of ``model`` with BatchNorm statistics measured anew.
+
+    Each BatchNorm gets the mean over ``batches`` of the batch's mean and unbiased
+    variance, with the quantizers in place. Nothing else changes, LQ-Net's bases
+    included.
+
+    Args:
+        model: a network that is called as `models.SEWResNet` is.
+        batches: normalised images ``[B, H, W, C]``, all of one shape.
+        timesteps: T.
+
+    Raises:
+        ValueError: no batches, or batches of different shapes.
+    """
+    graphdef, state = nnx.split(model)
+    total, number, shape = None, 0, None
+    for images in batches:
+        shape = shape or jnp.shape(images)
+        if jnp.shape(images) != shape:
+            raise ValueError(
+                f"batches must all have one shape, got {shape} and then "
+                f"{jnp.shape(images)}; leave out a last one that is not full"
+            )
+        stats = _batch_statistics(graphdef, state, images, timesteps)
+        total = stats if total is None else jax.tree.map(jnp.add, total, stats)
+        number += 1
+    if total is None:
+        raise ValueError("re-estimating BatchNorm needs at least one batch")
+    copy = nnx.clone(model)
+    nnx.update(copy, jax.tree.map(lambda x: x / number, total))
+    return copy
