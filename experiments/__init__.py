@@ -1,0 +1,1 @@
+"""Experiment scripts: run them from the repository's root with ``python -m``."""

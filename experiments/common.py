@@ -1,0 +1,225 @@
+"""What a study is: its configuration, and the rows that follow from it."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+Row = dict[str, Any]
+
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+DATASETS = tuple(CLASSES)
+MODELS = ("sew_resnet8", "sew_resnet18")
+MODES = ("ptq", "ptq_bn", "qat")
+CLIPS = {"narrow": 1.0, "wide": 10.0}
+# LQ-Net keeps its 2^bits levels in a table; the library takes no more bits.
+LQ_NET_BITS = 8
+
+EVAL_BATCH = 128
+BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
+
+# What does not change a number: where the data and the results lie.
+_PLACES = ("data_dir", "out", "dry_run")
+# What is quantized: target, method, grid, signed, site, clips. Rows of equal program
+# structure follow each other, so that each is compiled once.
+_WAYS = (
+    ("weights", "uniform", "mid_rise", True, None, tuple(CLIPS.values())),
+    ("weights", "uniform", "mid_tread", True, None, tuple(CLIPS.values())),
+    ("weights", "lq_net", None, True, None, tuple(CLIPS.values())),
+    ("membrane", "uniform", "mid_tread", True, "post_reset", (CLIPS["narrow"],)),
+    ("membrane", "uniform", "mid_tread", False, "post_reset", (CLIPS["narrow"],)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Train a SEW-ResNet, quantize it in every way, and see how it fires."""
+
+    dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
+    """digits needs no download; the CIFARs come prepared by TFDS."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS data (default: $TFDS_DATA_DIR, then
+    ~/tensorflow_datasets)."""
+    model: Literal["sew_resnet8", "sew_resnet18"] = "sew_resnet8"
+    """The network."""
+    width: int = 16
+    """Channels of the stem and of the first stage."""
+    timesteps: int = 4
+    """T: how often the network sees each image."""
+    epochs: int = 20
+    """Epochs of the full-precision baseline."""
+    qat_epochs: int = 3
+    """Epochs of quantization-aware training, and of the control."""
+    seeds: tuple[int, ...] = (0, 1)
+    """The first runs the whole grid; the others train the baseline and the control
+    only, for the noise floor."""
+    only: Literal["weights", "membrane"] | None = None
+    """Quantize only these (default: both, one after the other)."""
+    modes: tuple[Literal["ptq", "ptq_bn", "qat"], ...] = ("ptq", "ptq_bn", "qat")
+    """ptq: BatchNorm frozen; ptq_bn: BatchNorm re-estimated; qat: trained on."""
+    bits: tuple[int, ...] = (2, 4, 6, 8)
+    """Bit widths, 2 to 16."""
+    emd: Literal["exact", "ott"] = "exact"
+    """Earth mover's distance from integer counts, or through ott-jax."""
+    precision: Literal["highest", "default"] = "highest"
+    """Of matrix products and convolutions; the default one may round to TF32 or
+    bfloat16, which moves membranes across the threshold."""
+    batch_size: int = 32
+    """Images a training step."""
+    learning_rate: float = 0.1
+    """Peak of the baseline's one-cycle schedule (SGD, Nesterov 0.9)."""
+    qat_learning_rate: float = 0.01
+    """Start of the cosine decay of QAT and of the control."""
+    weight_decay: float = 5e-4
+    """On convolution and linear kernels; none on BatchNorm and biases."""
+    out: Path | None = None
+    """Run folder (default: runs/DATASET-MODEL-wWIDTH, with -tiny)."""
+    dry_run: bool = False
+    """Print the rows, the expected time and memory, and stop."""
+    tiny: bool = False
+    """512 training and 256 test images, 1 epoch, bits 2 and 8."""
+
+    def __post_init__(self):
+        _one_of("dataset", self.dataset, DATASETS)
+        _one_of("model", self.model, MODELS)
+        _one_of("only", self.only, (None, "weights", "membrane"))
+        _one_of("emd", self.emd, ("exact", "ott"))
+        _one_of("precision", self.precision, ("highest", "default"))
+        for mode in self.modes:
+            _one_of("modes", mode, MODES)
+        for name in ("width", "timesteps", "epochs", "qat_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        for name in ("learning_rate", "qat_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        for b in self.bits:
+            if not 2 <= b <= 16:
+                raise ValueError(
+                    f"bits must lie in 2..16 (the study has a mid-tread grid, which "
+                    f"needs 2), got {b}"
+                )
+        for name in ("seeds", "modes", "bits"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be given, each value once; got {values}")
+
+    @classmethod
+    def from_numbers(cls, numbers: dict[str, Any]) -> "StudyConfig":
+        """The config of ``numbers()``, as a run folder holds it."""
+        values: dict[str, Any] = {
+            field.name: numbers[field.name]
+            for field in dataclasses.fields(cls)
+            if field.name in numbers
+        }
+        for name in ("seeds", "modes", "bits"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+    def resolve(self) -> "StudyConfig":
+        """The config with ``tiny`` and the default run folder filled in.
+
+        ``tiny`` leaves alone what was set to something else than its default.
+        """
+        config = self
+        if config.tiny:
+            small = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
+            usual = {f.name: f.default for f in dataclasses.fields(self)}
+            unset = {k: v for k, v in small.items() if getattr(self, k) == usual[k]}
+            config = dataclasses.replace(config, **unset)
+        if config.out is None:
+            name = f"{config.dataset}-{config.model}-w{config.width}"
+            out = Path("runs") / (name + "-tiny" * config.tiny)
+            config = dataclasses.replace(config, out=out)
+        return config
+
+    def numbers(self) -> dict[str, Any]:
+        """What decides the numbers, as JSON values."""
+        fields = dataclasses.asdict(self)
+        return json.loads(
+            json.dumps({k: v for k, v in fields.items() if k not in _PLACES})
+        )
+
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that differ where the numbers would."""
+        text = json.dumps(self.numbers(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _one_of(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def parse(config: type, description: str | None = None) -> Any:
+    """The dataclass ``config`` from the command line."""
+    return tyro.cli(config, description=description)
+
+
+def references(config: StudyConfig) -> list[Row]:
+    """The partial rows without quantization: all baselines, then all controls."""
+    nothing = dict.fromkeys(("method", "grid", "clip", "signed", "site", "bits"))
+    return [
+        {"target": "none", **nothing, "mode": mode, "seed": seed}
+        for mode in ("fp32", "control")
+        for seed in config.seeds
+    ]
+
+
+def grid(config: StudyConfig) -> list[Row]:
+    """The partial rows with quantization, in the order they are made.
+
+    >>> config = StudyConfig(bits=(2, 4), modes=("qat",), only="membrane")
+    >>> [(row["signed"], row["bits"], row["mode"]) for row in grid(config)]
+    [(True, 2, 'qat'), (True, 4, 'qat'), (False, 2, 'qat'), (False, 4, 'qat')]
+    """
+    return [
+        {
+            "target": target,
+            "method": method,
+            "grid": levels,
+            "clip": clip,
+            "signed": signed,
+            "site": site,
+            "bits": bits,
+            "mode": mode,
+            "seed": config.seeds[0],
+        }
+        for target, method, levels, signed, site, clips in _WAYS
+        if config.only in (None, target)
+        for clip in clips
+        for bits in config.bits
+        if method != "lq_net" or bits <= LQ_NET_BITS
+        for mode in config.modes
+    ]
+
+
+def structure(part: Row) -> str:
+    """What a step is compiled for: rows of one structure share its programs."""
+    if part["target"] == "none":
+        return "full precision"
+    if part["target"] == "membrane":
+        return f"membrane {'signed' if part['signed'] else 'unsigned'}"
+    if part["method"] == "lq_net":
+        return f"weights lq_net {part['bits']} bit"
+    return f"weights {part['method']} {part['grid']}"
+
+
+def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> float:
+    """The work of a row, in images trained; a forward pass is a third of one."""
+    per_epoch = n_train // config.batch_size * config.batch_size
+    tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH / 3
+    epochs = {"fp32": config.epochs, "control": config.qat_epochs}
+    epochs["qat"] = config.qat_epochs
+    if part["mode"] == "ptq_bn":
+        size = min(EVAL_BATCH, n_train)
+        return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
+    return tested + epochs.get(part["mode"], 0) * per_epoch

@@ -1,0 +1,94 @@
+"""What a long run shows: a bar with the time that is left, and where time went."""
+
+import collections
+import contextlib
+import time
+from collections.abc import Iterator
+
+import jax
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_COMPILE_TIMES = "/jax/core/compile/"
+
+
+class Compilations:
+    """Counts what XLA compiles, by function and by what the study is doing.
+
+    Attributes:
+        label: what the study is doing now.
+        counts: ``{function: {label: compilations}}`` of the train and eval steps.
+        seconds: spent tracing, lowering and compiling, all functions together.
+    """
+
+    FUNCTIONS = ("train_step", "eval_step")
+
+    def __init__(self):
+        self.label = ""
+        self.counts = {name: collections.Counter() for name in self.FUNCTIONS}
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def _heard(self, event: str, duration_secs: float, **details: str | int) -> None:
+        if event.startswith(_COMPILE_TIMES):
+            self.seconds += duration_secs
+        if event == _COMPILED:
+            for name in self.FUNCTIONS:
+                if details.get("fun_name") in (name, f"jit({name})"):
+                    self.counts[name][self.label] += 1
+
+
+class Bar:
+    """One progress bar for the whole run, in images that pass through the network.
+
+    The line above it says what runs and, in training, loss and accuracy.
+    """
+
+    def __init__(self, progress: Progress, total: float):
+        self._progress = progress
+        self._task = progress.add_task("starting", total=total)
+        self._shown = 0.0
+
+    def say(self, what: str) -> None:
+        """Say what runs now."""
+        self._progress.update(self._task, description=what)
+
+    def advance(self, images: float) -> None:
+        """Count images done."""
+        self._progress.advance(self._task, images)
+
+    def shows_now(self) -> bool:
+        """Whether it is time to show a number again: some four times a second."""
+        now = time.monotonic()
+        due = now - self._shown > 0.25
+        self._shown = now if due else self._shown
+        return due
+
+    def print(self, line: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._progress.console.print(
+            line, highlight=False, markup=False, soft_wrap=True
+        )
+
+
+@contextlib.contextmanager
+def bar(console: Console, total: float) -> Iterator[Bar]:
+    """A bar that stands until the block ends."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bar(progress, total)

@@ -1,0 +1,47 @@
+"""Make a run's report again, or one page that compares several runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments import common, report
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """Make a run's report again, or one page that compares several runs."""
+
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
+    ]
+    """Run folders."""
+    out: Path | None = None
+    """Where to write (default: into the run; runs/compare for several)."""
+
+
+def make(config: ReportConfig) -> Path:
+    """The report of one run, or the comparison of several; returns the page."""
+    if not config.runs:
+        raise ValueError("give at least one run folder")
+    if len(config.runs) == 1:
+        return report.write(config.runs[0], config.out)
+    return report.compare(config.runs, config.out or Path("runs/compare"))
+
+
+def main() -> None:
+    config = common.parse(ReportConfig)
+    try:
+        page = make(config)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+    for path in config.runs:
+        run = report.load(path)
+        print(f"{run.name}:", *report.findings(run.rows), sep="\n")
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    main()

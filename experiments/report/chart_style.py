@@ -1,0 +1,68 @@
+"""How the figures look: colours, letters, lines, axes, size.
+
+A figure is drawn for the page that shows it: 100 CSS pixels an inch, twice as many
+in the file, and no letter under 8 points, so that nothing falls below 9 pixels
+where a phone shows it at 85 %.
+"""
+
+from typing import Any
+
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from experiments.common import CLIPS, Row
+
+WIDTH = 9.6
+GREY = "#6b6b6b"
+PALE = "#dedede"
+# Okabe and Ito's colours tell the families apart (to the colour-blind too), and the
+# marker does it again; narrow and signed are solid, wide and unsigned are dashed.
+_FAMILIES = {
+    ("weights", "uniform", "mid_rise"): ("#0072B2", "o"),
+    ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),
+    ("weights", "lq_net", None): ("#009E73", "^"),
+    ("membrane", "uniform", None): ("#B5579A", "D"),
+}
+STYLE = {
+    "font.size": 8.5,
+    "text.parse_math": False,  # a run may have dollars in its name
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+}
+
+
+def method_style(row: Row) -> dict[str, Any]:
+    """Line style of the row's method."""
+    membrane = row["target"] == "membrane"
+    grid = row["grid"] if not membrane and row["method"] == "uniform" else None
+    family = (row["target"], row["method"], grid)
+    colour, marker = _FAMILIES.get(family, ("black", "v"))
+    second = not row["signed"] if membrane else row["clip"] != CLIPS["narrow"]
+    return {
+        "color": colour,
+        "marker": marker,
+        "linestyle": (0, (4, 2)) if second else "-",
+        "markerfacecolor": "white" if second else colour,
+    }
+
+
+def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks such as 0.02 and 0.05 in place of powers of ten."""
+    subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    if high / low < 6:
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,272 @@
+"""Figures of a study: accuracy and EMD over bits, EMD per layer, rate histograms.
+
+Figures are objects without pyplot's global state: they need no display and can be
+drawn anywhere.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from experiments.common import Row
+from experiments.report.chart_style import (
+    GREY,
+    PALE,
+    STYLE,
+    WIDTH,
+    method_style,
+    plain_log_ticks,
+)
+from experiments.report.names import MODE_NAMES, emd_text, method_name, method_order
+
+
+class Panel(NamedTuple):
+    """One column of ``over_bits``.
+
+    Attributes:
+        title: what the column shows.
+        rows: quantized rows, any order.
+        baseline: accuracy of the full-precision network, where known.
+        floor: EMD that shows without any quantization, where known.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    baseline: float | None
+    floor: float | None
+
+
+class Firing(NamedTuple):
+    """Spike counts of one row: {layer: counts}, T x images, and its name."""
+
+    name: str
+    counts: dict[str, np.ndarray]
+    observations: int
+    emd: dict[str, float]
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, at twice the size it is shown at."""
+    file = io.BytesIO()
+    # No metadata: the same rows give the same bytes on every machine's clock.
+    figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each method, methods in their order, bits rising."""
+    lines: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (method_order(row), row["bits"])):
+        lines.setdefault(method_name(row), []).append(row)
+    return lines
+
+
+@matplotlib.rc_context(STYLE)
+def over_bits(panels: Sequence[Panel]) -> Figure:
+    """Accuracy above EMD over bits: a panel a mode or run, one line a method."""
+    width = max(WIDTH, 2.4 * len(panels))
+    figure = Figure(figsize=(width, 6.4), layout="constrained")
+    axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
+    everything = [row for panel in panels for row in panel.rows]
+    floors = [panel.floor for panel in panels if panel.floor]
+    emds = [row["emd_mean"] for row in everything if row["emd_mean"] > 0] + floors
+    low, high = (min(emds) / 1.5, max(emds) * 1.5) if emds else (1e-4, 1.0)
+    for column, panel in enumerate(panels):
+        top, bottom = axes[:, column]
+        top.set_title(panel.title, loc="left", fontweight="bold")
+        if panel.baseline is not None:
+            error = _error(panel.baseline)
+            top.axhspan(max(error - 1, 0.05), error + 1, color=PALE, lw=0)
+            top.axhline(error, color=GREY, lw=0.8)
+        if panel.floor:
+            bottom.axhspan(low, panel.floor, color=PALE, lw=0)
+        for name, rows in _by_method(panel.rows).items():
+            bits = [row["bits"] for row in rows]
+            style = method_style(rows[0]) | {"label": name, "clip_on": False}
+            top.plot(bits, [_error(row["accuracy"]) for row in rows], **style)
+            # A logarithmic axis has no place for 0: such points lie on its edge.
+            bottom.plot(bits, [max(row["emd_mean"], low) for row in rows], **style)
+        bottom.set_xlabel("bits")
+        for axis in (top, bottom):
+            axis.grid(axis="y", color="#ececec", lw=0.6)
+            axis.set_axisbelow(True)
+    accuracies = [p.baseline for p in panels if p.baseline is not None]
+    errors = [_error(a) for a in accuracies + [row["accuracy"] for row in everything]]
+    _accuracy_axis(axes[0, 0], errors or [10.0, 90.0])
+    bottom_left = axes[1, 0]
+    bottom_left.set_yscale("log")
+    bottom_left.set_ylim(low, high)
+    plain_log_ticks(bottom_left.yaxis, low, high)
+    ticks = sorted({row["bits"] for row in everything}) or [2, 4, 6, 8]
+    bottom_left.set_xticks(ticks)
+    bottom_left.set_xlim(ticks[0] - 0.5, ticks[-1] + 0.5)
+    bottom_left.set_ylabel("mean EMD (band: noise floor)")
+    _legend(figure, everything)
+    return figure
+
+
+def _error(accuracy: float) -> float:
+    """Misclassified share in %, at least 0.1 so that it has a logarithm."""
+    return max(100 * (1 - accuracy), 0.1)
+
+
+def _accuracy_axis(axis: Axes, errors: Sequence[float]) -> None:
+    """Accuracy, spread by the logarithm of the error.
+
+    Networks that collapsed and a difference of one point near 98 % are then both
+    to be seen in one panel.
+    """
+    low, high = min(errors) / 1.5, min(max(errors) * 1.5, 100.0)
+    axis.set_yscale("log")
+    axis.set_ylim(high, low)
+    plain_log_ticks(axis.yaxis, low, high)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 - error:g}"))
+    axis.set_ylabel("accuracy, % (band: baseline ± 1)")
+
+
+def _legend(figure: Figure, rows: Sequence[Row]) -> None:
+    handles = [
+        Line2D([], [], **method_style(some[0]), label=name)
+        for name, some in _by_method(rows).items()
+    ]
+    if handles:
+        # Two to a column: narrow above wide, signed above unsigned.
+        columns = (len(handles) + 1) // 2
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=min(columns, 4),
+            frameon=False,
+            handlelength=3.2,
+        )
+
+
+@matplotlib.rc_context(STYLE)
+def layer_map(
+    rows: Sequence[Row], controls: Sequence[Row] = (), floor: float | None = None
+) -> Figure:
+    """EMD of each layer (columns) in each configuration (lines), a panel a mode.
+
+    Args:
+        rows: quantized rows.
+        controls: rows shown at the top of every panel, to compare with.
+        floor: EMD up to which a cell is grey.
+    """
+    modes = [mode for mode in MODE_NAMES if any(row["mode"] == mode for row in rows)]
+    layers = list(rows[0]["emd"])
+    lines: list[tuple[str, dict[str, Row]]] = [
+        ("control", dict.fromkeys(modes, row)) for row in controls
+    ]
+    starts = []
+    for name, some in _by_method(rows).items():
+        starts.append(len(lines))
+        for bits in sorted({row["bits"] for row in some}):
+            head = f"{name}   " if len(lines) == starts[-1] else ""
+            at = {row["mode"]: row for row in some if row["bits"] == bits}
+            lines.append((f"{head}{bits} bit", at))
+    values = np.full((len(modes), len(lines), len(layers)), np.nan)
+    for m, mode in enumerate(modes):
+        for y, (_, at) in enumerate(lines):
+            if mode in at:
+                values[m, y] = [at[mode]["emd"].get(name, np.nan) for name in layers]
+    high = float(np.nanmax(values))
+    low = floor or float(np.nanmin(values, where=values > 0, initial=high))
+    if not 0 < low < high:  # nothing above the floor, or nothing at all
+        low, high = low or 1e-4, 10 * (low or 1e-4)
+    norm = LogNorm(low, high)
+    # Without its palest part, which neither white nor (inverted) black set off.
+    colours = matplotlib.colormaps["YlOrRd"](np.linspace(0.12, 1, 256))
+    cmap = ListedColormap(colours).with_extremes(under=PALE, bad="white")
+
+    figure = Figure((WIDTH, 2.6 + 0.155 * len(lines)), layout="constrained")
+    axes = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
+    for axis, mode, image in zip(axes, modes, values, strict=True):
+        # Exact zeros lie under every logarithmic scale: under the floor, then.
+        shown = np.where(image == 0, low / 2, image)
+        axis.pcolormesh(shown, norm=norm, cmap=cmap, edgecolor="white", lw=0.6)
+        axis.set_title(MODE_NAMES[mode], loc="left", fontweight="bold")
+        axis.set_xticks(np.arange(len(layers)) + 0.5, layers, rotation=90)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        for start in starts:
+            axis.axhline(start, color="white", lw=3)
+    axes[0].set_yticks(np.arange(len(lines)) + 0.5, [label for label, _ in lines])
+    axes[0].invert_yaxis()
+    scale = ScalarMappable(norm, cmap)
+    bar = figure.colorbar(scale, ax=axes, location="top", aspect=60, extend="min")
+    bar.outline.set_visible(False)
+    plain_log_ticks(bar.ax.xaxis, low, high)
+    grey = f" (grey: at most the noise floor, {emd_text(floor)})" if floor else ""
+    bar.set_label(f"EMD of the layer{grey}", loc="left")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def rate_histograms(baseline: Firing, others: Sequence[Firing]) -> Figure:
+    """How the firing rates of each layer spread: baseline filled, others as lines."""
+    layers = list(baseline.counts)
+    columns = min(len(layers), 3 if len(layers) <= 9 else 5)
+    lines = -(-len(layers) // columns)
+    figure = Figure((WIDTH, 0.7 + 1.75 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    edges = np.linspace(0, 1, 26)
+    lowest = 0.5 / max(np.size(counts) for counts in baseline.counts.values())
+    colours = ("#D55E00", "#0072B2", "#009E73")
+    handles: list[Any] = []
+    for axis, layer in zip(grid.flat, layers, strict=False):
+        axis.set_title(layer, loc="left", fontsize=8.5)
+        filled = axis.stairs(
+            _shares(baseline, layer, edges),
+            edges,
+            baseline=lowest,
+            fill=True,
+            color="#bdbdbd",
+            label=baseline.name,
+        )
+        handles = [filled]
+        for n, (other, colour) in enumerate(zip(others, colours, strict=False)):
+            style = {"color": colour, "lw": 1.6, "ls": "--" if n else "-"}
+            shares = np.maximum(_shares(other, layer, edges), lowest)
+            axis.stairs(shares, edges, baseline=None, **style)
+            handles.append(Line2D([], [], **style, label=other.name))
+            _corner(axis, n, f"EMD {emd_text(other.emd[layer])}", colour)
+    first = grid.flat[0]
+    first.set_yscale("log")
+    first.set_ylim(lowest, 2)
+    first.set_xlim(0, 1)
+    first.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
+    first.yaxis.set_minor_locator(NullLocator())
+    figure.supxlabel("firing rate of a neuron", fontsize=8.5)
+    figure.supylabel("% of the layer's neurons", fontsize=8.5)
+    for axis in grid.flat[len(layers) :]:
+        axis.set_visible(False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False)
+    return figure
+
+
+def _corner(axis: Axes, line: int, text: str, colour: str) -> None:
+    axis.annotate(
+        text,
+        (1, 1),
+        (-2, -2 - 12 * line),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=colour,
+    )
+
+
+def _shares(firing: Firing, layer: str, edges: np.ndarray) -> np.ndarray:
+    rates = np.ravel(firing.counts[layer]) / firing.observations
+    # Block outputs may exceed 1; they belong to the last bin, not to none.
+    return np.histogram(np.minimum(rates, 1), edges)[0] / max(rates.size, 1)

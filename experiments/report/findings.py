@@ -1,0 +1,126 @@
+"""What one run found, in three sentences."""
+
+import statistics
+from collections.abc import Sequence
+
+from experiments.common import MODES, Row
+from experiments.report.judge import Verdict, noise_floors, verdicts
+from experiments.report.names import FLOORS, MODE_NAMES, emd_text, method_name, percent
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What one run found: exactly three sentences, whatever is finished of it."""
+    judged = [v for v in verdicts(rows) if v.state != "reference"]
+    return [_baseline_found(rows), _drift_found(judged), _methods_found(judged)]
+
+
+def _baseline_found(rows: Sequence[Row]) -> str:
+    baselines = [row for row in rows if row["mode"] == "fp32"]
+    if not baselines:
+        return "The baseline is missing, so there is nothing to compare with yet."
+    base, floors = baselines[0], noise_floors(rows)
+    parts = ", ".join(
+        f"{words} {emd_text(floors[name]) if name in floors else 'missing'}"
+        for name, words in FLOORS.items()
+    )
+    floor = f"is {emd_text(max(floors.values()))}" if floors else "is missing"
+    return (
+        f"The full-precision baseline reaches {percent(base['accuracy'])} accuracy at "
+        f"a mean firing rate of {base['mean_rate']:.3f} with "
+        f"{percent(base['dead_fraction'])} of its neurons dead, and the noise floor "
+        f"of its EMD {floor} ({parts})."
+    )
+
+
+def _drift_found(judged: Sequence[Verdict]) -> str:
+    if not judged:
+        return "No quantized network is finished, so drift cannot be told yet."
+    total = len(judged)
+    by = {s: [v for v in judged if v.state == s] for s in ("drift", "within")}
+    if by["drift"]:
+        modes = {m: [v.state for v in judged if v.row["mode"] == m] for m in MODES}
+        counts = ", ".join(
+            f"{MODE_NAMES[mode]} {states.count('drift')} of {len(states)}"
+            for mode, states in modes.items()
+            if states
+        )
+        text = (
+            f"Firing drifts beyond the noise floor in {len(by['drift'])} of {total} "
+            f"quantized networks ({counts})"
+        )
+    elif by["within"]:
+        largest = max(by["within"], key=lambda v: v.ratio)
+        text = (
+            f"In {len(by['within'])} of {total} quantized networks EMD lies within the "
+            f"noise floor and no drift was seen (the largest is {largest.told})"
+        )
+    else:
+        text = f"In none of {total} quantized networks can drift be judged"
+    for state, words in (
+        ("collapsed", "collapsed (accuracy under twice chance)"),
+        ("no floor", "have no noise floor to be judged by"),
+    ):
+        number = sum(v.state == state for v in judged)
+        text += f"; {number} {words}" if number else ""
+    if all(v.kept is None for v in judged):
+        return f"{text}; the baseline's accuracy is missing."
+    kept = [v for v in judged if v.kept]
+    text += f"; {len(kept)} keep accuracy within a point of the baseline"
+    if by["drift"]:
+        hidden = [v for v in kept if v.state == "drift"]
+        furthest = max(hidden or by["drift"], key=lambda v: v.ratio)
+        text += f", {len(hidden)} of which drift all the same" if hidden else ""
+        text += f"; furthest{' of these' if hidden else ''} is {furthest.told}"
+    return f"{text}."
+
+
+def _family(row: Row) -> str:
+    if row["target"] == "weights":
+        name = {"uniform": "uniform", "lq_net": "LQ-Net"}.get(row["method"])
+        return f"{name or row['method']} weights"
+    return {"membrane": "membranes"}.get(row["target"], row["target"])
+
+
+def _mean_emd(some: Sequence[Verdict]) -> float:
+    return statistics.fmean(v.row["emd_mean"] for v in some)
+
+
+def _methods_found(judged: Sequence[Verdict]) -> str:
+    if not judged:
+        return "No quantized network is finished, so methods cannot be compared yet."
+    # The mode in which most is trained: there, what is left is the quantizer's.
+    mode = max((v.row["mode"] for v in judged), key=MODES.index)
+    judged = [v for v in judged if v.row["mode"] == mode]
+    families: dict[str, list[Verdict]] = {}
+    methods: dict[str, list[Verdict]] = {}
+    for v in judged:
+        families.setdefault(_family(v.row), []).append(v)
+        methods.setdefault(method_name(v.row), []).append(v)
+    parts = [
+        f"{name} {emd_text(_mean_emd(own))}, "
+        f"{[v.state for v in own].count('within')} of {len(own)} within the floor"
+        for name, own in families.items()
+    ]
+    for name in ("uniform weights", "LQ-Net weights", "membranes"):
+        if name not in families:
+            parts.append(f"{name} not measured")
+    means = f"mean EMD: {'; '.join(parts)}"
+    head = f"By {MODE_NAMES[mode]}"
+    if all(v.state == "within" for v in judged):
+        return f"{head} no drift was seen with any method ({means})."
+    # Fewer bits move firing more: methods are compared at the bits that all have.
+    bits = set.intersection(*({v.row["bits"] for v in m} for m in methods.values()))
+    scores = {
+        name: _mean_emd([v for v in own if v.row["bits"] in bits] or own)
+        for name, own in methods.items()
+    }
+    ranked = sorted(scores, key=scores.__getitem__)
+    best, worst = ranked[0], ranked[-1]
+    if len(scores) == 1:
+        return f"{head} {best} is the only method measured ({means})."
+    over = ", ".join(map(str, sorted(bits))) or "unequal"
+    return (
+        f"{head}, over {over} bits, firing is kept best by {best} "
+        f"(EMD {emd_text(scores[best])}) and worst by {worst} "
+        f"({emd_text(scores[worst])}) ({means})."
+    )

@@ -1,0 +1,133 @@
+"""What rows mean: drift, collapse, noise floors, and what a run still misses.
+
+Whether a network fires differently is judged in one place, ``verdicts``: its EMD is
+set against the noise floor, the EMD that training on, another seed or the halves of
+the test set show without any quantization.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from experiments.common import CLASSES, Row, StudyConfig, grid, references
+from experiments.report.names import (
+    FLOORS,
+    MODE_NAMES,
+    emd_text,
+    is_full,
+    method_name,
+    method_order,
+    percent,
+)
+from experiments.run_folder import row_name
+
+# Accuracy this far under the baseline's still counts as kept.
+POINT = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A row judged against its run's baseline and noise floor."""
+
+    row: Row
+    floor: float | None
+    kept: bool | None  # accuracy within a point of the baseline's; None: no baseline
+    state: Literal["reference", "collapsed", "no floor", "within", "drift"]
+
+    @property
+    def ratio(self) -> float:
+        """EMD over the noise floor."""
+        return self.row["emd_mean"] / max(self.floor or 0.0, 1e-12)
+
+    @property
+    def name(self) -> str:
+        """Method, bits and mode."""
+        bits = "" if is_full(self.row) else f" {self.row['bits']} bit"
+        return f"{method_name(self.row)}{bits} {MODE_NAMES[self.row['mode']]}"
+
+    @property
+    def told(self) -> str:
+        """Name and numbers, for a sentence."""
+        text = f"{self.name} with accuracy {percent(self.row['accuracy'])} and EMD "
+        text += emd_text(self.row["emd_mean"])
+        return text + (f", {self.ratio:.2f} times its floor" if self.floor else "")
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Judge the rows of one or several runs (key "run"), in the table's order."""
+    reference = {(r.get("run"), r["seed"], r["mode"]): r for r in rows if is_full(r)}
+    judged = []
+    for row in sorted(rows, key=_order):
+        base = reference.get((row.get("run"), row["seed"], "fp32"))
+        control = reference.get((row.get("run"), row["seed"], "control"))
+        floors = [row[name] for name in FLOORS if row.get(name) is not None]
+        if control and row.get("floor_control") is None:
+            floors.append(control["emd_mean"])
+        floor = max(floors, default=None)
+        kept = None
+        if base:  # the small number is for decimals such as 0.98 - 0.97
+            kept = row["accuracy"] >= base["accuracy"] - POINT - 1e-9
+        twice_chance = 2 / CLASSES.get(row["dataset"], float("inf"))
+        # Beside a baseline that has not learned, nothing can be said to collapse.
+        learned = base is None or base["accuracy"] >= twice_chance
+        if is_full(row):
+            state, floor = "reference", None
+        elif learned and row["accuracy"] < twice_chance:
+            state = "collapsed"
+        elif floor is None:
+            state = "no floor"
+        else:
+            state = "drift" if row["emd_mean"] > floor else "within"
+        judged.append(Verdict(row, floor, kept, state))
+    return judged
+
+
+def noise_floors(rows: Sequence[Row]) -> dict[str, float]:
+    """The noise floors of one run, by their names in a row; unknown ones left out."""
+    quantized = [row for row in rows if not is_full(row)] or rows
+    known = {k: [r[k] for r in quantized if r.get(k) is not None] for k in FLOORS}
+    # Where no row tells it, the control's own EMD is the control's floor.
+    controls = [row["emd_mean"] for row in rows if row["mode"] == "control"]
+    known["floor_control"] = known["floor_control"] or controls[:1]
+    return {name: max(values) for name, values in known.items() if values}
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    target, *method = method_order(row)
+    mode = list(MODE_NAMES).index(row["mode"])
+    return (target, mode, *method, row["seed"], row["bits"] or 0, row.get("run", ""))
+
+
+def missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
+    """What a run of ``config`` has not finished yet, in words."""
+    done = {row_name(row) for row in rows}
+    planned = references(config) + grid(config)
+    wanted = Counter((row["target"], row["mode"]) for row in planned)
+    left = Counter(
+        (row["target"], row["mode"]) for row in planned if row_name(row) not in done
+    )
+    return [
+        f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "
+        f"({left[target, mode]} of {number})".strip()
+        for (target, mode), number in wanted.items()
+        if left[target, mode]
+    ]
+
+
+def telling(rows: Sequence[Row]) -> list[Row]:
+    """The row whose firing moved furthest at kept accuracy, and one that kept both.
+
+    Where no accuracy was kept, rows that did not collapse; the second row is of the
+    first one's mode, so that the two are a fair pair.
+    """
+    judged = [v for v in verdicts(rows) if v.state != "reference"]
+    alive = [v for v in judged if v.state != "collapsed"] or judged
+    some = [v for v in alive if v.kept] or alive
+    if not some:
+        return []
+    far = max(some, key=lambda v: v.ratio)
+    near = min(
+        (v for v in some if v.row["mode"] == far.row["mode"]), key=lambda v: v.ratio
+    )
+    return [far.row] if near is far else [far.row, near.row]

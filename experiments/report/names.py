@@ -1,0 +1,87 @@
+"""What a report calls things: methods, modes, floors, and how it prints numbers."""
+
+from typing import Any
+
+from experiments.common import CLIPS, Row
+
+MODE_NAMES = {
+    "fp32": "baseline",
+    "control": "control",
+    "ptq": "PTQ",
+    "ptq_bn": "PTQ+BN",
+    "qat": "QAT",
+}
+FLOORS = {
+    "floor_control": "fine-tuned in full precision",
+    "floor_seed": "another seed",
+    "floor_sampling": "halves of the test set",
+}
+DEFINITIONS = {
+    "rate": "spikes of a neuron / (T x images), over the whole test set",
+    "EMD": "earth mover's distance: the exact W1 between the firing rates of a layer's "
+    "neurons in the baseline and in the quantized network; unless a layer is named, "
+    "its mean over layers",
+    "paired shift": "mean |rate - rate'| neuron by neuron; |mean shift| <= EMD <= "
+    "paired shift in every layer, and EMD does not see neurons that swap their rates",
+    "mean rate": "mean over all neurons",
+    "dead": "rate < 0.05",
+    "saturated": "rate > 0.95",
+    "noise floor": "the largest EMD from the baseline that shows without quantization: "
+    "of the control (the baseline fine-tuned in full precision for QAT's steps), of "
+    "other seeds, of split halves of the test set",
+    "within": "EMD is at most the noise floor: no drift seen",
+    "collapsed": "accuracy under twice chance, where the baseline's is not",
+    "PTQ, PTQ+BN": "quantized without any training; +BN: only BatchNorm's running "
+    "statistics are taken anew. The control and seed floors of these rows tell how "
+    "much training would move firing, not how uncertain the rows are",
+    "QAT": "the baseline, trained on with the quantizer",
+    "narrow, wide": "weights clipped to [-1, 1], to [-10, 10]",
+}
+
+
+def is_full(row: Row) -> bool:
+    return row["target"] == "none"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def emd_text(emd: float) -> str:
+    """Four decimals, as the paper prints EMDs; two digits where these say nothing."""
+    return f"{emd:.4f}" if emd == 0 or emd >= 0.00095 else f"{emd:.2g}"
+
+
+def method_name(row: Row) -> str:
+    """What the row quantizes and how, without its bits and mode.
+
+    >>> method_name(dict(target="weights", method="uniform", grid="mid_rise",
+    ...                  clip=10.0, signed=True))
+    'uniform mid-rise wide'
+    """
+    if row["target"] == "none":
+        return f"full precision, seed {row['seed']}"
+    clips = {bound: name for name, bound in CLIPS.items()}
+    clip = clips.get(row["clip"], f"clip {row['clip']}")
+    sign = "signed" if row["signed"] else "unsigned"
+    method = {"lq_net": "LQ-Net"}.get(row["method"], row["method"])
+    grid = (row["grid"] or "").replace("_", "-")
+    if row["target"] == "membrane":
+        parts = ["membrane", method * (method != "uniform"), sign]
+        parts.append(clip * (clip != "narrow"))
+    else:
+        target = row["target"] * (row["target"] != "weights")
+        parts = [target, method, grid, clip, sign * (not row["signed"])]
+    return " ".join(part for part in parts if part)
+
+
+def method_order(row: Row) -> tuple[Any, ...]:
+    """Sort key: full precision, weights (uniform, LQ-Net), membrane, the rest."""
+    targets, methods = ("none", "weights", "membrane"), (None, "uniform", "lq_net")
+    return (
+        (*targets, row["target"]).index(row["target"]),
+        (*methods, row["method"]).index(row["method"]),
+        row["grid"] or "",
+        row["clip"] or 0.0,
+        not row["signed"],
+    )

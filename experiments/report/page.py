@@ -1,0 +1,152 @@
+"""The page: one self-contained HTML file, which loads nothing from anywhere."""
+
+import base64
+import struct
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from experiments.common import Row
+from experiments.report.findings import findings
+from experiments.report.judge import noise_floors, verdicts
+from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent
+from experiments.report.pictures import Picture
+from experiments.report.run import Run, command, unfinished, what
+from experiments.report.style import SORT, STYLE
+from experiments.report.table import TEXT_COLUMNS, cells, groups
+
+TITLE = "Accuracy and firing under quantization"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+POLICY += "script-src 'unsafe-inline'"
+
+
+def html(runs: Sequence[Run], pictures: Sequence[Picture]) -> str:
+    """One self-contained HTML page: it loads nothing from anywhere."""
+    rows = [row for run in runs for row in run.rows]
+    over_bits = [_figure(p) for p in pictures if p.name.startswith("over_bits")]
+    others = [_figure(p) for p in pictures if not p.name.startswith("over_bits")]
+    others += [_layer_table(run) for run in runs if run.rows]
+    sections = {
+        "Accuracy and EMD over bits": over_bits or ["<p>No quantized row yet.</p>"],
+        "All rows": [_html_table(rows)],
+        "Layer by layer": others,
+        "Definitions": [_terms(DEFINITIONS)],
+        "Make it again": [_origin(run) for run in runs],
+    }
+    name = escape(", ".join(run.name for run in runs))
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{name}: {TITLE}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
+        f"<h1>{TITLE}</h1>",
+        *(_head(run) for run in runs),
+    ]
+    for title, body in sections.items():
+        parts += [f"<h2>{title}</h2>", *body] if body else []
+    parts += [f"<script>{SORT}</script>\n</body>\n</html>\n"]
+    return "\n".join(parts)
+
+
+def _head(run: Run) -> str:
+    """What the run is, what it found, and its baseline's numbers."""
+    text = f"<h3>{escape(what(run))}</h3>"
+    if left := unfinished(run):
+        text += f"<p><strong>{escape(left)}</strong></p>"
+    sentences = "".join(f"<li>{escape(s)}</li>" for s in findings(run.rows))
+    tiles = {}
+    for row in [row for row in run.rows if row["mode"] == "fp32"][:1]:
+        tiles["baseline accuracy"] = percent(row["accuracy"])
+        tiles["baseline mean rate"] = f"{row['mean_rate']:.4f}"
+        tiles["baseline dead"] = percent(row["dead_fraction"])
+    for name, floor in noise_floors(run.rows).items():
+        tiles[f"EMD floor: {FLOORS[name]}"] = emd_text(floor)
+    divs = (f"<div><b>{escape(v)}</b>{escape(k)}</div>" for k, v in tiles.items())
+    text += f'<ol class="card">{sentences}</ol>'
+    return f'{text}<div class="tiles">{"".join(divs)}</div>'
+
+
+def _origin(run: Run) -> str:
+    """Command, config and versions of the run."""
+    info = {"seconds": run.info.get("seconds", "not finished")}
+    for part in ("config", "versions", "compilations"):
+        prefix = "" if part == "config" else f"{part} "
+        info |= {f"{prefix}{k}": v for k, v in run.info.get(part, {}).items()}
+    return (
+        f"<h3>{escape(run.name)}</h3>"
+        f"<pre>{escape(command(run.info['config']))}</pre>"
+        '<p class="soft">With --data-dir where prepared data lie elsewhere, and a '
+        "fresh folder as --out: in the old one, finished rows are kept.</p>"
+        + _terms({key: _plain(value) for key, value in info.items()})
+    )
+
+
+def _plain(value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    return ", ".join("none" if v is None else str(v) for v in values)
+
+
+def _terms(terms: dict[str, str]) -> str:
+    items = (f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in terms.items())
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def _figure(picture: Picture) -> str:
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>"
+    if not picture.png:
+        return f"<figure>{caption}</figure>"
+    # A PNG's width and height stand at its byte 16; two of its pixels make one here.
+    width, height = (n // 2 for n in struct.unpack(">II", picture.png[16:24]))
+    data = base64.b64encode(picture.png).decode()
+    return (
+        f'<figure><div class="scroll"><img width="{width}" height="{height}" '
+        # Smaller than this its letters cannot be read: a phone scrolls.
+        f'style="min-width:{0.83 * width:.0f}px" alt="{escape(picture.name)}" '
+        f'src="data:image/png;base64,{data}"></div>'
+        f"{caption}</figure>"
+    )
+
+
+def _html_table(rows: Sequence[Row]) -> str:
+    titled = groups(verdicts(rows))
+    if not titled:
+        return "<p>No row is finished yet.</p>"
+    columns = list(cells(next(iter(titled.values()))[0]))
+    kinds = {c: "text" if c in TEXT_COLUMNS else "" for c in columns}
+    kinds |= {"EMD": "judged", "drift": "text judged"}
+    head = "".join(
+        f'<th class="{kinds[c]}" scope="col"><button>{c}</button></th>' for c in columns
+    )
+    bodies = ""
+    for title, judged in titled.items():
+        bodies += f'<tbody><tr class="group"><th colspan="{len(columns)}" '
+        bodies += f'scope="rowgroup">{escape(title)}</th></tr>'
+        for v in judged:
+            tds = "".join(
+                f'<td class="{kinds[c]}">{escape(text)}</td>'
+                for c, text in cells(v).items()
+            )
+            bodies += f'<tr class="{escape(v.state)}">{tds}</tr>\n'
+        bodies += "</tbody>"
+    return (
+        '<p class="soft">Grey EMDs lie within the noise floor; press a heading to '
+        'sort.</p><div class="scroll"><table class="wide"><thead><tr>'
+        f"{head}</tr></thead>{bodies}</table></div>"
+    )
+
+
+def _layer_table(run: Run) -> str:
+    """EMD of each layer and row, folded away."""
+    judged = verdicts(run.rows)
+    layers = list(judged[0].row["emd"])
+    head = "".join(f'<th scope="col">{escape(layer)}</th>' for layer in layers)
+    lines = ""
+    for v in judged:
+        emds = (v.row["emd"].get(layer) for layer in layers)
+        tds = "".join(f"<td>{'-' if e is None else emd_text(e)}</td>" for e in emds)
+        lines += f'<tr><td class="text">{escape(v.name)}</td>{tds}</tr>\n'
+    return (
+        f"<details><summary>EMD of each layer in numbers, {escape(run.name)}</summary>"
+        '<div class="scroll"><table><thead><tr><th class="text" scope="col">row</th>'
+        f"{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
+    )

@@ -1,0 +1,240 @@
+"""A study's run folder: the only state a study has.
+
+Rows are appended to ``results.jsonl`` when they are complete, everything else is
+written beside the target and renamed over it, so that a run killed at any moment
+can be started again with the same command and goes on where it was.
+"""
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from experiments.common import Row, StudyConfig
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks; one process a folder then.
+    fcntl = None
+
+# What a run killed before its config.json was written may leave behind.
+_FIRST = {".lock", "config.json.part"}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "ott-jax")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+def row_name(row: Row) -> str:
+    """The row's name: unique in a run folder, and a file name.
+
+    >>> row_name(dict(target="none", mode="fp32", seed=0))
+    'fp32-s0'
+    """
+    if row["target"] == "none":
+        return f"{row['mode']}-s{row['seed']}"
+    parts = (
+        row["target"],
+        row["method"],
+        row["grid"],
+        "signed" if row["signed"] else "unsigned",
+        f"clip{row['clip']:g}",
+        f"b{row['bits']}",
+        row["mode"],
+        f"s{row['seed']}",
+    )
+    return "-".join(part for part in parts if part)
+
+
+class RunFolder:
+    """The folder of one study: config, rows, spike counts, checkpoints, report.
+
+    Made by ``RunFolder.open`` it is locked, until it is closed or forgotten; made by
+    ``RunFolder(path)`` it is there to be read.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.results = self.path / "results.jsonl"
+        self._unlock: weakref.finalize | None = None
+
+    @classmethod
+    def open(cls, config: StudyConfig) -> "RunFolder":
+        """Create the folder of ``config``, or take up the run that is in it.
+
+        Raises:
+            ValueError: the folder holds something else, a run of another config, or
+                is in use by another process. Nothing is written then.
+        """
+        if config.out is None:
+            raise ValueError("the config has no run folder; resolve() gives it one")
+        run = cls(config.out)
+        run._refuse_foreign(config)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run._acquire()
+        # Again: another process may have made its run here before we had the lock.
+        run._refuse_foreign(config)
+        if not run._is_run():
+            run.write_info(config)
+        run._drop_half_line()
+        return run
+
+    def close(self) -> None:
+        """Let another process write here."""
+        if self._unlock is not None:
+            self._unlock()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _is_run(self) -> bool:
+        return (self.path / "config.json").exists()
+
+    def _refuse_foreign(self, config: StudyConfig) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; give a folder with --out")
+        if self._is_run():
+            self._refuse_other(config)
+        elif {path.name for path in self.path.iterdir()} - _FIRST:
+            raise ValueError(
+                f"{self.path} is not empty and not a run folder (it has no "
+                "config.json); give another folder with --out"
+            )
+
+    def _refuse_other(self, config: StudyConfig) -> None:
+        info = self.info()
+        if info["config_hash"] == config.hash():
+            return
+        theirs, ours = info["config"], config.numbers()
+        lines = [
+            f"  {key}: {theirs.get(key)!r} there, {ours.get(key)!r} now"
+            for key in sorted(set(theirs) | set(ours))
+            if theirs.get(key) != ours.get(key)
+        ]
+        raise ValueError(
+            f"{self.path} holds a run of another config:\n" + "\n".join(lines) + "\n"
+            "give another folder with --out, or the same options"
+        )
+
+    def _acquire(self) -> None:
+        if fcntl is None:
+            return
+        file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._unlock = weakref.finalize(self, os.close, file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ValueError(f"another process is writing to {self.path}") from None
+
+    def _drop_half_line(self) -> None:
+        """Cut what a kill in the middle of a write left behind the last line."""
+        if not self.results.exists():
+            return
+        written = self.results.read_bytes()
+        end = written.rfind(b"\n") + 1
+        if end != len(written):
+            os.truncate(self.results, end)
+
+    def info(self) -> dict[str, Any]:
+        """The contents of ``config.json``.
+
+        Raises:
+            ValueError: there is none, or it is not a study's.
+        """
+        path = self.path / "config.json"
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            what = "is no run folder (it has no config.json)"
+            what = what if self.path.exists() else "does not exist"
+            raise ValueError(f"{self.path} {what}; give a study's folder") from None
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}; is this a run?") from None
+        if not (isinstance(info, dict) and {"config", "config_hash"} <= set(info)):
+            raise ValueError(
+                f"{path} is not a study's: it has no config and config_hash"
+            )
+        return info
+
+    def write_info(self, config: StudyConfig, **more: Any) -> None:
+        """Write ``config.json``: config, its hash, versions, and ``more``."""
+        info = {
+            "config": config.numbers(),
+            "config_hash": config.hash(),
+            "versions": versions(),
+            **more,
+        }
+        self.write_text("config.json", json.dumps(info, indent=2) + "\n")
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        """Write a file whole or not at all."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        return path
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file whole or not at all."""
+        return self.write_bytes(name, text.encode("utf-8"))
+
+    def rows(self) -> list[Row]:
+        """The finished rows; one that is half written is not among them.
+
+        Raises:
+            ValueError: a line is not JSON.
+        """
+        if not self.results.exists():
+            return []
+        *lines, _ = self.results.read_bytes().split(b"\n")
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line.decode("utf-8")))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.results} line {number} is not JSON ({error}); remove that "
+                    "line and its row is computed again"
+                ) from None
+        return rows
+
+    def append(
+        self, row: Row, counts: Mapping[str, ArrayLike], observations: int
+    ) -> None:
+        """Add a finished row: its spike counts first, then its line."""
+        file = io.BytesIO()
+        arrays: dict[str, Any] = {**counts, "observations": np.int64(observations)}
+        np.savez_compressed(file, **arrays)
+        self.write_bytes(f"firing/{row_name(row)}.npz", file.getvalue())
+        with open(self.results, "ab") as results:
+            results.write((json.dumps(row) + "\n").encode("utf-8"))
+            results.flush()
+            os.fsync(results.fileno())
+
+    def counts(self, row: Row) -> tuple[dict[str, np.ndarray], int]:
+        """Spike counts of each layer of ``row``, and T x images."""
+        with np.load(self.path / "firing" / f"{row_name(row)}.npz") as arrays:
+            counts = {name: arrays[name] for name in arrays.files}
+        observations = int(counts.pop("observations"))
+        return counts, observations

@@ -1,0 +1,331 @@
+"""The study: train a baseline, quantize it in every way, measure how it fires.
+
+    python -m experiments.study                 # digits, minutes on 2 cores
+    python -m experiments.study --dataset cifar10 --data-dir DIR --width 16
+
+Everything goes to the run folder (``--out``); the same command takes a stopped run up
+where it was. ``--dry-run`` says what it would do and how long it would take.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from flax import nnx
+from rich.console import Console
+
+from experiments import report
+from experiments.common import (
+    BATCHNORM_IMAGES,
+    EVAL_BATCH,
+    Row,
+    StudyConfig,
+    grid,
+    images_of,
+    parse,
+    references,
+    structure,
+)
+from experiments.console import Bar, Compilations, bar
+from experiments.measure import measure
+from experiments.run_folder import RunFolder, row_name
+from snnjax import calibrate, checkpoint, data, models, train
+from snnjax.data import Dataset
+from snnjax.models import SEWResNet
+from snnjax.quantize import QuantSpec
+
+# The blocks; the stem's convolution and neurons and the last layer stay as they are.
+WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
+MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
+
+SAVE_SECONDS = 30.0  # between two saves of a training run
+
+
+def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
+    """Training and test images of ``config``."""
+    limits = (512, 256) if config.tiny else (None, None)
+    train_set, test_set = (
+        data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
+        for split, limit in zip(("train", "test"), limits, strict=True)
+    )
+    train.steps_per_epoch(train_set, config.batch_size)
+    return train_set, test_set
+
+
+def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
+    """The network before its training."""
+    make = getattr(models, config.model)
+    return make(
+        dataset.num_classes,
+        width=config.width,
+        in_channels=dataset.images.shape[-1],
+        rngs=nnx.Rngs(seed),
+    )
+
+
+class Study:
+    """One run: its data, its folder, and what it has computed so far."""
+
+    def __init__(self, config: StudyConfig, folder: RunFolder, sets, shown: Bar):
+        self.config = config
+        self.folder = folder
+        self.train_set, self.test_set = sets
+        self.shown = shown
+        self.compilations = Compilations()
+        self.done = {row_name(row): row for row in folder.rows()}
+
+    def run(self) -> None:
+        """Compute every row that is missing."""
+        self.shown.print("accuracy      EMD  seconds  compiling  row")
+        for part in [*references(self.config), *grid(self.config)]:
+            self.compilations.label = structure(part)
+            if row_name(part) in self.done:
+                self.shown.advance(images_of(part, self.config, *self._sizes()))
+            else:
+                self._row(part)
+
+    def _sizes(self) -> tuple[int, int]:
+        return len(self.train_set), len(self.test_set)
+
+    def _row(self, part: Row) -> None:
+        name, start = row_name(part), time.monotonic()
+        compiled = self.compilations.seconds
+        model = self._network(part, name)
+        self.shown.say(f"{name}: evaluating")
+        found = train.evaluate(
+            model,
+            self.test_set,
+            timesteps=self.config.timesteps,
+            batch_size=EVAL_BATCH,
+            on_step=lambda: self.shown.advance(EVAL_BATCH / 3),
+        )
+        compiled = self.compilations.seconds - compiled
+        seconds = time.monotonic() - start
+        row, counts = measure(part, self.config, model, found, self.folder, self.done)
+        row["seconds"] = round(seconds, 3)
+        self.folder.append(row, counts.spikes, counts.observations)
+        checkpoint.remove(self._partial(name))
+        self.done[name] = row
+        self.shown.print(
+            f"{row['accuracy']:8.4f}  {row['emd_mean']:7.5f}  "
+            f"{seconds - compiled:7.1f}  {compiled:9.1f}  {name}"
+        )
+
+    def _network(self, part: Row, name: str) -> SEWResNet:
+        """The network of a row, trained where its mode says so."""
+        if part["mode"] == "fp32":
+            return self.baseline(part["seed"])
+        model = self.quantized(part)
+        if part["mode"] == "ptq_bn":
+            self.shown.say(f"{name}: re-estimating BatchNorm")
+            return calibrate.reestimate_batchnorm(
+                model, self._batchnorm_batches(), timesteps=self.config.timesteps
+            )
+        if part["mode"] in ("qat", "control"):
+            steps = self._steps(self.config.qat_epochs)
+            rates = train.cosine(steps, self.config.qat_learning_rate)
+            return self._trained(name, model, rates, part["seed"])
+        return model
+
+    def _steps(self, epochs: int) -> int:
+        return epochs * train.steps_per_epoch(self.train_set, self.config.batch_size)
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (one study lives as long as the run)
+    def baseline(self, seed: int) -> SEWResNet:
+        """The full-precision network, from its checkpoint or trained now."""
+        name = f"fp32-s{seed}"
+        path = self.folder.path / "checkpoints" / name
+        model = make_model(self.config, self.train_set, seed)
+        graphdef, state = nnx.split(model)
+        if path.is_dir():
+            return nnx.merge(graphdef, checkpoint.load(path, state))
+        rates = train.one_cycle(
+            self._steps(self.config.epochs), self.config.learning_rate
+        )
+        model = self._trained(name, model, rates, seed)
+        checkpoint.save(path, nnx.state(model))
+        return model
+
+    def quantized(self, part: Row) -> SEWResNet:
+        """The baseline with the quantizers of a row, not yet trained with them."""
+        model = self.baseline(part["seed"])
+        if part["target"] == "none":
+            return model
+        spec = QuantSpec(
+            method=part["method"],
+            bits=part["bits"],
+            clip=part["clip"],
+            signed=part["signed"],
+            grid=part["grid"] or "mid_rise",
+        )
+        if part["target"] == "membrane":
+            rules = {MEMBRANES: spec}
+            return calibrate.quantize(model, rules, membrane_site=part["site"])
+        return calibrate.quantize(model, {WEIGHTS: spec})
+
+    def _batchnorm_batches(self) -> Iterator[jax.Array]:
+        images = self.train_set.images[:BATCHNORM_IMAGES]
+        size = min(EVAL_BATCH, len(images))
+        for first in range(0, len(images) - size + 1, size):
+            batch = images[first : first + size]
+            yield data.normalize(batch, self.train_set.mean, self.train_set.std)
+            self.shown.advance(size / 3)
+
+    def _partial(self, name: str):
+        return self.folder.path / "checkpoints" / f"{name}-partial"
+
+    def _trained(self, name: str, model: SEWResNet, rates, seed: int) -> SEWResNet:
+        """Train ``model``, saved now and then, from where it was last saved."""
+        self.shown.say(f"{name}: compiling")
+        batch_size, partial = self.config.batch_size, self._partial(name)
+        state = train.init(model, train.sgd(self.config.weight_decay))
+        if partial.is_dir():
+            state = checkpoint.load(partial, state)
+            self.shown.advance(int(state.step) * batch_size)
+        saved = time.monotonic()
+        for progress in train.fit(
+            model,
+            self.train_set,
+            rates,
+            seed=seed,
+            batch_size=batch_size,
+            timesteps=self.config.timesteps,
+            weight_decay=self.config.weight_decay,
+            augment=self.config.dataset != "digits",
+            start=state,
+        ):
+            state = progress.state
+            self.shown.advance(batch_size)
+            if self.shown.shows_now():
+                loss, accuracy = (float(x) for x in progress.metrics)
+                self.shown.say(
+                    f"{name}: step {progress.step}/{progress.steps}, loss {loss:.3f}, "
+                    f"accuracy {accuracy:.2f}"
+                )
+            if time.monotonic() - saved > SAVE_SECONDS:
+                checkpoint.save(partial, state)
+                saved = time.monotonic()
+        return train.trained(model, state)
+
+
+def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console):
+    """Print the rows, and the time and memory they will take, from a few real steps."""
+    parts = [*references(config), *grid(config)]
+    for part in parts:
+        console.print(row_name(part))
+    train_set, test_set = sets
+    model = make_model(config, train_set, config.seeds[0])
+    tx = train.sgd(config.weight_decay)
+    step = train.make_train_step(
+        train.split(model)[0],
+        tx,
+        timesteps=config.timesteps,
+        augment=config.dataset != "digits",
+    )
+    arguments = (
+        *train.on_device(train_set),
+        np.arange(config.batch_size, dtype=np.int32),
+        np.float32(0),
+        jax.random.key(0),
+    )
+    state = train.init(model, tx)
+    with console.status("compiling and timing a training step"):
+        start = time.monotonic()
+        compiled = step.lower(state, *arguments).compile()
+        compile_seconds = time.monotonic() - start
+        seconds = []
+        for _ in range(4):
+            start = time.monotonic()
+            state, metrics = compiled(state, *arguments)
+            metrics.loss.block_until_ready()
+            seconds.append(time.monotonic() - start)
+    each = min(seconds) / config.batch_size
+    sizes = (len(train_set), len(test_set))
+    running = each * sum(images_of(part, config, *sizes) for part in parts)
+    # A structure compiles a training, an evaluation and a BatchNorm step.
+    compiling = 1.7 * compile_seconds * len({structure(part) for part in parts})
+    used = compiled.memory_analysis()
+    console.print(
+        f"{len(parts)} rows; a training step of {config.batch_size} images takes "
+        f"{min(seconds):.2f} s and {used.temp_size_in_bytes / 1e6:.0f} MB beside "
+        f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters.\n"
+        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
+        f"Nothing was written; results would go to {config.out}.",
+        highlight=False,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people think in.
+
+    >>> duration(5400)
+    '1.5 hours'
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
+    """Run a study, or what is missing of it, and write its report.
+
+    Raises:
+        ValueError: bad config, no data, or a folder that is not this run's; nothing is
+            written then.
+    """
+    console = console or Console()
+    config = config.resolve()
+    out = config.out
+    assert out is not None, "resolve() names it"
+    with console.status(f"loading {config.dataset}"):
+        sets = load_data(config)
+    if config.dry_run:
+        dry_run(config, sets, console)
+        return RunFolder(out)
+    folder = RunFolder.open(config)
+    start = time.monotonic()
+    parts = [*references(config), *grid(config)]
+    work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
+    with bar(console, work) as shown, jax.default_matmul_precision(config.precision):
+        study = Study(config, folder, sets, shown)
+        missing = len(parts) - len(study.done)
+        study.run()
+    seconds = time.monotonic() - start
+    if missing:
+        # One entry for each time the study was started: it may have been stopped.
+        entry = {
+            "rows": missing,
+            "seconds": round(seconds, 1),
+            "compile_seconds": round(study.compilations.seconds, 1),
+            "compilations": study.compilations.counts,
+        }
+        folder.write_info(config, starts=[*folder.info().get("starts", []), entry])
+    with console.status("writing the report"):
+        page = report.write(folder.path)
+    console.print(
+        f"\n{missing} rows in {duration(seconds)}, of which "
+        f"{duration(study.compilations.seconds)} compiling.",
+        highlight=False,
+    )
+    for sentence in report.findings(folder.rows()):
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return folder
+
+
+def main() -> None:
+    config = parse(StudyConfig, description=__doc__)
+    try:
+        run(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import models, neurons
+from snnjax.models.sew_resnet import CONNECT
+from snnjax.quantize import QuantSpec
+
+RESNET8 = (
+    "sn1 layer1.0.sn1 layer1.0.sn2 "
+    "layer2.0.sn1 layer2.0.sn2 layer2.0.downsample_sn "
+    "layer3.0.sn1 layer3.0.sn2 layer3.0.downsample_sn"
+).split()
+
+
+def resnet8(*sizes, seed=0, **options):
+    options = {"width": 4, "neuron": neurons.LIF(tau=1.5)} | options
+    model = models.sew_resnet8(*sizes, **options, rngs=nnx.Rngs(seed))
+    # BatchNorm as training leaves it: the first values would hide its parts.
+    draw = np.random.default_rng(seed)
+    for _, norm in nnx.iter_modules(model):
+        if hasattr(norm, "scale") and "zero_init_residual" not in options:
+            shape = norm.scale.shape
+            norm.scale.set_value(jnp.asarray(draw.uniform(2, 3, shape), jnp.float32))
+            norm.bias.set_value(jnp.asarray(draw.normal(size=shape), jnp.float32))
+            norm.mean.set_value(jnp.asarray(draw.normal(size=shape) / 5, jnp.float32))
+            norm.var.set_value(jnp.asarray(draw.uniform(1, 2, shape), jnp.float32))
+    return model
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def abstract(make, *sizes, **options):
+    """Structure and state of a network too large to be made here."""
+    make = functools.partial(make, *sizes, **options)
+    return nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
+
+
+# Sizes, as in torch
+
+
+@pytest.mark.parametrize(
+    ("make", "classes", "stem", "expected"),
+    [
+        (models.sew_resnet8, 10, "cifar", 1_227_594),
+        (models.sew_resnet8, 100, "cifar", 1_250_724),
+        (models.sew_resnet18, 10, "cifar", 11_173_962),
+        (models.sew_resnet18, 100, "cifar", 11_220_132),
+        (models.sew_resnet18, 10, "imagenet", 11_181_642),
+        (models.sew_resnet18, 100, "imagenet", 11_227_812),
+    ],
+)
+def test_parameters(make, classes, stem, expected):
+    _, state = abstract(make, classes, stem=stem)
+    sizes = [leaf.size for leaf in jax.tree.leaves(state.filter(nnx.Param))]
+    assert sum(sizes) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "layers", "total"),
+    [(models.sew_resnet8, 9, 344_064), (models.sew_resnet18, 20, 614_400)],
+)
+def test_neurons(make, layers, total):
+    graphdef, state = abstract(make)
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    _, spikes = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(x), state, x)
+    assert len(spikes) == layers
+    assert {s.shape[:2] for s in spikes.values()} == {(4, 2)}
+    assert sum(s.size for s in spikes.values()) == 4 * 2 * total
+
+
+def test_layer_names_are_spikingjellys():
+    _, spikes = resnet8(in_channels=1)(images(1, 4, 4, 1))
+    assert list(spikes) == RESNET8
+    parameters = nnx.to_flat_state(nnx.state(resnet8(), nnx.Param))
+    names = {".".join(map(str, path)) for path, _ in parameters}
+    assert names == {
+        *(f"{n}.kernel" for n in ("conv1", "fc")),
+        *(f"{n}.{p}" for n in ("bn1",) for p in ("scale", "bias")),
+        "fc.bias",
+        *(
+            f"layer{i}.0.{part}"
+            for i in (1, 2, 3)
+            for n in (1, 2)
+            for part in (f"conv{n}.kernel", f"bn{n}.scale", f"bn{n}.bias")
+        ),
+        *(
+            f"layer{i}.0.downsample.{part}"
+            for i in (2, 3)
+            for part in ("0.kernel", "1.scale", "1.bias")
+        ),
+    }
+
+
+# What it computes
+
+
+def reference(model, x, timesteps, tau=1.5):
+    """SEW-ResNet8 in evaluation: numpy, float64, one image at a time step."""
+
+    def conv(x, layer):
+        w, (pad, _) = np.asarray(layer.kernel.get_value(), float), layer.padding[0]
+        x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[:2], (2, 3))
+        step = layer.strides[0]
+        return np.einsum("tbhwcij,ijck->tbhwk", windows[:, :, ::step, ::step], w)
+
+    def spikes(x, norm):
+        scale, bias, mean, var = (
+            np.asarray(v.get_value(), float)
+            for v in (norm.scale, norm.bias, norm.mean, norm.var)
+        )
+        x = (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+        v, out = np.zeros(x.shape[1:]), []
+        for current in x:
+            v = v + (current - v) / tau
+            out.append((v >= 1).astype(float))
+            v = v * (v < 1)
+        return np.array(out)
+
+    x = np.broadcast_to(x.astype(float), (timesteps, *x.shape))
+    found = {}
+    h = found["sn1"] = spikes(conv(x, model.conv1), model.bn1)
+    if model.stem == "imagenet":
+        h = np.pad(h, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+        h = np.lib.stride_tricks.sliding_window_view(h, (3, 3), (2, 3))
+        h = h[:, :, ::2, ::2].max((-1, -2))
+    for name, (block,) in (
+        (f"layer{i}.0", getattr(model, f"layer{i}")) for i in (1, 2, 3)
+    ):
+        s1 = spikes(conv(h, block.conv1), block.bn1)
+        branch = spikes(conv(s1, block.conv2), block.bn2)
+        found |= {f"{name}.sn1": s1, f"{name}.sn2": branch}
+        if block.downsample is not None:
+            h = spikes(conv(h, block.downsample[0]), block.downsample[1])
+            found[f"{name}.downsample_sn"] = h
+        joined = {"add": h + branch, "and": h * branch, "iand": h * (1 - branch)}
+        h = found[f"{name}.out"] = joined[block.connect]
+    w, b = (np.asarray(v.get_value(), float) for v in (model.fc.kernel, model.fc.bias))
+    return h.mean((2, 3)) @ w + b, found
+
+
+@pytest.mark.parametrize("connect", ["add", "and", "iand"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_forward_is_numpys(connect, stem):
+    # T, B, H, W, C, classes and width all differ.
+    model = resnet8(6, in_channels=5, connect=connect, stem=stem)
+    x = images(2, 13, 10, 5)
+    logits, spikes = model(x, timesteps=3, outputs=True)
+    expected, found = reference(model, x, 3)
+    assert set(spikes) == set(found)
+    for name, train in spikes.items():
+        np.testing.assert_array_equal(train, found[name], err_msg=name)
+        assert train.shape[:2] == (3, 2)
+        assert set(np.unique(train)) <= ({0, 1, 2} if name.endswith("out") else {0, 1})
+    assert logits.shape == (3, 2, 6)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    # Every layer fires at some places and not at others: else this shows nothing.
+    assert all(0 < found[name].mean() < 1 for name in RESNET8)
+    if connect == "add":
+        assert max(train.max() for train in spikes.values()) == 2
+
+
+def test_connections():
+    shortcut, branch = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    for name, expected in dict(
+        add=[0, 1, 1, 2], **{"and": [0, 0, 0, 1]}, iand=[0, 0, 1, 0]
+    ).items():
+        assert CONNECT[name](shortcut, branch).tolist() == expected
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_a_still_image_is_its_own_sequence(stem):
+    still, sequence = (resnet8(in_channels=2, stem=stem) for _ in range(2))
+    x = images(3, 8, 6, 2)
+    copies = np.broadcast_to(x, (5, *x.shape))
+    results = still(x, timesteps=5), sequence(copies, timesteps=5)
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+    results = (
+        still(x, timesteps=5, train=True),
+        sequence(copies, timesteps=5, train=True),
+    )
+    for name, train in results[0][1].items():
+        np.testing.assert_array_equal(train, results[1][1][name])
+    statistics = [nnx.state(m, nnx.BatchStat) for m in (still, sequence)]
+    for a, b in zip(*map(jax.tree.leaves, statistics), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sequence_is_read_in_order():
+    model, x = resnet8(in_channels=2), images(4, 2, 6, 5, 2)
+    logits, _ = model(x)
+    changed = x.copy()
+    changed[2] += 1
+    again, _ = model(changed)
+    np.testing.assert_array_equal(again[:2], logits[:2])
+    assert (again[2] != logits[2]).any()
+
+
+def test_record_takes_the_spikes_place():
+    model, x = resnet8(in_channels=1), images(2, 6, 6, 1)
+    _, spikes = model(x, outputs=True)
+    _, sums = model(x, outputs=True, record=lambda s: (s.sum(), s.shape))
+    assert list(sums) == list(spikes)
+    for name, (total, shape) in sums.items():
+        assert (total, shape) == (spikes[name].sum(), spikes[name].shape)
+    assert set(spikes) - set(model(x)[1]) == {f"layer{i}.0.out" for i in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_zero_init_silences_the_branches_at_first(train):
+    x = images(2, 8, 8, 3)
+    for zero in (True, False):
+        model = resnet8(zero_init_residual=zero, neuron=neurons.IF())
+        _, spikes = model(x, train=train, outputs=True)
+        branches = [spikes[f"layer{i}.0.sn2"].sum() for i in (1, 2, 3)]
+        assert not any(branches) if zero else all(branches)
+        if zero:
+            np.testing.assert_array_equal(spikes["layer1.0.out"], spikes["sn1"])
+
+
+def test_quantizers_go_where_asked():
+    weight, membrane = QuantSpec(bits=2), QuantSpec(bits=4, signed=False)
+    for everywhere in (False, True):
+        model = resnet8(
+            weight_quant=weight,
+            membrane_quant=membrane,
+            membrane_site="pre_fire",
+            quantize_all=everywhere,
+        )
+        has = {
+            ".".join(map(str, path)): layer.quant is not None
+            for path, layer in nnx.iter_modules(model)
+            if hasattr(layer, "quant")
+        }
+        assert {n for n in has if not has[n]} == (
+            set() if everywhere else {"conv1", "sn1", "fc"}
+        )
+        assert len(has) == 18
+        assert model.layer2[0].downsample_sn.site == "pre_fire"
+
+
+def test_bfloat16_keeps_spikes_and_statistics():
+    model = resnet8(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, width=3)
+    logits, spikes = model(images(2, 8, 8, 3), train=True)
+    assert logits.dtype == jnp.bfloat16
+    assert all(set(np.unique(s.astype(float))) <= {0, 1} for s in spikes.values())
+    assert {s.dtype for s in jax.tree.leaves(nnx.state(model, nnx.BatchStat))} == {
+        np.dtype("float32")
+    }
+
+
+# The connection table
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            value = getattr(value, "jaxpr", value)
+            if hasattr(value, "eqns"):
+                yield from equations(value)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("size", [(32, 32), (21, 14)])
+@pytest.mark.parametrize(
+    "make", [models.sew_resnet8, models.sew_resnet18, models.sew_resnet34]
+)
+def test_synapses_are_the_convolutions_of_the_program(make, stem, size):
+    graphdef, state = abstract(make, 7, stem=stem, width=4, in_channels=2)
+    x = jax.ShapeDtypeStruct((3, *size, 2), jnp.float32)
+    program = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, x)
+    found = []
+    for equation in equations(program.jaxpr):
+        shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
+        if equation.primitive.name == "conv_general_dilated":
+            params = equation.params
+            assert params["lhs_dilation"] == params["rhs_dilation"] == (1, 1)
+            assert params["feature_group_count"] == params["batch_group_count"] == 1
+            image, kernel, out = shapes
+            window = (kernel[:2], params["window_strides"], params["padding"])
+            assert (kernel[2], kernel[3]) == (image[3], out[3])
+            found.append((*window, image[1:], out[1:]))
+        elif equation.primitive.name == "dot_general":
+            found.append(((), (), (), shapes[0][-1:], shapes[-1][-1:]))
+    table = nnx.merge(graphdef, state).synapses(size)
+    assert [s[3:] for s in table] == found
+    default = nnx.merge(graphdef, state).synapses()
+    assert default[0].in_shape == ((32, 32, 2) if stem == "cifar" else (224, 224, 2))
+
+
+@pytest.mark.parametrize("connect", ["add", "iand"])
+def test_synapses_name_their_sources(connect):
+    table = {s.name: s for s in resnet8(connect=connect).synapses()}
+    first = ("sn1", "layer1.0.sn2")
+    second = ("layer2.0.downsample_sn", "layer2.0.sn2")
+    expected = {
+        "conv1": ("input",),
+        "layer1.0.conv1": ("sn1",),
+        "layer1.0.conv2": ("layer1.0.sn1",),
+        "layer2.0.conv1": first,
+        "layer2.0.conv2": ("layer2.0.sn1",),
+        "layer2.0.downsample.0": first,
+        "layer3.0.conv1": second,
+        "layer3.0.conv2": ("layer3.0.sn1",),
+        "layer3.0.downsample.0": second,
+        "fc": ("layer3.0.downsample_sn", "layer3.0.sn2"),
+    }
+    assert {name: s.sources for name, s in table.items()} == expected
+    for s in table.values():
+        assert len(s.sources) == 1 or s.connect == connect
+
+
+def test_synapses_without_downsampling_have_all_the_shortcuts_sources():
+    graphdef, state = abstract(models.sew_resnet18, width=4)
+    table = {s.name: s for s in nnx.merge(graphdef, state).synapses()}
+    assert table["layer1.1.conv1"].sources == ("sn1", "layer1.0.sn2")
+    assert table["layer2.0.downsample.0"].sources == (
+        "sn1",
+        "layer1.0.sn2",
+        "layer1.1.sn2",
+    )
+    assert table["layer3.0.conv1"].sources[0] == "layer2.0.downsample_sn"
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((8, 8, 3), {}, r"\[B, H, W, C\] or \[T, B, H, W, C\], got shape \(8, 8, 3\)"),
+        ((1, 1, 1, 8, 8, 3), {}, "got shape"),
+        ((3, 2, 8, 8, 3), {}, "x has 3 time steps .* but timesteps is 4"),
+        ((2, 8, 8, 1), {}, "made for 3 channels"),
+        ((2, 3, 8, 8), {}, "3 channels, which come last"),
+        ((2, 8, 8, 3), {"timesteps": 0}, "timesteps must be at least 1, got 0"),
+    ],
+)
+def test_bad_input(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        resnet8()(np.zeros(shape, np.float32), **options)
+
+
+def test_pixels_are_refused():
+    with pytest.raises(ValueError, match=r"uint8; data\.normalize"):
+        resnet8()(np.zeros((2, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem": "big"}, r"stem must be one of \('cifar', 'imagenet'\), got 'big'"),
+        ({"connect": "or"}, r"connect must be one of \('add', 'and', 'iand'\)"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"in_channels": 0}, "in_channels must be at least 1"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"membrane_site": "after"}, "site must be one of"),
+        ({"membrane_quant": QuantSpec("lq_net", bits=2)}, "not of a membrane"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        models.sew_resnet8(rngs=nnx.Rngs(0), **options)

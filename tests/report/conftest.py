@@ -1,0 +1,29 @@
+"""A finished study, and figures that cost nothing."""
+
+import pytest
+from planted import grid, make_run, reference
+
+from experiments import report
+from experiments.report import figures, names
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory):
+    """A finished study with one planted drift, and its page."""
+    rows = reference((0, 1)) + grid()
+    planted = next(
+        row
+        for row in rows
+        if names.method_name(row) == "uniform mid-tread wide"
+        and (row["bits"], row["mode"]) == (6, "ptq")
+    )
+    planted |= {"emd_mean": 0.0263, "accuracy": 0.972}
+    path = make_run(tmp_path_factory.mktemp("runs") / "full", rows, seconds=391.5)
+    return path, report.write(path)
+
+
+@pytest.fixture
+def undrawn(monkeypatch, full_run):
+    """Figures are built but not drawn, which takes most of the time."""
+    png = (full_run[0] / "figures" / "over_bits.png").read_bytes()
+    monkeypatch.setattr(figures, "png", lambda figure: png)

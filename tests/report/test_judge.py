@@ -1,0 +1,69 @@
+"""Verdicts: drift, collapse, floors; and what an unfinished run misses."""
+
+import numpy as np
+import pytest
+from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
+
+from experiments.common import StudyConfig
+from experiments.report.judge import missing, verdicts
+
+
+def test_nothing_collapses_beside_a_baseline_that_has_not_learned():
+    base = [a_row("fp32", accuracy=0.15), a_row("control", accuracy=0.16, emd=FLOOR)]
+    row = quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.14)
+    assert verdicts([*base, row])[-1].state == "within"
+
+
+def test_chance_follows_the_classes():
+    rows = [*reference(), quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.12)]
+    assert verdicts(rows)[-1].state == "collapsed"
+    for row in rows:
+        row["dataset"] = "cifar100"
+    assert verdicts(rows)[-1].state == "within"
+
+
+@pytest.mark.parametrize(
+    ("floors", "expected"),
+    [((0.001, 0.005, 0.002), 0.005), ((None, None, 0.002), 0.002)],
+)
+def test_floor_is_the_largest_that_exists(floors, expected):
+    names = ("floor_control", "floor_seed", "floor_sampling")
+    row = quantized(WEIGHTS[0], 2, "qat", **dict(zip(names, floors, strict=True)))
+    assert verdicts([row])[0].floor == expected
+
+
+def test_emd_at_the_floor_is_no_drift():
+    at, above = (quantized(WEIGHTS[0], b, "qat", emd=FLOOR) for b in (2, 4))
+    above["emd_mean"] = np.nextafter(FLOOR, 1)
+    states = [v.state for v in verdicts([*reference(), at, above])]
+    assert states[-2:] == ["within", "drift"]
+
+
+def test_accuracy_a_point_lower_is_kept():
+    rows = [
+        quantized(WEIGHTS[0], bits, "qat", accuracy=accuracy)
+        for bits, accuracy in ((2, 0.968), (4, 0.967))
+    ]
+    assert [v.kept for v in verdicts([*reference(), *rows])][-2:] == [
+        True,
+        False,
+    ]
+    assert verdicts(rows)[0].kept is None
+
+
+def test_restricted_run_is_not_unfinished():
+    config = StudyConfig(only="membrane", modes=("qat",), bits=(2, 8), seeds=(0,))
+    rows = [*reference(), *(quantized(w, b, "qat") for w in MEMBRANE for b in (2, 8))]
+    assert missing(rows, config) == []
+    assert missing(rows[:-1], config) == ["membrane QAT (1 of 4)"]
+
+
+def test_another_row_does_not_stand_in_for_one_that_is_missing():
+    config = StudyConfig(only="membrane", modes=("qat",), bits=(2,), seeds=(0,))
+    rows = [*reference(), *(quantized(way, 4, "qat") for way in MEMBRANE)]
+    assert missing(rows, config) == ["membrane QAT (2 of 2)"]
+
+
+def test_wide_bits_are_not_missing_of_lq_net():
+    config = StudyConfig(only="weights", modes=("ptq",), bits=(8, 16))
+    assert missing(reference((0, 1)), config) == ["weights PTQ (10 of 10)"]

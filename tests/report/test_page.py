@@ -1,0 +1,114 @@
+"""The page: every row, safe to open, nothing loaded from anywhere."""
+
+import base64
+import json
+import re
+
+import pytest
+from planted import (
+    WEIGHTS,
+    a_row,
+    check_html,
+    grid,
+    make_run,
+    quantized,
+    reference,
+)
+
+from experiments import report
+from experiments.common import StudyConfig
+from experiments.report import findings, run, table
+from experiments.run_folder import RunFolder
+
+
+def test_page_has_every_row_and_loads_nothing(full_run):
+    path, page = full_run
+    text = page.read_text()
+    checker = check_html(text)
+    rows = RunFolder(path).rows()
+    states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
+    assert len(re.findall(states, text)) == len(rows) == 100
+    assert len(checker.loads) == 3
+    assert all(
+        address.startswith("data:image/png;base64,") for address in checker.loads
+    )
+    assert not re.search(r"https?:|@import|url\(", text)
+    images = [base64.b64decode(a.partition(",")[2]) for a in checker.loads]
+    stored = [path / "figures" / f"{n}.png" for n in ("over_bits", "layers", "rates")]
+    assert images == [file.read_bytes() for file in stored]
+    assert "prefers-color-scheme:dark" in text
+
+
+def test_page_tells_findings_definitions_and_how_to_run_it_again(full_run):
+    path, page = full_run
+    text = page.read_text()
+    rows = RunFolder(path).rows()
+    for sentence in findings(rows):
+        assert sentence.replace("'", "&#x27;") in text
+        assert sentence in (path / "table.md").read_text()
+    assert table.markdown(rows) in (path / "table.md").read_text()
+    assert "|mean shift| &lt;= EMD &lt;= paired shift" in text
+    assert "python -m experiments.study" in text
+    assert "391.5" in text
+    assert "compilations uniform mid_rise" in text
+    assert "Unfinished" not in text
+    assert not list(path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], ["baseline (2 of 2)", "weights PTQ (24 of 24)", "No row is finished"]),
+        ([a_row("fp32")], ["baseline (1 of 2)", "control (2 of 2)"]),
+        (
+            reference((0, 1)) + grid(modes=("ptq",), bits=(2, 8)),
+            ["weights PTQ (12 of 24)", "membrane QAT (8 of 8)"],
+        ),
+    ],
+)
+@pytest.mark.usefixtures("undrawn")
+def test_unfinished_run_says_what_is_missing(tmp_path, rows, said):
+    path = make_run(tmp_path / "run", rows)
+    text = report.write(path).read_text()
+    check_html(text)
+    for words in said:
+        assert words in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_lost_spike_counts_are_told(tmp_path):
+    rows = [*reference(), quantized(WEIGHTS[0], 2, "qat")]
+    path = make_run(tmp_path / "run", rows)
+    (path / "firing" / "fp32-s0.npz").unlink()
+    text = report.write(path).read_text()
+    assert "No histograms: no spike counts of baseline." in text
+    assert not (path / "figures" / "rates.png").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_everything_is_escaped(tmp_path):
+    evil = "<script>alert('&')</script>"
+    rows = [row | {"dataset": evil} for row in reference()]
+    rows.append(quantized(WEIGHTS[0], 2, "qat", method=evil, dataset=evil))
+    rows[0]["emd"] = rows[-1]["emd"] = {"<b>sn1": 0.1}
+    path = tmp_path / "a <i>&run"
+    make_run(path, [], config=None, versions={"<u>v": "1 & 2"})
+    (path / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = report.write(path).read_text()
+    check_html(text)
+    for raw in (evil, "<i>", "<u>", "<b>sn1", "1 & 2"):
+        assert raw not in text
+    assert "&lt;u&gt;v" in text
+
+
+def test_command_makes_the_same_config():
+    config = StudyConfig(
+        dataset="cifar10", only="weights", modes=("ptq", "qat"), bits=(2, 8)
+    )
+    words = run.command(config.numbers())
+    assert words == (
+        "python -m experiments.study --dataset cifar10 --only weights "
+        "--modes ptq qat --bits 2 8"
+    )
+    tiny = StudyConfig(tiny=True, width=8).resolve().numbers()
+    assert run.command(tiny) == "python -m experiments.study --width 8 --tiny"

@@ -1,0 +1,168 @@
+"""A study's configuration, and the rows that follow from it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.common import CLIPS, StudyConfig, grid, parse, references
+from experiments.run_folder import row_name
+
+KEYS = ["target", "method", "grid", "clip", "signed", "site", "bits", "mode", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("bits", (2, 1), "2..16.*got 1$"),
+        ("bits", (17,), "2..16.*got 17$"),
+        ("bits", (), "bits must be given"),
+        ("bits", (4, 4), "each value once"),
+        ("dataset", "mnist", "dataset must be one of .*digits.*'mnist'"),
+        ("model", "resnet18", "model must be one of .*sew_resnet8.*'resnet18'"),
+        ("modes", ("ptq", "lsq"), "modes must be one of .*'lsq'"),
+        ("modes", (), "modes must be given"),
+        ("only", "both", "only must be one of .*'both'"),
+        ("emd", "scipy", "emd must be one of"),
+        ("precision", "high", "precision must be one of"),
+        ("timesteps", 0, "timesteps must be at least 1, got 0"),
+        ("width", 0, "width must be at least 1"),
+        ("epochs", -1, "epochs must be at least 1"),
+        ("qat_epochs", 0, "qat_epochs must be at least 1"),
+        ("batch_size", 0, "batch_size must be at least 1"),
+        ("seeds", (), "seeds must be given"),
+        ("seeds", (3, 3), "each value once; got .3, 3"),
+        ("learning_rate", 0.0, "learning_rate must be positive"),
+        ("qat_learning_rate", float("nan"), "qat_learning_rate must be positive"),
+        ("weight_decay", -1e-4, "weight_decay must be >= 0"),
+    ],
+)
+def test_bad_values_are_refused(field, value, said):
+    with pytest.raises(ValueError, match=said):
+        StudyConfig(**{field: value})
+
+
+def test_hash_leaves_out_where_things_lie():
+    config = StudyConfig()
+    there = StudyConfig(out=Path("a"), data_dir=Path("b"), dry_run=True)
+    assert there.hash() == config.hash()
+    assert there.numbers() == config.numbers()
+    assert config.resolve().hash() == config.hash()
+    assert len(config.hash()) == 12
+
+
+CHANGED = {
+    "dataset": "cifar10",
+    "model": "sew_resnet18",
+    "width": 8,
+    "timesteps": 8,
+    "epochs": 1,
+    "qat_epochs": 1,
+    "seeds": (0,),
+    "only": "weights",
+    "modes": ("qat",),
+    "bits": (2, 4),
+    "emd": "ott",
+    "precision": "default",
+    "batch_size": 8,
+    "learning_rate": 0.2,
+    "qat_learning_rate": 0.02,
+    "weight_decay": 0.0,
+    "tiny": True,
+}
+
+
+def test_hash_changes_with_everything_else():
+    fields = {field.name for field in dataclasses.fields(StudyConfig)}
+    assert set(CHANGED) == fields - {"out", "data_dir", "dry_run"}
+    hashes = [StudyConfig(**{key: value}).hash() for key, value in CHANGED.items()]
+    assert len({StudyConfig().hash(), *hashes}) == len(CHANGED) + 1
+
+
+@pytest.mark.parametrize("config", [StudyConfig(), StudyConfig(**CHANGED)])
+def test_numbers_survive_json(config):
+    numbers = json.loads(json.dumps(config.numbers()))
+    assert StudyConfig.from_numbers(numbers) == config
+    assert StudyConfig.from_numbers(numbers | {"of another version": 1}) == config
+
+
+def test_resolve_names_the_run_folder():
+    assert StudyConfig(width=8).resolve().out == Path("runs/digits-sew_resnet8-w8")
+    assert StudyConfig(out=Path("mine"), tiny=True).resolve().out == Path("mine")
+
+
+def test_tiny_is_small():
+    config = StudyConfig(tiny=True).resolve()
+    assert config.out == Path("runs/digits-sew_resnet8-w16-tiny")
+    assert (config.epochs, config.qat_epochs, config.bits) == (1, 1, (2, 8))
+    assert config.batch_size == StudyConfig().batch_size
+    assert config.resolve() == config
+    assert len(grid(config)) == 16 * 3
+
+
+def test_grid_is_the_papers_in_three_modes():
+    rows = grid(StudyConfig())
+    assert len(rows) == 32 * 3
+    assert len({row_name(row) for row in rows}) == 96
+    assert all(list(row) == KEYS for row in rows)
+    assert {row["seed"] for row in rows} == {0}
+    weights = [row for row in rows if row["target"] == "weights"]
+    assert {(row["method"], row["grid"]) for row in weights} == {
+        ("uniform", "mid_rise"),
+        ("uniform", "mid_tread"),
+        ("lq_net", None),
+    }
+    assert {row["clip"] for row in weights} == set(CLIPS.values()) == {1.0, 10.0}
+    assert {(row["signed"], row["site"]) for row in weights} == {(True, None)}
+    membranes = [row for row in rows if row["target"] == "membrane"]
+    assert len(weights) + len(membranes) == 96
+    assert {(r["method"], r["grid"], r["clip"], r["site"]) for r in membranes} == {
+        ("uniform", "mid_tread", 1.0, "post_reset")
+    }
+    assert {row["signed"] for row in membranes} == {True, False}
+
+
+def test_rows_of_one_program_lie_together():
+    rows = grid(StudyConfig())
+    programs = [(r["target"], r["method"], r["grid"], r["signed"]) for r in rows]
+    starts = [a for a, b in zip(programs, [None, *programs], strict=False) if a != b]
+    assert len(starts) == len(set(programs)) == 5
+    first = rows[:24]
+    assert [row["clip"] for row in first] == [1.0] * 12 + [10.0] * 12
+    assert [row["bits"] for row in first] == [2, 2, 2, 4, 4, 4, 6, 6, 6, 8, 8, 8] * 2
+    assert [row["mode"] for row in first] == ["ptq", "ptq_bn", "qat"] * 8
+
+
+def test_grid_can_be_restricted():
+    config = StudyConfig(modes=("qat",), bits=(2, 8, 16), seeds=(7, 1))
+    both = [grid(dataclasses.replace(config, only=t)) for t in ("weights", "membrane")]
+    assert [*both[0], *both[1]] == grid(config)
+    assert {row["seed"] for row in grid(config)} == {7}
+    # LQ-Net's table of levels ends at 8 bits.
+    lq_net = [row["bits"] for row in both[0] if row["method"] == "lq_net"]
+    assert lq_net == [2, 8, 2, 8]
+    assert [row["bits"] for row in both[1]] == [2, 8, 16] * 2
+
+
+def test_references_are_all_baselines_then_all_controls():
+    rows = references(StudyConfig(seeds=(0, 5, 2), only="membrane"))
+    names = [row_name(row) for row in rows]
+    assert names == [f"{m}-s{s}" for m in ("fp32", "control") for s in (0, 5, 2)]
+    for row in rows:
+        assert list(row) == KEYS
+        assert row["target"] == "none"
+        assert {row[key] for key in KEYS[1:-2]} == {None}
+
+
+def test_parse_reads_the_command_line(monkeypatch):
+    words = "study --only weights --bits 2 8 --modes qat --seeds 3 --out a/b --tiny"
+    monkeypatch.setattr("sys.argv", words.split())
+    assert parse(StudyConfig) == StudyConfig(
+        only="weights",
+        bits=(2, 8),
+        modes=("qat",),
+        seeds=(3,),
+        out=Path("a/b"),
+        tiny=True,
+    )

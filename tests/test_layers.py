@@ -1,0 +1,383 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.signal import correlate
+
+from snnjax import layers, neurons, quantize
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.quantize import QuantSpec
+
+EPSILON = 1e-5
+
+
+def normal(*shape, seed=0, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def value(variable):
+    return np.asarray(variable.get_value(), float)
+
+
+def conv(*sizes, seed=0, **options):
+    return QuantConv(*sizes, **options, rngs=nnx.Rngs(seed))
+
+
+def reference_conv(x, w, strides, padding):
+    """[B, H, W, C] by [k, k, C, K], in float64, as torch defines it."""
+    x = np.pad(x.astype(float), ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
+    full = [
+        [
+            sum(
+                correlate(image[..., c], w[..., c, k].astype(float), "valid")
+                for c in range(x.shape[-1])
+            )
+            for k in range(w.shape[-1])
+        ]
+        for image in x
+    ]
+    return np.moveaxis(full, 1, -1)[:, ::strides, ::strides]
+
+
+# Convolution and linear layer
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "strides", "padding", "size"),
+    [
+        (1, 1, 0, (4, 5)),
+        (1, 2, 0, (5, 6)),
+        (3, 1, 1, (5, 8)),
+        (3, 2, 1, (8, 7)),
+        (3, 2, 0, (6, 7)),
+        (7, 2, 3, (9, 8)),
+        (7, 1, 3, (8, 5)),
+    ],
+)
+@pytest.mark.parametrize("lead", [(2,), (3, 2)])
+def test_conv_is_the_sum_over_windows(kernel_size, strides, padding, size, lead):
+    layer = conv(3, 4, kernel_size=kernel_size, strides=strides, padding=padding)
+    x = normal(*lead, *size, 3)
+    y = layer(jnp.asarray(x))
+    w = value(layer.kernel)
+    expected = reference_conv(x.reshape(-1, *size, 3), w, strides, padding)
+    assert y.shape == (*lead, *expected.shape[1:])
+    np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=2e-5)
+
+
+def test_initial_kernels_are_fan_out_normal():
+    layer = conv(32, 96, kernel_size=3)
+    w = value(layer.kernel) / np.sqrt(2 / (9 * 96))
+    assert abs(w.mean()) < 0.02
+    assert abs(w.std() - 1) < 0.02
+    # A truncated normal has neither these tails nor this fourth moment.
+    assert np.abs(w).max() > 3.5
+    assert abs((w**4).mean() - 3) < 0.15
+    assert (
+        value(conv(32, 96, kernel_size=3, seed=1).kernel) != value(layer.kernel)
+    ).all()
+
+
+def test_linear_is_a_matrix_product_of_torchs_first_values():
+    layer = QuantLinear(64, 50, rngs=nnx.Rngs(0))
+    w, b = value(layer.kernel), value(layer.bias)
+    for values in (w, b):
+        assert 0.9 / 8 < np.abs(values).max() <= 1 / 8
+        assert abs(values.std() * 8 - 3**-0.5) < 0.08
+    x = normal(3, 2, 64)
+    np.testing.assert_allclose(layer(x), x.astype(float) @ w + b, atol=1e-5)
+
+
+def test_computation_in_bfloat16_keeps_float32_parameters():
+    x = jnp.asarray(normal(2, 5, 5, 3))
+    layer = conv(3, 4, kernel_size=3, dtype=jnp.bfloat16)
+    linear = QuantLinear(3, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert layer(x).dtype == linear(x).dtype == jnp.bfloat16
+    assert layer.kernel.dtype == linear.bias.dtype == jnp.float32
+    same = conv(3, 4, kernel_size=3)(x.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(layer(x), same)
+
+
+@pytest.mark.parametrize(
+    ("layer", "good"),
+    [
+        (conv(3, 4, kernel_size=3), (2, 5, 5, 3)),
+        (QuantLinear(3, 4, rngs=nnx.Rngs(0)), (2, 3)),
+        (BatchNorm(3), (2, 3)),
+    ],
+    ids=["conv", "linear", "norm"],
+)
+def test_input_that_would_silently_go_wrong(layer, good):
+    x = jnp.ones(good)
+    for bad in (x[..., :1], x[..., :2], x[0, 0]):
+        with pytest.raises(ValueError, match=r"x must be \[\.\.\., .*C = 3"):
+            layer(bad)
+    for dtype in (jnp.int32, bool, jnp.uint8):  # kernels would be cut to integers
+        with pytest.raises(ValueError, match="floating point"):
+            layer(x.astype(dtype))
+
+
+def test_sizes_below_1():
+    for sizes, options in (((0, 1), {}), ((1, 0), {}), ((1, 1), {"strides": 0})):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            conv(*sizes, kernel_size=1, **options)
+    for make in (
+        lambda: conv(1, 1, kernel_size=0),
+        lambda: QuantLinear(0, 1, rngs=nnx.Rngs(0)),
+        lambda: BatchNorm(0),
+    ):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            make()
+
+
+# Quantized kernels
+
+
+@pytest.mark.parametrize("grid", ["mid_rise", "mid_tread"])
+def test_kernel_is_quantized_and_set_free_again(grid):
+    layer = conv(2, 3, kernel_size=3, quant=QuantSpec(bits=3, clip=0.5, grid=grid))
+    w = value(layer.kernel)
+    if grid == "mid_rise":
+        levels = (np.arange(8) - 3.5) / 3.5 * 0.5
+    else:
+        levels = np.arange(-3, 4) / 3 * 0.5
+    nearest = levels[np.abs(w[..., None] - levels).argmin(-1)]
+    x = normal(1, 3, 3, 2)
+    np.testing.assert_allclose(layer.quantized_kernel(), nearest, atol=1e-6)
+    np.testing.assert_allclose(layer(x)[0, 0, 0], np.tensordot(x[0], nearest, 3), 1e-4)
+    for off in (None, QuantSpec("none")):
+        layer.quantize(QuantSpec(bits=3))
+        layer.quantize(off)
+        assert layer.quant is None
+        np.testing.assert_array_equal(layer.quantized_kernel(), value(layer.kernel))
+
+
+def lq_layer():
+    layer = conv(2, 3, kernel_size=3, quant=QuantSpec("lq_net", bits=2, clip=0.3))
+    # As if training had moved the weights since the basis was fitted.
+    layer.kernel.set_value(layer.kernel + normal(3, 3, 2, 3) / 10)
+    return layer
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_lq_net_uses_its_basis_and_training_then_moves_it(jit):
+    layer = lq_layer()
+    graphdef, state = nnx.split(layer)
+    x = normal(2, 4, 4, 2)
+
+    def step(state, train):
+        layer = nnx.merge(graphdef, state, copy=True)
+        return layer(x, train=train), nnx.state(layer)
+
+    step = jax.jit(step, static_argnums=1) if jit else step
+    w = np.clip(value(layer.kernel), -0.3, 0.3)
+    before = quantize.LqState(*layer.quant_state.get_value())
+    levels = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) @ np.asarray(before.basis)
+    flat = w.reshape(-1, 3)
+    nearest = np.abs(flat[:, None] - levels).argmin(1)
+    hat = np.take_along_axis(levels, nearest, 0).reshape(w.shape)
+    expected = reference_conv(x, hat, 1, 0)
+    for train in (True, False):
+        y, new = step(state, train)
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+        after = quantize.LqState(*new["quant_state"].get_value())
+        if train:
+            learned = quantize.lq_update(jnp.asarray(w, jnp.float32), before)
+            assert np.abs(after.basis - before.basis).max() > 1e-4
+            np.testing.assert_allclose(after.basis, learned.basis, rtol=1e-5)
+            assert (before.count, after.count) == (0, 1)
+        else:
+            np.testing.assert_array_equal(after.basis, before.basis)
+            assert after.count == 0
+
+
+def test_stateful_layers_inside_a_gradient():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.conv, self.norm = lq_layer(), BatchNorm(3)
+
+        def __call__(self, x):
+            return self.norm(self.conv(x, train=True), train=True)
+
+    x = jnp.asarray(normal(2, 4, 4, 2))
+    graphdef, params, rest = nnx.split(Net(), nnx.Param, ...)
+
+    @jax.jit
+    def step(params, rest):
+        def loss(params):
+            net = nnx.merge(graphdef, params, rest, copy=True)
+            y = net(x)
+            return jnp.sum(y**3), nnx.split(net, nnx.Param, ...)[2]
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (_, new), grads = step(params, rest)
+    assert jax.tree.structure(new) == jax.tree.structure(rest)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert np.abs(grads["conv"]["kernel"].get_value()).max() > 0
+    assert (new["norm"]["mean"].get_value() != 0).all()
+    assert new["conv"]["quant_state"].get_value().count == 1
+    assert rest["conv"]["quant_state"].get_value().count == 0
+
+
+def test_lq_net_gradient_goes_straight_through_inside_the_clip():
+    layer = lq_layer()
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def loss(params):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        return jnp.sum(layer.quantized_kernel(train=True) * 3)
+
+    grad = jax.grad(loss)(params)["kernel"].get_value()
+    inside = np.abs(layer.kernel.get_value()) < 0.3
+    assert 0 < inside.mean() < 1
+    np.testing.assert_array_equal(grad, 3.0 * inside)
+
+
+# BatchNorm
+
+
+def reference_norm(x, scale, bias, mean=None, var=None):
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes) if mean is None else mean
+    var = x.var(axes) if var is None else var
+    return (x - mean) / np.sqrt(var + EPSILON) * scale + bias
+
+
+def norm_layer(features):
+    layer = BatchNorm(features)
+    layer.scale.set_value(jnp.asarray(normal(features, seed=1)))
+    layer.bias.set_value(jnp.asarray(normal(features, seed=2)))
+    layer.mean.set_value(jnp.asarray(normal(features, seed=3)))
+    layer.var.set_value(jnp.asarray(normal(features, seed=4) ** 2 + 0.1))
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3), (3, 2, 5, 2, 3)])
+def test_norm_and_its_running_statistics(shape):
+    x = normal(*shape) * 3 + 5
+    layer = norm_layer(3)
+    scale, bias, mean, var = (
+        value(v) for v in (layer.scale, layer.bias, layer.mean, layer.var)
+    )
+    wide, axes = x.astype(float), tuple(range(x.ndim - 1))
+    y = layer(x)
+    np.testing.assert_allclose(
+        y, reference_norm(wide, scale, bias, mean, var), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_array_equal(value(layer.mean), mean)
+    y = layer(x, train=True)
+    np.testing.assert_allclose(y, reference_norm(wide, scale, bias), atol=2e-5)
+    # torch: momentum 0.1, the variance unbiased.
+    unbiased = wide.var(axes, ddof=1)
+    np.testing.assert_allclose(
+        value(layer.mean), 0.9 * mean + 0.1 * wide.mean(axes), 1e-5
+    )
+    np.testing.assert_allclose(value(layer.var), 0.9 * var + 0.1 * unbiased, 1e-5)
+
+
+def test_norm_of_a_still_image_counts_its_copies():
+    x = normal(2, 3, 1, 4)
+    once, copied = norm_layer(4), norm_layer(4)
+    y = once(x, train=True, repeats=5)
+    copies = np.broadcast_to(x, (5, *x.shape))
+    np.testing.assert_allclose(copied(copies, train=True)[2], y, atol=1e-5)
+    np.testing.assert_allclose(value(once.var), value(copied.var), rtol=1e-6)
+    np.testing.assert_allclose(value(once.mean), value(copied.mean), rtol=1e-6)
+    plain = norm_layer(4)
+    plain(x, train=True)
+    assert (np.abs(value(plain.var) - value(once.var)) > 1e-3).all()
+
+
+def test_norm_gradient_is_that_of_the_formula():
+    arguments = [normal(2, 3, 2, 4) * 2 + 1, normal(4, seed=1), normal(4, seed=2)]
+    weights = normal(2, 3, 2, 4, seed=3)
+
+    def plain(x, scale, bias):
+        mean = jnp.mean(x, (0, 1, 2))
+        var = jnp.mean((x - mean) ** 2, (0, 1, 2))
+        y = (x - mean) / jnp.sqrt(var + EPSILON) * scale + bias
+        return jnp.sum(weights * y)
+
+    def ours(x, scale, bias):
+        return jnp.sum(weights * layers.batch_norm(x, scale, bias)[0])
+
+    found = jax.grad(ours, argnums=(0, 1, 2))(*arguments)
+    expected = jax.grad(plain, argnums=(0, 1, 2))(*arguments)
+    wide, step = [a.astype(float) for a in arguments], 1e-6
+    for i, (grad, autodiff) in enumerate(zip(found, expected, strict=True)):
+        np.testing.assert_allclose(grad, autodiff, atol=2e-5)
+        direction = normal(*grad.shape, seed=9).astype(float)
+        ends = []
+        for sign in (1, -1):
+            moved = list(wide)
+            moved[i] = wide[i] + sign * step * direction
+            ends.append(np.sum(weights * reference_norm(*moved)))
+        slope = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(np.sum(grad * direction), slope, rtol=1e-4)
+
+
+def test_norm_in_low_precision_keeps_float32_statistics():
+    x = jnp.asarray(normal(64, 4) + 100, jnp.bfloat16)
+    layer = BatchNorm(4, param_dtype=jnp.bfloat16)
+    y = layer(x, train=True)
+    assert y.dtype == layer(x).dtype == layer.scale.dtype == jnp.bfloat16
+    assert layer.mean.dtype == layer.var.dtype == jnp.float32
+    exact = np.asarray(x, float)
+    np.testing.assert_allclose(value(layer.mean), 0.1 * exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        value(layer.var), 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-6
+    )
+    grad = jax.grad(lambda x: layers.batch_norm(x, layer.scale, layer.bias)[0].sum())(x)
+    assert grad.dtype == jnp.bfloat16
+
+
+def test_norm_of_one_value():
+    layer = norm_layer(4)
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        layer(jnp.ones((1, 1, 1, 4)), train=True)
+    assert np.isfinite(layer(jnp.ones((1, 1, 1, 4)))).all()
+
+
+# Neurons
+
+
+def reference_spikes(x, site, levels):
+    """LIF, tau 2, threshold 1, reset to 0, its membrane on a grid."""
+    on_grid = lambda v: levels[np.abs(v[..., None] - levels).argmin(-1)]  # noqa: E731
+    v, spikes = np.zeros(x.shape[1:]), []
+    for current in x.astype(float):
+        h = v + (current - v) / 2
+        h = on_grid(h) if site == "pre_fire" else h
+        spikes.append(h >= 1)
+        v = np.where(h >= 1, 0, h)
+        v = on_grid(v) if site == "post_reset" else v
+    return np.array(spikes, float)
+
+
+@pytest.mark.parametrize("steps", [5, 11])  # unrolled, and scanned
+def test_membranes_are_quantized_at_either_site(steps):
+    x = normal(steps, 40, 3) * 2 + 0.5
+    spec = QuantSpec(bits=2, signed=False, grid="mid_tread")
+    layer = Spiking(neurons.LIF())
+    trains = {"none": np.asarray(layer(x))}
+    for site in ("post_reset", "pre_fire"):
+        layer.quantize(spec, site=site)
+        trains[site] = np.asarray(layer(x))
+        levels = np.arange(4) / 3
+        np.testing.assert_array_equal(trains[site], reference_spikes(x, site, levels))
+    assert len({train.tobytes() for train in trains.values()}) == 3
+    layer.quantize(QuantSpec("none"))
+    np.testing.assert_array_equal(layer(x), trains["none"])
+
+
+def test_bad_membrane_quantizers():
+    layer = Spiking(neurons.IF())
+    with pytest.raises(ValueError, match="LQ-Net learns levels of weights"):
+        layer.quantize(QuantSpec("lq_net", bits=2))
+    for site in ("before", ""):
+        with pytest.raises(ValueError, match=r"site must be one of \('post_reset'"):
+            layer.quantize(QuantSpec(bits=2), site=site)
+        with pytest.raises(ValueError, match="site must be one of"):
+            Spiking(neurons.IF(), site=site)

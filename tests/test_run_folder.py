@@ -1,0 +1,237 @@
+"""The run folder: killed at any moment, it can be taken up again."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from experiments.common import StudyConfig, grid, references
+from experiments.run_folder import RunFolder, row_name
+
+COUNTS = {"sn1": np.arange(12, dtype=np.int32).reshape(2, 2, 3)}
+
+
+def config_of(path, **more):
+    return StudyConfig(out=path, **more)
+
+
+def add(run, row):
+    run.append(row, COUNTS, 400)
+
+
+def files_of(path):
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def rows():
+    config = StudyConfig()
+    return [row | {"accuracy": 0.5} for row in references(config) + grid(config)]
+
+
+def test_rows_and_counts_round_trip(tmp_path, rows):
+    path = tmp_path / "a" / "run"
+    with RunFolder.open(config_of(path)) as run:
+        assert run.rows() == []
+        for row in rows:
+            add(run, row)
+    again = RunFolder(path)
+    assert again.rows() == rows
+    for row in rows[::20]:
+        counts, observations = again.counts(row)
+        assert observations == 400
+        assert list(counts) == ["sn1"]
+        np.testing.assert_array_equal(counts["sn1"], COUNTS["sn1"])
+        assert counts["sn1"].dtype == np.int32
+    assert len(list((path / "firing").iterdir())) == len(rows)
+    info = again.info()
+    assert info["config_hash"] == config_of(path).hash()
+    assert info["config"] == config_of(path).numbers()
+    assert {"python", "jax", "snnjax"} <= set(info["versions"])
+
+
+@pytest.mark.parametrize("left", [b"{", b'{"target": "none", "mode": "f', b"\xc3"])
+def test_half_a_row_is_cut_and_written_again_once(tmp_path, rows, left):
+    config = config_of(tmp_path / "run")
+    with RunFolder.open(config) as run:
+        add(run, rows[0])
+        add(run, rows[1])
+    whole = run.results.read_bytes()
+    # Killed in the middle of the third row's line.
+    run.results.write_bytes(whole + left)
+    assert RunFolder(config.out).rows() == rows[:2]
+    assert run.results.read_bytes() == whole + left
+    with RunFolder.open(config) as again:
+        assert again.results.read_bytes() == whole
+        add(again, rows[2])
+        assert again.rows() == rows[:3]
+
+
+def test_a_row_without_its_newline_is_not_doubled(tmp_path, rows):
+    config = config_of(tmp_path / "run")
+    with RunFolder.open(config) as run:
+        add(run, rows[0])
+    os.truncate(run.results, run.results.stat().st_size - 1)
+    assert run.rows() == []
+    with RunFolder.open(config) as again:
+        add(again, rows[0])
+    assert again.rows() == rows[:1]
+
+
+def test_a_damaged_line_is_named(tmp_path, rows):
+    with RunFolder.open(config_of(tmp_path)) as run:
+        add(run, rows[0])
+        with open(run.results, "ab") as file:
+            file.write(b'{"half": \n')
+        add(run, rows[1])
+    with pytest.raises(ValueError, match=r"results.jsonl line 2 is not JSON"):
+        run.rows()
+
+
+def test_a_run_is_taken_up_with_its_information(tmp_path):
+    config = config_of(tmp_path)
+    with RunFolder.open(config) as run:
+        run.write_info(config, seconds=3.5)
+    with RunFolder.open(config_of(tmp_path, dry_run=True)) as run:
+        assert run.info()["seconds"] == 3.5
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    with pytest.raises(ValueError, match=r"not empty and not a run folder.*--out"):
+        RunFolder.open(config_of(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ValueError, match="is a file"):
+        RunFolder.open(config_of(tmp_path / "thesis.tex"))
+    with pytest.raises(ValueError, match="resolve"):
+        RunFolder.open(StudyConfig())
+
+
+@pytest.mark.parametrize("text", ['{"hidden_size": 768}', "[1]", "{", "\xe9"])
+def test_a_foreign_config_is_left_alone(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match=r"config.json is not"):
+        RunFolder.open(config_of(tmp_path))
+    assert files_of(tmp_path) == before
+
+
+def test_another_config_is_refused_with_both_values(tmp_path, rows):
+    with RunFolder.open(config_of(tmp_path, timesteps=4)) as run:
+        add(run, rows[0])
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match="another config") as caught:
+        RunFolder.open(config_of(tmp_path, timesteps=6, bits=(2, 4)))
+    said = str(caught.value)
+    assert "timesteps: 4 there, 6 now" in said
+    assert "bits: [2, 4, 6, 8] there, [2, 4] now" in said
+    assert "width" not in said
+    assert "--out" in said
+    assert files_of(tmp_path) == before
+
+
+def _open_and_wait(path, opened, done):
+    with RunFolder.open(config_of(path)):
+        opened.set()
+        done.wait(60)
+
+
+@pytest.fixture
+def spawned():
+    return multiprocessing.get_context("spawn")
+
+
+def test_a_second_process_is_locked_out(tmp_path, spawned):
+    pytest.importorskip("fcntl")
+    opened, done = spawned.Event(), spawned.Event()
+    other = spawned.Process(target=_open_and_wait, args=(tmp_path, opened, done))
+    other.start()
+    try:
+        assert opened.wait(60)
+        with pytest.raises(ValueError, match="another process is writing to"):
+            RunFolder.open(config_of(tmp_path))
+    finally:
+        done.set()
+        other.join(60)
+    assert other.exitcode == 0
+    RunFolder.open(config_of(tmp_path)).close()
+
+
+def test_the_lock_goes_with_the_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    run = RunFolder.open(config_of(tmp_path))
+    with pytest.raises(ValueError, match="another process"):
+        RunFolder.open(config_of(tmp_path))
+    run.close()
+    run.close()
+    run = RunFolder.open(config_of(tmp_path))
+    del run
+    RunFolder.open(config_of(tmp_path)).close()
+
+
+@pytest.mark.parametrize("left", [(), (".lock",), (".lock", "config.json.part")])
+def test_killed_before_its_config_was_written(tmp_path, left):
+    for name in left:
+        (tmp_path / name).write_text("{")
+    with RunFolder.open(config_of(tmp_path)) as run:
+        assert run.info()["config_hash"] == config_of(tmp_path).hash()
+    assert not (tmp_path / "config.json.part").exists()
+
+
+def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    assert run.write_bytes("figures/a.png", b"\x00\xff") == tmp_path / "figures/a.png"
+    run.write_text("a.txt", "ünë\n")
+    assert (tmp_path / "a.txt").read_bytes() == "ünë\n".encode()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.write_text("a.txt", "new")
+    monkeypatch.undo()
+    assert (tmp_path / "a.txt").read_bytes() == "ünë\n".encode()
+    run.write_text("a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_killed_between_counts_and_line_leaves_no_row(tmp_path, rows, monkeypatch):
+    run = RunFolder(tmp_path)
+    add(run, rows[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dumps", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            add(run, rows[1])
+    assert run.rows() == rows[:1]
+    add(run, rows[1])
+    assert run.rows() == rows[:2]
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "no config"), ("no", "not exist")])
+def test_no_run_is_told(tmp_path, name, said):
+    with pytest.raises(ValueError, match=said):
+        RunFolder(tmp_path / name).info()
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"target": "none", "mode": "control", "seed": 3}, "control-s3"),
+        (
+            {"target": "weights", "method": "lq_net", "grid": None, "clip": 10.0}
+            | {"signed": True, "bits": 2, "mode": "ptq_bn", "seed": 0},
+            "weights-lq_net-signed-clip10-b2-ptq_bn-s0",
+        ),
+        (
+            {"target": "membrane", "method": "uniform", "grid": "mid_tread"}
+            | {"clip": 1.0, "signed": False, "bits": 8, "mode": "qat", "seed": 0},
+            "membrane-uniform-mid_tread-unsigned-clip1-b8-qat-s0",
+        ),
+    ],
+)
+def test_row_names(row, name):
+    assert row_name(row) == name

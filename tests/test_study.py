@@ -1,0 +1,272 @@
+"""The study as a whole, on digits and a network of width 4."""
+
+import dataclasses
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments import study
+from experiments.common import StudyConfig, grid, references
+from experiments.run_folder import RunFolder, row_name
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = dict(tiny=True, width=4, timesteps=2, bits=(2, 4), modes=("ptq", "qat"))
+KEYS = {
+    *("dataset", "model", "width", "seed", "target", "method", "grid", "clip"),
+    *("signed", "site", "bits", "mode", "accuracy", "mean_rate", "dead_fraction"),
+    *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
+    *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
+    *("weight_memory_bits", "membrane_memory_bits", "platform", "devices", "seconds"),
+    *("config_hash", "versions"),
+}
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def numbers(folder: RunFolder) -> list[dict]:
+    """Rows without what a clock or a folder name decides."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in folder.rows()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed, and all it printed."""
+    console = quiet()
+    out = tmp_path_factory.mktemp("study") / "run"
+    folder = study.run(StudyConfig(out=out, **OPTIONS), console)
+    return folder, console.file.getvalue()
+
+
+def copy_of(finished, tmp_path, lines: int, rest: str = "") -> RunFolder:
+    """The run as a kill after some rows would have left it."""
+    folder, _ = finished
+    shutil.copytree(folder.path, tmp_path / "run")
+    copy = RunFolder(tmp_path / "run")
+    kept = copy.results.read_text().splitlines(keepends=True)[:lines]
+    copy.results.write_text("".join(kept) + rest)
+    return copy
+
+
+def test_every_row_is_there_once_and_whole(finished):
+    folder, _ = finished
+    config = StudyConfig(**OPTIONS).resolve()
+    expected = [row_name(part) for part in [*references(config), *grid(config)]]
+    rows = folder.rows()
+    assert [row_name(row) for row in rows] == expected
+    assert all(set(row) == KEYS for row in rows)
+    for row in rows:
+        for name in ("accuracy", "mean_rate", "dead_fraction", "saturated_fraction"):
+            assert 0 <= row[name] <= 1
+
+
+def test_shifts_bound_the_distance_in_every_layer(finished):
+    for row in finished[0].rows():
+        assert len(row["emd"]) == 9
+        assert row["emd_mean"] == pytest.approx(sum(row["emd"].values()) / 9, rel=1e-12)
+        for layer, distance in row["emd"].items():
+            assert (
+                abs(row["mean_shift"][layer]) <= distance <= row["paired_shift"][layer]
+            )
+
+
+def test_the_floors_are_distances_of_the_references(finished):
+    rows = {row_name(row): row for row in finished[0].rows()}
+    for seed in (0, 1):
+        control = rows[f"control-s{seed}"]
+        assert control["floor_control"] == control["emd_mean"] > 0
+        assert rows[f"fp32-s{seed}"]["emd_mean"] == 0
+    assert rows["control-s0"]["floor_seed"] == rows["control-s1"]["floor_seed"] > 0
+    for row in rows.values():
+        if row["target"] != "none":
+            for floor in ("floor_control", "floor_seed", "floor_sampling"):
+                assert row[floor] == rows["control-s0"][floor]
+
+
+def test_a_step_compiles_once_for_each_structure(finished):
+    (start,) = finished[0].info()["starts"]
+    structures = {
+        "full precision",
+        "weights uniform mid_rise",
+        "weights uniform mid_tread",
+        "weights lq_net 2 bit",
+        "weights lq_net 4 bit",
+        "membrane signed",
+        "membrane unsigned",
+    }
+    for function in ("train_step", "eval_step"):
+        assert start["compilations"][function] == dict.fromkeys(structures, 1)
+
+
+def test_quantized_memory_counts_bits(finished):
+    rows = {row_name(row): row for row in finished[0].rows()}
+    full, two = rows["fp32-s0"], rows["weights-uniform-mid_rise-signed-clip1-b2-ptq-s0"]
+    # SEW-ResNet8 of width 4: the kernels of its blocks, at 2 bits instead of 32.
+    kernels = 9 * (4 * 4 + 4 * 4) + 9 * (4 * 8 + 8 * 8) + 4 * 8
+    kernels += 9 * (8 * 16 + 16 * 16) + 8 * 16
+    saved = full["weight_memory_bits"] - two["weight_memory_bits"]
+    assert saved == 30 * kernels
+    assert full["membrane_memory_bits"] == two["membrane_memory_bits"]
+
+
+def test_what_is_printed_and_written(finished):
+    folder, printed = finished
+    assert str(folder.path / "report.html") in printed.replace("\n", "")
+    for name in ("table.md", "report.html", "results.jsonl", "config.json"):
+        assert (folder.path / name).stat().st_size > 0
+    assert list((folder.path / "figures").glob("*.png"))
+    assert (folder.path / "checkpoints" / "fp32-s0").is_dir()
+    assert not list(folder.path.rglob("*.part"))
+    assert not list(folder.path.rglob("*-partial"))
+
+
+@pytest.mark.parametrize("lines", [0, 3, 12])
+def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, lines):
+    copy = copy_of(finished, tmp_path, lines, rest='{"dataset": "dig')
+    study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
+    assert numbers(copy) == numbers(finished[0])
+
+
+def test_two_runs_write_the_same_numbers(finished, tmp_path):
+    again = study.run(StudyConfig(out=tmp_path / "again", **OPTIONS), quiet())
+    assert numbers(again) == numbers(finished[0])
+
+
+def test_training_stopped_in_the_middle_goes_on_exactly(
+    finished, tmp_path, monkeypatch
+):
+    copy = copy_of(finished, tmp_path, 0)
+    shutil.rmtree(copy.path / "checkpoints")
+    advance, calls = study.Bar.advance, []
+
+    def stop(self, images):
+        calls.append(images)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        advance(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "SAVE_SECONDS", 0.0)
+        patch.setattr(study.Bar, "advance", stop)
+        with pytest.raises(KeyboardInterrupt):
+            study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
+    assert (copy.path / "checkpoints" / "fp32-s0-partial").is_dir()
+    study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
+    assert numbers(copy) == numbers(finished[0])
+
+
+def test_killed_for_real_and_started_again(finished, tmp_path):
+    arguments = ["--tiny", "--width", "4", "--timesteps", "2", "--bits", "2", "4"]
+    arguments += ["--modes", "ptq", "qat", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "experiments.study", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    folder = RunFolder(tmp_path / "run")
+    deadline = time.monotonic() + 120
+    while not folder.rows() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(folder.rows()) < len(finished[0].rows())
+    study.run(StudyConfig(out=folder.path, **OPTIONS), quiet())
+    assert numbers(folder) == numbers(finished[0])
+
+
+def test_ott_finds_the_same_distances(finished, tmp_path):
+    options = OPTIONS | {"only": "membrane", "bits": (2,), "modes": ("ptq",)}
+    out = tmp_path / "ott"
+    folder = study.run(StudyConfig(out=out, emd="ott", **options), quiet())
+    exact = {row_name(row): row for row in finished[0].rows()}
+    for row in folder.rows():
+        for layer, distance in row["emd"].items():
+            same = exact[row_name(row)]["emd"][layer]
+            assert math.isclose(distance, same, rel_tol=1e-5, abs_tol=1e-6)
+
+
+def test_another_config_is_refused_and_nothing_changes(finished):
+    folder, _ = finished
+    before = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
+    other = StudyConfig(out=folder.path, **(OPTIONS | {"learning_rate": 0.2}))
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.1 there, 0\.2 now"):
+        study.run(other, quiet())
+    after = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
+    assert after == before
+
+
+def test_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
+    console = quiet()
+    config = StudyConfig(out=tmp_path / "dry", dry_run=True, **OPTIONS)
+    study.run(config, console)
+    printed = console.file.getvalue()
+    assert "membrane-uniform-mid_tread-unsigned-clip1-b4-qat-s0" in printed
+    assert "Expected time" in printed
+    assert "MB" in printed
+    assert not (tmp_path / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(dataset="cifar10", data_dir=Path("nowhere")), "download_and_prepare"),
+        (dict(batch_size=10_000), "larger than the 1438 training images"),
+    ],
+)
+def test_bad_input_is_one_error_and_nothing_is_written(tmp_path, options, message):
+    out = tmp_path / "out"
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=message):
+        study.run(StudyConfig(out=out, **options), quiet())
+    assert time.monotonic() - start < 1
+    assert not out.exists()
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "experiments.study", "--out", str(tmp_path)]
+    (tmp_path / "mine.txt").write_text("not a run")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "not a run folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_the_whole_digits_study(tmp_path):
+    start = time.monotonic()
+    folder = study.run(StudyConfig(out=tmp_path / "digits"), quiet())
+    assert time.monotonic() - start < 8 * 60
+    rows = {row_name(row): row for row in folder.rows()}
+    assert len(rows) == 4 + 96
+    baseline = rows["fp32-s0"]["accuracy"]
+    assert baseline >= 0.97
+    eight = rows["weights-uniform-mid_rise-signed-clip1-b8-qat-s0"]
+    assert abs(eight["accuracy"] - baseline) <= 0.01
+    (start,) = folder.info()["starts"]
+    assert set(start["compilations"]["train_step"].values()) == {1}
+    assert len(start["compilations"]["train_step"]) == 1 + 2 + 4 + 2
+
+
+@pytest.mark.slow
+def test_cifar10_tiny(tmp_path):
+    data_dir = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
+    if not (data_dir / "cifar10").is_dir():
+        pytest.skip(f"no prepared CIFAR-10 in {data_dir}; set SNNJAX_DATA_DIR")
+    config = StudyConfig(
+        dataset="cifar10", data_dir=data_dir, tiny=True, out=tmp_path / "cifar"
+    )
+    start = time.monotonic()
+    folder = study.run(config, quiet())
+    assert time.monotonic() - start < 4 * 60
+    assert len(folder.rows()) == 4 + 48
+    assert json.loads((folder.path / "config.json").read_text())["config"]["tiny"]
+    assert dataclasses.replace(config).hash() == config.hash()
