@@ -41,8 +41,7 @@ class StudyConfig:
     dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
     """digits needs no download; the CIFARs come prepared by TFDS."""
     data_dir: Path | None = None
-    """Folder of prepared TFDS data (default: $TFDS_DATA_DIR, then
-    ~/tensorflow_datasets)."""
+    """Prepared TFDS data; else $TFDS_DATA_DIR, then ~/tensorflow_datasets."""
     model: Literal["sew_resnet8", "sew_resnet18"] = "sew_resnet8"
     """The network."""
     width: int = 16
@@ -54,8 +53,7 @@ class StudyConfig:
     qat_epochs: int = 3
     """Epochs of quantization-aware training, and of the control."""
     seeds: tuple[int, ...] = (0, 1)
-    """The first runs the whole grid; the others train the baseline and the control
-    only, for the noise floor."""
+    """The first runs the grid; others only what the noise floor needs."""
     only: Literal["weights", "membrane"] | None = None
     """Quantize only these (default: both, one after the other)."""
     modes: tuple[Literal["ptq", "ptq_bn", "qat"], ...] = ("ptq", "ptq_bn", "qat")
@@ -65,8 +63,7 @@ class StudyConfig:
     emd: Literal["exact", "ott"] = "exact"
     """Earth mover's distance from integer counts, or through ott-jax."""
     precision: Literal["highest", "default"] = "highest"
-    """Of matrix products and convolutions; the default one may round to TF32 or
-    bfloat16, which moves membranes across the threshold."""
+    """Of convolutions; default may round to TF32, which moves membranes."""
     batch_size: int = 32
     """Images a training step."""
     learning_rate: float = 0.1
@@ -76,7 +73,7 @@ class StudyConfig:
     weight_decay: float = 5e-4
     """On convolution and linear kernels; none on BatchNorm and biases."""
     out: Path | None = None
-    """Run folder (default: runs/DATASET-MODEL-wWIDTH, with -tiny)."""
+    """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
@@ -159,9 +156,9 @@ def _one_of(name: str, value: object, choices: tuple) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
-def parse(config: type, description: str | None = None) -> Any:
+def parse(config: type, *, program: str, description: str | None = None) -> Any:
     """The dataclass ``config`` from the command line."""
-    return tyro.cli(config, description=description)
+    return tyro.cli(config, prog=program, description=description)
 
 
 def references(config: StudyConfig) -> list[Row]:

@@ -41,6 +41,11 @@ from snnjax.quantize import QuantSpec
 WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
 MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
 
+_ABOUT = (
+    "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
+    "accuracy and firing against the baseline. The same command takes a stopped run "
+    "up where it was."
+)
 SAVE_SECONDS = 30.0  # between two saves of a training run
 
 
@@ -318,7 +323,9 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
 
 
 def main() -> None:
-    config = parse(StudyConfig, description=__doc__)
+    config = parse(
+        StudyConfig, program="python -m experiments.study", description=_ABOUT
+    )
     try:
         run(config)
     except ValueError as error:

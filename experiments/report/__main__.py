@@ -32,7 +32,7 @@ def make(config: ReportConfig) -> Path:
 
 
 def main() -> None:
-    config = common.parse(ReportConfig)
+    config = common.parse(ReportConfig, program="python -m experiments.report")
     try:
         page = make(config)
     except ValueError as error:
