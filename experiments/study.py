@@ -145,7 +145,7 @@ class Study:
         path = self.folder.path / "checkpoints" / name
         model = make_model(self.config, self.train_set, seed)
         graphdef, state = nnx.split(model)
-        if path.is_dir():
+        if checkpoint.exists(path):
             return nnx.merge(graphdef, checkpoint.load(path, state))
         rates = train.one_cycle(
             self._steps(self.config.epochs), self.config.learning_rate
@@ -187,7 +187,7 @@ class Study:
         self.shown.say(f"{name}: compiling")
         batch_size, partial = self.config.batch_size, self._partial(name)
         state = train.init(model, train.sgd(self.config.weight_decay))
-        if partial.is_dir():
+        if checkpoint.exists(partial):
             state = checkpoint.load(partial, state)
             self.shown.advance(int(state.step) * batch_size)
         saved = time.monotonic()
@@ -253,10 +253,15 @@ def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console
     # A structure compiles a training, an evaluation and a BatchNorm step.
     compiling = 1.7 * compile_seconds * len({structure(part) for part in parts})
     used = compiled.memory_analysis()
+    memory = "memory this backend does not tell"
+    if used is not None:
+        memory = (
+            f"{used.temp_size_in_bytes / 1e6:.0f} MB beside "
+            f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters"
+        )
     console.print(
         f"{len(parts)} rows; a training step of {config.batch_size} images takes "
-        f"{min(seconds):.2f} s and {used.temp_size_in_bytes / 1e6:.0f} MB beside "
-        f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters.\n"
+        f"{min(seconds):.2f} s and {memory}.\n"
         f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
         f"Nothing was written; results would go to {config.out}.",
         highlight=False,

@@ -16,8 +16,8 @@ Limbs = list[Array]
 
 def split(x: Array | np.ndarray, limbs: int = 3) -> Limbs:
     """Non-negative int32 (or, with numpy, int64) values as limbs."""
-    kind = np if isinstance(x, np.ndarray) else jnp
-    return [((x >> (_BITS * i)) & _MASK).astype(kind.int32) for i in range(limbs)]
+    digits = ((x >> (_BITS * i)) & _MASK for i in range(limbs))
+    return [jnp.asarray(digit, jnp.int32) for digit in digits]
 
 
 def carry(x: Limbs) -> Limbs:

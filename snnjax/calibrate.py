@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from snnjax import cost, layers
 from snnjax.layers import QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
 
+Model = TypeVar("Model", bound=nnx.Module)
 
-def _quantizable(model: nnx.Module) -> dict[str, nnx.Module]:
+
+def _quantizable(model: nnx.Module) -> dict[str, QuantConv | QuantLinear | Spiking]:
     """Every layer that takes a quantizer, by its dotted name."""
     return {
         ".".join(str(part) for part in path): module
@@ -27,11 +29,11 @@ def _quantizable(model: nnx.Module) -> dict[str, nnx.Module]:
 
 
 def quantize(
-    model: nnx.Module,
+    model: Model,
     rules: Mapping[str, QuantSpec],
     *,
     membrane_site: str = "post_reset",
-) -> nnx.Module:
+) -> Model:
     r"""A copy of ``model`` with quantizers on the layers that ``rules`` name.
 
     A rule's pattern is a regular expression for the whole dotted name; a spec on a
@@ -158,8 +160,8 @@ def _batch_statistics(graphdef, state, images: Array, timesteps: int) -> nnx.Sta
 
 
 def reestimate_batchnorm(
-    model: nnx.Module, batches: Iterable[ArrayLike], *, timesteps: int = 4
-) -> nnx.Module:
+    model: Model, batches: Iterable[ArrayLike], *, timesteps: int = 4
+) -> Model:
     """A copy of ``model`` with BatchNorm statistics measured anew.
 
     Each BatchNorm gets the mean over ``batches`` of the batch's mean and unbiased

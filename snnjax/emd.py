@@ -83,16 +83,18 @@ def emd_from_counts(
                 f"{name} must lie within 0..{k} (observations), got "
                 f"{counts.min()}..{counts.max()}"
             )
-    # np.bincount takes no uint64.
-    x, y = (counts.astype(np.int64, copy=False) for counts in (x, y))
     return _host_counts_w1(x, y, kx, ky)
 
 
 def _host_counts_w1(x: np.ndarray, y: np.ndarray, kx: int, ky: int) -> float:
     common = math.gcd(x.size, y.size)
     of_x, of_y, gaps, unit = _breakpoints(kx, ky)
-    below_x = np.cumsum(np.bincount(x, minlength=kx + 1))[of_x]
-    below_y = np.cumsum(np.bincount(y, minlength=ky + 1))[of_y]
+
+    def cumulative(counts, k, at):
+        counts = counts.astype(np.int64, copy=False)  # np.bincount takes no uint64
+        return np.cumsum(np.bincount(counts, minlength=k + 1))[at]
+
+    below_x, below_y = cumulative(x, kx, of_x), cumulative(y, ky, of_y)
     n, m = x.size // common, y.size // common
     denominator = x.size * m * unit
     # A bound on the sum; past 64 bits Python's own integers take over.
@@ -128,7 +130,9 @@ def _traced_counts_w1(x: Array, y: Array, kx: int, ky: int) -> Array:
     def cumulative(counts, k, at, times):
         bins = jnp.bincount(counts, length=k + 1).astype(jnp.int32)
         limbs = _wide.split(jnp.cumsum(bins)[at])
-        return limbs if times == 1 else _wide.multiply(limbs, _constant(times))
+        if times == 1:
+            return limbs
+        return _wide.multiply(limbs, _wide.split(np.asarray(times, np.int64)))
 
     cx = cumulative(x, kx, of_x, m)
     cy = cumulative(y, ky, of_y, n)
@@ -137,14 +141,10 @@ def _traced_counts_w1(x: Array, y: Array, kx: int, ky: int) -> Array:
         cx, cy = (c + [jnp.zeros_like(c[0])] * (width - len(c)) for c in (cx, cy))
     moved = _wide.absolute_difference(cx, cy)
     if kx != ky:
-        moved = _wide.multiply(moved, [jnp.asarray(g) for g in _wide.split(gaps)])
+        moved = _wide.multiply(moved, _wide.split(gaps))
     w1 = _wide.ratio(_wide.total(moved), x.size * m * unit)
     valid = jnp.all((x >= 0) & (x <= kx)) & jnp.all((y >= 0) & (y <= ky))
     return jnp.where(valid, w1, jnp.nan)
-
-
-def _constant(value: int) -> _wide.Limbs:
-    return [jnp.asarray(limb) for limb in _wide.split(np.asarray(value, np.int64))]
 
 
 def wasserstein_1d(
@@ -186,7 +186,7 @@ def wasserstein_1d(
     arguments = (x, y, x_weights, y_weights)
     shapes = [None if a is None else np.shape(a) for a in arguments]
     for name, shape, weights in (("x", shapes[0], shapes[2]), ("y", *shapes[1::2])):
-        if 0 in shape:
+        if shape is not None and 0 in shape:
             raise ValueError(f"{name} is empty: a distribution needs samples")
         if weights is not None and weights != shape:
             raise ValueError(
@@ -241,7 +241,8 @@ def _traced_w1(x, y, x_weights, y_weights) -> Array:
 
     def quantiles(values, weights):
         weights = jnp.ones_like(values) if weights is None else weights.astype(dtype)
-        values, weights = jax.lax.sort((values, weights), num_keys=1)
+        # By weight too, where values are tied: equal clouds then have equal levels.
+        values, weights = jax.lax.sort((values, weights), num_keys=2)
         return values, _cumulative_mass(weights)
 
     (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
@@ -295,7 +296,8 @@ def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
 
     Returns:
         W1 in the unit of ``x``, a float32 scalar (float64 for float64 samples under
-        x64), within about 1e-5 of the exact value. Slower than `wasserstein_1d`, which is to be preferred.
+        x64), within about 1e-5 of the exact value. Slower than `wasserstein_1d`, which
+        is to be preferred.
 
     Raises:
         ValueError: empty samples.
@@ -321,7 +323,7 @@ def _absolute_cost():
 
     @jax.tree_util.register_pytree_node_class
     class AbsoluteCost(costs.TICost):
-        def h(self, z):
+        def h(self, z):  # pyrefly: ignore[bad-override]
             return jnp.sum(_distance(z))
 
     return AbsoluteCost()

@@ -5,6 +5,8 @@ only `Spiking` knows time. A layer's numbers (a neuron's, a quantizer's) are the
 of one `Numbers` variable, so that they are traced and not part of the graph.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -29,8 +31,10 @@ class QuantState(nnx.Variable):
 
 def kaiming_normal_fan_out(key: Array, shape: tuple[int, ...], dtype: DTypeLike):
     """SpikingJelly's convolution kernels: N(0, 2 / (k * k * C_out))."""
-    init = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-    return init(key, shape, dtype)
+    std = math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))
+    # Drawn flat, since XLA takes seconds to compile the draw of a small 4-D array.
+    values = jax.random.normal(key, (math.prod(shape),), dtype)
+    return std * values.reshape(shape)
 
 
 def _checked(x: ArrayLike, axes: str, channels: int) -> Array:
@@ -183,8 +187,9 @@ class QuantLinear(_Quantized):
         bound = in_features**-0.5
 
         def uniform(*shape):
-            key = rngs.params()
-            return nnx.Param(jax.random.uniform(key, shape, param_dtype, -bound, bound))
+            key, size = rngs.params(), (math.prod(shape),)
+            values = jax.random.uniform(key, size, param_dtype, -bound, bound)
+            return nnx.Param(values.reshape(shape))
 
         self.kernel = uniform(in_features, out_features)
         self.bias = uniform(out_features)

@@ -84,8 +84,8 @@ def sigmoid(x: ArrayLike, alpha: ArrayLike = 4.0) -> Array:
 
 
 def _sigmoid(x, alpha):
-    s = jax.nn.sigmoid(alpha * x)
-    return alpha * s * (1 - s)
+    # sigmoid(-z) and not 1 - sigmoid(z), which cancels in bfloat16.
+    return alpha * jax.nn.sigmoid(alpha * x) * jax.nn.sigmoid(-alpha * x)
 
 
 def fast_sigmoid(x: ArrayLike, slope: ArrayLike = 25.0) -> Array:

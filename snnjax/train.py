@@ -24,6 +24,8 @@ from snnjax.firing import FiringCounts
 
 Tree = TypeVar("Tree")
 
+Model = TypeVar("Model", bound=nnx.Module)
+
 
 class TrainState(NamedTuple):
     """Everything a step changes.
@@ -64,7 +66,8 @@ def sgd(weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformat
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     """The structure (static), the parameters, and the rest of ``model``."""
-    return nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    return graphdef, params, rest
 
 
 def init(model: nnx.Module, tx: optax.GradientTransformation) -> TrainState:
@@ -86,7 +89,7 @@ def make_train_step(
     *,
     timesteps: int,
     augment: bool,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> jax.stages.Wrapped:
     """The training step of one network structure, compiled once and kept.
 
     Returns:
@@ -125,7 +128,7 @@ def make_train_step(
 
 
 @functools.cache
-def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> Callable[..., Any]:
+def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrapped:
     """The evaluation step of one network structure, compiled once and kept.
 
     Returns:
@@ -185,26 +188,25 @@ def evaluate(
     graphdef, params, rest = split(model)
     eval_step = make_eval_step(graphdef, timesteps=timesteps)
     arrays = on_device(dataset)
-    correct, counts = 0, None
+    correct, counts = 0, {}
     for indices, mask in eval_batches(len(dataset), batch_size):
         right, new = eval_step(params, rest, *arrays, indices, mask)
         correct += int(right)
-        counts = new if counts is None else jax.tree.map(jnp.add, counts, new)
+        counts = {name: counts.get(name, 0) + spikes for name, spikes in new.items()}
         on_step()
-    images = ((len(dataset) + 1) // 2, len(dataset) // 2)
-    halves = tuple(
-        FiringCounts({k: np.asarray(v[i]) for k, v in counts.items()}, timesteps * n)
-        for i, n in enumerate(images)
-    )
-    return Evaluation(correct / len(dataset), halves)
+
+    def half(i: int) -> FiringCounts:
+        images = (len(dataset) + 1 - i) // 2
+        spikes = {name: np.asarray(both[i]) for name, both in counts.items()}
+        return FiringCounts(spikes, timesteps * images)
+
+    return Evaluation(correct / len(dataset), (half(0), half(1)))
 
 
 def on_device(dataset: Dataset) -> tuple[Array, Array, Array, Array]:
     """Images, labels, mean and deviation as the steps take them."""
-    return tuple(
-        jnp.asarray(x)
-        for x in (dataset.images, dataset.labels, dataset.mean, dataset.std)
-    )
+    images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
+    return images, labels, jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
 
 
 class Progress(NamedTuple):
@@ -307,6 +309,6 @@ def fit(
         yield Progress(state, step + 1, len(learning_rates), metrics)
 
 
-def trained(model: nnx.Module, state: TrainState) -> nnx.Module:
+def trained(model: Model, state: TrainState) -> Model:
     """The network of ``state``, with ``model``'s structure."""
     return nnx.merge(split(model)[0], state.params, state.rest, copy=True)

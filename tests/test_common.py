@@ -158,7 +158,7 @@ def test_references_are_all_baselines_then_all_controls():
 def test_parse_reads_the_command_line(monkeypatch):
     words = "study --only weights --bits 2 8 --modes qat --seeds 3 --out a/b --tiny"
     monkeypatch.setattr("sys.argv", words.split())
-    assert parse(StudyConfig) == StudyConfig(
+    assert parse(StudyConfig, program="study") == StudyConfig(
         only="weights",
         bits=(2, 8),
         modes=("qat",),

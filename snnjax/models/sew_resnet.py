@@ -297,7 +297,8 @@ class SEWResNet(nnx.Module):
             conv2 = (f"{name}.conv2", block.conv2, (f"{name}.sn1",), block.connect)
             shape = _add(table, *conv2, middle[:2])
             if block.downsample is not None:
-                _add(table, f"{name}.downsample.0", block.downsample[0], *fed)
+                conv: Any = block.downsample[0]
+                _add(table, f"{name}.downsample.0", conv, *fed)
                 sources = (f"{name}.downsample_sn",)
             sources, connect = (*sources, f"{name}.sn2"), block.connect
         classes = self.fc.kernel.shape[-1]

@@ -18,9 +18,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax.quantize.uniform import uniform
+
 _RIDGE = 1e-4  # the published code's, relative to codes of size 1
 _DECAY = 0.9  # of the moving average, likewise
-_CLIPS = 64  # candidates in the search for the best uniform clip
+_CLIPS = 512  # least number of candidates in the search for the best uniform clip
 INITS = ("uniform", "clip", "paper")
 
 
@@ -36,7 +38,7 @@ class LqState(NamedTuple):
     count: Array
 
 
-def check_bits(bits: ArrayLike) -> None:
+def check_bits(bits: object) -> None:
     """Raise ValueError unless 1 <= bits <= 8: the levels are kept in a table."""
     if isinstance(bits, (int, float, np.number, np.ndarray)) and not (
         1 <= bits <= 8 and float(bits).is_integer()
@@ -261,11 +263,14 @@ def _best_clip(columns: Array, bits: int) -> Array:
     """For each channel of [n, C] the mid-rise clip of least squared error, [C]."""
     largest = jnp.max(jnp.abs(columns), axis=0)
     largest = jnp.where(largest > 0, largest, 1)
-    ladder = 2.0 ** jnp.arange(bits, dtype=columns.dtype)[:, None] / (2**bits - 1)
 
     def error(clip):
-        return jnp.sum(jnp.square(columns - _encode(columns, ladder * clip)[0]), axis=0)
+        return jnp.sum(jnp.square(columns - uniform(columns, bits=bits, clip=clip)), 0)
 
-    clips = jnp.linspace(1 / _CLIPS, 1, _CLIPS, dtype=columns.dtype)[:, None] * largest
+    # Of few weights the error is a jagged function of the clip, and at many bits its
+    # least value may lie beyond the largest weight.
+    candidates = max(_CLIPS, 2**18 // columns.shape[0])
+    clips = jnp.arange(1, candidates + 1, dtype=columns.dtype)[:, None] / candidates
+    clips = 1.25 * clips * largest
     best = jnp.argmin(jax.lax.map(error, clips), axis=0)
     return jnp.take_along_axis(clips, best[None], axis=0)[0]

@@ -51,7 +51,8 @@ class QuantSpec:
             raise ValueError(f"method {self.method!r} needs bits")
         if self.clip is None:
             object.__setattr__(self, "clip", 1.0)
-        check(bits=self.bits, clip=self.clip, grid=self.grid)
+        clip: Any = self.clip
+        check(bits=self.bits, clip=clip, grid=self.grid)
         if self.method == "lq_net":
             check_bits(self.bits)
             if not self.signed:

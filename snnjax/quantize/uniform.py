@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 GRIDS = ("mid_rise", "mid_tread")
 
 
-def check(*, bits: ArrayLike, clip: ArrayLike, grid: str) -> None:
+def check(*, bits: object, clip: object, grid: str) -> None:
     """Check what is a number: inside jit nothing can be raised.
 
     Raises:

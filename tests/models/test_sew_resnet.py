@@ -6,34 +6,56 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import models, neurons
+from snnjax import models, neurons, quantize, surrogate
 from snnjax.models.sew_resnet import CONNECT
 from snnjax.quantize import QuantSpec
 
-RESNET8 = (
-    "sn1 layer1.0.sn1 layer1.0.sn2 "
-    "layer2.0.sn1 layer2.0.sn2 layer2.0.downsample_sn "
-    "layer3.0.sn1 layer3.0.sn2 layer3.0.downsample_sn"
-).split()
+# Halves the time to compile.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+RESNET8 = [
+    "sn1",
+    *("layer1.0.sn1", "layer1.0.sn2"),
+    *("layer2.0.sn1", "layer2.0.sn2", "layer2.0.downsample_sn"),
+    *("layer3.0.sn1", "layer3.0.sn2", "layer3.0.downsample_sn"),
+]
 
 
 def resnet8(*sizes, seed=0, **options):
-    options = {"width": 4, "neuron": neurons.LIF(tau=1.5)} | options
+    defaults = {"width": 4, "in_channels": 5, "neuron": neurons.LIF(tau=1.5)}
+    options = defaults | options
     model = models.sew_resnet8(*sizes, **options, rngs=nnx.Rngs(seed))
     # BatchNorm as training leaves it: the first values would hide its parts.
     draw = np.random.default_rng(seed)
     for _, norm in nnx.iter_modules(model):
-        if hasattr(norm, "scale") and "zero_init_residual" not in options:
+        if hasattr(norm, "scale") and not options.get("zero_init_residual"):
             shape = norm.scale.shape
             norm.scale.set_value(jnp.asarray(draw.uniform(2, 3, shape), jnp.float32))
-            norm.bias.set_value(jnp.asarray(draw.normal(size=shape), jnp.float32))
+            norm.bias.set_value(jnp.asarray(draw.normal(1, 1, shape), jnp.float32))
             norm.mean.set_value(jnp.asarray(draw.normal(size=shape) / 5, jnp.float32))
             norm.var.set_value(jnp.asarray(draw.uniform(1, 2, shape), jnp.float32))
     return model
 
 
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+@functools.cache
+def program(graphdef, train, record):
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(state, x):
+        model = nnx.merge(graphdef, state, copy=True)
+        result = model(x, timesteps=3, train=train, record=record, outputs=True)
+        return *result, nnx.state(model, nnx.BatchStat)
+
+    return run
+
+
+def run(model, x, train=False, record=None):
+    """Logits, spikes and block outputs of 3 steps, and BatchNorm's statistics."""
+    graphdef, state = nnx.split(model)
+    return program(graphdef, train, record)(state, x)
+
+
+def images(*lead):
+    shape = (*lead, 2, 13, 10, 5)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def abstract(make, *sizes, **options):
@@ -54,11 +76,13 @@ def abstract(make, *sizes, **options):
         (models.sew_resnet18, 100, "cifar", 11_220_132),
         (models.sew_resnet18, 10, "imagenet", 11_181_642),
         (models.sew_resnet18, 100, "imagenet", 11_227_812),
+        (models.sew_resnet18, 1000, "imagenet", 11_689_512),
+        (models.sew_resnet34, 1000, "imagenet", 21_797_672),
     ],
 )
 def test_parameters(make, classes, stem, expected):
     _, state = abstract(make, classes, stem=stem)
-    sizes = [leaf.size for leaf in jax.tree.leaves(state.filter(nnx.Param))]
+    sizes = [leaf.size for leaf in jax.tree.leaves(nnx.filter_state(state, nnx.Param))]
     assert sum(sizes) == expected
 
 
@@ -76,9 +100,11 @@ def test_neurons(make, layers, total):
 
 
 def test_layer_names_are_spikingjellys():
-    _, spikes = resnet8(in_channels=1)(images(1, 4, 4, 1))
-    assert list(spikes) == RESNET8
-    parameters = nnx.to_flat_state(nnx.state(resnet8(), nnx.Param))
+    graphdef, state = abstract(models.sew_resnet8)
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    _, spikes = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(x), state, x)
+    assert set(spikes) == set(RESNET8)
+    parameters = nnx.to_flat_state(nnx.filter_state(state, nnx.Param))
     names = {".".join(map(str, path)) for path, _ in parameters}
     assert names == {
         *(f"{n}.kernel" for n in ("conv1", "fc")),
@@ -101,8 +127,8 @@ def test_layer_names_are_spikingjellys():
 # What it computes
 
 
-def reference(model, x, timesteps, tau=1.5):
-    """SEW-ResNet8 in evaluation: numpy, float64, one image at a time step."""
+def reference(model, x, timesteps, train=False, tau=1.5):
+    """SEW-ResNet8 in numpy and float64, the image convolved at every time step."""
 
     def conv(x, layer):
         w, (pad, _) = np.asarray(layer.kernel.get_value(), float), layer.padding[0]
@@ -116,6 +142,8 @@ def reference(model, x, timesteps, tau=1.5):
             np.asarray(v.get_value(), float)
             for v in (norm.scale, norm.bias, norm.mean, norm.var)
         )
+        if train:
+            mean, var = x.mean((0, 1, 2, 3)), x.var((0, 1, 2, 3))
         x = (x - mean) / np.sqrt(var + 1e-5) * scale + bias
         v, out = np.zeros(x.shape[1:]), []
         for current in x:
@@ -147,13 +175,14 @@ def reference(model, x, timesteps, tau=1.5):
 
 
 @pytest.mark.parametrize("connect", ["add", "and", "iand"])
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_forward_is_numpys(connect, stem):
+@pytest.mark.parametrize(
+    ("stem", "train"), [("cifar", False), ("cifar", True), ("imagenet", False)]
+)
+def test_forward_is_numpys(connect, stem, train):
     # T, B, H, W, C, classes and width all differ.
-    model = resnet8(6, in_channels=5, connect=connect, stem=stem)
-    x = images(2, 13, 10, 5)
-    logits, spikes = model(x, timesteps=3, outputs=True)
-    expected, found = reference(model, x, 3)
+    model, x = resnet8(6, connect=connect, stem=stem), images()
+    logits, spikes, _ = run(model, x, train)
+    expected, found = reference(model, x, 3, train)
     assert set(spikes) == set(found)
     for name, train in spikes.items():
         np.testing.assert_array_equal(train, found[name], err_msg=name)
@@ -175,53 +204,70 @@ def test_connections():
         assert CONNECT[name](shortcut, branch).tolist() == expected
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_a_still_image_is_its_own_sequence(stem):
-    still, sequence = (resnet8(in_channels=2, stem=stem) for _ in range(2))
-    x = images(3, 8, 6, 2)
-    copies = np.broadcast_to(x, (5, *x.shape))
-    results = still(x, timesteps=5), sequence(copies, timesteps=5)
+@pytest.mark.parametrize(
+    ("stem", "train"), [("cifar", False), ("cifar", True), ("imagenet", False)]
+)
+def test_a_still_image_is_its_own_sequence(stem, train):
+    model, x = resnet8(6, stem=stem), images()
+    sequence = np.broadcast_to(x, (3, *x.shape))
+    results = (run(model, x, train) for x in (x, sequence))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_array_equal(a, b)
-    results = (
-        still(x, timesteps=5, train=True),
-        sequence(copies, timesteps=5, train=True),
-    )
-    for name, train in results[0][1].items():
-        np.testing.assert_array_equal(train, results[1][1][name])
-    statistics = [nnx.state(m, nnx.BatchStat) for m in (still, sequence)]
-    for a, b in zip(*map(jax.tree.leaves, statistics), strict=True):
+        if not train:
+            np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_a_sequence_is_read_in_order():
-    model, x = resnet8(in_channels=2), images(4, 2, 6, 5, 2)
-    logits, _ = model(x)
+    model, x = resnet8(6), images(3)
+    logits, *_ = run(model, x)
     changed = x.copy()
-    changed[2] += 1
-    again, _ = model(changed)
-    np.testing.assert_array_equal(again[:2], logits[:2])
-    assert (again[2] != logits[2]).any()
+    changed[1] += 1
+    again, *_ = run(model, changed)
+    np.testing.assert_array_equal(again[:1], logits[:1])
+    assert (again[1] != logits[1]).any()
 
 
 def test_record_takes_the_spikes_place():
-    model, x = resnet8(in_channels=1), images(2, 6, 6, 1)
-    _, spikes = model(x, outputs=True)
-    _, sums = model(x, outputs=True, record=lambda s: (s.sum(), s.shape))
-    assert list(sums) == list(spikes)
+    model, x = resnet8(6), images()
+    _, spikes, _ = run(model, x)
+    _, sums, _ = run(model, x, record=lambda s: (s.sum(), jnp.array(s.shape)))
+    assert set(sums) == set(spikes)
     for name, (total, shape) in sums.items():
-        assert (total, shape) == (spikes[name].sum(), spikes[name].shape)
-    assert set(spikes) - set(model(x)[1]) == {f"layer{i}.0.out" for i in (1, 2, 3)}
+        assert total == spikes[name].sum()
+        assert tuple(shape) == spikes[name].shape
+    plain = jax.eval_shape(lambda x: model(x)[1], x)
+    assert set(plain) == set(RESNET8)
+    assert set(spikes) - set(plain) == {f"layer{i}.0.out" for i in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_training_reaches_every_quantizer(train, monkeypatch):
+    def fit(w, *, bits, **_):
+        return quantize.LqState(jnp.ones((bits, w.shape[-1])), jnp.int32(0))
+
+    def update(w, state):
+        shapes.append(w.shape)
+        return state
+
+    shapes = []
+    monkeypatch.setattr(quantize, "lq_fit", fit)
+    monkeypatch.setattr(quantize, "lq_update", update)
+    spec = QuantSpec("lq_net", bits=2)
+    graphdef, state = nnx.split(resnet8(weight_quant=spec, quantize_all=True))
+    jax.eval_shape(
+        lambda x: nnx.merge(graphdef, state, copy=True)(x, train=train)[0], images()
+    )
+    assert len(shapes) == (10 if train else 0)
 
 
 @pytest.mark.parametrize("train", [False, True])
 def test_zero_init_silences_the_branches_at_first(train):
-    x = images(2, 8, 8, 3)
     for zero in (True, False):
-        model = resnet8(zero_init_residual=zero, neuron=neurons.IF())
-        _, spikes = model(x, train=train, outputs=True)
+        model = resnet8(6, zero_init_residual=zero)
+        _, spikes, _ = run(model, images(), train)
         branches = [spikes[f"layer{i}.0.sn2"].sum() for i in (1, 2, 3)]
         assert not any(branches) if zero else all(branches)
+        assert spikes["sn1"].any()
         if zero:
             np.testing.assert_array_equal(spikes["layer1.0.out"], spikes["sn1"])
 
@@ -243,18 +289,27 @@ def test_quantizers_go_where_asked():
         assert {n for n in has if not has[n]} == (
             set() if everywhere else {"conv1", "sn1", "fc"}
         )
-        assert len(has) == 18
+        assert len(has) == 19
         assert model.layer2[0].downsample_sn.site == "pre_fire"
 
 
+def test_the_default_neuron():
+    neuron = models.sew_resnet8(rngs=nnx.Rngs(0), width=4).sn1.neuron.get_value()
+    numbers = (neuron.tau, neuron.v_threshold, neuron.v_reset)
+    assert [float(x) for x in numbers] == [2, 1, 0]
+    assert neuron.decay_input
+    assert neuron.detach_reset
+    assert neuron.surrogate is surrogate.atan
+
+
 def test_bfloat16_keeps_spikes_and_statistics():
-    model = resnet8(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, width=3)
-    logits, spikes = model(images(2, 8, 8, 3), train=True)
+    model = resnet8(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
+    logits, spikes, statistics = run(model, images(), train=True)
     assert logits.dtype == jnp.bfloat16
-    assert all(set(np.unique(s.astype(float))) <= {0, 1} for s in spikes.values())
-    assert {s.dtype for s in jax.tree.leaves(nnx.state(model, nnx.BatchStat))} == {
-        np.dtype("float32")
-    }
+    for name in RESNET8:
+        assert set(np.unique(spikes[name].astype(float))) <= {0, 1}
+    # A parameter's dtype is not what its statistics need.
+    assert {s.dtype for s in jax.tree.leaves(statistics)} == {np.dtype("float32")}
 
 
 # The connection table
@@ -270,9 +325,14 @@ def equations(jaxpr):
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-@pytest.mark.parametrize("size", [(32, 32), (21, 14)])
 @pytest.mark.parametrize(
-    "make", [models.sew_resnet8, models.sew_resnet18, models.sew_resnet34]
+    ("make", "size"),
+    [
+        (models.sew_resnet8, (32, 32)),
+        (models.sew_resnet8, (21, 14)),
+        (models.sew_resnet18, (32, 32)),
+        (models.sew_resnet34, (21, 14)),
+    ],
 )
 def test_synapses_are_the_convolutions_of_the_program(make, stem, size):
     graphdef, state = abstract(make, 7, stem=stem, width=4, in_channels=2)
@@ -293,8 +353,20 @@ def test_synapses_are_the_convolutions_of_the_program(make, stem, size):
             found.append(((), (), (), shapes[0][-1:], shapes[-1][-1:]))
     table = nnx.merge(graphdef, state).synapses(size)
     assert [s[3:] for s in table] == found
-    default = nnx.merge(graphdef, state).synapses()
-    assert default[0].in_shape == ((32, 32, 2) if stem == "cifar" else (224, 224, 2))
+    stem_conv, block_conv = nnx.merge(graphdef, state).synapses()[:2]
+    if stem == "cifar":
+        assert stem_conv[3:] == (
+            (3, 3),
+            (1, 1),
+            ((1, 1),) * 2,
+            (32, 32, 2),
+            (32, 32, 4),
+        )
+        assert block_conv.in_shape == (32, 32, 4)
+    else:
+        assert stem_conv[3:5] == ((7, 7), (2, 2))
+        assert stem_conv[5:] == (((3, 3),) * 2, (224, 224, 2), (112, 112, 4))
+        assert block_conv.in_shape == (56, 56, 4)
 
 
 @pytest.mark.parametrize("connect", ["add", "iand"])
@@ -347,12 +419,12 @@ def test_synapses_without_downsampling_have_all_the_shortcuts_sources():
 )
 def test_bad_input(shape, options, message):
     with pytest.raises(ValueError, match=message):
-        resnet8()(np.zeros(shape, np.float32), **options)
+        resnet8(in_channels=3)(np.zeros(shape, np.float32), **options)
 
 
 def test_pixels_are_refused():
     with pytest.raises(ValueError, match=r"uint8; data\.normalize"):
-        resnet8()(np.zeros((2, 8, 8, 3), np.uint8))
+        resnet8(in_channels=3)(np.zeros((2, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize(

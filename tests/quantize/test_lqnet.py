@@ -1,0 +1,217 @@
+"""LQ-Net against the paper's Algorithm 1, transcribed in numpy float64."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import quantize
+from snnjax.quantize import LqState
+
+net = jax.jit(quantize.lq_net)
+solve = jax.jit(quantize.lq_solve)
+update = jax.jit(quantize.lq_update)
+fit = jax.jit(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
+
+SIZES = [(27, 1), (27, 2), (27, 3), (27, 4), (27, 8), (4608, 3), (4608, 8)]
+
+
+def weights(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, shape)
+
+
+def state(basis):
+    return LqState(jnp.asarray(basis), jnp.zeros((), jnp.int32))
+
+
+def encode(w, basis):
+    """The nearest of all 2^b signed sums, a tie to the lower, and its codes."""
+    codes = np.array(list(itertools.product([-1.0, 1.0], repeat=len(basis))))
+    levels = codes @ basis
+    order = np.argsort(levels, kind="stable")
+    nearest = order[np.argmin(np.abs(w[:, None] - levels[order]), axis=1)]
+    return levels[nearest], codes[nearest]
+
+
+def error(w, basis):
+    """Squared error of each channel, in float64."""
+    w, basis = np.asarray(w, np.float64), np.asarray(basis, np.float64)
+    channels = zip(w.T, basis.T, strict=True)
+    return np.array([np.sum((c - encode(c, v)[0]) ** 2) for c, v in channels])
+
+
+def transcription(w, basis):
+    """One channel's (B'B + 1e-4 I)^-1 (B'w + 1e-4 v) and the condition of B'B."""
+    _, b = encode(w, basis)
+    gram, ridge = b.T @ b, 1e-4 * np.eye(len(basis))
+    solved = np.linalg.solve(gram + ridge, b.T @ w + 1e-4 * basis)
+    return solved, np.linalg.cond(gram)
+
+
+BASES = {
+    "ladder": [[0.05, 0.1], [0.1, 0.02], [0.2, 0.4]],
+    "unsorted, negative": [[0.1, -0.2], [-0.3, 0.15], [0.05, 0.01]],
+    "a zero and a double": [[0.0, 0.1], [0.1, 0.1], [0.2, 0.0]],
+    "of one": [[-0.07, 0.3]],
+    "of eight": np.sort(weights(8, 2, seed=5), axis=0)[::-1],
+}
+
+
+@pytest.mark.parametrize("basis", BASES.values(), ids=BASES)
+def test_takes_the_nearest_level(basis, x64):
+    basis, w = np.array(basis), weights(3, 3, 11, 2) * 3
+    got = net(w, state(basis))
+    for c in range(2):
+        expected, _ = encode(w[..., c].ravel(), basis[:, c])
+        np.testing.assert_allclose(np.ravel(got[..., c]), expected, 1e-12, 1e-15)
+
+
+def test_a_tie_goes_to_the_lower_level():
+    w = jnp.array([[-2.0], [0.0], [2.0], [2.000001]])  # levels -3, -1, 1, 3
+    for basis in ([[1.0], [2.0]], [[-2.0], [1.0]]):
+        assert net(w, state(basis)).ravel().tolist() == [-3, -1, 1, 3]
+
+
+def test_gradient_is_the_identity_and_the_basis_has_none():
+    w, cotangent = weights(27, 3), weights(27, 3, seed=1)
+    basis = jnp.full((2, 3), 0.01)  # most weights lie far beyond the top level
+    _, pullback = jax.vjp(lambda w, v: net(w, state(v)), jnp.float32(w), basis)
+    by_w, by_basis = pullback(jnp.float32(cotangent))
+    np.testing.assert_array_equal(by_w, np.float32(cotangent))
+    np.testing.assert_array_equal(by_basis, 0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_solve_equals_the_transcription(bits, x64):
+    w = weights(72 if bits < 8 else 4608, 4)
+    basis = 0.2 * 2.0 ** np.arange(bits)[:, None] / (2**bits - 1)
+    basis = basis * np.array([1, 0.8, -1, 1.2])
+    got = solve(w, basis)
+    for c in range(4):
+        expected, condition = transcription(w[:, c], basis[:, c])
+        assert condition < 1e3
+        np.testing.assert_allclose(got[:, c], expected, 1e-7, 1e-10)
+
+
+@pytest.mark.parametrize(("n", "bits"), SIZES)
+def test_the_error_never_rises(n, bits):
+    w = weights(n, 3).astype(np.float32)
+    basis = np.full(3, 0.2) * 2.0 ** np.arange(bits)[:, None] / (2**bits - 1)
+    basis = basis.astype(np.float32)
+    errors = [error(w, basis)]
+    for _ in range(8):
+        basis = solve(w, basis)
+        assert jnp.isfinite(basis).all()
+        errors.append(error(w, basis))
+    assert (np.diff(errors, axis=0) <= 1e-6 * np.array(errors[:-1])).all()
+    assert (errors[-1] < errors[0]).all()
+
+
+@pytest.mark.parametrize(("n", "bits"), SIZES)
+def test_fit_is_no_worse_than_the_best_uniform_clip(n, bits):
+    w = weights(n, 3).astype(np.float32)
+    fitted = error(w, fit(w, bits=bits).basis)
+    half, w = 2.0 ** (bits - 1), w.astype(np.float64)
+
+    def uniform_error(clip):
+        delta = 2 * clip / (2 * half - 1)
+        codes = np.clip(np.floor(w / delta), -half, half - 1)
+        return np.sum((w - delta * (codes + 0.5)) ** 2, axis=0)
+
+    clips = np.linspace(0.002, 1.4, 1000) * np.abs(w).max()
+    errors = np.array([uniform_error(clip) for clip in clips])
+    assert (fitted <= errors.min(axis=0)).all()  # each channel with a clip of its own
+    assert fitted.sum() <= errors.sum(axis=1).min()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -2.0])
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_constant_weights_are_met(bits, value):
+    w = np.full((27, 3), value, np.float32)
+    fitted = fit(w, bits=bits)
+    assert jnp.isfinite(fitted.basis).all()
+    np.testing.assert_allclose(net(w, fitted), w, 1e-5, 1e-5)
+
+
+def test_channels_are_independent():
+    w = weights(27, 3).astype(np.float32) * np.float32([0.1, 1, 100])
+    together = fit(w, bits=2).basis
+    for c in range(3):
+        alone = fit(w[:, c : c + 1], bits=2).basis
+        np.testing.assert_allclose(together[:, c : c + 1], alone, 1e-4)
+
+
+def test_clip_bounds_the_weights_that_are_fitted():
+    w = weights(27, 3).astype(np.float32)
+    got = fit(w, bits=2, clip=0.05).basis
+    expected = fit(np.clip(w, -0.05, 0.05), bits=2).basis
+    np.testing.assert_allclose(got, expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits", "n"),
+    [((3, 3, 5, 7), 3, 63), ((1, 1, 5, 7), 1, 7), ((5, 7), 8, 7)],
+)
+def test_first_bases_by_their_formulas(shape, bits, n):
+    w, powers = jnp.ones(shape), np.tile(2.0 ** np.arange(bits)[:, None], 7)
+    got = fit(w, bits=bits, init="paper", iterations=0)
+    expected = powers * 0.6745 * np.sqrt(2 / n) / 2 ** (bits - 1)
+    np.testing.assert_allclose(got.basis, expected, 1e-5)
+    assert got.count == 0
+    clipped = fit(w, bits=bits, init="clip", clip=10.0, iterations=0).basis
+    np.testing.assert_allclose(clipped, 10 * powers / (2**bits - 1), 1e-5)
+
+
+def test_update_is_the_zero_debiased_average(x64):
+    learned = state(np.array([[0.05, 0.1], [0.12, -0.2]]))
+    basis, shadow = np.array(learned.basis), np.zeros((2, 2))
+    for t in range(1, 7):
+        w = weights(40, 2, seed=t) * (1 + t / 4)
+        solved = [transcription(w[:, c], basis[:, c])[0] for c in range(2)]
+        shadow = 0.9 * shadow + 0.1 * np.stack(solved, axis=1)
+        basis = shadow / (1 - 0.9**t)
+        learned = update(w, learned)
+        np.testing.assert_allclose(learned.basis, basis, 1e-8)
+        assert learned.count == t
+
+
+def test_the_first_update_replaces_the_basis_exactly():
+    w, basis = weights(27, 3).astype(np.float32), np.float32(weights(3, 3, seed=1))
+    first = update(w, state(basis))
+    np.testing.assert_array_equal(first.basis, solve(w, basis))
+
+
+def test_bfloat16_weights_keep_a_float32_basis():
+    w = jnp.asarray(weights(27, 3), jnp.bfloat16)
+    learned = update(w, state(np.float32(weights(3, 3))))
+    assert (learned.basis.dtype, learned.count.dtype) == (jnp.float32, jnp.int32)
+    assert net(w, learned).dtype == jnp.bfloat16
+
+
+W, STATE = jnp.ones((4, 3)), state(np.ones((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: quantize.lq_fit(W, bits=0), "from 1 to 8, got 0"),
+        (lambda: quantize.lq_fit(W, bits=9), "from 1 to 8, got 9"),
+        (lambda: quantize.lq_fit(W, bits=2, init="best"), "must be one of.*'best'"),
+        (lambda: quantize.lq_fit(W, bits=2, init="clip"), "needs clip"),
+        (lambda: quantize.lq_fit(W, bits=2, clip=0.0), "positive and finite, got 0"),
+        (lambda: quantize.lq_fit(W, bits=2, clip=-1), "positive and finite, got -1"),
+        (lambda: quantize.lq_fit(W, bits=2, clip=np.inf), "finite, got inf"),
+        (lambda: quantize.lq_fit(W, bits=2, clip=np.nan), "finite, got nan"),
+        (lambda: quantize.lq_fit(W, bits=2, iterations=-1), "at least 0, got -1"),
+        (lambda: quantize.lq_fit(W[0], bits=2), r"\[\.\.\., C_out\].*\(3,\)"),
+        (lambda: quantize.lq_net(W[:, :2], STATE), r"\(4, 2\) and \(2, 3\)"),
+        (lambda: quantize.lq_net(W[0], STATE), r"\(3,\) and \(2, 3\)"),
+        (lambda: quantize.lq_solve(W, jnp.ones(3)), r"\(4, 3\) and \(3,\)"),
+        (lambda: quantize.lq_update(W[:, :1], STATE), r"\(4, 1\) and \(2, 3\)"),
+    ],
+)
+def test_bad_input_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

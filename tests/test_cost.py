@@ -1,0 +1,194 @@
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import cost, firing, models, neurons
+from snnjax.cost import Synapse
+
+TIMESTEPS, IMAGES, SIZE = 3, 2, (9, 7)
+
+
+def convolution(kernel, strides, padding, in_shape, channels_out):
+    out = tuple(
+        (n + sum(pad) - k) // s + 1
+        for n, k, s, pad in zip(in_shape, kernel, strides, padding, strict=False)
+    )
+    return Synapse(
+        "conv",
+        ("sn",),
+        "add",
+        kernel,
+        strides,
+        padding,
+        in_shape,
+        (*out, channels_out),
+    )
+
+
+def windows(synapse):
+    """(y, x) of every input that a window reads, padding left out, repeats kept."""
+    (kh, kw), (sh, sw) = synapse.kernel_size, synapse.strides
+    (top, _), (left, _) = synapse.padding
+    height, width, _ = synapse.in_shape
+    for i, j in itertools.product(*map(range, synapse.out_shape[:2])):
+        for a, b in itertools.product(range(kh), range(kw)):
+            y, x = i * sh + a - top, j * sw + b - left
+            if 0 <= y < height and 0 <= x < width:
+                yield y, x
+
+
+def random_convolutions(number=60):
+    rng = np.random.default_rng(0)
+    for _ in range(number):
+        kernel = tuple(rng.integers(1, 6, 2).tolist())
+        size = tuple((kernel + rng.integers(0, 9, 2)).tolist())
+        strides = tuple(rng.integers(1, 5, 2).tolist())
+        padding = tuple(map(tuple, rng.integers(0, 4, (2, 2)).tolist()))
+        channels = rng.integers(1, 5, 2).tolist()
+        yield convolution(kernel, strides, padding, (*size, channels[0]), channels[1])
+
+
+def test_fan_out_and_multiply_accumulates_against_explicit_loops():
+    uncovered = 0
+    for synapse in random_convolutions():
+        reached = np.zeros(synapse.in_shape[:2], int)
+        for y, x in windows(synapse):
+            reached[y, x] += synapse.out_shape[-1]
+        fan_out = cost.fan_out(synapse)
+        assert fan_out.dtype == np.int64
+        np.testing.assert_array_equal(fan_out, reached)
+        uncovered += np.any(reached == 0)
+        products = len(list(windows(synapse))) * np.prod(
+            [synapse.in_shape[-1], synapse.out_shape[-1]]
+        )
+        assert cost.multiply_accumulates([synapse]) == {"conv": products}
+    assert uncovered > 5
+
+
+def test_fan_out_of_a_linear_layer():
+    linear = Synapse("fc", ("sn",), "add", (), (), (), (6,), (10,))
+    assert cost.fan_out(linear) == 10
+    assert cost.fan_out(linear).shape == ()
+    assert cost.multiply_accumulates([linear]) == {"fc": 60}
+
+
+def test_fan_out_of_a_resnets_3x3():
+    same = convolution((3, 3), (1, 1), ((1, 1), (1, 1)), (4, 4, 1), 1)
+    assert cost.fan_out(same)[0].tolist() == [4, 6, 6, 4]
+    assert cost.fan_out(same)[1].tolist() == [6, 9, 9, 6]
+
+
+@functools.cache
+def network(connect, blocks=(1, 1, 1)):
+    """The connection table, the spike trains, and the counts a user would record."""
+    neuron = neurons.LIF(v_threshold=0.2)
+    options = dict(width=3, connect=connect, neuron=neuron, rngs=nnx.Rngs(1))
+    if blocks == (1, 1, 1):
+        model = models.sew_resnet8(5, **options)
+    else:
+        model = models.SEWResNet(5, blocks=blocks, **options)
+    x = np.random.default_rng(0).normal(size=(IMAGES, *SIZE, 3)).astype(np.float32)
+    _, recorded = model(
+        x,
+        timesteps=TIMESTEPS,
+        train=True,  # normalised by the batch, every layer fires
+        record=lambda spikes: (spikes, firing.total(spikes)),
+        outputs=connect != "add",
+    )
+    trains = {name: np.asarray(spikes, int) for name, (spikes, _) in recorded.items()}
+    counts = {name: count for name, (_, count) in recorded.items()}
+    return model.synapses(SIZE), trains, counts
+
+
+CONNECT = {
+    "add": lambda shortcut, branch: shortcut + branch,
+    "and": lambda shortcut, branch: shortcut & branch,
+    "iand": lambda shortcut, branch: shortcut & ~branch & 1,
+}
+
+
+def accumulations(synapse, value):
+    """Sum of the output of an all-ones kernel on ``value [T, B, H, W, C]``."""
+    if not synapse.kernel_size:
+        return value.sum() * synapse.out_shape[0]
+    per_position = value.sum((0, 1, 4))
+    taken = sum(per_position[y, x] for y, x in windows(synapse))
+    return taken * synapse.out_shape[-1]
+
+
+@pytest.mark.parametrize("connect", ["add", "and", "iand"])
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 1)])
+def test_synaptic_operations_follow_each_spike(connect, blocks):
+    synapses, trains, counts = network(connect, blocks)
+    operations = cost.synaptic_operations(synapses, counts, IMAGES)
+    assert list(operations) == [s.name for s in synapses if s.name != "conv1"]
+    for synapse in synapses[1:]:
+        # By the trains of sn1, sn2 and downsample_sn alone, never by a block's output.
+        sources = [trains[name] for name in synapse.sources]
+        value = functools.reduce(CONNECT[connect], sources)
+        expected = accumulations(synapse, value) / IMAGES
+        assert expected > 0
+        assert operations[synapse.name] == pytest.approx(expected, rel=1e-15)
+        assert type(operations[synapse.name]) is float
+        if value.max() == 1:  # NeuroBench asks only whether an input is not 0
+            assert expected == accumulations(synapse, value != 0) / IMAGES
+
+
+def test_a_block_output_of_2_counts_twice():
+    synapses, trains, counts = network("add")
+    (conv1,) = [s for s in synapses if s.name == "layer2.0.conv1"]
+    value = sum(trains[name] for name in conv1.sources)
+    assert value.max() == 2
+    operations = cost.synaptic_operations([conv1], counts, IMAGES)
+    assert operations["layer2.0.conv1"] > accumulations(conv1, value > 0) / IMAGES
+
+
+def test_the_layer_that_sees_the_image_has_only_multiplications():
+    synapses, _, counts = network("add")
+    assert "conv1" not in cost.synaptic_operations(synapses, counts, IMAGES)
+    conv1 = synapses[0]
+    per_output = len(list(windows(conv1))) * 3
+    assert cost.multiply_accumulates(synapses)["conv1"] == per_output * 3
+    dense = cost.multiply_accumulates(synapses)
+    assert list(dense) == [s.name for s in synapses]
+    assert dense["fc"] == 12 * 5
+
+
+def test_large_counts_do_not_overflow():
+    conv = convolution((1, 1), (1, 1), ((0, 0), (0, 0)), (2, 2, 3), 512)
+    counts = {"sn": np.full((2, 2, 3), 2**31 - 1, np.int32)}
+    operations = cost.synaptic_operations([conv], counts, 1)
+    assert operations == {"conv": 12 * 512 * (2**31 - 1)}
+
+
+def test_synaptic_operations_refuse():
+    synapses, _, counts = network("add")
+    for images in (0, -1):
+        with pytest.raises(
+            ValueError, match=f"images must be at least 1, got {images}"
+        ):
+            cost.synaptic_operations(synapses, counts, images)
+    missing = {k: v for k, v in counts.items() if k != "layer1.0.sn2"}
+    with pytest.raises(
+        ValueError, match=r"layer2.0.conv1 is fed by layer1.0.sn2, which"
+    ):
+        cost.synaptic_operations(synapses, missing, IMAGES)
+    with pytest.raises(ValueError, match=r"input, \(9, 7, 3\), got \(1, 9, 7, 3\)"):
+        cost.synaptic_operations(
+            synapses, counts | {"sn1": counts["sn1"][None]}, IMAGES
+        )
+    wrong = {name: np.ones((3, 2, 5)) for name in synapses[-1].sources}
+    with pytest.raises(ValueError, match=r"input, \(12,\), got \(5,\)"):
+        cost.synaptic_operations(synapses[-1:], wrong, IMAGES)
+    synapses, _, counts = network("and")
+    without = {k: v for k, v in counts.items() if not k.endswith(".out")}
+    with pytest.raises(ValueError, match=r"layer1\.0\.out.*outputs=True"):
+        cost.synaptic_operations(synapses, without, IMAGES)
+
+
+def test_memory_bits():
+    assert cost.memory_bits([]) == 0
+    assert cost.memory_bits((n, b) for n, b in [(9, 2), (5, 8), (2, 1.5)]) == 61

@@ -1,0 +1,215 @@
+import itertools
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
+
+from snnjax import firing
+from snnjax.firing import FiringCounts
+
+T, B, SHAPE = 4, 3, (5, 2, 7)
+
+
+def trains(t=T, b=B, shape=SHAPE, rate=0.3, seed=0):
+    return np.random.default_rng(seed).random((t, b, *shape)) < rate
+
+
+def some_counts(k, seed=0, layers=(("a", (6, 5)), ("b", (40,)))):
+    rng = np.random.default_rng(seed)
+    return FiringCounts(
+        {n: rng.integers(0, k + 1, s, dtype=np.int32) for n, s in layers}, k
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8, bool])
+@pytest.mark.parametrize(
+    "mask", [None, [1, 0, 1], [0.0, 0.0, 0.0], [True, True, False]]
+)
+def test_total_counts_the_spikes_of_each_neuron(dtype, mask):
+    spikes = trains()
+    kept = range(B) if mask is None else [b for b in range(B) if mask[b]]
+    expected = np.zeros(SHAPE, int)
+    for t, b in itertools.product(range(T), kept):
+        expected += spikes[t, b]
+    mask = None if mask is None else np.array(mask)
+    for function in (firing.total, jax.jit(firing.total)):
+        total = function(jnp.asarray(spikes, dtype), mask)
+        assert total.dtype == jnp.int32
+        np.testing.assert_array_equal(total, expected)
+
+
+def test_total_is_exact_where_the_spikes_own_type_is_not():
+    t, b = 7, 43  # 301 is no bfloat16, 2**24 + 1 no float32
+    assert firing.total(jnp.ones((t, b, 2), jnp.bfloat16)).tolist() == [301, 301]
+    big = np.zeros((2, 1), np.float32)
+    big[:, 0] = 2**24, 1
+    assert int(firing.total(big)) == 2**24 + 1
+
+
+def test_total_takes_the_whole_numbers_of_an_add_network():
+    spikes = np.random.default_rng(0).integers(0, 4, (T, B, 6)).astype(np.float32)
+    total = firing.total(spikes, np.array([1, 0, 1]))
+    np.testing.assert_array_equal(total, spikes[:, [0, 2]].sum((0, 1)))
+
+
+def test_total_refuses():
+    with pytest.raises(ValueError, match=r"\[T, B, \.\.\.\], got shape \(4,\)"):
+        firing.total(np.ones(4))
+    for mask in (np.ones(T), np.ones((B, 1)), np.ones(())):
+        with pytest.raises(ValueError, match=r"mask must be \[B\] = \(3,\), got shape"):
+            firing.total(trains(), mask)
+
+
+def test_merged_in_any_order_the_counts_are_those_of_one_pass():
+    parts = [trains(b=b, seed=b) for b in (2, 3, 1)]
+    expected = np.concatenate(parts, axis=1).sum((0, 1))
+    counts = [FiringCounts({"a": firing.total(p)}, T * p.shape[1]) for p in parts]
+    for a, b, c in itertools.permutations(counts):
+        for merged in (
+            (a + b) + c,
+            a + (b + c),
+            jax.jit(lambda *x: x[0] + x[1])(a + b, c),
+        ):
+            assert merged.observations == T * 6
+            assert merged.spikes["a"].dtype == jnp.int32
+            np.testing.assert_array_equal(merged.spikes["a"], expected)
+    np.testing.assert_array_equal(merged.rates()["a"], expected / (T * 6))
+    assert merged.rates()["a"].dtype == np.float64
+
+
+def test_counts_that_could_overflow_are_not_merged():
+    def full(k, dtype=np.int32):
+        return FiringCounts({"a": np.array([k], dtype)}, k)
+
+    half = 2**30
+    assert (full(half) + full(half - 1)).spikes["a"].tolist() == [2**31 - 1]
+    with pytest.raises(
+        ValueError, match="2147483648 observations do not fit into int32"
+    ):
+        full(half) + full(half)
+    assert (full(200, np.uint8) + full(55, np.uint8)).spikes["a"].tolist() == [255]
+    with pytest.raises(ValueError, match="300 observations do not fit into uint8"):
+        full(200, np.uint8) + full(100, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [FiringCounts.__add__, firing.paired_shift, firing.mean_shift, firing.report],
+)
+def test_networks_with_other_layers_are_refused(function):
+    counts = some_counts(8)
+    for layers in ((("a", (6, 5)),), (("a", (6, 5)), ("b", (41,)))):
+        with pytest.raises(ValueError, match=r"same neurons; different: \['b'\]"):
+            function(counts, some_counts(8, layers=layers))
+
+
+def test_summary_at_the_edges_of_dead_and_saturated():
+    k = 40_000
+    spikes = {
+        "a": np.array([[0, 1999], [2000, 2001]]),  # 2000 / 40000 is 0.05: not dead
+        "b": np.array([37_999, 38_000, 38_001, k]),  # 0.95: not saturated
+    }
+    summary = firing.summary(FiringCounts(spikes, k))
+    assert summary.dead_fraction == 2 / 8
+    assert summary.saturated_fraction == 2 / 8
+    assert summary.mean_rate == pytest.approx((6000 + 114_000 + k) / (8 * k), rel=1e-15)
+
+
+def test_every_neuron_weighs_the_same_in_the_summary():
+    summary = firing.summary(
+        FiringCounts({"a": np.full((3, 3), 4), "b": np.array([0])}, 4)
+    )
+    assert summary == (0.9, 0.1, 0.9)
+
+
+@st.composite
+def two_networks(draw):
+    ks = draw(st.tuples(*[st.integers(1, 50) | st.integers(1, 10**5)] * 2))
+    n = draw(st.integers(1, 8))
+    layers = (draw(st.lists(st.integers(0, k), min_size=n, max_size=n)) for k in ks)
+    pairs = zip(layers, ks, strict=True)
+    return [FiringCounts({"a": np.array(c, np.int32)}, k) for c, k in pairs]
+
+
+@settings(deadline=None, max_examples=300)
+@given(two_networks())
+def test_mean_shift_emd_and_paired_shift_are_in_order(networks):
+    # No tolerance: each is a whole number over a whole number, rounded once.
+    report = firing.report(*networks)
+    shift, w1, paired = (
+        d["a"] for d in (report.mean_shift, report.emd, report.paired_shift)
+    )
+    assert abs(shift) <= w1 <= paired
+    x, y = ([Fraction(int(s), c.observations) for s in c.spikes["a"]] for c in networks)
+    moves = [b - a for a, b in zip(x, y, strict=True)]
+    sorted_moves = [b - a for a, b in zip(sorted(x), sorted(y), strict=True)]
+    assert shift == float(sum(moves) / len(x))
+    assert w1 == float(sum(map(abs, sorted_moves)) / len(x))
+    assert paired == float(sum(map(abs, moves)) / len(x))
+
+
+def test_a_permutation_moves_no_mass_but_every_neuron():
+    counts = FiringCounts({"a": np.arange(10, dtype=np.int32)}, 9)
+    report = firing.report(counts, FiringCounts({"a": np.arange(10)[::-1]}, 9))
+    assert report.emd == {"a": 0.0}
+    assert report.mean_shift == {"a": 0.0}
+    assert report.paired_shift["a"] == float(Fraction(50, 9) / 10)
+
+
+def test_shifts_of_many_observations_do_not_overflow():
+    kx, ky = 2**31 - 1, 2**31 - 3  # without a common divisor
+    silent = FiringCounts({"a": np.zeros(5, np.int32)}, kx)
+    saturated = FiringCounts({"a": np.full(5, ky, np.int32)}, ky)
+    assert firing.paired_shift(silent, saturated) == {"a": 1.0}
+    assert firing.mean_shift(saturated, silent) == {"a": -1.0}
+
+
+@pytest.mark.parametrize(("method", "rel"), [("exact", 1e-12), ("ott", 1e-5)])
+def test_report_is_scipys(method, rel):
+    reference, other = some_counts(40), some_counts(60, seed=1)
+    report = firing.report(reference, other, method=method)
+    x, y = reference.rates(), other.rates()
+    expected = {n: wasserstein_distance(x[n].ravel(), y[n].ravel()) for n in x}
+    assert report.emd == pytest.approx(expected, rel=rel)
+    assert all(type(w1) is float for w1 in report.emd.values())
+    assert report.emd_mean == pytest.approx(sum(expected.values()) / 2, rel=rel)
+    shifts = {n: y[n] - x[n] for n in x}
+    assert report.mean_shift == pytest.approx({n: d.mean() for n, d in shifts.items()})
+    paired = {n: np.abs(d).mean() for n, d in shifts.items()}
+    assert report.paired_shift == pytest.approx(paired)
+    rates = np.concatenate([y["a"].ravel(), y["b"]])
+    assert report.mean_rate == pytest.approx(rates.mean())
+    assert report.dead_fraction == pytest.approx(np.mean(rates < 0.05))
+    assert report.saturated_fraction == pytest.approx(np.mean(rates > 0.95))
+
+
+def test_report_refuses_an_unknown_method_and_impossible_counts():
+    counts = some_counts(8)
+    with pytest.raises(ValueError, match='"exact" or "ott", got \'scipy\''):
+        firing.report(counts, counts, method="scipy")
+    images_without_time = FiringCounts(counts.spikes, 2)
+    with pytest.raises(ValueError, match=r"within 0\.\.2"):
+        firing.report(counts, images_without_time)
+
+
+@pytest.mark.parametrize("batches", [(2, 2), (3, 1), (3, 3, 2), (2, 1, 3, 4, 1)])
+def test_noise_floor_compares_even_and_odd_batches(batches):
+    parts = [trains(b=b, seed=i, rate=0.2) for i, b in enumerate(batches)]
+    floor = firing.noise_floor(
+        [FiringCounts({"a": firing.total(p)}, T * p.shape[1]) for p in parts]
+    )
+    even, odd = (np.concatenate(parts[half::2], axis=1) for half in range(2))
+    rates = (half.mean((0, 1)).ravel() for half in (even, odd))
+    assert floor == pytest.approx({"a": wasserstein_distance(*rates)}, rel=1e-12)
+    assert floor["a"] > 0
+
+
+def test_noise_floor_needs_two_sets_of_images():
+    for counts in ([], [some_counts(8)]):
+        with pytest.raises(ValueError, match=f"two sets of images, got {len(counts)}"):
+            firing.noise_floor(counts)
