@@ -91,7 +91,7 @@ def _host_counts_w1(x: np.ndarray, y: np.ndarray, kx: int, ky: int) -> float:
     of_x, of_y, gaps, unit = _breakpoints(kx, ky)
 
     def cumulative(counts, k, at):
-        counts = counts.astype(np.int64, copy=False)  # np.bincount takes no uint64
+        counts = counts.astype(np.int64, copy=False)  # NumPy 2.0 counts no uint64
         return np.cumsum(np.bincount(counts, minlength=k + 1))[at]
 
     below_x, below_y = cumulative(x, kx, of_x), cumulative(y, ky, of_y)

@@ -8,7 +8,7 @@ resumed from a `TrainState` is the run that was never stopped.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,279 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import calibrate, neurons, quantize
+from snnjax.calibrate import describe, layer_bits
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.quantize import QuantSpec
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = QuantConv(3, 3, kernel_size=1, rngs=rngs)
+        self.norm = BatchNorm(3)
+        self.spikes = Spiking(neurons.IF())
+
+    def __call__(self, x, train):
+        return self.spikes(self.norm(self.conv(x, train=train), train=train))
+
+
+class Net(nnx.Module):
+    """Not one of ours: any network of our layers."""
+
+    def __init__(self, seed=0):
+        rngs = nnx.Rngs(seed)
+        self.stem = QuantConv(2, 3, kernel_size=3, padding=1, rngs=rngs)
+        self.norm = BatchNorm(3)
+        self.spikes = Spiking(neurons.LIF(tau=1.2))
+        self.blocks = nnx.List([Block(rngs), Block(rngs)])
+        self.head = QuantLinear(3, 5, rngs=rngs)
+
+    def __call__(self, x, *, timesteps=4, train=False, record=None):
+        h = self.norm(self.stem(x, train=train), train=train, repeats=timesteps)
+        h = self.spikes(jnp.broadcast_to(h, (timesteps, *h.shape)))
+        for block in self.blocks:
+            h = h + block(h, train)
+        return self.head(h.mean((2, 3)), train=train), {}
+
+
+def leaves(model):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
+
+
+def same(a, b):
+    pairs = zip(leaves(a), leaves(b), strict=True)
+    return all((x == y).all() for x, y in pairs)
+
+
+def images(n=4, seed=0):
+    draw = np.random.default_rng(seed)
+    return draw.normal(size=(n, 6, 5, 2)).astype(np.float32) + seed
+
+
+def quantized_names(model):
+    return {layer.name for layer in layer_bits(model) if layer.spec is not None}
+
+
+# Rules
+
+
+def test_quantize_returns_a_copy():
+    model = Net()
+    before, graphdef = leaves(model), nnx.graphdef(model)
+    copy = calibrate.quantize(model, {".*conv": QuantSpec(bits=2)})
+    x = images()
+    assert (copy(x)[0] != model(x)[0]).any()
+    calibrate.reestimate_batchnorm(copy, [x])
+    copy.stem.kernel.set_value(copy.stem.kernel * 0)
+    assert nnx.graphdef(model) == graphdef
+    for old, new in zip(before, leaves(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["stem"], {"stem"}),
+        ([r"blocks\.\d\.conv"], {"blocks.0.conv", "blocks.1.conv"}),
+        (["blocks.1.*", "head"], {"blocks.1.conv", "blocks.1.spikes", "head"}),
+        ([r"(.*\.)?spikes"], {"spikes", "blocks.0.spikes", "blocks.1.spikes"}),
+    ],
+)
+def test_a_pattern_is_for_the_whole_name(patterns, names):
+    model = calibrate.quantize(Net(), dict.fromkeys(patterns, QuantSpec(bits=2)))
+    assert quantized_names(model) == names
+
+
+@pytest.mark.parametrize(
+    "pattern", ["conv", "blocks", "stem.kernel", "Stem", "norm", ""]
+)
+def test_a_rule_without_a_layer_is_an_error(pattern):
+    with pytest.raises(ValueError, match="matches no layer") as caught:
+        calibrate.quantize(
+            Net(), {"stem": QuantSpec(bits=2), pattern: QuantSpec(bits=2)}
+        )
+    message = str(caught.value)
+    assert repr(pattern) in message
+    for name in ("stem", "spikes", "head", "blocks.0.conv", "blocks.1.spikes"):
+        assert re.search(rf"\b{re.escape(name)}\b", message)
+
+
+def test_bad_rules():
+    with pytest.raises(ValueError, match=r"'\(' is not a regular expression"):
+        calibrate.quantize(Net(), {"(": QuantSpec(bits=2)})
+    with pytest.raises(ValueError, match="not of a membrane"):
+        calibrate.quantize(Net(), {"spikes": QuantSpec("lq_net", bits=2)})
+    with pytest.raises(ValueError, match="site must be one of"):
+        calibrate.quantize(Net(), {"spikes": QuantSpec(bits=2)}, membrane_site="x")
+
+
+def test_the_last_rule_wins():
+    rules = {
+        ".*": QuantSpec(bits=8),
+        ".*conv": QuantSpec(bits=3, clip=0.5),
+        "blocks.0.conv": QuantSpec("none"),
+    }
+    bits = {
+        layer.name: layer.bits for layer in layer_bits(calibrate.quantize(Net(), rules))
+    }
+    assert bits == {
+        "stem": 8,
+        "spikes": 8,
+        "head": 8,
+        "blocks.0.conv": 32,
+        "blocks.0.spikes": 8,
+        "blocks.1.conv": 3,
+        "blocks.1.spikes": 8,
+    }
+    again = calibrate.quantize(
+        calibrate.quantize(Net(), rules), {".*": QuantSpec("none")}
+    )
+    assert nnx.graphdef(again) == nnx.graphdef(Net())
+    assert same(again, Net())
+
+
+def test_membrane_site():
+    rules, x = {"spikes": QuantSpec(bits=2, signed=False, grid="mid_tread")}, images(8)
+    logits = []
+    for site in ("post_reset", "pre_fire"):
+        model = calibrate.quantize(Net(), rules, membrane_site=site)
+        assert model.spikes.site == site
+        logits.append(model(x)[0])
+    assert (logits[0] != logits[1]).any()
+
+
+@pytest.mark.parametrize("clip", [0.1, 1.0])
+def test_lq_net_is_fitted_from_the_clips_grid(clip):
+    model = Net()
+    copy = calibrate.quantize(model, {"stem": QuantSpec("lq_net", bits=2, clip=clip)})
+    w = model.stem.kernel.get_value()
+    state = quantize.lq_fit(w, bits=2, clip=clip, init="clip")
+    found = copy.stem.quant_state.get_value()
+    np.testing.assert_array_equal(found.basis, state.basis)
+    assert found.count == 0
+    np.testing.assert_array_equal(copy.stem.kernel.get_value(), w)
+
+
+# What is swept does not recompile
+
+
+def test_bits_and_clips_share_one_program():
+    traces = []
+
+    def forward(graphdef, state, x):
+        traces.append(graphdef)
+        return nnx.merge(graphdef, state)(x)[0]
+
+    forward, x = jax.jit(forward, static_argnums=0), images()
+    for grid, signed in (("mid_rise", True), ("mid_tread", True), ("mid_tread", False)):
+        for target in (r".*conv|stem|head", r".*spikes"):
+            results = []
+            for bits, clip in ((2, 1.0), (8, 10.0), (np.int64(4), np.float32(0.5))):
+                spec = QuantSpec(bits=bits, clip=clip, signed=signed, grid=grid)
+                model = calibrate.quantize(Net(), {target: spec})
+                results.append(np.asarray(forward(*nnx.split(model), x)))
+                eager = model(x)[0]
+                np.testing.assert_allclose(results[-1], eager, atol=1e-5)
+            assert (results[0] != results[1]).any()
+    assert len(traces) == 6
+
+
+def test_each_number_of_basis_vectors_is_its_own_program():
+    models = [
+        calibrate.quantize(Net(), {"stem": QuantSpec("lq_net", bits=bits, clip=clip)})
+        for bits, clip in ((2, 0.5), (2, 1.0), (3, 1.0))
+    ]
+    shapes = [[leaf.shape for leaf in leaves(model)] for model in models]
+    assert nnx.graphdef(models[0]) == nnx.graphdef(models[1])
+    assert shapes[0] == shapes[1] != shapes[2]
+
+
+# What is where
+
+
+def test_layer_bits_and_describe():
+    rules = {
+        "stem": QuantSpec(bits=4, clip=0.5, grid="mid_tread"),
+        "spikes": QuantSpec(bits=2, signed=False),
+        "head": QuantSpec("lq_net", bits=3),
+    }
+    model = calibrate.quantize(Net(), rules)
+    table = {layer.name: layer for layer in layer_bits(model)}
+    assert {n: (v.kind, v.size, v.bits) for n, v in table.items()} == {
+        "stem": ("weights", 3 * 3 * 2 * 3, 4),
+        "head": ("weights", 15, 3),
+        "spikes": ("membrane", 0, 2),
+        **{f"blocks.{i}.conv": ("weights", 9, 32) for i in (0, 1)},
+        **{f"blocks.{i}.spikes": ("membrane", 0, 32) for i in (0, 1)},
+    }
+    assert table["stem"].spec.grid == "mid_tread"
+    lines = dict(line.split(maxsplit=1) for line in describe(model).splitlines())
+    assert set(lines) == set(table)
+    assert lines["stem"].startswith("weights ")
+    assert lines["stem"].endswith(" 4 bit uniform mid_tread, signed, clip 0.5")
+    assert lines["spikes"].endswith("2 bit uniform mid_rise, unsigned, clip 1")
+    assert lines["head"].endswith("3 bit lq_net, clip 1")
+    assert lines["blocks.0.conv"].split() == ["weights", "float"]
+
+
+# BatchNorm
+
+
+def reference_statistics(model, x, timesteps):
+    """Mean and unbiased variance in front of every BatchNorm, in float64."""
+    found = []
+
+    def norm(x, layer):
+        found.append((x.mean((0, 1, 2, 3)), x.reshape(-1, 3).var(0, ddof=1)))
+        scale, bias = (
+            np.asarray(v.get_value(), float) for v in (layer.scale, layer.bias)
+        )
+        return (x - x.mean((0, 1, 2, 3))) / np.sqrt(
+            x.var((0, 1, 2, 3)) + 1e-5
+        ) * scale + bias
+
+    h = np.broadcast_to(np.asarray(model.stem(x), float), (timesteps, *x.shape[:3], 3))
+    h = norm(h, model.norm)
+    h = np.asarray(model.spikes(h.astype(np.float32)), float)
+    for block in model.blocks:
+        w = np.asarray(block.conv.quantized_kernel(), float)[0, 0]
+        current = norm(h @ w, block.norm)
+        h = h + np.asarray(block.spikes(current.astype(np.float32)), float)
+    return found
+
+
+def test_reestimated_statistics_are_the_mean_over_batches():
+    rules = {"blocks.0.conv": QuantSpec("lq_net", bits=2), ".*1.*": QuantSpec(bits=3)}
+    model = calibrate.quantize(Net(), rules)
+    batches = [images(4, seed) for seed in range(3)]
+    # What was there before does not matter, not even if it is broken.
+    model.norm.mean.set_value(jnp.full(3, jnp.nan))
+    model.norm.var.set_value(jnp.full(3, 1e6))
+    copy = calibrate.reestimate_batchnorm(model, iter(batches), timesteps=3)
+    each = [reference_statistics(model, x, 3) for x in batches]
+    norms = [copy.norm, *(block.norm for block in copy.blocks)]
+    for i, norm in enumerate(norms):
+        mean, var = (np.mean([batch[i][j] for batch in each], 0) for j in (0, 1))
+        np.testing.assert_allclose(norm.mean.get_value(), mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(norm.var.get_value(), var, rtol=1e-4, atol=1e-6)
+    assert np.isfinite(copy(batches[0])[0]).all()
+    # Nothing else moves: weights, LQ-Net's bases and their counts, numbers.
+    assert np.isnan(model.norm.mean.get_value()).all()
+    others = [nnx.state(m, nnx.Not(nnx.BatchStat)) for m in (model, copy)]
+    for a, b in zip(*map(jax.tree.leaves, others), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert nnx.graphdef(copy) == nnx.graphdef(model)
+
+
+def test_bad_batches():
+    with pytest.raises(ValueError, match="at least one batch"):
+        calibrate.reestimate_batchnorm(Net(), [])
+    with pytest.raises(
+        ValueError, match=r"one shape, got \(4, 6, 5, 2\) and then \(3, "
+    ):
+        calibrate.reestimate_batchnorm(Net(), [images(4), images(3)])

@@ -1,0 +1,431 @@
+import collections
+import contextlib
+import dataclasses
+import re
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import calibrate, data, models, neurons, surrogate, train
+from snnjax.batches import epoch_order
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.quantize import QuantSpec
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+class Net(nnx.Module):
+    """Two spiking layers with everything a network of ours has."""
+
+    def __init__(self, seed=0, neuron=None):
+        rngs = nnx.Rngs(seed)
+        self.conv1 = QuantConv(1, 4, kernel_size=3, strides=2, padding=1, rngs=rngs)
+        self.bn1 = BatchNorm(4)
+        self.sn1 = Spiking(neuron or neurons.LIF())
+        self.conv2 = QuantConv(4, 6, kernel_size=3, padding=1, rngs=rngs)
+        self.bn2 = BatchNorm(6)
+        self.sn2 = Spiking(neuron or neurons.LIF())
+        self.fc = QuantLinear(6, 10, rngs=rngs)
+
+    def __call__(self, x, *, timesteps=4, train=False, record=lambda s: s):
+        h = self.bn1(self.conv1(x, train=train), train=train, repeats=timesteps)
+        s1 = self.sn1(2 * jnp.broadcast_to(h, (timesteps, *h.shape)))
+        s2 = self.sn2(2 * self.bn2(self.conv2(s1, train=train), train=train))
+        spikes = {"sn1": record(s1), "sn2": record(s2)}
+        return self.fc(s2.mean((2, 3)), train=train), spikes
+
+
+class Softmax(nnx.Module):
+    """Softmax regression, whose gradient is known; the "time" is only repetition."""
+
+    def __init__(self):
+        self.fc = QuantLinear(12, 3, rngs=nnx.Rngs(0))
+
+    def __call__(self, x, *, timesteps=4, train=False, record=None):
+        logits = self.fc(x.reshape(len(x), -1))
+        # Of another size at each step, so that only the mean over time is right.
+        return logits * jnp.arange(timesteps)[:, None, None], {}
+
+
+def dataset(n=11, shape=(6, 5, 1), classes=10):
+    draw = np.random.default_rng(n)
+    images = draw.integers(0, 256, (n, *shape)).astype(np.uint8)
+    return data.from_arrays(images, draw.integers(0, classes, n), num_classes=classes)
+
+
+def quantized(spec=None, **options):
+    target = "sn." if spec is None or options.pop("membrane", False) else "conv."
+    spec = spec or QuantSpec("none")
+    return calibrate.quantize(Net(**options), {target: spec})
+
+
+def fitted(model, rates, **options):
+    options = {"seed": 3, "batch_size": 4, "timesteps": 2} | options
+    return list(train.fit(model, options.pop("data", dataset()), rates, **options))
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def copied(tree):
+    return jax.tree.map(np.array, tree)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list with an entry for each program that XLA compiles meanwhile."""
+    found = []
+
+    def listen(event, seconds, **_):
+        if event == COMPILED:
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+# The step
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_steps_are_sgd_with_nesterov_and_decay_of_kernels(augment):
+    model, images = Softmax(), dataset(11, (2, 3, 2), 3)
+    rates = np.array([0.5, 0.2, 0.1, 0.4], np.float32)
+    options = {"timesteps": 3, "weight_decay": 0.1, "augment": augment}
+    history = fitted(model, rates, data=images, **options)
+    w, b = (np.asarray(v.get_value(), float) for v in (model.fc.kernel, model.fc.bias))
+    trace_w, trace_b = np.zeros_like(w), np.zeros_like(b)
+    for step, (rate, progress) in enumerate(zip(rates, history, strict=True)):
+        epoch, place = divmod(step, 2)
+        indices = epoch_order(3, epoch, 11)[4 * place : 4 * place + 4]
+        batch, labels = images.images[indices], images.labels[indices]
+        if augment:
+            key = jax.random.fold_in(jax.random.key(3), step)
+            batch = np.asarray(data.augment(key, batch))
+        x = ((batch / 255 - images.mean) / images.std).reshape(4, -1)
+        logits = (x @ w + b) * np.mean([0, 1, 2])
+        share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        loss = -np.log(share[range(4), labels]).mean()
+        np.testing.assert_allclose(progress.metrics.loss, loss, rtol=1e-4)
+        assert progress.metrics.accuracy == (logits.argmax(1) == labels).mean()
+        error = (share - np.eye(3)[labels]) / 4
+        grad_w, grad_b = x.T @ error + 0.1 * w, error.sum(0)
+        trace_w, trace_b = 0.9 * trace_w + grad_w, 0.9 * trace_b + grad_b
+        w, b = w - rate * (grad_w + 0.9 * trace_w), b - rate * (grad_b + 0.9 * trace_b)
+        assert (progress.step, progress.steps) == (step + 1, 4)
+    fc = train.trained(model, history[-1].state).fc
+    np.testing.assert_allclose(fc.kernel.get_value(), w, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fc.bias.get_value(), b, rtol=1e-4, atol=1e-5)
+
+
+def test_training_learns_and_moves_all_but_the_numbers():
+    images = dataclasses.replace(dataset(8), labels=np.arange(8))
+    spec = QuantSpec("lq_net", bits=2)
+    model = calibrate.quantize(Net(), {"conv2": spec, "sn1": QuantSpec(bits=4)})
+    history = fitted(model, np.full(60, 0.05), data=images, batch_size=8)
+    losses = [float(progress.metrics.loss) for progress in history]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    result = train.trained(model, history[-1].state)
+    for (path, a), (_, b) in zip(
+        *(nnx.to_flat_state(nnx.state(m)) for m in (model, result)), strict=True
+    ):
+        for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+            assert np.array_equal(x, y) == (path[-1] in ("neuron", "quant")), path
+    assert result.conv2.quant_state.get_value().count == 60
+
+
+# What a study sweeps does not recompile
+
+
+SWEPT = {
+    "weights": lambda: (
+        quantized(QuantSpec(bits=b, clip=c)) for b, c in ((2, 1.0), (8, 10), (16, 0.5))
+    ),
+    "membrane": lambda: (
+        quantized(QuantSpec(bits=b, clip=c, signed=False), membrane=True)
+        for b, c in ((2, 1.0), (8, 0.5))
+    ),
+    "lq_net": lambda: (
+        quantized(QuantSpec("lq_net", bits=2, clip=c)) for c in (1.0, 10.0)
+    ),
+    "neuron": lambda: (
+        quantized(neuron=neurons.LIF(tau=tau, v_threshold=v, v_reset=v / 2, alpha=a))
+        for tau, v, a in ((2.0, 1, 2.0), (1.5, 0.5, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SWEPT)
+def test_a_sweep_compiles_once(what):
+    train.make_train_step.cache_clear()
+    train.make_eval_step.cache_clear()
+    results = []
+    for i, model in enumerate(SWEPT[what]()):
+        with compilations() as found:
+            history = fitted(model, np.full(3, 0.1 * (i + 1), np.float32))
+            result = train.trained(model, history[-1].state)
+            train.evaluate(result, dataset(), timesteps=2, batch_size=4)
+        if i == 0:
+            assert len(found) >= 2  # else the counter counts nothing
+        else:
+            assert not found
+        results.append(float(history[-1].metrics.loss))
+    assert len(set(results)) == len(results)
+    assert train.make_train_step.cache_info().misses == 1
+    assert train.make_eval_step.cache_info().misses == 1
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            value = getattr(value, "jaxpr", value)
+            if hasattr(value, "eqns"):
+                yield from equations(value)
+
+
+def custom_vjps(model, timesteps):
+    """How often each custom-VJP function occurs in a training step's program."""
+    graphdef, *_ = train.split(model)
+    tx, images = train.sgd(0.0), dataset()
+    step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
+    program = jax.make_jaxpr(step)(
+        train.init(model, tx),
+        *train.on_device(images),
+        np.arange(4, dtype=np.int32),
+        np.float32(0.1),
+        jax.random.key(0),
+    )
+    return collections.Counter(
+        re.search(r"name=(\w+)", str(equation)).group(1)
+        for equation in equations(program.jaxpr)
+        if equation.primitive.name.startswith("custom_vjp")
+    )
+
+
+@pytest.mark.parametrize("name", ["atan", "sigmoid", "fast_sigmoid", "triangular"])
+def test_surrogates_and_quantizers_are_custom_vjps(name):
+    # At 3 steps the neuron is unrolled, at 12 its body occurs once.
+    for timesteps, bodies in ((3, 3), (12, 1)):
+        neuron = neurons.LIF(surrogate=getattr(surrogate, name))
+        plain = {"batch_norm": 2, "_spike": 2 * bodies}
+        assert custom_vjps(Net(neuron=neuron), timesteps) == plain
+        model = calibrate.quantize(
+            Net(neuron=neuron),
+            {
+                "conv1": QuantSpec(bits=2),
+                "sn.": QuantSpec(bits=4, signed=False, grid="mid_tread"),
+                "conv2|fc": QuantSpec("lq_net", bits=2),
+            },
+        )
+        quantizers = {"_lq_net": 2, "_uniform": 1 + 2 * bodies}
+        assert custom_vjps(model, timesteps) == plain | quantizers
+
+
+def test_surrogates_give_gradients_of_their_own():
+    kernels = []
+    for name in ("atan", "sigmoid", "fast_sigmoid", "triangular"):
+        model = Net(neuron=neurons.LIF(surrogate=getattr(surrogate, name)))
+        state = fitted(model, [0.1])[-1].state
+        kernels.append(np.asarray(state.params["conv1"]["kernel"].get_value()))
+    assert len({kernel.tobytes() for kernel in kernels}) == 4
+
+
+# Stopping and going on
+
+
+@pytest.fixture(scope="module")
+def lq_run():
+    model, rates = quantized(QuantSpec("lq_net", bits=2)), train.one_cycle(7, 0.2)
+    options = {"seed": 5, "batch_size": 4, "timesteps": 2, "augment": True}
+    states = [copied(train.init(model, train.sgd(5e-4)))]
+    for progress in train.fit(model, dataset(), rates, **options):
+        states.append(copied(progress.state))
+    return model, rates, options, states
+
+
+@pytest.mark.parametrize("stopped", range(8))
+def test_a_resumed_run_is_the_run_never_stopped(lq_run, stopped):
+    model, rates, options, states = lq_run
+    start = jax.tree.map(jnp.asarray, states[stopped])
+    state = start
+    for progress in train.fit(model, dataset(), rates, start=start, **options):
+        state = progress.state
+    assert_equal(state, states[-1])
+    assert state.step == 7
+    # The state resumed from is still there, to resume from again.
+    assert_equal(start, states[stopped])
+
+
+def test_runs_differ_by_seed_and_augmentation(lq_run):
+    model, rates, options, states = lq_run
+    for other in ({"seed": 6}, {"augment": False}, {"weight_decay": 0.1}):
+        for progress in train.fit(model, dataset(), rates, **(options | other)):
+            pass
+        pairs = zip(*map(jax.tree.leaves, (progress.state, states[-1])), strict=True)
+        assert any((a != b).any() for a, b in pairs)
+
+
+def test_training_leaves_the_model_alone(lq_run):
+    model, _, _, states = lq_run
+    graphdef, params, rest = train.split(model)
+    assert_equal((params, rest), states[0][:2])
+    assert graphdef == train.split(quantized(QuantSpec("lq_net", bits=2)))[0]
+
+
+def test_a_state_of_a_longer_run_is_refused(lq_run):
+    model, rates, options, states = lq_run
+    with pytest.raises(ValueError, match=r"has done 7 steps, more than the 5"):
+        list(train.fit(model, dataset(), rates[:5], start=states[-1], **options))
+
+
+# Evaluation
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    """A network that fires, and what it does with each image alone."""
+    images, model = dataset(11), Net()
+    for norm in (model.bn1, model.bn2):
+        norm.bias.set_value(norm.bias.get_value() + 0.5)
+    correct, spikes = [], []
+    for image, label in zip(images.images, images.labels, strict=True):
+        x = data.normalize(image[None], images.mean, images.std)
+        logits, trains = model(x, timesteps=3)
+        correct.append(int(np.asarray(logits, float).mean(0).argmax() == label))
+        spikes.append({k: np.asarray(v, int).sum((0, 1)) for k, v in trains.items()})
+    return model, images, correct, spikes
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 16])
+def test_evaluation_is_the_sum_over_single_images(evaluated, batch_size):
+    model, images, correct, spikes = evaluated
+    steps = []
+    found = train.evaluate(
+        model,
+        images,
+        timesteps=3,
+        batch_size=batch_size,
+        on_step=lambda: steps.append(1),
+    )
+    assert len(steps) == -(-11 // batch_size)
+    assert found.accuracy == sum(correct) / 11
+    assert found.counts.observations == 3 * 11
+    for half, counts in enumerate(found.halves):
+        assert counts.observations == 3 * len(spikes[half::2])
+        for layer in ("sn1", "sn2"):
+            expected = sum(image[layer] for image in spikes[half::2])
+            assert counts.spikes[layer].dtype == np.int32
+            np.testing.assert_array_equal(counts.spikes[layer], expected)
+    for layer, counts in found.counts.spikes.items():
+        expected = sum(image[layer] for image in spikes)
+        np.testing.assert_array_equal(counts, expected)
+        assert 0 < expected.mean() < 33
+
+
+def test_evaluation_sees_accuracy(evaluated):
+    model, images, _, _ = evaluated
+    x = data.normalize(images.images, images.mean, images.std)
+    right = np.asarray(model(x, timesteps=3)[0].mean(0).argmax(-1), np.int32)
+    for labels, expected in ((right, 1), ((right + 1) % 10, 0)):
+        other = dataclasses.replace(images, labels=labels)
+        found = train.evaluate(model, other, timesteps=3, batch_size=4)
+        assert found.accuracy == expected
+
+
+def test_evaluation_of_too_few_images(evaluated):
+    with pytest.raises(ValueError, match="at least two images"):
+        train.evaluate(evaluated[0], dataset(1))
+
+
+# Errors
+
+
+def test_a_loss_that_is_not_finite():
+    with pytest.raises(
+        FloatingPointError, match=r"at step 2 of 3.*lower learning rate"
+    ):
+        fitted(Softmax(), [np.inf, 1, 1], data=dataset(8, (2, 3, 2), 3))
+    with pytest.raises(FloatingPointError, match="output for every class"):
+        fitted(Softmax(), [0.1], data=dataset(8, (2, 3, 2), 9))
+
+
+@pytest.mark.parametrize("batch_size", [0, 12])
+def test_batches_that_cannot_be(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size.* {batch_size}"):
+        fitted(Softmax(), [0.1], data=dataset(11, (2, 3, 2), 3), batch_size=batch_size)
+
+
+# Learning rates
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
+def test_schedules(steps):
+    up_and_down, down = train.one_cycle(steps, 0.4), train.cosine(steps, 0.4)
+    for rates in (up_and_down, down):
+        assert rates.shape == (steps,)
+        assert np.isfinite(rates).all()
+        assert rates.max() == np.float32(0.4)
+        assert rates.min() >= 0
+    angle = np.pi * np.arange(steps) / steps
+    np.testing.assert_allclose(down, 0.2 * (1 + np.cos(angle)), atol=1e-6)
+    if steps >= 10:
+        peak = steps * 3 // 10
+        assert up_and_down.argmax() == peak
+        assert up_and_down[0] == np.float32(0.4 / 25)
+        assert (np.diff(up_and_down[: peak + 1]) > 0).all()
+        assert (np.diff(up_and_down[peak:]) < 0).all()
+        assert up_and_down[-1] < 0.02 * 0.4 or steps == 10
+
+
+@pytest.mark.parametrize("schedule", [train.one_cycle, train.cosine])
+def test_a_schedule_of_no_steps(schedule):
+    with pytest.raises(ValueError, match="step"):
+        schedule(0, 0.1)
+
+
+# Flax
+
+
+@pytest.fixture
+def simple_nnx():
+    names = ("nnx_graph_mode", "nnx_graph_updates")
+    train.make_train_step.cache_clear()
+    train.make_eval_step.cache_clear()
+    for name in names:
+        flax.config.update(name, False)
+    yield
+    for name in names:
+        flax.config.update(name, True)
+    train.make_train_step.cache_clear()
+    train.make_eval_step.cache_clear()
+
+
+def small_resnet():
+    model = models.SEWResNet(
+        10, blocks=(1, 1), width=4, in_channels=1, rngs=nnx.Rngs(0)
+    )
+    rules = {r"layer.*conv\d": QuantSpec("lq_net", bits=2), ".*sn2": QuantSpec(bits=4)}
+    model = calibrate.quantize(model, rules)
+    history = fitted(model, [0.1, 0.1])
+    model = train.trained(model, history[-1].state)
+    batches = [data.normalize(dataset().images, 0.5 * np.ones(1), np.ones(1))]
+    model = calibrate.reestimate_batchnorm(model, batches, timesteps=2)
+    found = train.evaluate(model, dataset(), timesteps=2, batch_size=4)
+    return copied((history[-1].state, found.accuracy, dict(found.counts.spikes)))
+
+
+def test_all_works_without_nnx_graph_mode(request):
+    expected = small_resnet()
+    request.getfixturevalue("simple_nnx")
+    found = small_resnet()
+    for a, b in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
+        np.testing.assert_array_equal(a, b)
