@@ -239,12 +239,12 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     Raises:
         ValueError: not even one.
     """
-    steps = len(dataset) // batch_size
-    if steps < 1:
+    if not 1 <= batch_size <= len(dataset):
         raise ValueError(
-            f"batch_size {batch_size} is larger than the {len(dataset)} training images"
+            f"batch_size: expected 1 to {len(dataset)}, the number of training images, "
+            f"got {batch_size}"
         )
-    return steps
+    return len(dataset) // batch_size
 
 
 def fit(

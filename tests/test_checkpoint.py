@@ -1,77 +1,189 @@
-"""Checkpoints: what is saved is what is loaded, whole or not at all."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
 from snnjax import calibrate, checkpoint, models, train
 from snnjax.quantize import QuantSpec
 
-
-def state(bits=2, width=4):
-    model = models.sew_resnet8(10, width=width, in_channels=1, rngs=nnx.Rngs(0))
-    spec = QuantSpec(method="lq_net", bits=bits, clip=1.0)
-    model = calibrate.quantize(model, {r"layer1\.0\.conv1": spec})
-    return train.init(model, train.sgd(0.0))
+ROOT = Path(__file__).parents[1]
 
 
-def same(a, b):
-    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in leaves)
+def train_state(width=4, bits=2):
+    model = models.SEWResNet(
+        10, blocks=(1,), width=width, in_channels=1, rngs=nnx.Rngs(0)
+    )
+    rules = {
+        "layer1.0.conv1": QuantSpec("lq_net", bits=bits),
+        r"layer1.0.sn\d": QuantSpec(bits=3),
+    }
+    state = train.init(calibrate.quantize(model, rules), train.sgd(5e-4))
+    draw = np.random.default_rng(0)  # no array as it is at the start
+    return jax.tree.map(lambda x: (x + draw.integers(9)).astype(x.dtype), state)
 
 
-def test_save_and_load_are_the_identity(tmp_path):
-    saved = state()
-    checkpoint.save(tmp_path / "a", saved)
-    zero = jax.tree.map(jnp.zeros_like, saved)
-    loaded = checkpoint.load(tmp_path / "a", zero)
-    assert same(loaded, saved)
-    assert jax.tree.structure(loaded) == jax.tree.structure(saved)
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def tree(value):
+    return {"a": jnp.full((2, 3), value), "b": (np.int32(value), None)}
+
+
+def test_a_train_state_comes_back_to_the_bit(tmp_path):
+    state = train_state()
+    checkpoint.save(tmp_path / "one", state)
+    like = jax.tree.map(jnp.zeros_like, state)
+    loaded = checkpoint.load(tmp_path / "one", like)
+    assert_same(loaded, state)
+    assert isinstance(loaded, train.TrainState)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float64, np.uint8, bool])
+def test_every_dtype_is_kept(tmp_path, dtype):
+    array = np.array([0, 1, 2.75], np.float32).astype(dtype)
+    checkpoint.save(tmp_path / "one", {"x": array})
+    loaded = checkpoint.load(tmp_path / "one", {"x": array})
+    assert loaded["x"].dtype == array.dtype
+    np.testing.assert_array_equal(loaded["x"], array)
+
+
+def test_a_string_is_a_path_and_folders_are_made(tmp_path):
+    path = str(tmp_path / "new" / "one")
+    assert not checkpoint.exists(path)
+    checkpoint.save(path, tree(1))
+    assert checkpoint.exists(path)
+    assert_same(checkpoint.load(path, tree(0)), tree(1))
+    checkpoint.remove(path)
+    checkpoint.remove(path)
+    assert not checkpoint.exists(path)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_saving_again_replaces(tmp_path):
-    first, second = {"x": jnp.zeros(3)}, {"x": jnp.ones(3)}
-    checkpoint.save(tmp_path / "a", first)
-    checkpoint.save(tmp_path / "a", second)
-    assert same(checkpoint.load(tmp_path / "a", first), second)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    for value in (1, 2, 3):
+        checkpoint.save(tmp_path / "one", tree(value))
+        assert_same(checkpoint.load(tmp_path / "one", tree(0)), tree(value))
+    checkpoint.save(tmp_path / "one", {"another": np.zeros(4)})
+    with pytest.raises(ValueError, match="another network"):
+        checkpoint.load(tmp_path / "one", tree(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-@pytest.mark.parametrize("moment", ["before the rename", "after the old is gone"])
-def test_a_kill_while_replacing_leaves_a_whole_one(tmp_path, monkeypatch, moment):
-    first, second = {"x": jnp.zeros(3)}, {"x": jnp.ones(3)}
-    checkpoint.save(tmp_path / "a", first)
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    target = "shutil.rmtree" if moment == "before the rename" else "Path.rename"
-    with monkeypatch.context() as patch:
-        patch.setattr(f"snnjax.checkpoint.{target}", killed)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(tmp_path / "a", second)
-    assert checkpoint.exists(tmp_path / "a")
-    assert same(checkpoint.load(tmp_path / "a", first), second)
-
-
-def test_another_network_is_refused_with_the_difference(tmp_path):
-    checkpoint.save(tmp_path / "a", state(bits=2))
-    for other in (state(bits=3), state(width=5)):
-        with pytest.raises(ValueError, match="another network"):
-            checkpoint.load(tmp_path / "a", other)
-    assert checkpoint.exists(tmp_path / "a")
+def test_other_networks_are_refused(tmp_path):
+    checkpoint.save(tmp_path / "one", train_state())
+    message = r"params\.bn1\.bias.* is float32 \(4,\), expected float32 \(8,\)"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(tmp_path / "one", train_state(width=8))
+    with pytest.raises(
+        ValueError, match=r"quant_state.* \(2, 4\), expected .*\(3, 4\)"
+    ):
+        checkpoint.load(tmp_path / "one", train_state(bits=3))
+    checkpoint.save(tmp_path / "one", tree(1))
+    for other, message in (
+        (tree(1) | {"c": np.zeros(1)}, r"c' is not there, expected float64 \(1,\)"),
+        ({"a": tree(1)["a"]}, r"b\.0' is int32 \(\), expected not there"),
+        (tree(1) | {"a": np.ones((2, 3))}, "a' is float32.*, expected float64"),
+        ({"z": tree(1)["a"], "b": tree(1)["b"]}, "another network"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checkpoint.load(tmp_path / "one", other)
 
 
-def test_nothing_there(tmp_path):
-    assert not checkpoint.exists(tmp_path / "a")
-    with pytest.raises(ValueError, match="no checkpoint at"):
-        checkpoint.load(tmp_path / "a", {"x": jnp.zeros(3)})
-    checkpoint.remove(tmp_path / "a")
+@pytest.mark.parametrize("kind", ["nothing", "file", "empty", "foreign"])
+def test_where_there_is_no_checkpoint(tmp_path, kind):
+    path = tmp_path / "one"
+    if kind == "file":
+        path.write_text("not a checkpoint")
+    elif kind != "nothing":
+        path.mkdir()
+    if kind == "foreign":
+        (path / "weights.bin").write_bytes(b"123")
+    with pytest.raises(ValueError, match=f"checkpoint.*{path}"):
+        checkpoint.load(path, tree(0))
 
 
-def test_remove(tmp_path):
-    checkpoint.save(tmp_path / "a", {"x": jnp.zeros(3)})
-    checkpoint.remove(tmp_path / "a")
-    assert not list(tmp_path.iterdir())
+# A kill at any moment leaves the old one or the new
+
+
+class Killed(BaseException):
+    pass
+
+
+def die(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("moment", ["write", "rmtree", "half_removed", "rename"])
+def test_a_kill_leaves_the_old_or_the_new(tmp_path, monkeypatch, old, moment):
+    path = tmp_path / "one"
+    if old:
+        checkpoint.save(path, tree(1))
+
+    def remove_half(folder, *_, **__):
+        os.unlink(next(file for file in Path(folder).rglob("*") if file.is_file()))
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        if moment == "write":
+            patched.setattr(ocp.StandardCheckpointer, "save", die)
+        elif moment == "rename":
+            patched.setattr(Path, "rename", die)
+        else:
+            hook = die if moment == "rmtree" else remove_half
+            patched.setattr(shutil, "rmtree", hook)
+        try:
+            checkpoint.save(path, tree(2))
+            killed = False
+        except Killed:
+            killed = True
+    assert killed == (old or moment in ("write", "rename"))
+    found = checkpoint.exists(path)
+    assert found == (old or moment != "write")
+    if found:
+        value = 1 if moment == "write" else 2
+        assert_same(checkpoint.load(path, tree(0)), tree(value))
+    checkpoint.save(path, tree(3))
+    assert_same(checkpoint.load(path, tree(0)), tree(3))
+    assert [found.name for found in tmp_path.iterdir()] == ["one"]
+
+
+def test_kill_9_while_saving(tmp_path):
+    program = """
+import itertools, sys
+import numpy as np
+from snnjax import checkpoint
+for i in itertools.count(1):
+    checkpoint.save(sys.argv[1], {"x": np.full(100_000, i)})
+    sys.stdout.write(f"{i}\\n")
+    sys.stdout.flush()
+"""
+    path, like = tmp_path / "one", {"x": np.zeros(100_000, int)}
+    for wait in (1, 2, 4):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        ) as process:
+            saved = [int(process.stdout.readline()) for _ in range(wait)]
+            process.kill()
+        loaded = checkpoint.load(path, like)["x"]
+        assert loaded[0] >= saved[-1]
+        assert (loaded == loaded[0]).all()
+    checkpoint.save(path, like)
+    # What the kills left half-written is gone.
+    assert [found.name for found in tmp_path.iterdir()] == ["one"]

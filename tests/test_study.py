@@ -218,7 +218,7 @@ def test_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     ("options", "message"),
     [
         (dict(dataset="cifar10", data_dir=Path("nowhere")), "download_and_prepare"),
-        (dict(batch_size=10_000), "larger than the 1438 training images"),
+        (dict(batch_size=10_000), "expected 1 to 1438, the number of training"),
     ],
 )
 def test_bad_input_is_one_error_and_nothing_is_written(tmp_path, options, message):
