@@ -38,7 +38,7 @@ def assert_same(a, b):
 
 
 def tree(value):
-    return {"a": jnp.full((2, 3), value), "b": (np.int32(value), None)}
+    return {"a": jnp.full((2, 3), float(value)), "b": (np.int32(value), None)}
 
 
 def test_a_train_state_comes_back_to_the_bit(tmp_path):

@@ -14,6 +14,7 @@ import snnjax
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "snnjax").rglob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 # What each module of the library may import of the library.
 ALLOWED = {
@@ -40,10 +41,14 @@ OTHERS = {
     "calibrate": CORE | {"flax"},
     "train": CORE | {"flax", "optax"},
     "checkpoint": CORE | {"orbax"},
-    "data": CORE | {"PIL"},
 }
 # Heavy or optional: only inside the functions that need them.
-INSIDE = {"ott": {"emd"}, "tensorflow_datasets": {"data"}, "sklearn": {"data"}}
+INSIDE = {
+    "ott": {"emd"},
+    "tensorflow_datasets": {"data"},
+    "PIL": {"data"},
+    "sklearn": {"data"},
+}
 
 
 def module_of(path: Path) -> str:
@@ -82,12 +87,28 @@ def test_imports_run_one_way(path):
     assert others - set(sys.stdlib_module_names) <= OTHERS.get(module, CORE)
     lazy = everywhere - on_top - set(sys.stdlib_module_names)
     for name in lazy:
-        assert name.startswith("snnjax") or module in INSIDE.get(name, OTHERS)
+        assert name.startswith("snnjax") or module in INSIDE.get(name, ())
+
+
+def test_the_plan_has_no_circle():
+    def follow(module, way):
+        for other in ALLOWED[module] - {module}:
+            assert other not in way, (*way, other)
+            follow(other, (*way, other))
+
+    for module in ALLOWED:
+        follow(module, (module,))
 
 
 def test_the_library_does_not_know_the_experiments():
     for path in LIBRARY:
         assert "experiments" not in imported(ast.walk(ast.parse(path.read_text())))
+
+
+def test_what_is_heavy_is_never_imported_at_once():
+    for path in [*LIBRARY, *EXPERIMENTS]:
+        at_once = imported(ast.parse(path.read_text()).body)
+        assert not at_once & {"ott", "tensorflow_datasets", "tensorflow"}, path
 
 
 def test_no_experiment_imports_another():
@@ -119,6 +140,21 @@ def test_the_functional_core_needs_neither_flax_nor_ott_nor_a_device():
         "heavy = {'flax', 'ott', 'orbax', 'optax', 'tensorflow_datasets'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules);"
         "assert not jax._src.xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("data, batches", "ott tensorflow_datasets flax optax orbax sklearn"),
+        ("train, layers, models, calibrate", "ott tensorflow_datasets orbax"),
+    ],
+)
+def test_modules_load_only_what_they_need(modules, absent):
+    code = (
+        f"import sys; from snnjax import {modules};"
+        f"loaded = set({absent.split()}) & set(sys.modules); assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
