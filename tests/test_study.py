@@ -21,6 +21,8 @@ from experiments.run_folder import RunFolder, row_name
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = dict(tiny=True, width=4, timesteps=2, bits=(2, 4), modes=("ptq", "qat"))
+# For what is about stopping and going on: every kind of row, few of each.
+SHORT = OPTIONS | dict(only="membrane", bits=(2,))
 KEYS = {
     *("dataset", "model", "width", "seed", "target", "method", "grid", "clip"),
     *("signed", "site", "bits", "mode", "accuracy", "mean_rate", "dead_fraction"),
@@ -49,9 +51,15 @@ def finished(tmp_path_factory):
     return folder, console.file.getvalue()
 
 
-def copy_of(finished, tmp_path, lines: int, rest: str = "") -> RunFolder:
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The same with few rows."""
+    out = tmp_path_factory.mktemp("study") / "run"
+    return study.run(StudyConfig(out=out, **SHORT), quiet())
+
+
+def copy_of(folder: RunFolder, tmp_path, lines: int, rest: str = "") -> RunFolder:
     """The run as a kill after some rows would have left it."""
-    folder, _ = finished
     shutil.copytree(folder.path, tmp_path / "run")
     copy = RunFolder(tmp_path / "run")
     kept = copy.results.read_text().splitlines(keepends=True)[:lines]
@@ -131,22 +139,20 @@ def test_what_is_printed_and_written(finished):
     assert not list(folder.path.rglob("*-partial"))
 
 
-@pytest.mark.parametrize("lines", [0, 3, 12])
-def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, lines):
-    copy = copy_of(finished, tmp_path, lines, rest='{"dataset": "dig')
-    study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
-    assert numbers(copy) == numbers(finished[0])
+@pytest.mark.parametrize("lines", [0, 3, 6])
+def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
+    copy = copy_of(short, tmp_path, lines, rest='{"dataset": "dig')
+    study.run(StudyConfig(out=copy.path, **SHORT), quiet())
+    assert numbers(copy) == numbers(short)
 
 
-def test_two_runs_write_the_same_numbers(finished, tmp_path):
-    again = study.run(StudyConfig(out=tmp_path / "again", **OPTIONS), quiet())
-    assert numbers(again) == numbers(finished[0])
+def test_two_runs_write_the_same_numbers(short, tmp_path):
+    again = study.run(StudyConfig(out=tmp_path / "again", **SHORT), quiet())
+    assert numbers(again) == numbers(short)
 
 
-def test_training_stopped_in_the_middle_goes_on_exactly(
-    finished, tmp_path, monkeypatch
-):
-    copy = copy_of(finished, tmp_path, 0)
+def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeypatch):
+    copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
     advance, calls = study.Bar.advance, []
 
@@ -160,15 +166,16 @@ def test_training_stopped_in_the_middle_goes_on_exactly(
         patch.setattr(study, "SAVE_SECONDS", 0.0)
         patch.setattr(study.Bar, "advance", stop)
         with pytest.raises(KeyboardInterrupt):
-            study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
+            study.run(StudyConfig(out=copy.path, **SHORT), quiet())
     assert (copy.path / "checkpoints" / "fp32-s0-partial").is_dir()
-    study.run(StudyConfig(out=copy.path, **OPTIONS), quiet())
-    assert numbers(copy) == numbers(finished[0])
+    study.run(StudyConfig(out=copy.path, **SHORT), quiet())
+    assert numbers(copy) == numbers(short)
 
 
-def test_killed_for_real_and_started_again(finished, tmp_path):
-    arguments = ["--tiny", "--width", "4", "--timesteps", "2", "--bits", "2", "4"]
-    arguments += ["--modes", "ptq", "qat", "--out", str(tmp_path / "run")]
+def test_killed_for_real_and_started_again(short, tmp_path):
+    arguments = ["--tiny", "--width", "4", "--timesteps", "2", "--bits", "2"]
+    arguments += ["--only", "membrane", "--modes", "ptq", "qat"]
+    arguments += ["--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "experiments.study", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     folder = RunFolder(tmp_path / "run")
@@ -177,9 +184,9 @@ def test_killed_for_real_and_started_again(finished, tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert 1 <= len(folder.rows()) < len(finished[0].rows())
-    study.run(StudyConfig(out=folder.path, **OPTIONS), quiet())
-    assert numbers(folder) == numbers(finished[0])
+    assert 1 <= len(folder.rows()) < len(short.rows())
+    study.run(StudyConfig(out=folder.path, **SHORT), quiet())
+    assert numbers(folder) == numbers(short)
 
 
 def test_ott_finds_the_same_distances(finished, tmp_path):
