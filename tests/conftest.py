@@ -1,7 +1,6 @@
 import jax
 import pytest
 
-
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = ("test_study.py", "test_train.py", "test_readme.py")
 
