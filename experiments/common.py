@@ -77,7 +77,7 @@ class StudyConfig:
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
-    """512 training and 256 test images, 1 epoch, bits 2 and 8."""
+    """256 training and 128 test images, 1 epoch, bits 2 and 8."""
 
     def __post_init__(self):
         _one_of("dataset", self.dataset, DATASETS)

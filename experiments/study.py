@@ -51,7 +51,7 @@ SAVE_SECONDS = 30.0  # between two saves of a training run
 
 def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
     """Training and test images of ``config``."""
-    limits = (512, 256) if config.tiny else (None, None)
+    limits = (256, 128) if config.tiny else (None, None)
     train_set, test_set = (
         data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
         for split, limit in zip(("train", "test"), limits, strict=True)
@@ -296,26 +296,30 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
     if config.dry_run:
         dry_run(config, sets, console)
         return RunFolder(out)
-    folder = RunFolder.open(config)
-    start = time.monotonic()
-    parts = [*references(config), *grid(config)]
-    work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
-    with bar(console, work) as shown, jax.default_matmul_precision(config.precision):
-        study = Study(config, folder, sets, shown)
-        missing = len(parts) - len(study.done)
-        study.run()
-    seconds = time.monotonic() - start
-    if missing:
-        # One entry for each time the study was started: it may have been stopped.
-        entry = {
-            "rows": missing,
-            "seconds": round(seconds, 1),
-            "compile_seconds": round(study.compilations.seconds, 1),
-            "compilations": study.compilations.counts,
-        }
-        folder.write_info(config, starts=[*folder.info().get("starts", []), entry])
-    with console.status("writing the report"):
-        page = report.write(folder.path)
+    # Freed however it ends: a notebook keeps the frames of an error, and so the lock.
+    with RunFolder.open(config) as folder:
+        start = time.monotonic()
+        parts = [*references(config), *grid(config)]
+        work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
+        with (
+            bar(console, work) as shown,
+            jax.default_matmul_precision(config.precision),
+        ):
+            study = Study(config, folder, sets, shown)
+            missing = len(parts) - len(study.done)
+            study.run()
+        seconds = time.monotonic() - start
+        if missing:
+            # One entry for each time the study was started: it may have been stopped.
+            entry = {
+                "rows": missing,
+                "seconds": round(seconds, 1),
+                "compile_seconds": round(study.compilations.seconds, 1),
+                "compilations": study.compilations.counts,
+            }
+            folder.write_info(config, starts=[*folder.info().get("starts", []), entry])
+        with console.status("writing the report"):
+            page = report.write(folder.path)
     console.print(
         f"\n{missing} rows in {duration(seconds)}, of which "
         f"{duration(study.compilations.seconds)} compiling.",
