@@ -2,11 +2,13 @@
 
 Every function here is the Heaviside step forward, ``1[x >= 0]`` (a tie fires, as in
 SpikingJelly; snnTorch, Norse and NIR fire on ``x > 0``), and the derivative of a
-smooth relaxation backward. ``x`` is the membrane potential minus the threshold. The
-slope is traced: it may be scheduled, swept or mapped without recompiling. Its own
-gradient is zero, since it does not act forward.
+smooth relaxation backward. ``x`` is the membrane potential minus the threshold, of any
+shape and floating point; the spikes are 0 or 1, of its shape and dtype. Slopes are
+traced: they may be scheduled, swept, mapped or given for each neuron without
+recompiling. Their own gradient is zero, since they do not act forward.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -19,25 +21,30 @@ Surrogate = Callable[..., Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _spike(x: Array, slope: Array, derivative: Callable[[Array, Array], Array]):
+def _spike(x: Array, slopes: tuple[Array, ...], derivative: Callable[..., Array]):
     return (x >= 0).astype(x.dtype)
 
 
-def _spike_fwd(x, slope, derivative):
-    return _spike(x, slope, derivative), (x, slope)
+def _spike_fwd(x, slopes, derivative):
+    return _spike(x, slopes, derivative), (x, slopes)
 
 
 def _spike_bwd(derivative, residuals, cotangent):
-    x, slope = residuals
-    return cotangent * derivative(x, slope), jnp.zeros_like(slope)
+    x, slopes = residuals
+    return cotangent * derivative(x, *slopes), jax.tree.map(jnp.zeros_like, slopes)
 
 
 _spike.defvjp(_spike_fwd, _spike_bwd)
 
 
-def _apply(x: ArrayLike, slope: ArrayLike, derivative) -> Array:
+def _apply(derivative: Callable[..., Array], x: ArrayLike, *slopes: ArrayLike) -> Array:
     x = jnp.asarray(x)
-    return _spike(x, jnp.asarray(slope, x.dtype), derivative)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x must be floating point, got {x.dtype}; convert it with "
+            ".astype(jnp.float32)"
+        )
+    return _spike(x, tuple(jnp.asarray(slope, x.dtype) for slope in slopes), derivative)
 
 
 def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
@@ -47,11 +54,8 @@ def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
         \text{the slope of } \tfrac1\pi \arctan(\tfrac\pi2 \alpha x) + \tfrac12
 
     Args:
-        x: membrane potential minus threshold, any shape.
+        x: membrane potential minus threshold.
         alpha: slope; the peak at the threshold is ``alpha / 2``.
-
-    Returns:
-        0 or 1, of ``x``'s shape and dtype.
 
     Source: Fang et al., `Incorporating Learnable Membrane Time Constant
     <https://arxiv.org/abs/2007.05785>`_, 2021; SpikingJelly's and snnTorch's ``ATan``.
@@ -59,7 +63,7 @@ def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
     >>> atan(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [0.0, 1.0, 1.0]
     """
-    return _apply(x, alpha, _atan)
+    return _apply(_atan, x, alpha)
 
 
 def _atan(x, alpha):
@@ -72,15 +76,12 @@ def sigmoid(x: ArrayLike, alpha: ArrayLike = 4.0) -> Array:
     .. math:: g(x) = \alpha \sigma(\alpha x) (1 - \sigma(\alpha x))
 
     Args:
-        x: membrane potential minus threshold, any shape.
+        x: membrane potential minus threshold.
         alpha: slope; the peak at the threshold is ``alpha / 4``.
-
-    Returns:
-        0 or 1, of ``x``'s shape and dtype.
 
     Source: SpikingJelly's ``Sigmoid``, whose default slope is 4 as well.
     """
-    return _apply(x, alpha, _sigmoid)
+    return _apply(_sigmoid, x, alpha)
 
 
 def _sigmoid(x, alpha):
@@ -94,16 +95,13 @@ def fast_sigmoid(x: ArrayLike, slope: ArrayLike = 25.0) -> Array:
     .. math:: g(x) = \frac{1}{(1 + k |x|)^2}
 
     Args:
-        x: membrane potential minus threshold, any shape.
+        x: membrane potential minus threshold.
         slope: :math:`k`; the peak at the threshold is 1 whatever the slope.
 
-    Returns:
-        0 or 1, of ``x``'s shape and dtype.
-
     Source: Zenke and Ganguli, `SuperSpike <https://arxiv.org/abs/1705.11146>`_, 2018;
-    snnTorch's ``fast_sigmoid``.
+    snnTorch's ``fast_sigmoid``, spyx's ``superspike``.
     """
-    return _apply(x, slope, _fast_sigmoid)
+    return _apply(_fast_sigmoid, x, slope)
 
 
 def _fast_sigmoid(x, slope):
@@ -116,21 +114,192 @@ def triangular(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     .. math:: g(x) = \max(0, \alpha - \alpha^2 |x|)
 
     Args:
-        x: membrane potential minus threshold, any shape.
+        x: membrane potential minus threshold.
         alpha: peak at the threshold; the base reaches from ``-1/alpha`` to
             ``1/alpha``, the area is 1.
-
-    Returns:
-        0 or 1, of ``x``'s shape and dtype.
 
     Source: Bellec et al., `Long short-term memory and learning-to-learn in networks of
     spiking neurons <https://arxiv.org/abs/1803.09574>`_, 2018; SpikingJelly's
     ``PiecewiseQuadratic``. Differs from snnTorch's ``triangular``, which is not a
     triangle: it returns minus the threshold above it.
     """
-    return _apply(x, alpha, _triangular)
+    return _apply(_triangular, x, alpha)
 
 
 def _triangular(x, alpha):
     # alpha * (1 - |alpha x|) and not the sum above: infinite x gives 0, not NaN.
     return alpha * jnp.maximum(0, 1 - jnp.abs(alpha * x))
+
+
+def superspike(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    r"""Spike with the derivative of :math:`\alpha x / (1 + |x|)`.
+
+    .. math:: g(x) = \frac{\alpha}{(1 + |x|)^2}
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: peak at the threshold; it does not act on the width.
+
+    Source: SpikingJelly's ``SuperSpike``. Differs from the paper of that name and from
+    spyx in: there the slope scales ``x``, which is `fast_sigmoid` here.
+    """
+    return _apply(_superspike, x, alpha)
+
+
+def _superspike(x, alpha):
+    return alpha / jnp.square(1 + jnp.abs(x))
+
+
+def piecewise_exp(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    r"""Spike with an exponential derivative on both sides.
+
+    .. math:: g(x) = \frac{\alpha}{2} e^{-\alpha |x|}
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: slope; the peak at the threshold is ``alpha / 2``, the area is 1.
+
+    Source: Shrestha and Orchard, `SLAYER <https://arxiv.org/abs/1810.08646>`_, 2018;
+    SpikingJelly's ``PiecewiseExp``.
+    """
+    return _apply(_piecewise_exp, x, alpha)
+
+
+def _piecewise_exp(x, alpha):
+    return alpha / 2 * jnp.exp(-alpha * jnp.abs(x))
+
+
+def rectangular(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    r"""Spike with a constant derivative near the threshold.
+
+    .. math:: g(x) = \alpha \, 1[|x| < 1 / (2 \alpha)]
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: height; the width is ``1 / alpha``, the area is 1.
+
+    Source: Wu et al., `Spatio-Temporal Backpropagation
+    <https://arxiv.org/abs/1706.02609>`_, 2018; SpikingJelly's ``Rect``.
+    """
+    return _apply(_rectangular, x, alpha)
+
+
+def _rectangular(x, alpha):
+    return jnp.where(jnp.abs(x) < 0.5 / alpha, alpha, 0).astype(x.dtype)
+
+
+def erf(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
+    r"""Spike with a Gaussian derivative, that of the error function.
+
+    .. math:: g(x) = \frac{\alpha}{\sqrt\pi} e^{-\alpha^2 x^2}, \quad
+        \text{the slope of } \tfrac12 \mathrm{erfc}(-\alpha x)
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: slope; the standard deviation is ``1 / (sqrt(2) alpha)``, the area is 1.
+
+    Source: Yin et al., `Effective and Efficient Computation with Multiple-timescale
+    Spiking Recurrent Neural Networks <https://arxiv.org/abs/2005.11633>`_, 2020;
+    SpikingJelly's ``Erf``.
+    """
+    return _apply(_erf, x, alpha)
+
+
+def _erf(x, alpha):
+    return alpha * jnp.pi**-0.5 * jnp.exp(-jnp.square(alpha * x))
+
+
+def soft_sign(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
+    r"""Spike with the derivative of a soft sign.
+
+    .. math:: g(x) = \frac{\alpha / 2}{(1 + \alpha |x|)^2}, \quad
+        \text{the slope of } \tfrac12 \frac{\alpha x}{1 + \alpha |x|} + \tfrac12
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: slope; the peak at the threshold is ``alpha / 2``, the area is 1.
+
+    Source: SpikingJelly's ``SoftSign``.
+    """
+    return _apply(_soft_sign, x, alpha)
+
+
+def _soft_sign(x, alpha):
+    return alpha / 2 / jnp.square(1 + alpha * jnp.abs(x))
+
+
+def leaky_k_relu(x: ArrayLike, k: ArrayLike = 1.0, leak: ArrayLike = 0.0) -> Array:
+    r"""Spike with the derivative of a leaky ReLU.
+
+    .. math:: g(x) = k \text{ for } x \ge 0, \quad \lambda \text{ for } x < 0
+
+    Args:
+        x: membrane potential minus threshold.
+        k: slope at and above the threshold.
+        leak: slope :math:`\lambda` below it; 0 trains no silent neuron.
+
+    Source: SpikingJelly's ``LeakyKReLU``, which names ``leak`` first.
+    """
+    return _apply(_leaky_k_relu, x, k, leak)
+
+
+def _leaky_k_relu(x, k, leak):
+    return jnp.where(x >= 0, k, leak).astype(x.dtype)
+
+
+def straight_through(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    r"""Spike with the derivative of a line.
+
+    .. math:: g(x) = \alpha
+
+    Args:
+        x: membrane potential minus threshold.
+        alpha: slope.
+
+    Source: Bengio et al., 2013, `arXiv 1308.3432 <https://arxiv.org/abs/1308.3432>`_;
+    snnTorch's ``straight_through_estimator``, with slope 1.
+    """
+    return _apply(_straight_through, x, alpha)
+
+
+def _straight_through(x, alpha):
+    return alpha
+
+
+@dataclasses.dataclass(frozen=True)
+class _Custom:
+    relaxation: Callable[..., Array]
+
+    def __call__(self, x: ArrayLike, *slopes: ArrayLike) -> Array:
+        return _apply(self._derivative, x, *slopes)
+
+    def _derivative(self, x, *slopes):
+        def relaxation(x):
+            return self.relaxation(x, *slopes)
+
+        y, dy = jax.jvp(relaxation, (x,), (jnp.ones_like(x),))
+        if y.shape != x.shape:
+            raise ValueError(
+                "the relaxation must act on each element of x alone, but it made "
+                f"{y.shape} of {x.shape}"
+            )
+        return dy.astype(x.dtype)
+
+
+def custom(relaxation: Callable[..., Array]) -> Surrogate:
+    """A surrogate of your own: the step forward, the slope of ``relaxation`` backward.
+
+    Args:
+        relaxation: ``relaxation(x, *slopes)``, smooth, acting on each element of ``x``
+            alone, written in ``jax.numpy``. Slopes it has no default for are given at
+            each call, as ``alpha`` in the neurons.
+
+    Returns:
+        ``surrogate(x, *slopes)``. Two made of one function are equal; of a new lambda
+        each time they are not, and what is compiled for one does not serve the other.
+
+    >>> hard_tanh = custom(lambda x, a: jnp.clip(a * x, -1, 1))
+    >>> jax.grad(hard_tanh)(0.1, 3.0).item()
+    3.0
+    """
+    return _Custom(relaxation)
