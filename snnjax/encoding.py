@@ -1,0 +1,130 @@
+"""Images to inputs over time: direct, Poisson, latency.
+
+Each maps ``x`` ``[...]`` to a sequence ``[T, ...]`` of the same dtype. A model takes an
+image ``[B, H, W, C]`` as it is and encodes it directly, convolving it once; the other
+encodings, and event frames ``[T, B, H, W, 2]`` (one channel a polarity, with
+``in_channels=2``), are given to it as sequences.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+LATENCIES = ("linear", "log")
+
+
+def direct(x: ArrayLike, *, timesteps: int) -> Array:
+    """The same current at every step.
+
+    Args:
+        x: currents ``[...]``.
+        timesteps: T.
+
+    Returns:
+        ``[T, ...]``.
+
+    Raises:
+        ValueError: timesteps below 1.
+
+    >>> direct(jnp.array([0.5]), timesteps=2).tolist()
+    [[0.5], [0.5]]
+    """
+    _check_timesteps(timesteps)
+    x = jnp.asarray(x)
+    return jnp.broadcast_to(x, (timesteps, *x.shape))
+
+
+def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
+    r"""Spikes drawn at each step with the intensity as their probability.
+
+    .. math:: P(S_t = 1) = x, \quad \text{independent over } t
+
+    For each neuron a Bernoulli process, whose count is binomial; the field calls it
+    Poisson, after the limit of small intensities. No gradient flows to ``x``.
+
+    Args:
+        key: random key; the same key draws the same spikes.
+        x: intensities in [0, 1], ``[...]``, floating point.
+        timesteps: T.
+
+    Returns:
+        Spikes ``[T, ...]``, 0 or 1.
+
+    Raises:
+        ValueError: timesteps below 1, integer x, or intensities outside [0, 1] (not
+            seen inside ``jit``: there they count as 0 and 1).
+
+    Source: SpikingJelly's ``PoissonEncoder``, snnTorch's ``spikegen.rate``.
+    """
+    _check_timesteps(timesteps)
+    x = _intensities(x)
+    # Below float32 too few different numbers are drawn for a rate to be exact.
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jax.random.bernoulli(key, wide, (timesteps, *x.shape)).astype(x.dtype)
+
+
+def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
+    r"""One spike for each neuron, the earlier the stronger its input.
+
+    .. math::
+        t &= \mathrm{round}((T - 1)(1 - x)) && \text{linear} \\
+        t &= \mathrm{round}(T - 1 - \ln(1 + x (e^{T - 1} - 1))) && \text{log}
+
+    counted from 0: intensity 1 spikes at the first step, 0 at the last. Ties round to
+    even. No gradient flows to ``x``.
+
+    Args:
+        x: intensities in [0, 1], ``[...]``, floating point.
+        timesteps: T.
+        method: ``"linear"`` or ``"log"``.
+
+    Returns:
+        Spikes ``[T, ...]``, 0 or 1, their sum over T 1.
+
+    Raises:
+        ValueError: timesteps below 1, unknown method, integer x, or intensities outside
+            [0, 1] (not seen inside ``jit``: there they count as 0 and 1).
+
+    Source: SpikingJelly's ``LatencyEncoder``. Differs from snnTorch's
+    ``spikegen.latency``, which takes times from the charging of an RC circuit.
+
+    >>> latency(jnp.array([1.0, 0.5, 0.0]), timesteps=3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    _check_timesteps(timesteps)
+    if method not in LATENCIES:
+        raise ValueError(f"method must be one of {LATENCIES}, got {method!r}")
+    x = _intensities(x)
+    wide = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0, 1)
+    last = timesteps - 1
+    if method == "linear":
+        times = last * (1 - wide)
+    else:
+        # ln(1 + x (e^n - 1)) = n + ln(x + (1 - x) e^-n): e^n is infinite at n = 89.
+        times = -jnp.log(wide + (1 - wide) * np.exp(-float(last)))
+    steps = jnp.arange(timesteps, dtype=wide.dtype).reshape(-1, *[1] * x.ndim)
+    return (steps == jnp.clip(jnp.round(times), 0, last)).astype(x.dtype)
+
+
+def _check_timesteps(timesteps: int) -> None:
+    if timesteps < 1:
+        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
+
+
+def _intensities(x: ArrayLike) -> Array:
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x must be floating point, in [0, 1], got {x.dtype}; divide uint8 images "
+            "by 255"
+        )
+    if not isinstance(x, jax.core.Tracer) and x.size:
+        low, high = float(jnp.min(x)), float(jnp.max(x))
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"x must lie in [0, 1], got {low:g} to {high:g}; images that were "
+                "normalised to mean 0 are for direct encoding"
+            )
+    return x
