@@ -1,15 +1,7 @@
-"""Integrate-and-fire neurons: charge, fire, reset, scanned over time.
+"""The dynamics of a step and of a sequence: charge, fire, reset."""
 
-Each neuron is a function from input currents ``[T, ...]`` to spikes ``[T, ...]`` and
-the last membrane potential ``[...]``. The state is an argument and zero by default, so
-there is nothing to reset between batches, and a long sequence may be run in pieces by
-handing ``v_final`` on as ``v_init``. `LIF` and `IF` bundle a neuron's numbers: those
-are traced leaves, so sweeping them does not recompile.
-"""
-
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +14,32 @@ from snnjax.surrogate import Surrogate
 
 Quantizer = Callable[[Array], Array]
 SITES = ("post_reset", "pre_fire")
-Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
 
 # Up to here time is unrolled in Python, which XLA fuses into one pass over memory:
 # four times as fast as the loop at T = 4. Longer sequences keep the program small.
 _UNROLL = 8
+
+
+def check_numbers(numbers: dict) -> None:
+    """Check what is a number and not traced: inside jit nothing can be raised."""
+    for name, value in numbers.items():
+        if isinstance(value, (int, float, np.number)):
+            if not np.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value}")
+            if name == "tau" and not value > 1:
+                raise ValueError(
+                    f"tau must be above 1 step, got {value}; a neuron without memory "
+                    "or leak is if_"
+                )
+            if name in ("v_threshold", "alpha") and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+def w_of(tau: ArrayLike) -> ArrayLike:
+    """`plif`'s learned number that makes this time constant."""
+    # By numpy where it can: making a default neuron must not start a JAX backend.
+    xp = np if isinstance(tau, (int, float, np.number, np.ndarray)) else jnp
+    return -xp.log(xp.asarray(tau) - 1.0)
 
 
 def step(
@@ -45,17 +58,49 @@ def step(
 ) -> tuple[Array, Array]:
     """One time step: (v, x) -> (v, spikes). ``tau=None`` is a neuron without leak.
 
-    The equations are those of `lif` and `if_`, which scan this function over time.
+    The equations are those of `lif` and `if_`, which scan this function over time. For
+    people who write their own loop.
     """
+    return _step(
+        v,
+        x,
+        decay=None if tau is None else 1 / jnp.asarray(tau, jnp.result_type(v)),
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        alpha=alpha,
+        membrane_quantizer=membrane_quantizer,
+        membrane_site=membrane_site,
+    )
+
+
+def _step(
+    v,
+    x,
+    *,
+    decay,
+    v_threshold,
+    v_reset,
+    decay_input,
+    detach_reset,
+    surrogate,
+    alpha,
+    membrane_quantizer,
+    membrane_site,
+):
     if membrane_site not in SITES:
         raise ValueError(f"membrane_site must be one of {SITES}, got {membrane_site!r}")
     rest = 0.0 if v_reset is None else v_reset
-    if tau is None:
+    # A product, since XLA makes one of a division by tau in some programs and not in
+    # others, and then a sequence run in pieces differs in its last bits.
+    if decay is None:
         h = v + x
     elif decay_input:
-        h = v + (x - (v - rest)) / tau
+        h = v + (x - (v - rest)) * decay
     else:
-        h = v - (v - rest) / tau + x
+        h = v - (v - rest) * decay + x
     if membrane_quantizer is not None and membrane_site == "pre_fire":
         h = membrane_quantizer(h)
     spike = surrogate(h - v_threshold, *(() if alpha is None else (alpha,)))
@@ -66,7 +111,13 @@ def step(
     return v, spike
 
 
-def _run(x_seq: ArrayLike, v_init: ArrayLike | None, numbers: dict, **static):
+def _run(
+    x_seq: ArrayLike,
+    v_init: ArrayLike | None,
+    numbers: dict,
+    membrane_quantizer: Quantizer | None,
+    **static,
+) -> tuple[Array, Array]:
     x_seq = jnp.asarray(x_seq)
     if x_seq.ndim == 0 or x_seq.shape[0] == 0:
         raise ValueError(
@@ -93,12 +144,52 @@ def _run(x_seq: ArrayLike, v_init: ArrayLike | None, numbers: dict, **static):
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
                 f"got {v.shape}"
             )
+    if membrane_quantizer is not None and jax.tree_util.all_leaves(
+        [membrane_quantizer]
+    ):
+        # A plain function: static, compared by identity. A QuantSpec is traced.
+        membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
+    return _sequence(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
+
+
+# Compiled, outside of jit too: an operation at a time rounds products that a compiled
+# step does not, and then the same input fires otherwise.
+@partial(
+    jax.jit,
+    static_argnames=(
+        "decay_input",
+        "detach_reset",
+        "surrogate",
+        "membrane_site",
+        "unroll",
+    ),
+)
+def _sequence(
+    x_seq: Array,
+    v: Array,
+    numbers: dict,
+    membrane_quantizer: Quantizer | None,
+    *,
+    unroll: int,
+    **static,
+) -> tuple[Array, Array]:
+    numbers = dict(numbers)
+    if "w" in numbers:
+        numbers["tau"] = 1 + jnp.exp(-numbers.pop("w"))
+    tau = numbers.pop("tau")
+    numbers["decay"] = None if tau is None else 1 / tau
 
     def body(v, x):
-        v, spike = step(v, x.astype(dtype), **numbers, **static)
+        v, spike = _step(
+            v,
+            x.astype(v.dtype),
+            membrane_quantizer=membrane_quantizer,
+            **numbers,
+            **static,
+        )
         return v, spike.astype(x.dtype)
 
-    if x_seq.shape[0] > _UNROLL:
+    if x_seq.shape[0] > unroll:
         v, spikes = jax.lax.scan(body, v, x_seq)
         return spikes, v
     spikes = []
@@ -164,15 +255,15 @@ def lif(
     [0.0, 1.0, 0.0]
     """
     numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
-    _check_numbers(numbers)
+    check_numbers(numbers)
     return _run(
         x_seq,
         v_init,
         numbers,
+        membrane_quantizer,
         decay_input=decay_input,
         detach_reset=detach_reset,
         surrogate=surrogate,
-        membrane_quantizer=membrane_quantizer,
         membrane_site=membrane_site,
     )
 
@@ -212,97 +303,76 @@ def if_(
     [0.0, 1.0, 0.0]
     """
     numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
-    _check_numbers(numbers)
+    check_numbers(numbers)
     return _run(
         x_seq,
         v_init,
         dict(numbers, tau=None),
+        membrane_quantizer,
         decay_input=False,
         detach_reset=detach_reset,
         surrogate=surrogate,
-        membrane_quantizer=membrane_quantizer,
         membrane_site=membrane_site,
     )
 
 
-def _check_numbers(numbers: dict) -> None:
-    """Check what is a number and not traced: inside jit nothing can be raised."""
-    for name, value in numbers.items():
-        if isinstance(value, (int, float, np.number)):
-            if not np.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value}")
-            if name == "tau" and not value > 1:
-                raise ValueError(
-                    f"tau must be above 1 step, got {value}; a neuron without memory "
-                    "or leak is if_"
-                )
-            if name in ("v_threshold", "alpha") and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+def plif(
+    x_seq: ArrayLike,
+    *,
+    tau: ArrayLike = 2.0,
+    w: ArrayLike | None = None,
+    v_threshold: ArrayLike = 1.0,
+    v_reset: ArrayLike | None = 0.0,
+    decay_input: bool = True,
+    detach_reset: bool = True,
+    surrogate: Surrogate = surrogates.atan,
+    alpha: ArrayLike | None = None,
+    v_init: ArrayLike | None = None,
+    membrane_quantizer: Quantizer | None = None,
+    membrane_site: str = "post_reset",
+) -> tuple[Array, Array]:
+    r"""Parametric leaky integrate-and-fire neuron: `lif` whose leak is learned.
 
+    .. math:: 1 / \tau = \sigma(w), \quad \tau = 1 + e^{-w}
 
-def _leaves_from_numbers(neuron, names: tuple[str, ...]) -> None:
-    _check_numbers({name: getattr(neuron, name) for name in names})
-    for name in names:
-        value = getattr(neuron, name)
-        if isinstance(value, (int, float, np.number)):
-            # A numpy array: making a default neuron must not start a JAX backend.
-            object.__setattr__(neuron, name, np.asarray(value, np.float32))
+    so that every real :math:`w` is a time constant above 1.
 
+    Args:
+        x_seq: input currents ``[T, ...]``, floating point.
+        tau: time constant that ``w`` starts from; not used where ``w`` is given.
+        w: the learned number, or one for each neuron; None is ``-log(tau - 1)``.
+        v_threshold: and all that follow: see `lif`.
+        v_reset: see `lif`.
+        decay_input: see `lif`.
+        detach_reset: see `lif`.
+        surrogate: see `lif`.
+        alpha: see `lif`.
+        v_init: see `lif`.
+        membrane_quantizer: see `lif`.
+        membrane_site: see `lif`.
 
-@dataclasses.dataclass(frozen=True)
-class LIF:
-    """`lif` with its numbers: ``LIF(tau=2.0)(x_seq) -> (spikes, v_final)``.
+    Returns:
+        Spikes ``[T, ...]`` and the potential after the last step ``[...]``.
 
-    A registered dataclass: ``tau``, ``v_threshold``, ``v_reset`` and ``alpha`` are
-    float32 leaves, the rest is static. For the meaning of each field see `lif`.
+    Raises:
+        ValueError: as `lif`.
+
+    Source: Fang et al., `Incorporating Learnable Membrane Time Constant
+    <https://arxiv.org/abs/2007.05785>`_, 2021; SpikingJelly's ``ParametricLIFNode``.
+
+    >>> jax.grad(lambda w: plif(jnp.full((3, 1), 0.9), w=w)[1].sum())(0.0) > 0
+    Array(True, dtype=bool)
     """
-
-    tau: Leaf = 2.0
-    v_threshold: Leaf = 1.0
-    v_reset: Leaf = 0.0
-    alpha: Leaf = None
-    decay_input: bool = dataclasses.field(default=True, metadata={"static": True})
-    detach_reset: bool = dataclasses.field(default=True, metadata={"static": True})
-    surrogate: Surrogate = dataclasses.field(
-        default=surrogates.atan, metadata={"static": True}
+    check_numbers(dict(tau=tau))
+    numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    check_numbers(numbers)
+    return _run(
+        x_seq,
+        v_init,
+        dict(numbers, w=w_of(tau) if w is None else w),
+        membrane_quantizer,
+        decay_input=decay_input,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        membrane_site=membrane_site,
     )
-
-    def __post_init__(self):
-        _leaves_from_numbers(self, ("tau", "v_threshold", "v_reset", "alpha"))
-
-    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
-        """Run; ``state`` are `lif`'s v_init, membrane_quantizer, membrane_site."""
-        return lif(x_seq, **_fields(self), **state)
-
-
-@dataclasses.dataclass(frozen=True)
-class IF:
-    """`if_` with its numbers: ``IF()(x_seq) -> (spikes, v_final)``.
-
-    A registered dataclass: ``v_threshold``, ``v_reset`` and ``alpha`` are float32
-    leaves, the rest is static. For the meaning of each field see `if_`.
-    """
-
-    v_threshold: Leaf = 1.0
-    v_reset: Leaf = 0.0
-    alpha: Leaf = None
-    detach_reset: bool = dataclasses.field(default=True, metadata={"static": True})
-    surrogate: Surrogate = dataclasses.field(
-        default=surrogates.atan, metadata={"static": True}
-    )
-
-    def __post_init__(self):
-        _leaves_from_numbers(self, ("v_threshold", "v_reset", "alpha"))
-
-    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
-        """Run; ``state`` are `if_`'s v_init, membrane_quantizer, membrane_site."""
-        return if_(x_seq, **_fields(self), **state)
-
-
-def _fields(neuron) -> dict:
-    return {f.name: getattr(neuron, f.name) for f in dataclasses.fields(neuron)}
-
-
-Neuron = LIF | IF
-jax.tree_util.register_dataclass(LIF)
-jax.tree_util.register_dataclass(IF)

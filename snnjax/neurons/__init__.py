@@ -1,0 +1,25 @@
+"""Integrate-and-fire neurons: charge, fire, reset, scanned over time.
+
+Each neuron is a function from input currents ``[T, ...]`` to spikes ``[T, ...]`` and
+the last membrane potential ``[...]``. The state is an argument and at rest by default,
+so there is nothing to reset between batches, and a long sequence may be run in pieces
+by handing ``v_final`` on as ``v_init``: the same to the last bit. `LIF`, `IF` and
+`PLIF` bundle a neuron's numbers: those are traced leaves, so sweeping them does not
+recompile.
+
+Others' neurons in these terms: snnTorch's ``Leaky(beta, reset_delay=False)`` is
+``lif(tau=1 / (1 - beta), decay_input=False)`` with ``v_reset=0`` for its "zero" and
+``None`` for its "subtract"; Norse's ``lif_box`` is ``lif(tau=1 / (dt * tau_mem_inv))``.
+Both fire on ``H > v_threshold``: at exactly the threshold only ours and SpikingJelly's
+do.
+"""
+
+from snnjax.neurons.bundles import IF as IF
+from snnjax.neurons.bundles import LIF as LIF
+from snnjax.neurons.bundles import PLIF as PLIF
+from snnjax.neurons.bundles import Neuron as Neuron
+from snnjax.neurons.dynamics import SITES as SITES
+from snnjax.neurons.dynamics import if_ as if_
+from snnjax.neurons.dynamics import lif as lif
+from snnjax.neurons.dynamics import plif as plif
+from snnjax.neurons.dynamics import step as step

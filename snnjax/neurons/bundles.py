@@ -1,0 +1,131 @@
+"""Neurons with their numbers, as pytrees that a network can hold."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _pytree
+from snnjax import surrogate as surrogates
+from snnjax.neurons.dynamics import check_numbers, if_, lif, plif, w_of
+from snnjax.surrogate import Surrogate
+
+Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
+
+
+def _leaves_from_numbers(neuron, names: tuple[str, ...]) -> None:
+    check_numbers({name: getattr(neuron, name) for name in names})
+    for name in names:
+        value = getattr(neuron, name)
+        if isinstance(value, (int, float, np.number)):
+            # A numpy array: making a default neuron must not start a JAX backend.
+            object.__setattr__(neuron, name, np.asarray(value, np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class LIF:
+    """`lif` with its numbers: ``LIF(tau=2.0)(x_seq) -> (spikes, v_final)``.
+
+    A registered dataclass: ``tau``, ``v_threshold``, ``v_reset`` and ``alpha`` are
+    float32 leaves, the rest is static. For the meaning of each field see `lif`.
+    """
+
+    tau: Leaf = 2.0
+    v_threshold: Leaf = 1.0
+    v_reset: Leaf = 0.0
+    alpha: Leaf = None
+    decay_input: bool = dataclasses.field(default=True, metadata={"static": True})
+    detach_reset: bool = dataclasses.field(default=True, metadata={"static": True})
+    surrogate: Surrogate = dataclasses.field(
+        default=surrogates.atan, metadata={"static": True}
+    )
+
+    def __post_init__(self):
+        _leaves_from_numbers(self, ("tau", "v_threshold", "v_reset", "alpha"))
+
+    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
+        """Run; ``state`` are `lif`'s v_init, membrane_quantizer, membrane_site."""
+        return lif(x_seq, **_fields(self), **state)
+
+
+@dataclasses.dataclass(frozen=True)
+class IF:
+    """`if_` with its numbers: ``IF()(x_seq) -> (spikes, v_final)``.
+
+    A registered dataclass: ``v_threshold``, ``v_reset`` and ``alpha`` are float32
+    leaves, the rest is static. For the meaning of each field see `if_`.
+    """
+
+    v_threshold: Leaf = 1.0
+    v_reset: Leaf = 0.0
+    alpha: Leaf = None
+    detach_reset: bool = dataclasses.field(default=True, metadata={"static": True})
+    surrogate: Surrogate = dataclasses.field(
+        default=surrogates.atan, metadata={"static": True}
+    )
+
+    def __post_init__(self):
+        _leaves_from_numbers(self, ("v_threshold", "v_reset", "alpha"))
+
+    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
+        """Run; ``state`` are `if_`'s v_init, membrane_quantizer, membrane_site."""
+        return if_(x_seq, **_fields(self), **state)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class PLIF:
+    """`plif` with its numbers: ``PLIF(tau=2.0)(x_seq) -> (spikes, v_final)``.
+
+    A registered dataclass: ``w``, ``v_threshold``, ``v_reset`` and ``alpha`` are
+    float32 leaves, the rest is static. In a network, `layers.Spiking` makes ``w`` a
+    parameter of its own for each layer. For the meaning of each field see `plif`.
+    """
+
+    w: Leaf
+    v_threshold: Leaf
+    v_reset: Leaf
+    alpha: Leaf
+    decay_input: bool = dataclasses.field(metadata={"static": True})
+    detach_reset: bool = dataclasses.field(metadata={"static": True})
+    surrogate: Surrogate = dataclasses.field(metadata={"static": True})
+
+    def __init__(
+        self,
+        tau: Any = 2.0,
+        v_threshold: Leaf = 1.0,
+        v_reset: Leaf = 0.0,
+        alpha: Leaf = None,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: Surrogate = surrogates.atan,
+        *,
+        w: Leaf = None,
+    ):
+        check_numbers(dict(tau=tau))
+        if w is None:
+            w = w_of(tau)
+        values = (w, v_threshold, v_reset, alpha, decay_input, detach_reset, surrogate)
+        for field, value in zip(dataclasses.fields(self), values, strict=True):
+            object.__setattr__(self, field.name, value)
+        _leaves_from_numbers(self, ("w", "v_threshold", "v_reset", "alpha"))
+
+    @property
+    def tau(self) -> Array:
+        """The time constant that ``w`` stands for."""
+        return 1 + jnp.exp(-jnp.asarray(self.w))
+
+    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
+        """Run; ``state`` are `plif`'s v_init, membrane_quantizer, membrane_site."""
+        return plif(x_seq, **_fields(self), **state)
+
+
+def _fields(neuron) -> dict:
+    return {f.name: getattr(neuron, f.name) for f in dataclasses.fields(neuron)}
+
+
+Neuron = LIF | IF | PLIF
+for neuron in (LIF, IF, PLIF):
+    _pytree.register(neuron)
