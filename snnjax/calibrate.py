@@ -115,12 +115,22 @@ def describe(model: nnx.Module) -> str:
     for layer in layer_bits(model):
         how = "float"
         if layer.spec is not None:
-            how = f"{layer.bits:g} bit {layer.spec.method}"
-            if layer.spec.method == "uniform":
-                how += f" {layer.spec.grid}, {'un' * (not layer.spec.signed)}signed"
-            how += f", clip {float(np.asarray(layer.spec.clip)):g}"
+            how = f"{layer.bits:g} bit {_method(layer.spec)}"
         lines.append(f"{layer.name:24} {layer.kind:9} {how}")
     return "\n".join(lines)
+
+
+def _method(spec: QuantSpec) -> str:
+    parts = [spec.method]
+    if spec.method == "uniform":
+        parts[0] += f" {spec.grid}"
+    if spec.method in ("uniform", "lsq"):
+        parts.append("signed" if spec.signed else "unsigned")
+    if spec.per_channel:
+        parts.append("per channel")
+    elif spec.clip is not None:
+        parts.append(f"clip {float(np.asarray(spec.clip)):g}")
+    return ", ".join(parts)
 
 
 def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snnjax import neurons, surrogate
-from snnjax.neurons import IF, LIF
+from snnjax.neurons import IF, LIF, PLIF, dynamics
 from snnjax.quantize import QuantSpec
 
 # A row for each neuron, its numbers exact in float32.
@@ -20,6 +20,8 @@ ROWS = {
     "lif slow, to 1/8": LIF(tau=5.0, v_reset=0.125),
     "lif undecayed": LIF(tau=3.0, v_reset=-0.25, decay_input=False),
     "lif undecayed, soft": LIF(tau=1.25, v_reset=None, decay_input=False),
+    "plif": PLIF(tau=3.0),
+    "plif soft": PLIF(tau=1.5, v_reset=None, decay_input=False),
     "if": IF(),
     "if to -1/4": IF(v_reset=-0.25),
     "if soft": IF(v_reset=None, v_threshold=1.25),
@@ -45,6 +47,8 @@ def numbers(neuron):
     fields = dict(tau=None, decay_input=False) | {
         field.name: getattr(neuron, field.name) for field in dataclasses.fields(neuron)
     }
+    if "w" in fields:
+        fields["tau"] = 1 + np.exp(-np.float64(fields["w"]))
     names = ("tau", "v_threshold", "v_reset")
     return *(None if fields[n] is None else float(fields[n]) for n in names), fields
 
@@ -103,13 +107,34 @@ def test_a_tie_fires():
     assert run(LIF(), jnp.array([[2.0, 2 * below]]))[0].tolist() == [[1, 0]]
 
 
-def test_in_chunks_equals_whole_bit_for_bit(row):
+def in_pieces(run, x, size):
+    """Run ``x`` a few steps at a time, handing the state on."""
+    spikes, v = [], None
+    for i in range(0, len(x), size):
+        part, v = run(x[i : i + size], v)
+        spikes.append(part)
+    return jnp.concatenate(spikes), v
+
+
+@pytest.mark.parametrize("how", ["traced", "constant", "eager"])
+@pytest.mark.parametrize("size", [1, 3, 11])
+def test_in_chunks_equals_whole_bit_for_bit(row, size, how):
+    """Unrolled or scanned, with one step or many, whatever the compiler makes of it."""
     x = jnp.asarray(currents(16, 6, 33), jnp.float32)
-    whole, v_whole = run(row, x)
-    head, v = run(row, x[:3])  # unrolled
-    tail, v = run(row, x[3:], v)  # scanned
-    np.testing.assert_array_equal(jnp.concatenate([head, tail]), whole)
+    run = {
+        "traced": functools.partial(run_traced, row),
+        "constant": jax.jit(lambda x, v: row(x, v_init=v)),
+        "eager": lambda x, v: row(x, v_init=v),
+    }[how]
+    whole, v_whole = run(x, None)
+    spikes, v = in_pieces(run, x, size)
+    np.testing.assert_array_equal(spikes, whole)
     np.testing.assert_array_equal(v, v_whole)
+
+
+@jax.jit
+def run_traced(neuron, x, v):
+    return neuron(x, v_init=v)
 
 
 @functools.cache
@@ -127,7 +152,7 @@ def test_unrolled_equals_scanned_bit_for_bit(row, monkeypatch):
     x = jnp.asarray(currents(4, 6, 33), jnp.float32)
     gradients, results = [], []
     for most in (0, 4):
-        monkeypatch.setattr(neurons, "_UNROLL", most)
+        monkeypatch.setattr(dynamics, "_UNROLL", most)
         assert ("scan[" in str(jax.make_jaxpr(row)(x[:, :0]))) == (most == 0)
         gradient, result = run_with_gradient(most)(x, row)
         gradients.append(gradient)
@@ -163,7 +188,9 @@ def backpropagate(neuron, x, v0, by_spikes, by_v):
             by_tau -= np.sum(by_h * (driven - (before[t] - rest))) / tau**2
             by_reset += np.sum(by_h) / tau
             by_v = by_h * (1 - 1 / tau)
-    return by_x, by_v, dict(tau=by_tau, v_threshold=by_threshold, v_reset=by_reset)
+    by_w = None if tau is None else by_tau * (1 - tau)
+    by_numbers = dict(tau=by_tau, w=by_w, v_threshold=by_threshold, v_reset=by_reset)
+    return by_x, by_v, by_numbers
 
 
 @jax.jit
@@ -186,7 +213,7 @@ def test_gradients_by_hand(row, x64, detach):
     for by_input, by_hand in zip(got, expected[:2], strict=True):
         np.testing.assert_allclose(by_input, by_hand, 1e-9, 1e-12)
     for name, by_hand in expected[2].items():
-        if getattr(neuron, name, None) is not None:
+        if name in vars(neuron) and getattr(neuron, name) is not None:
             np.testing.assert_allclose(getattr(by_neuron, name), by_hand, 1e-9)
     assert by_neuron.alpha == 0
 
@@ -254,10 +281,12 @@ def test_state_stays_float32_under_bfloat16():
 def test_dataclass_is_the_function_with_its_numbers_as_leaves(row):
     x = jnp.asarray(currents(4, 3, 5), jnp.float32)
     fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-    function = neurons.lif if isinstance(row, LIF) else neurons.if_
+    functions = {LIF: neurons.lif, IF: neurons.if_, PLIF: neurons.plif}
+    function = functions[type(row)]
     for got, expected in zip(row(x), function(x, **fields), strict=True):
         np.testing.assert_array_equal(got, expected)
-    expected = [number for number in numbers(row)[:3] if number is not None]
+    expected = [row.w] if isinstance(row, PLIF) else []
+    expected += [n for n in numbers(row)[len(expected) : 3] if n is not None]
     np.testing.assert_array_equal(jax.tree.leaves(row), expected)
     assert {leaf.dtype for leaf in jax.tree.leaves(row)} == {np.dtype("float32")}
 
@@ -293,6 +322,29 @@ def test_numbers_are_swept_without_recompiling():
     np.testing.assert_array_equal(mapped, np.stack(expected))
 
 
+def test_plif_starts_at_its_tau_and_learns():
+    neuron = PLIF(tau=3.0)
+    np.testing.assert_allclose(neuron.tau, 3.0, 1e-6)
+    x = jnp.asarray(currents(5, 40), jnp.float32)
+    for got, expected in zip(neuron(x), neurons.lif(x, tau=neuron.tau), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    for got, expected in zip(neuron(x), neurons.plif(x, tau=3.0), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert jax.grad(lambda n: n(x)[1].sum())(neuron).w != 0
+    w = jnp.linspace(-1, 1, 40)  # a time constant for each neuron
+    assert jax.grad(lambda w: neurons.plif(x, w=w)[1].sum())(w).shape == (40,)
+    extreme = jax.grad(lambda w: neurons.plif(x, w=w)[1].sum())(jnp.full(40, -80.0))
+    assert jnp.isfinite(extreme).all()
+
+
+def test_jax_may_put_anything_where_numbers_were(row):
+    mask = jax.tree.map(lambda _: True, row)
+    assert all(leaf is True for leaf in jax.tree.leaves(mask))
+    assert jax.tree.structure(mask) == jax.tree.structure(row)
+    path, _ = jax.tree_util.tree_flatten_with_path(row)[0][0]
+    assert jax.tree_util.keystr(path) in (".tau", ".w", ".v_threshold")
+
+
 ONES = jnp.ones((3, 2))
 
 
@@ -313,6 +365,9 @@ ONES = jnp.ones((3, 2))
         (lambda: IF(v_threshold=0.0), "v_threshold must be positive, got 0"),
         (lambda: neurons.if_(ONES, v_threshold=-1), "v_threshold must be positive"),
         (lambda: IF(v_threshold=np.nan), "v_threshold must be finite"),
+        (lambda: PLIF(tau=1.0), "tau must be above 1 step, got 1.0"),
+        (lambda: neurons.plif(ONES, tau=0.3), "tau must be above 1 step, got 0.3"),
+        (lambda: PLIF(w=np.inf), "w must be finite"),
         (lambda: LIF(alpha=0.0), "alpha must be positive"),
         (lambda: IF(alpha=-2.0), "alpha must be positive"),
         (lambda: neurons.lif(ONES, membrane_site="pre"), "post_reset.*got 'pre'"),

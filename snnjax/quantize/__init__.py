@@ -5,10 +5,15 @@ levels out, with a straight-through gradient. `QuantSpec` names a method and hol
 numbers as traced leaves, so that a sweep over bits and clips compiles once.
 """
 
+from snnjax.quantize.dorefa import dorefa as dorefa
 from snnjax.quantize.lqnet import LqState as LqState
 from snnjax.quantize.lqnet import lq_fit as lq_fit
 from snnjax.quantize.lqnet import lq_net as lq_net
 from snnjax.quantize.lqnet import lq_solve as lq_solve
 from snnjax.quantize.lqnet import lq_update as lq_update
+from snnjax.quantize.lsq import lsq as lsq
+from snnjax.quantize.lsq import lsq_init as lsq_init
+from snnjax.quantize.mint import mint as mint
+from snnjax.quantize.mint import mint_init as mint_init
 from snnjax.quantize.spec import QuantSpec as QuantSpec
 from snnjax.quantize.uniform import uniform as uniform

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax.quantize import checks
 from snnjax.quantize.uniform import uniform
 
 _RIDGE = 1e-4  # the published code's, relative to codes of size 1
@@ -40,10 +41,7 @@ class LqState(NamedTuple):
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless 1 <= bits <= 8: the levels are kept in a table."""
-    if isinstance(bits, (int, float, np.number, np.ndarray)) and not (
-        1 <= bits <= 8 and float(bits).is_integer()
-    ):
-        raise ValueError(f"lq_net takes whole bits from 1 to 8, got {bits}")
+    checks.whole_bits(bits, 1, 8, "lq_net")
 
 
 def _as_columns(w: Array) -> Array:
@@ -112,9 +110,7 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
         ValueError: the basis has another number of channels than ``w``, or integer
             ``w``.
     """
-    w = jnp.asarray(w)
-    if not jnp.issubdtype(w.dtype, jnp.floating):
-        raise ValueError(f"w must be floating point, got {w.dtype}")
+    w = checks.floating("w", w)
     _check_state(w, state.basis)
     return _lq_net(w, state.basis)
 
@@ -231,8 +227,7 @@ def lq_fit(
         raise ValueError(f"init must be one of {INITS}, got {init!r}")
     if init == "clip" and clip is None:
         raise ValueError('init="clip" needs clip')
-    if isinstance(clip, (int, float, np.number)) and not 0 < clip < np.inf:
-        raise ValueError(f"clip must be positive and finite, got {clip}")
+    checks.positive("clip", clip)
     if iterations < 0:
         raise ValueError(f"iterations must be at least 0, got {iterations}")
     w = jnp.asarray(w)

@@ -3,15 +3,29 @@
 import dataclasses
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax.quantize.lqnet import check_bits
-from snnjax.quantize.uniform import check, uniform
+from snnjax import _pytree
+from snnjax.quantize import checks
+from snnjax.quantize.dorefa import check_bits as check_dorefa
+from snnjax.quantize.dorefa import dorefa
+from snnjax.quantize.lqnet import check_bits as check_lq_net
+from snnjax.quantize.lsq import bounds, lsq, lsq_init
+from snnjax.quantize.lsq import check_bits as check_lsq
+from snnjax.quantize.mint import check_bits as check_mint
+from snnjax.quantize.mint import mint, mint_init
+from snnjax.quantize.uniform import check as check_uniform
+from snnjax.quantize.uniform import uniform
 
-METHODS = ("uniform", "lq_net", "none")
+METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
+OF_WEIGHTS = ("dorefa", "lq_net")  # methods that cannot quantize a membrane
+
+
+def _static(default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,61 +33,137 @@ class QuantSpec:
     """A quantization method and its numbers, a registered dataclass.
 
     ``bits`` and ``clip`` are float32 leaves: networks that differ only in them share
-    one compiled program. ``method``, ``grid`` and ``signed`` are static. LQ-Net's
-    number of basis vectors is a shape, so there each bit width compiles anew.
+    one compiled program. The rest is static. LQ-Net's number of basis vectors is a
+    shape, so there each bit width compiles anew.
 
     Attributes:
-        method: ``"uniform"`` (`quantize.uniform`), ``"lq_net"`` (`quantize.lq_net`;
-            weights only) or ``"none"``.
-        bits: 1 to 16 (mid-tread 2 to 16); LQ-Net 1 to 8.
-        clip: positive bound; 1 where not given. For LQ-Net it bounds the weights
-            before they are encoded and sets the first basis.
-        signed: levels on both sides of zero.
-        grid: ``"mid_rise"`` or ``"mid_tread"``; LQ-Net learns its own.
+        method: ``"uniform"`` (`quantize.uniform`), ``"lsq"``, ``"mint"``, ``"dorefa"``
+            and ``"lq_net"`` (both of weights only), or ``"none"``.
+        bits: 1 to 16 (mid-tread, signed LSQ and MINT 2 to 16; LQ-Net 1 to 8).
+        clip: positive bound of the levels. Uniform: 1 where not given. LQ-Net: bounds
+            the weights before they are encoded and sets the first basis; 1 where not
+            given. LSQ and MINT learn the bound and this is its first value; where not
+            given, the method's own from the weights, and 1 for membranes. DoReFa has
+            none: its levels reach from -1 to 1.
+        signed: levels on both sides of zero; uniform and LSQ have a choice.
+        grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
+        per_channel: for weights by uniform or LSQ, a bound for each output channel
+            instead of ``clip``: the largest magnitude, or LSQ's own first step.
 
     Raises:
-        ValueError: unknown method or grid, bits or clip out of range or missing.
+        ValueError: unknown method or grid, bits or clip out of range or missing, or an
+            option that the method does not have.
     """
 
-    method: str = dataclasses.field(default="uniform", metadata={"static": True})
+    method: str = _static("uniform")
     bits: Any = None
     clip: Any = None
-    signed: bool = dataclasses.field(default=True, metadata={"static": True})
-    grid: str = dataclasses.field(default="mid_rise", metadata={"static": True})
+    signed: bool = _static(True)
+    grid: str = _static("mid_rise")
+    per_channel: bool = _static(False)
 
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {self.method!r}")
-        # jax rebuilds the dataclass with placeholders in its leaves; check numbers.
         if self.method == "none":
             return
         if self.bits is None:
             raise ValueError(f"method {self.method!r} needs bits")
-        if self.clip is None:
+        self._check_options()
+        bounded = self.method in ("uniform", "lq_net") and not self.per_channel
+        if bounded and self.clip is None:
             object.__setattr__(self, "clip", 1.0)
-        clip: Any = self.clip
-        check(bits=self.bits, clip=clip, grid=self.grid)
-        if self.method == "lq_net":
-            check_bits(self.bits)
-            if not self.signed:
-                raise ValueError("lq_net's levels are symmetric: signed must be True")
         for name in ("bits", "clip"):
             value = getattr(self, name)
-            if isinstance(value, (int, float, np.number)):
+            if checks.is_number(value):
                 object.__setattr__(self, name, np.asarray(value, np.float32))
 
-    def __call__(self, x: ArrayLike) -> Array:
-        """Quantize ``x`` by a method without state (LQ-Net has one: its basis)."""
-        if self.method == "none":
-            return jax.numpy.asarray(x)
-        if self.method == "uniform":
-            return uniform(
-                x, bits=self.bits, clip=self.clip, signed=self.signed, grid=self.grid
+    def _check_options(self) -> None:
+        checks.positive("clip", self.clip)
+        match self.method:
+            case "uniform":
+                check_uniform(bits=self.bits, clip=self.clip, grid=self.grid)
+            case "dorefa":
+                check_dorefa(self.bits)
+            case "lsq":
+                check_lsq(self.bits, signed=self.signed)
+            case "lq_net":
+                check_lq_net(self.bits)
+            case "mint":
+                check_mint(self.bits)
+        if self.method == "dorefa" and self.clip is not None:
+            raise ValueError("dorefa has no clip: its levels reach from -1 to 1")
+        if not self.signed and self.method not in ("uniform", "lsq"):
+            raise ValueError(
+                f"{self.method}'s levels are symmetric: signed must be True"
             )
+        if self.per_channel and self.method not in ("uniform", "lsq"):
+            raise ValueError(
+                f"per_channel is for uniform and lsq, got method {self.method!r}"
+            )
+        if self.per_channel and self.clip is not None:
+            raise ValueError(
+                "per_channel takes its bounds from the weights: leave out clip, got "
+                f"{self.clip}"
+            )
+
+    def fit(self, w: ArrayLike) -> "QuantSpec":
+        """The spec for these weights: a uniform one with its clip for each channel."""
+        if self.method != "uniform" or self.clip is not None:
+            return self
+        w = jnp.asarray(w)
+        largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
+        clip = jnp.where(largest == 0, 1, largest).astype(checks.wide(w))
+        return _pytree.replace(self, clip=clip)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the gradient learns a scale: LSQ's step, MINT's scale."""
+        return self.method in ("lsq", "mint")
+
+    def first_scale(self, w: ArrayLike | None = None) -> Array:
+        """Where the learned scale starts, for weights or (None) for a membrane."""
+        if not self.learned:
+            raise ValueError(f"{self.method!r} learns no scale")
+        bits = jnp.asarray(self.bits)
+        clip = 1.0 if self.clip is None else self.clip
+        if self.method == "mint":
+            if w is None or self.clip is not None:
+                return jnp.asarray(clip, jnp.float32)
+            return mint_init(w, bits=bits)
+        if w is None or self.clip is not None:
+            return jnp.asarray(clip / bounds(bits, signed=self.signed)[1])
+        return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
+
+    def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:
+        """Quantize ``x``; LSQ and MINT by their learned scale, at first `first_scale`.
+
+        Raises:
+            ValueError: LQ-Net, whose state is its basis.
+        """
+        match self.method:
+            case "none":
+                return jnp.asarray(x)
+            case "uniform":
+                return uniform(
+                    x,
+                    bits=self.bits,
+                    clip=self.fit(x).clip,
+                    signed=self.signed,
+                    grid=self.grid,
+                )
+            case "dorefa":
+                return dorefa(x, bits=self.bits)
+            case "lsq":
+                step = self.first_scale(x) if scale is None else scale
+                return lsq(x, step, bits=self.bits, signed=self.signed)
+            case "mint":
+                scale = self.first_scale(x) if scale is None else scale
+                return mint(x, scale, bits=self.bits)
         raise ValueError(
             f"{self.method!r} has a state (its basis); layers.QuantConv holds "
             "it, or call quantize.lq_net(w, state)"
         )
 
 
-jax.tree_util.register_dataclass(QuantSpec)
+_pytree.register(QuantSpec)

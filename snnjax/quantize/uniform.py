@@ -9,9 +9,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from snnjax.quantize import checks
 
 GRIDS = ("mid_rise", "mid_tread")
 
@@ -25,15 +26,9 @@ def check(*, bits: object, clip: object, grid: str) -> None:
     """
     if grid not in GRIDS:
         raise ValueError(f"grid must be one of {GRIDS}, got {grid!r}")
-    if isinstance(bits, (int, float, np.number)):
-        least = 2 if grid == "mid_tread" else 1
-        if not (least <= bits <= 16 and float(bits).is_integer()):
-            raise ValueError(
-                f"bits must be a whole number in {least}..16 on the {grid} grid, "
-                f"got {bits}"
-            )
-    if isinstance(clip, (int, float, np.number)) and not 0 < clip < np.inf:
-        raise ValueError(f"clip must be positive and finite, got {clip}")
+    least = 2 if grid == "mid_tread" else 1
+    checks.whole_bits(bits, least, 16, f"the {grid} grid")
+    checks.positive("clip", clip)
 
 
 def uniform(
@@ -87,10 +82,8 @@ def uniform(
     [-1.0, 0.0, 1.0]
     """
     check(bits=bits, clip=clip, grid=grid)
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be floating point, got {x.dtype}")
-    work = jnp.promote_types(x.dtype, jnp.float32)
+    x = checks.floating("x", x)
+    work = checks.wide(x)
     return _uniform(x, jnp.asarray(bits, work), jnp.asarray(clip, work), signed, grid)
 
 

@@ -142,13 +142,16 @@ ONES = jnp.ones(3)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (dict(bits=0), r"whole number in 1\.\.16 on the mid_rise grid, got 0"),
-        (dict(bits=17), r"1\.\.16 on the mid_rise grid, got 17"),
-        (dict(bits=-2), r"1\.\.16 on the mid_rise grid, got -2"),
+        (dict(bits=0), "the mid_rise grid takes whole bits from 1 to 16, got 0"),
+        (dict(bits=17), "from 1 to 16, got 17"),
+        (dict(bits=-2), "from 1 to 16, got -2"),
         (dict(bits=2.5), r"got 2\.5"),
         (dict(bits=np.inf), "got inf"),
-        (dict(bits=1, grid="mid_tread"), r"2\.\.16 on the mid_tread grid, got 1"),
-        (dict(bits=1, grid="mid_tread", signed=False), r"2\.\.16 .* got 1"),
+        (
+            dict(bits=1, grid="mid_tread"),
+            "mid_tread grid takes whole bits from 2 to 16, got 1",
+        ),
+        (dict(bits=1, grid="mid_tread", signed=False), "from 2 to 16, got 1"),
         (dict(clip=0), "clip must be positive and finite, got 0"),
         (dict(clip=-1.0), "clip must be positive and finite, got -1.0"),
         (dict(clip=float("inf")), "clip must be positive and finite, got inf"),

@@ -1,0 +1,45 @@
+"""Dataclasses as pytrees, rebuilt without a second look at their numbers."""
+
+import copy
+import dataclasses
+from typing import TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+def register(cls: type) -> None:
+    """Register a dataclass; fields with ``metadata={"static": True}`` are static.
+
+    As `jax.tree_util.register_dataclass`, but JAX rebuilds it without ``__init__``: it
+    puts placeholders, masks and shapes where numbers were, and those would not pass.
+    """
+    fields = dataclasses.fields(cls)
+    data = [f.name for f in fields if not f.metadata.get("static")]
+    static = [f.name for f in fields if f.metadata.get("static")]
+    keys = [jax.tree_util.GetAttrKey(name) for name in data]
+
+    def flatten(instance):
+        leaves = [getattr(instance, name) for name in data]
+        return leaves, tuple(getattr(instance, name) for name in static)
+
+    def flatten_with_keys(instance):
+        leaves, rest = flatten(instance)
+        return list(zip(keys, leaves, strict=True)), rest
+
+    def unflatten(rest, leaves):
+        instance = object.__new__(cls)
+        for name, value in zip((*data, *static), (*leaves, *rest), strict=True):
+            object.__setattr__(instance, name, value)
+        return instance
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+def replace(instance: T, **fields: object) -> T:
+    """A copy with other fields, unchecked."""
+    new = copy.copy(instance)
+    for name, value in fields.items():
+        object.__setattr__(new, name, value)
+    return new

@@ -1,0 +1,17 @@
+"""The layers of a quantized spiking network, in Flax NNX.
+
+Convolution and BatchNorm see time and batch at once, ``[T, B, ...]`` or ``[B, ...]``;
+only `Spiking` knows time. A layer's numbers (a neuron's, a quantizer's) are the value
+of one `Numbers` variable, so that they are traced and not part of the graph.
+"""
+
+from snnjax.layers.linear import QuantConv as QuantConv
+from snnjax.layers.linear import QuantLinear as QuantLinear
+from snnjax.layers.linear import kaiming_normal_fan_out as kaiming_normal_fan_out
+from snnjax.layers.norm import EPSILON as EPSILON
+from snnjax.layers.norm import MOMENTUM as MOMENTUM
+from snnjax.layers.norm import BatchNorm as BatchNorm
+from snnjax.layers.norm import batch_norm as batch_norm
+from snnjax.layers.spiking import Spiking as Spiking
+from snnjax.layers.variables import Numbers as Numbers
+from snnjax.layers.variables import QuantState as QuantState

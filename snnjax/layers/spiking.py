@@ -1,0 +1,101 @@
+"""Neurons as a layer."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from snnjax import _pytree
+from snnjax.layers.variables import Numbers, value_of
+from snnjax.neurons import IF, PLIF, SITES, Neuron
+from snnjax.quantize import QuantSpec
+from snnjax.quantize.spec import OF_WEIGHTS
+
+
+class Spiking(nnx.Module):
+    """A layer of neurons, its membrane quantized if asked.
+
+    Args:
+        neuron: `neurons.LIF`, `neurons.IF` or `neurons.PLIF`, whose ``w`` becomes a
+            parameter of this layer.
+        quant: quantizer of the membrane: uniform, LSQ or MINT.
+        site: ``"post_reset"``, the stored membrane, or ``"pre_fire"``, the one compared
+            with the threshold.
+    """
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        *,
+        quant: QuantSpec | None = None,
+        site: str = "post_reset",
+    ):
+        if isinstance(neuron, PLIF):
+            self.w = nnx.Param(jnp.asarray(neuron.w))
+            neuron = _pytree.replace(neuron, w=None)
+        else:
+            self.w = None
+        self.neuron = Numbers(neuron)
+        self.quantize(quant, site=site)
+
+    def quantize(self, spec: QuantSpec | None, *, site: str = "post_reset") -> None:
+        """Put a quantizer on the membrane, or take it off (None, or method "none").
+
+        Raises:
+            ValueError: a method of weights only, a bound for each channel, MINT at
+                another site than post_reset, or an unknown site.
+        """
+        if site not in SITES:
+            raise ValueError(f"site must be one of {SITES}, got {site!r}")
+        if spec is not None and spec.method == "none":
+            spec = None
+        if spec is not None:
+            _check_membrane(spec, site)
+        scale = spec.first_scale() if spec is not None and spec.learned else None
+        self.quant = nnx.data(None if spec is None else Numbers(spec))
+        self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
+        self.site = site
+
+    def __call__(self, x_seq: ArrayLike) -> Array:
+        """Currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
+        neuron = self.neuron.get_value()
+        if self.w is not None:
+            neuron = _pytree.replace(neuron, w=self.w.get_value())
+        quantizer = None
+        if self.quant is not None:
+            scale = value_of(self.quant_scale)
+            quantizer = _quantizer(self.quant.get_value(), scale, neuron)
+        spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
+        return spikes
+
+
+def _quantizer(
+    spec: QuantSpec, scale: Array | None, neuron: Neuron
+) -> Callable[[Array], Array]:
+    if spec.method != "mint" or isinstance(neuron, IF):
+        return Partial(_stored, spec, scale)
+    # MINT stores the membrane after the leak, which the neuron takes next.
+    return Partial(_leaked, spec, scale, 1 - 1 / jnp.asarray(neuron.tau))
+
+
+def _stored(spec, scale, v):
+    return spec(v, scale)
+
+
+def _leaked(spec, scale, leak, v):
+    return spec(leak * v, scale) / leak
+
+
+def _check_membrane(spec: QuantSpec, site: str) -> None:
+    if spec.method in OF_WEIGHTS:
+        raise ValueError(
+            f"{spec.method} makes levels of weights, not of a membrane; use method "
+            '"uniform", "lsq" or "mint"'
+        )
+    if spec.per_channel:
+        raise ValueError("per_channel bounds come from weights; a membrane has none")
+    if spec.method == "mint" and site != "post_reset":
+        raise ValueError('MINT quantizes the stored membrane: site "post_reset"')

@@ -1,0 +1,71 @@
+"""DoReFa: weights squashed to [-1, 1] by their tanh, on a mid-rise grid."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.quantize import checks
+from snnjax.quantize.straight_through import round_through
+
+
+def check_bits(bits: object) -> None:
+    """Raise ValueError unless bits is whole and from 1 to 16."""
+    checks.whole_bits(bits, 1, 16, "dorefa")
+
+
+def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
+    r"""DoReFa's weights.
+
+    .. math::
+        \hat w &= 2\, q_b\!\left(\frac{\tanh w}{2 \max |\tanh w|} + \frac12\right) - 1,
+        \quad q_b(x) = \frac{\mathrm{round}((2^b - 1) x)}{2^b - 1} && b > 1 \\
+        \hat w &= \mathrm{sign}(w) \, \langle |w| \rangle && b = 1
+
+    The maximum and the mean are over all of ``w``: :math:`2^b` levels from -1 to 1,
+    none of them zero. Gradient: the rounding is the identity, and tanh and maximum are
+    differentiated through; for 1 bit the identity. Zero by ``bits``. For activations
+    the method is `uniform` on ``signed=False, grid="mid_tread", clip=1``.
+
+    Args:
+        w: weights, any shape, floating point.
+        bits: 1 to 16; traced.
+
+    Returns:
+        The levels, of ``w``'s shape and dtype. One NaN makes all NaN.
+
+    Raises:
+        ValueError: bits out of range, integer ``w``.
+
+    Source: Zhou et al., `DoReFa-Net <https://arxiv.org/abs/1606.06160>`_, 2016, eqs. 9
+    and 12, and tensorpack's code, where zero has sign 1.
+
+    >>> dorefa(jnp.array([-0.5, 0.1, 0.5]), bits=2).tolist()
+    [-1.0, 0.3333333730697632, 1.0]
+    """
+    check_bits(bits)
+    w = checks.floating("w", w)
+    work = checks.wide(w)
+    wide, bits = w.astype(work), jnp.asarray(bits, work)
+    top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1
+    squashed = jnp.tanh(wide)
+    largest = jnp.max(jnp.abs(squashed))
+    # All zero is all in the middle, and not 0 / 0.
+    unit = squashed / (2 * jnp.where(largest == 0, 1, largest)) + 0.5
+    top = jax.lax.stop_gradient(top)
+    # 2 q - 1 as one fraction of whole numbers, exact at the ends.
+    many = (2 * round_through(top * unit) - top) / top
+    scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(wide)))
+    one = _sign_through(wide, scale)
+    return jnp.where(bits == 1, one, many).astype(w.dtype)
+
+
+@jax.custom_vjp
+def _sign_through(w: Array, scale: Array) -> Array:
+    return jnp.where(w >= 0, scale, -scale)
+
+
+_sign_through.defvjp(
+    lambda w, scale: (_sign_through(w, scale), scale),
+    lambda scale, cotangent: (cotangent, jnp.zeros_like(scale)),
+)

@@ -1,0 +1,98 @@
+"""LSQ: a uniform grid with zero, whose step is learned by the gradient."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.quantize import checks
+from snnjax.quantize.straight_through import round_within
+
+
+def check_bits(bits: object, *, signed: bool) -> None:
+    """Raise ValueError unless bits is whole, from 2 (unsigned: 1) to 16."""
+    sign = "signed" if signed else "unsigned"
+    checks.whole_bits(bits, 2 if signed else 1, 16, f"{sign} lsq")
+
+
+def bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
+    """Codes of the lowest and the highest level."""
+    if signed:
+        half = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1)
+        return -half, half - 1
+    return jnp.zeros_like(bits), jnp.ldexp(jnp.ones_like(bits), bits.astype(int)) - 1
+
+
+def lsq(
+    x: ArrayLike, step: ArrayLike, *, bits: ArrayLike, signed: bool = True
+) -> Array:
+    r"""Learned step size quantization.
+
+    .. math:: \hat x = s \, \mathrm{round}(\mathrm{clip}(x / s, -Q_N, Q_P)), \quad
+        Q_N = 2^{b-1},\; Q_P = 2^{b-1} - 1
+
+    or :math:`Q_N = 0, Q_P = 2^b - 1` unsigned; ties round to even. Gradient by ``x``:
+    1 inside the range, its edges included, 0 outside. By the step:
+
+    .. math:: \frac{\partial \hat x}{\partial s} = \frac{1}{\sqrt{N Q_P}} \cdot
+        \begin{cases} \mathrm{round}(x / s) - x / s & \text{inside} \\
+        -Q_N \text{ or } Q_P & \text{outside} \end{cases}
+
+    summed over what shares the step, with :math:`N` the size of all of ``x``. Zero by
+    ``bits``.
+
+    Args:
+        x: any shape, floating point.
+        step: positive; one number, or broadcastable to ``x`` (per channel).
+        bits: 2 to 16, unsigned 1 to 16; traced.
+        signed: levels on both sides of zero.
+
+    Returns:
+        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+
+    Raises:
+        ValueError: bits out of range, step not positive, integer ``x``.
+
+    Source: Esser et al., `Learned Step Size Quantization
+    <https://arxiv.org/abs/1902.08153>`_, 2020, eqs. 1 to 3 and section 2.2.
+
+    >>> lsq(jnp.array([-9.0, 0.4, 0.6, 9.0]), 0.5, bits=2).tolist()
+    [-1.0, 0.5, 0.5, 0.5]
+    """
+    check_bits(bits, signed=signed)
+    checks.positive("step", step)
+    x = checks.floating("x", x)
+    work = checks.wide(x)
+    low, high = bounds(jnp.asarray(bits, work), signed=signed)
+    share = 1 / jnp.sqrt(x.size * high)
+    wide = round_within(x.astype(work), jnp.asarray(step, work), low, high, share)
+    return wide.astype(x.dtype)
+
+
+def lsq_init(
+    x: ArrayLike, *, bits: ArrayLike, signed: bool = True, per_channel: bool = False
+) -> Array:
+    r"""The step that LSQ starts from.
+
+    .. math:: s_0 = 2 \langle |x| \rangle / \sqrt{Q_P}
+
+    Args:
+        x: weights ``[..., C_out]``, or a batch of activations.
+        bits: as in `lsq`.
+        signed: as in `lsq`.
+        per_channel: a step for each of the last axis, ``[C_out]``, else one number.
+
+    Returns:
+        The step, float32 at least; 1 where all of ``x`` is 0.
+
+    Raises:
+        ValueError: bits out of range, integer ``x``.
+
+    Source: Esser et al., 2020, section 2.1.
+    """
+    check_bits(bits, signed=signed)
+    x = checks.floating("x", x)
+    work = checks.wide(x)
+    axes = tuple(range(x.ndim - 1)) if per_channel else None
+    _, high = bounds(jnp.asarray(bits, work), signed=signed)
+    step = 2 * jnp.mean(jnp.abs(x.astype(work)), axes) / jnp.sqrt(high)
+    return jnp.where(step == 0, 1, step)

@@ -1,0 +1,83 @@
+"""MINT: weights and membranes squashed by tanh, on one learned scale."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.quantize import checks
+from snnjax.quantize.straight_through import round_within
+
+
+def check_bits(bits: object) -> None:
+    """Raise ValueError unless bits is whole and from 2 to 16."""
+    checks.whole_bits(bits, 2, 16, "mint")
+
+
+def _top(bits: Array) -> Array:
+    return jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1) - 1
+
+
+def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
+    r"""MINT's weights and membranes.
+
+    .. math:: \hat x = \frac{a}{Q} \,
+        \mathrm{round}\!\left(Q \, \mathrm{clip}(\tanh(x) / a, -1, 1)\right), \quad
+        Q = 2^{b-1} - 1
+
+    Levels are multiples of :math:`a / Q`, zero among them; 2 bits are ternary. In the
+    network a layer's weights and the membranes they feed share one scale, so that on
+    the chip both are plain integers.
+
+    Gradient by ``x``: that of tanh inside the clip, 0 outside; by the scale as `lsq`'s
+    by its step, ``scale / Q``, times :math:`1 / \sqrt{N Q}`. Zero by ``bits``.
+
+    Args:
+        x: weights, or the membrane after reset and leak (MINT stores what the leak has
+            left: `layers.Spiking` does so too), any shape, floating point.
+        scale: :math:`a`, positive; one number, or broadcastable to ``x``.
+        bits: 2 to 16; traced.
+
+    Returns:
+        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+
+    Raises:
+        ValueError: bits out of range, scale not positive, integer ``x``.
+
+    Source: Yin et al., `MINT <https://arxiv.org/abs/2305.09850>`_, 2024, and its
+    published code.
+
+    >>> mint(jnp.array([-2.0, 0.1, 0.4]), 0.5, bits=2).tolist()
+    [-0.5, 0.0, 0.5]
+    """
+    check_bits(bits)
+    checks.positive("scale", scale)
+    x = checks.floating("x", x)
+    work = checks.wide(x)
+    top = _top(jnp.asarray(bits, work))
+    step = jnp.asarray(scale, work) / top
+    share = 1 / jnp.sqrt(x.size * top)
+    wide = round_within(jnp.tanh(x.astype(work)), step, -top, top, share)
+    return wide.astype(x.dtype)
+
+
+def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
+    r"""The scale that MINT starts from: :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
+
+    Args:
+        w: weights.
+        bits: as in `mint`.
+
+    Returns:
+        One number, float32 at least; 1 where all of ``w`` is 0.
+
+    Raises:
+        ValueError: bits out of range, integer ``w``.
+
+    Source: MINT's published code.
+    """
+    check_bits(bits)
+    w = checks.floating("w", w)
+    work = checks.wide(w)
+    top = _top(jnp.asarray(bits, work))
+    scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)
+    return jnp.where(scale == 0, 1, scale)

@@ -1,0 +1,54 @@
+"""The parts that learned and normalised quantizers are made of.
+
+A quantizer is a range, a rounding and a gradient rule. These are the rounding and the
+rules; `lsq`, `dorefa` and `mint` put their own ranges before them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+@jax.custom_vjp
+def round_through(x: Array) -> Array:
+    """Nearest whole number, ties to even; the gradient is the identity."""
+    return jnp.round(x)
+
+
+round_through.defvjp(lambda x: (jnp.round(x), None), lambda _, cotangent: (cotangent,))
+
+
+@jax.custom_vjp
+def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -> Array:
+    r"""Nearest level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
+
+    Gradient by ``x``: 1 for :math:`l \le x / s \le h`, else 0. By the step
+    (`lsq`'s rule): :math:`\mathrm{round}(x / s) - x / s` inside and the edge, :math:`l`
+    or :math:`h`, outside, summed over what shares the step, times ``share``.
+    """
+    return jnp.round(jnp.clip(x / step, low, high)) * step
+
+
+def _round_within_fwd(x, step, low, high, share):
+    return round_within(x, step, low, high, share), (x, step, low, high, share)
+
+
+def _round_within_bwd(residuals, cotangent):
+    x, step, low, high, share = residuals
+    y = x / step
+    inside = (low <= y) & (y <= high)
+    clipped = jnp.clip(y, low, high)
+    by_x = jnp.where(inside, cotangent, 0)
+    by_step = cotangent * (jnp.round(clipped) - jnp.where(inside, y, 0)) * share
+    zeros = (jnp.zeros_like(low), jnp.zeros_like(high), jnp.zeros_like(share))
+    return by_x, _sum_to(by_step, step.shape), *zeros
+
+
+round_within.defvjp(_round_within_fwd, _round_within_bwd)
+
+
+def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which ``shape`` was broadcast to ``x``'s."""
+    lead = x.ndim - len(shape)
+    stretched = [lead + i for i, size in enumerate(shape) if size != x.shape[lead + i]]
+    return jnp.sum(x, (*range(lead), *stretched)).reshape(shape)
