@@ -360,8 +360,8 @@ def plif(
     Source: Fang et al., `Incorporating Learnable Membrane Time Constant
     <https://arxiv.org/abs/2007.05785>`_, 2021; SpikingJelly's ``ParametricLIFNode``.
 
-    >>> jax.grad(lambda w: plif(jnp.full((3, 1), 0.9), w=w)[1].sum())(0.0) > 0
-    Array(True, dtype=bool)
+    >>> bool(jax.grad(lambda w: plif(jnp.full((3, 1), 0.9), w=w)[1].sum())(0.0) > 0)
+    True
     """
     check_numbers(dict(tau=tau))
     numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
