@@ -69,7 +69,8 @@ def synaptic_operations(
     Args:
         synapses: ``model.synapses()``.
         counts: spikes of each layer ``[H, W, C]``; AND and IAND networks need those of
-            the block outputs too (``model(..., outputs=True)``).
+            the block outputs too, and networks with max-pooling those behind it
+            (``model(..., outputs=True)``).
         images: number of images behind the counts.
 
     Returns:
@@ -100,13 +101,18 @@ def _joined(synapse: Synapse) -> tuple[str, ...]:
     return (synapse.sources[-1].rpartition(".")[0] + ".out",)
 
 
+def _is_output(name: str) -> bool:
+    """Whether it is recorded beside the neurons' spikes, on request."""
+    return name.endswith(".out") or "pool" in name
+
+
 def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.ndarray:
     """Counts of a source, summed over channels (and positions in front of pooling)."""
     if name not in counts:
         raise ValueError(
             f"{synapse.name} is fed by {name}, which is not among the counts: "
             f"{sorted(counts)}"
-            + ("; record it with model(..., outputs=True)" * name.endswith(".out"))
+            + ("; record it with model(..., outputs=True)" * _is_output(name))
         )
     spikes = np.asarray(counts[name], np.int64)
     # A linear layer has only channels: positions are pooled in front of it.

@@ -4,3 +4,9 @@ from snnjax.models.sew_resnet import SEWResNet as SEWResNet
 from snnjax.models.sew_resnet import sew_resnet8 as sew_resnet8
 from snnjax.models.sew_resnet import sew_resnet18 as sew_resnet18
 from snnjax.models.sew_resnet import sew_resnet34 as sew_resnet34
+from snnjax.models.sew_resnet import sew_resnet50 as sew_resnet50
+from snnjax.models.sew_resnet import sew_resnet101 as sew_resnet101
+from snnjax.models.sew_resnet import sew_resnet152 as sew_resnet152
+from snnjax.models.spiking_vgg import SpikingVGG as SpikingVGG
+from snnjax.models.spiking_vgg import spiking_vgg16 as spiking_vgg16
+from snnjax.models.spiking_vgg import spiking_vgg_small as spiking_vgg_small

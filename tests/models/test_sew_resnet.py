@@ -78,6 +78,9 @@ def abstract(make, *sizes, **options):
         (models.sew_resnet18, 100, "imagenet", 11_227_812),
         (models.sew_resnet18, 1000, "imagenet", 11_689_512),
         (models.sew_resnet34, 1000, "imagenet", 21_797_672),
+        (models.sew_resnet50, 1000, "imagenet", 25_557_032),
+        (models.sew_resnet101, 1000, "imagenet", 44_549_160),
+        (models.sew_resnet152, 1000, "imagenet", 60_192_808),
     ],
 )
 def test_parameters(make, classes, stem, expected):
@@ -158,7 +161,7 @@ def reference(model, x, timesteps, train=False, tau=1.5):
     if model.stem == "imagenet":
         h = np.pad(h, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
         h = np.lib.stride_tricks.sliding_window_view(h, (3, 3), (2, 3))
-        h = h[:, :, ::2, ::2].max((-1, -2))
+        h = found["maxpool"] = h[:, :, ::2, ::2].max((-1, -2))
     for name, (block,) in (
         (f"layer{i}.0", getattr(model, f"layer{i}")) for i in (1, 2, 3)
     ):
@@ -194,6 +197,21 @@ def test_forward_is_numpys(connect, stem, train):
     assert all(0 < found[name].mean() < 1 for name in RESNET8)
     if connect == "add":
         assert max(train.max() for train in spikes.values()) == 2
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_pass_the_imagenet_stem(dtype):
+    model = resnet8(6, stem="imagenet", dtype=dtype)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.grad
+    def gradient(params):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        return jnp.square(model(images(), timesteps=3)[0]).sum()
+
+    for path, value in nnx.to_flat_state(gradient(params)):
+        assert jnp.any(value.get_value() != 0), path
 
 
 def test_connections():
@@ -332,6 +350,9 @@ def equations(jaxpr):
         (models.sew_resnet8, (21, 14)),
         (models.sew_resnet18, (32, 32)),
         (models.sew_resnet34, (21, 14)),
+        (models.sew_resnet50, (21, 14)),
+        (models.sew_resnet101, (32, 32)),
+        (models.sew_resnet152, (32, 32)),
     ],
 )
 def test_synapses_are_the_convolutions_of_the_program(make, stem, size):

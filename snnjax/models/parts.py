@@ -1,0 +1,132 @@
+"""What all networks share: how their layers are made, what input they take."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from snnjax.cost import Synapse
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.neurons import Neuron
+from snnjax.quantize import QuantSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Makes the layers of one network.
+
+    ``end`` marks the layers that see the image and make the logits: they stay in full
+    precision unless ``quantize_all``.
+    """
+
+    neuron: Neuron
+    weight_quant: QuantSpec | None
+    membrane_quant: QuantSpec | None
+    membrane_site: str
+    quantize_all: bool
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+    rngs: nnx.Rngs
+
+    def conv(self, *sizes: int, end: bool = False, **options: Any) -> QuantConv:
+        """A convolution."""
+        return QuantConv(*sizes, **options, **self._weights(end))
+
+    def linear(self, *sizes: int) -> QuantLinear:
+        """The layer that makes the logits."""
+        return QuantLinear(*sizes, **self._weights(end=True))
+
+    def norm(self, features: int, **options: Any) -> BatchNorm:
+        """A BatchNorm."""
+        return BatchNorm(features, param_dtype=self.param_dtype, **options)
+
+    def spiking(self, *, end: bool = False) -> Spiking:
+        """A layer of neurons."""
+        quant = None if end and not self.quantize_all else self.membrane_quant
+        return Spiking(self.neuron, quant=quant, site=self.membrane_site)
+
+    def _weights(self, end: bool) -> dict[str, Any]:
+        quant = None if end and not self.quantize_all else self.weight_quant
+        names = ("dtype", "param_dtype", "rngs")
+        return {name: getattr(self, name) for name in names} | {"quant": quant}
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError where one is below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_input(x: Array, timesteps: int, channels: int) -> None:
+    """Raise ValueError unless x is a still image or a sequence of this length."""
+    if timesteps < 1:
+        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
+    if x.ndim not in (4, 5):
+        raise ValueError(
+            f"x must be [B, H, W, C] or [T, B, H, W, C], got shape {x.shape}"
+        )
+    if x.ndim == 5 and x.shape[0] != timesteps:
+        raise ValueError(
+            f"x has {x.shape[0]} time steps (shape {x.shape}, time first), but "
+            f"timesteps is {timesteps}"
+        )
+    if x.shape[-1] != channels:
+        raise ValueError(
+            f"the network was made for {channels} channels, which come last; got "
+            f"x of shape {x.shape}"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x must be floating point, got {x.dtype}; data.normalize prepares "
+            "uint8 images"
+        )
+
+
+def encode(
+    conv: QuantConv, norm: BatchNorm, x: Array, *, timesteps: int, train: bool
+) -> Array:
+    """The first currents ``[T, B, H, W, C]``; a still image is convolved once."""
+    still = x.ndim == 4
+    h = norm(conv(x, train=train), train=train, repeats=timesteps if still else 1)
+    return jnp.broadcast_to(h, (timesteps, *h.shape)) if still else h
+
+
+def max_pool(x: Array, *, window: int, strides: int, padding: int = 0) -> Array:
+    """Of ``[T, B, H, W, C]``, over H and W."""
+    pads = ((0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0))
+    over, by = (1, 1, window, window, 1), (1, 1, strides, strides, 1)
+    # A plain number: of an array JAX does not know that it is max's identity, and then
+    # there is no gradient.
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, over, by, pads)
+
+
+def conv_synapse(
+    name: str,
+    conv: QuantConv,
+    sources: tuple[str, ...],
+    connect: str,
+    size: tuple[int, ...],
+) -> Synapse:
+    """A convolution's row in the connection table, for an input of this size."""
+    kernel, (c_in, c_out) = conv.kernel.shape[:2], conv.kernel.shape[2:]
+    out = tuple(
+        (n + sum(pad) - k) // stride + 1
+        for n, k, stride, pad in zip(
+            size, kernel, conv.strides, conv.padding, strict=True
+        )
+    )
+    return Synapse(
+        name,
+        sources,
+        connect,
+        kernel,
+        conv.strides,
+        conv.padding,
+        (*size, c_in),
+        (*out, c_out),
+    )
