@@ -33,6 +33,7 @@ ALLOWED = {
     "layers": {"_pytree", "layers", "neurons", "quantize"},
     "models": {"cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"cost", "layers", "models", "quantize"},
+    "interop": {"layers", "models"},
     "train": {"batches", "data", "firing"},
 }
 # And of others at the top of the file, beside the standard library.
@@ -41,6 +42,7 @@ OTHERS = {
     "layers": CORE | {"flax"},
     "models": CORE | {"flax"},
     "calibrate": CORE | {"flax"},
+    "interop": CORE | {"flax"},
     "train": CORE | {"flax", "optax"},
     "checkpoint": CORE | {"orbax"},
 }
@@ -50,6 +52,8 @@ INSIDE = {
     "tensorflow_datasets": {"data"},
     "PIL": {"data"},
     "sklearn": {"data"},
+    "safetensors": {"interop"},
+    "torch": {"interop"},
 }
 
 

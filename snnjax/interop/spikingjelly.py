@@ -1,0 +1,217 @@
+"""Weights from and to SpikingJelly's SEW-ResNets.
+
+Three layouts of names are read: SpikingJelly's own, which are torchvision's; those of
+the SEW-ResNet paper's checkpoints (``layer1.0.conv1.module.0.weight``, convolution and
+BatchNorm in one container); and the same without ``.module``, as newer SpikingJelly
+saves that container. A prefix ``module.`` of data-parallel training is dropped.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from snnjax.layers import QuantState
+from snnjax.models import SEWResNet
+
+# torch's name of a variable's last part; BatchNorm's scale is a weight too.
+_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+    "w": "w",
+}
+_CONTAINER = re.compile(
+    r"(layer\d+\.\d+\.)(conv\d|downsample\.0)\.(?:module\.)?([01])\.(\w+)"
+)
+_NESTED = ("model", "state_dict", "net")
+
+
+def load(
+    model: SEWResNet, state_dict: Mapping[str, ArrayLike] | str | os.PathLike
+) -> SEWResNet:
+    """A copy of ``model`` with SpikingJelly's parameters and running statistics.
+
+    Every tensor is used (``num_batches_tracked`` aside) and every leaf filled, or
+    nothing is.
+
+    Args:
+        model: a `models.SEWResNet` built like the network the weights are from: depth,
+            width, classes, stem, and `neurons.PLIF` where it had ``ParametricLIFNode``.
+            Quantize it afterwards.
+        state_dict: names to arrays; or a ``.safetensors`` file (needs the package
+            ``safetensors``), or a ``.pth`` or ``.pt`` file (needs ``torch``, which
+            reads it with ``weights_only=True``).
+
+    Returns:
+        The copy, its leaves in the dtypes they had.
+
+    Raises:
+        ValueError: names or shapes that do not belong together, all of them listed; NaN
+            or infinity; a quantized model with learned quantizers; another network; a
+            file of another kind.
+        ImportError: the package that reads the file is missing.
+
+    Source: SpikingJelly 2.0's ``activation_based.model.sew_resnet``.
+    """
+    given = _canonical(_read(state_dict))
+    copy = nnx.clone(model)
+    leaves = _leaves(copy)
+    _check_names(leaves, given)
+    values, wrong = {}, []
+    for key, variable in leaves.items():
+        array, leaf = given[key], variable.get_value()
+        value = array.reshape(()) if leaf.ndim == 0 and array.size == 1 else array
+        value = _from_torch(value)
+        if value.shape != leaf.shape:
+            expected = _to_torch(np.asarray(leaf)).shape
+            wrong.append(f"{key} is {array.shape}, expected {expected}")
+            if key == "conv1.weight" and array.shape[2:] != expected[2:]:
+                stem = "imagenet" if array.shape[2:] == (7, 7) else "cifar"
+                wrong[-1] += f" (make the model with stem={stem!r}?)"
+        elif not np.isfinite(value).all():
+            wrong.append(f"{key} has NaN or infinite values")
+        values[key] = jnp.asarray(value, leaf.dtype)
+    if wrong:
+        raise ValueError("the state_dict does not fit the model: " + "; ".join(wrong))
+    for key, variable in leaves.items():
+        variable.set_value(values[key])
+    return copy
+
+
+def save(model: SEWResNet) -> dict[str, np.ndarray]:
+    """Parameters and running statistics under SpikingJelly's names, in its layouts.
+
+    The quantizers are left behind: these are the weights before them.
+
+    Args:
+        model: a `models.SEWResNet`.
+
+    Returns:
+        ``{name: array}``, for ``torch.from_numpy`` and ``load_state_dict``, or
+        ``safetensors.numpy.save_file``.
+
+    Raises:
+        ValueError: another network.
+    """
+    leaves = _leaves(model, quantized=True)
+    return {key: _to_torch(np.asarray(v.get_value())) for key, v in leaves.items()}
+
+
+def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variable]:
+    """Every parameter and running statistic by torch's name."""
+    if not isinstance(model, SEWResNet):
+        raise ValueError(f"model must be a models.SEWResNet, got {type(model)}")
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    learned = bool(nnx.state(model, QuantState))
+    leaves = {}
+    for path, _ in nnx.to_flat_state(state):
+        *where, last = path
+        if last in _NAMES:
+            name = ".".join(map(str, (*where, _NAMES[str(last)])))
+            leaves[name] = _variable(model, path)
+        else:
+            learned = True
+    if learned and not quantized:
+        raise ValueError(
+            "the model has learned quantizers, which SpikingJelly's weights do not "
+            "have; load into the full-precision model and quantize that"
+        )
+    return leaves
+
+
+def _variable(model: nnx.Module, path: tuple[Any, ...]) -> nnx.Variable:
+    node: Any = model
+    for part in path:
+        node = node[part] if isinstance(part, int) else getattr(node, part)
+    return node
+
+
+def _from_torch(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)  # OIHW to HWIO
+    return array.T
+
+
+def _to_torch(array: np.ndarray) -> np.ndarray:
+    turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    return np.ascontiguousarray(turned).reshape(turned.shape)
+
+
+def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        return dict(source)
+    path = Path(source)
+    if path.suffix == ".safetensors":
+        try:
+            from safetensors.numpy import load_file
+        except ImportError:
+            raise ImportError(
+                f"reading {path} needs safetensors: pip install 'snnjax[interop]'"
+            ) from None
+        return load_file(path)
+    if path.suffix not in (".pth", ".pt"):
+        raise ValueError(
+            f"expected a .safetensors, .pth or .pt file or a dict of arrays, got {path}"
+        )
+    try:
+        import torch  # pyrefly: ignore[missing-import]
+    except ImportError:
+        raise ImportError(
+            f"reading {path} needs torch (pip install torch); or save the state_dict "
+            "as .safetensors where torch is, and load that"
+        ) from None
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    for name in _NESTED:
+        if isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    tensors = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+    # numpy has no bfloat16.
+    half = torch.bfloat16
+    return {
+        k: (t.float() if t.dtype == half else t).numpy() for k, t in tensors.items()
+    }
+
+
+def _canonical(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    """The tensors under SpikingJelly's own names."""
+    found = {}
+    for key, value in tensors.items():
+        name = key.removeprefix("module.")
+        if name.endswith("num_batches_tracked"):
+            continue
+        match = _CONTAINER.fullmatch(name)
+        if match:
+            block, container, index, last = match.groups()
+            if container == "downsample.0":
+                name = f"{block}downsample.{index}.{last}"
+            else:
+                kind = "conv" if index == "0" else "bn"
+                name = f"{block}{kind}{container[-1]}.{last}"
+        if name in found:
+            raise ValueError(f"the state_dict has {name} twice, the second as {key}")
+        found[name] = np.asarray(value)
+    return found
+
+
+def _check_names(leaves: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    missing, unused = sorted(leaves.keys() - given), sorted(given.keys() - leaves)
+    if not (missing or unused):
+        return
+    parts = [f"missing {missing}"] * bool(missing) + [f"unused {unused}"] * bool(unused)
+    hint = ""
+    if any(key.endswith(".w") for key in unused):
+        hint = "; its neurons are ParametricLIFNode: make the model with neurons.PLIF()"
+    elif any(key.endswith(".w") for key in missing):
+        hint = "; its neurons learn no tau: make the model with neurons.LIF()"
+    raise ValueError(
+        "the state_dict does not fit the model: " + ", ".join(parts) + hint
+    )
