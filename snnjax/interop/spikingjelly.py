@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +34,12 @@ _CONTAINER = re.compile(
 )
 _NESTED = ("model", "state_dict", "net")
 
+Model = TypeVar("Model", bound=nnx.Module)
+
 
 def load(
-    model: SEWResNet, state_dict: Mapping[str, ArrayLike] | str | os.PathLike
-) -> SEWResNet:
+    model: Model, state_dict: Mapping[str, ArrayLike] | str | os.PathLike
+) -> Model:
     """A copy of ``model`` with SpikingJelly's parameters and running statistics.
 
     Every tensor is used (``num_batches_tracked`` aside) and every leaf filled, or
@@ -45,7 +47,7 @@ def load(
 
     Args:
         model: a `models.SEWResNet` built like the network the weights are from: depth,
-            width, classes, stem, and `neurons.PLIF` where it had ``ParametricLIFNode``.
+            width, classes, stem, and `neurons.PLIF` for ``ParametricLIFNode``.
             Quantize it afterwards.
         state_dict: names to arrays; or a ``.safetensors`` file (needs the package
             ``safetensors``), or a ``.pth`` or ``.pt`` file (needs ``torch``, which
@@ -87,7 +89,7 @@ def load(
     return copy
 
 
-def save(model: SEWResNet) -> dict[str, np.ndarray]:
+def save(model: nnx.Module) -> dict[str, np.ndarray]:
     """Parameters and running statistics under SpikingJelly's names, in its layouts.
 
     The quantizers are left behind: these are the weights before them.
@@ -170,6 +172,8 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
             "as .safetensors where torch is, and load that"
         ) from None
     loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path} holds no state_dict but a {type(loaded).__name__}")
     for name in _NESTED:
         if isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
@@ -207,11 +211,8 @@ def _check_names(leaves: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if not (missing or unused):
         return
     parts = [f"missing {missing}"] * bool(missing) + [f"unused {unused}"] * bool(unused)
-    hint = ""
     if any(key.endswith(".w") for key in unused):
-        hint = "; its neurons are ParametricLIFNode: make the model with neurons.PLIF()"
+        parts.append("its neurons are ParametricLIFNode: give the model neurons.PLIF()")
     elif any(key.endswith(".w") for key in missing):
-        hint = "; its neurons learn no tau: make the model with neurons.LIF()"
-    raise ValueError(
-        "the state_dict does not fit the model: " + ", ".join(parts) + hint
-    )
+        parts.append("its neurons learn no tau: give the model neurons.LIF()")
+    raise ValueError("the state_dict does not fit the model: " + "; ".join(parts))

@@ -88,10 +88,10 @@ def potentials(currents: np.ndarray, spikes: np.ndarray, decay: bool) -> np.ndar
     return np.array(found)
 
 
-def compare(config: str) -> tuple[int, int, float]:
-    """Spikes, how many neurons flip, and the farthest flip from the threshold."""
+def compare(config: str) -> tuple[int, int, int, float]:
+    """Outputs, potentials near the threshold, flips, the farthest of those from it."""
     inputs, expected = oracle(config)
-    model, flips, number, farthest = ours(config), 0, 0, 0.0
+    model, flips, near, number, farthest = ours(config), 0, 0, 0, 0.0
     decay = nets.parse(config)[2]
 
     def run(conv, norm, spiking, x):
@@ -103,25 +103,27 @@ def compare(config: str) -> tuple[int, int, float]:
         currents, got = map(np.asarray, run(conv, norm, spiking, jnp.asarray(x)))
         right = expected[spiking]
         number += right.size
+        away = np.abs(potentials(currents, right, decay) - 1)
+        near += int((away <= NEAR).sum())
         differs = got != right
         if differs.any():
             first = np.argmax(differs, axis=0)[None]
             where = differs.any(axis=0)
-            h = np.take_along_axis(potentials(currents, right, decay), first, 0)[0]
+            away = np.take_along_axis(away, first, 0)[0]
             flips += int(where.sum())
-            farthest = max(farthest, float(np.abs(h - 1)[where].max()))
-    return number, flips, farthest
+            farthest = max(farthest, float(away[where].max()))
+    return number, near, flips, farthest
 
 
 def main() -> None:
     assert not jax.config.jax_enable_x64
     failed = False
     for config in nets.CONFIGS:
-        number, flips, farthest = compare(config)
+        number, near, flips, farthest = compare(config)
         failed |= farthest > NEAR
         print(
-            f"{config}: {number} spikes, {flips} neurons flip, "
-            f"at most {farthest:.1e} from the threshold"
+            f"{config}: {number} outputs, {near} within {NEAR:g} of the threshold; "
+            f"{flips} neurons flip, at most {farthest:.1e} from it"
         )
     sys.exit(failed)
 

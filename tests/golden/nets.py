@@ -1,4 +1,4 @@
-"""The networks, weights and images that both sides of a comparison use.
+"""The networks, weights, images and currents that both sides of a comparison use.
 
 Only numpy: this runs beside torch, and beside JAX in an environment without torch.
 """
@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 
+STEPS, NUMBER = 12, 10  # of single neurons
 TIMESTEPS, BATCH, SIZE, CLASSES = 4, 2, 16, 10
 NETS = ("sew_resnet18", "sew_resnet34", "sew_resnet50")
 CONFIGS = [
@@ -58,6 +59,12 @@ def images() -> np.ndarray:
 
 def labels() -> np.ndarray:
     return np.arange(BATCH) * 3 % CLASSES
+
+
+def currents(name: str) -> np.ndarray:
+    """[STEPS, NUMBER]: they fire, none exactly at the threshold, a reset is enough."""
+    scale = 3 if " decayed" in name else 2 if "norse" in name else 1
+    return scale * np.clip(0.5 + 0.6 * draw(name, (STEPS, NUMBER)), -0.97, 0.97)
 
 
 def fingerprint(spikes: np.ndarray) -> str:

@@ -1,0 +1,235 @@
+"""Names, layouts and files; that the numbers mean the same, tests/golden shows."""
+
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from snnjax import calibrate, models, neurons
+from snnjax.interop import spikingjelly
+from snnjax.quantize import QuantSpec
+
+
+def make(seed=0, **options):
+    options = dict(width=4, rngs=nnx.Rngs(seed)) | options
+    return models.sew_resnet8(10, **options)
+
+
+@pytest.fixture
+def state():
+    """Random numbers under SpikingJelly's names."""
+    rng = np.random.default_rng(0)
+    return {
+        key: rng.uniform(0.5, 1.5, x.shape).astype(np.float32)
+        for key, x in spikingjelly.save(make()).items()
+    }
+
+
+def in_containers(state, module):
+    """The paper's layout: convolution and BatchNorm in one container."""
+    renamed = {}
+    for key, value in state.items():
+        container = r"\1conv\2." + module
+        key = re.sub(r"(layer.*\.)conv(\d)\.", container + "0.", key)
+        key = re.sub(r"(layer.*\.)bn(\d)\.", container + "1.", key)
+        key = re.sub(r"downsample\.(\d)\.", rf"downsample.0.{module}\1.", key)
+        renamed[key] = value
+    return renamed
+
+
+LAYOUTS = {
+    "spikingjelly": lambda state: state,
+    "paper": lambda state: in_containers(state, "module."),
+    "container": lambda state: in_containers(state, ""),
+    "data parallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "paper, data parallel": lambda state: {
+        f"module.{k}": v for k, v in in_containers(state, "module.").items()
+    },
+    "with counters": lambda state: state | {"bn1.num_batches_tracked": np.int64(7)},
+}
+
+
+def test_the_names_are_torchvisions(state):
+    shapes = {key: x.shape for key, x in state.items()}
+    assert shapes["conv1.weight"] == (4, 3, 3, 3)
+    assert shapes["layer2.0.conv1.weight"] == (8, 4, 3, 3)
+    assert shapes["layer2.0.downsample.0.weight"] == (8, 4, 1, 1)
+    assert shapes["layer2.0.downsample.1.running_var"] == (8,)
+    assert shapes["layer3.0.bn2.weight"] == (16,)
+    assert shapes["fc.weight"] == (10, 16)
+    # Of resnet18's 122 tensors 20 count batches: one for each of its BatchNorms.
+    full = spikingjelly.save(
+        nnx.eval_shape(lambda: models.sew_resnet18(rngs=nnx.Rngs(0)))
+    )
+    assert len(full) == 102
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_is_read_into_its_places(state, layout):
+    renamed = layout(dict(state))
+    model = make()
+    before = spikingjelly.save(model)
+    loaded = spikingjelly.load(model, renamed)
+    np.testing.assert_array_equal(
+        loaded.layer2[0].conv1.kernel[2, 1, 3, 5],
+        state["layer2.0.conv1.weight"][5, 3, 2, 1],
+    )
+    np.testing.assert_array_equal(loaded.fc.kernel[7, 2], state["fc.weight"][2, 7])
+    np.testing.assert_array_equal(
+        loaded.layer3[0].downsample[1].mean, state["layer3.0.downsample.1.running_mean"]
+    )
+    saved = spikingjelly.save(loaded)
+    assert list(saved) == list(before)
+    for key, x in saved.items():
+        np.testing.assert_array_equal(x, state[key], key)
+    for key, x in spikingjelly.save(model).items():  # the model given is untouched
+        np.testing.assert_array_equal(x, before[key], key)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(stem="imagenet"),
+        dict(in_channels=2),
+        dict(neuron=neurons.PLIF(tau=3.0)),
+        dict(param_dtype=jnp.bfloat16),
+    ],
+)
+@pytest.mark.parametrize("net", ["sew_resnet8", "sew_resnet50"])
+def test_saved_and_loaded_is_the_same_model(net, options):
+    first, second = (
+        getattr(models, net)(10, width=2, rngs=nnx.Rngs(seed), **options)
+        for seed in (0, 1)
+    )
+    second = spikingjelly.load(second, spikingjelly.save(first))
+    assert nnx.graphdef(first) == nnx.graphdef(second)
+    paths = nnx.to_flat_state(nnx.state(first)), nnx.to_flat_state(nnx.state(second))
+    for (path, a), (_, b) in zip(*paths, strict=True):
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_array_equal(x, y, str(path))
+
+
+def test_files(state, tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file(state, path)
+    for source in (path, str(path)):
+        for key, x in spikingjelly.save(spikingjelly.load(make(), source)).items():
+            np.testing.assert_array_equal(x, state[key], key)
+    with pytest.raises(ValueError, match=r"\.safetensors, \.pth or \.pt.*net\.npz"):
+        spikingjelly.load(make(), tmp_path / "net.npz")
+    with pytest.raises(FileNotFoundError, match="absent"):
+        spikingjelly.load(make(), tmp_path / "absent.safetensors")
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="needs torch"):
+        spikingjelly.load(make(), tmp_path / "net.pth")
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"pip install 'snnjax\[interop\]'"):
+        spikingjelly.load(make(), tmp_path / "net.safetensors")
+
+
+def test_dtypes_stay_the_models(state):
+    doubled = {key: x.astype(np.float64) for key, x in state.items()}
+    loaded = spikingjelly.load(make(param_dtype=jnp.bfloat16), doubled)
+    assert loaded.conv1.kernel.dtype == jnp.bfloat16
+    assert loaded.bn1.mean.dtype == jnp.float32
+
+
+def test_plif_of_shape_one_is_read(state):
+    """The old compiled node kept its w as [1]."""
+    model = make(neuron=neurons.PLIF())
+    names = set(spikingjelly.save(model)) - set(state)
+    assert "layer2.0.downsample_sn.w" in names
+    assert len(names) == 9  # one a layer of neurons
+    given = state | {name: np.array([0.5], np.float32) for name in names}
+    loaded = spikingjelly.load(model, given)
+    assert loaded.sn1.w.shape == ()
+    assert float(loaded.layer1[0].sn2.w[...]) == 0.5
+
+
+def test_a_quantized_model_saves_the_weights_before(state):
+    lsq = QuantSpec(bits=4, clip=None, method="lsq")
+    quantized = calibrate.quantize(spikingjelly.load(make(), state), {r".*conv\d": lsq})
+    saved = spikingjelly.save(quantized)
+    assert list(saved) == list(state)
+    for key, x in saved.items():
+        np.testing.assert_array_equal(x, state[key], key)
+    with pytest.raises(ValueError, match=r"learned quantizers.*load into the full"):
+        spikingjelly.load(quantized, state)
+    uniform = QuantSpec(bits=4, clip=1.0)
+    spikingjelly.load(calibrate.quantize(make(), {r".*conv\d": uniform}), state)
+
+
+def without(state, *names):
+    return {key: x for key, x in state.items() if key not in names}
+
+
+def with_value(state, key, value):
+    return state | {key: np.full_like(state[key], value)}
+
+
+BAD = {
+    "missing": (
+        lambda s: without(s, "fc.bias", "bn1.running_var"),
+        r"missing \['bn1.running_var', 'fc.bias'\]$",
+    ),
+    "unused": (
+        lambda s: s | {"fc2.weight": s["fc.weight"]},
+        r"unused \['fc2.weight'\]",
+    ),
+    "both": (
+        lambda s: without(s, "fc.bias") | {"head.bias": s["fc.bias"]},
+        r"missing \['fc.bias'\]; unused \['head.bias'\]",
+    ),
+    "nothing": (lambda s: {}, "missing"),
+    "shape": (
+        lambda s: s | {"fc.weight": s["fc.weight"].T, "bn1.bias": s["fc.bias"]},
+        r"bn1.bias is \(10,\), expected \(4,\); fc.weight is \(16, 10\), expected \(10",
+    ),
+    "kernel of another rank": (
+        lambda s: s | {"conv1.weight": s["conv1.weight"][0]},
+        r"conv1.weight is \(3, 3, 3\), expected \(4, 3, 3, 3\)",
+    ),
+    "stem": (
+        lambda s: s | {"conv1.weight": np.ones((4, 3, 7, 7), np.float32)},
+        r"conv1.weight is \(4, 3, 7, 7\).*stem='imagenet'",
+    ),
+    "NaN": (
+        lambda s: with_value(s, "bn1.bias", np.nan),
+        "bn1.bias has NaN or infinite",
+    ),
+    "infinity": (lambda s: with_value(s, "fc.bias", np.inf), "fc.bias has NaN or inf"),
+    "PLIF": (
+        lambda s: s | {"sn1.w": np.float32(0)},
+        "ParametricLIFNode: give the model neurons.PLIF",
+    ),
+    "twice": (
+        lambda s: s | {"module.fc.bias": s["fc.bias"]},
+        "has fc.bias twice, the second as module.fc.bias",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "says"), BAD.values(), ids=BAD)
+def test_what_does_not_fit_is_refused(state, spoil, says):
+    with pytest.raises(ValueError, match=says):
+        spikingjelly.load(make(), spoil(dict(state)))
+
+
+def test_a_model_that_does_not_fit_is_refused(state):
+    with pytest.raises(ValueError, match=r"learn no tau.*neurons\.LIF"):
+        spikingjelly.load(make(neuron=neurons.PLIF()), state)
+    with pytest.raises(ValueError, match=r"stem='cifar'"):
+        spikingjelly.load(make(stem="imagenet"), state)
+    vgg = models.spiking_vgg_small(width=2, rngs=nnx.Rngs(0))
+    for call in (spikingjelly.save, lambda model: spikingjelly.load(model, state)):
+        with pytest.raises(ValueError, match=r"models\.SEWResNet.*SpikingVGG"):
+            call(vgg)
