@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 
@@ -14,6 +14,23 @@ CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 DATASETS = tuple(CLASSES)
 MODELS = ("sew_resnet8", "sew_resnet18")
 MODES = ("ptq", "ptq_bn", "qat")
+Surrogate = Literal[
+    "atan",
+    "sigmoid",
+    "fast_sigmoid",
+    "superspike",
+    "triangular",
+    "piecewise_exp",
+    "rectangular",
+    "erf",
+    "soft_sign",
+    "leaky_k_relu",
+    "straight_through",
+]
+SURROGATES = get_args(Surrogate)
+RESETS = ("hard", "soft")
+SITES = ("post_reset", "pre_fire")
+GRIDS = ("mid_rise", "mid_tread")
 CLIPS = {"narrow": 1.0, "wide": 10.0}
 # LQ-Net keeps its 2^bits levels in a table; the library takes no more bits.
 LQ_NET_BITS = 8
@@ -23,15 +40,7 @@ BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
 # What does not change a number: where the data and the results lie.
 _PLACES = ("data_dir", "out", "dry_run")
-# What is quantized: target, method, grid, signed, site, clips. Rows of equal program
-# structure follow each other, so that each is compiled once.
-_WAYS = (
-    ("weights", "uniform", "mid_rise", True, None, tuple(CLIPS.values())),
-    ("weights", "uniform", "mid_tread", True, None, tuple(CLIPS.values())),
-    ("weights", "lq_net", None, True, None, tuple(CLIPS.values())),
-    ("membrane", "uniform", "mid_tread", True, "post_reset", (CLIPS["narrow"],)),
-    ("membrane", "uniform", "mid_tread", False, "post_reset", (CLIPS["narrow"],)),
-)
+_SEVERAL = ("seeds", "modes", "bits", "grid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +57,10 @@ class StudyConfig:
     """Channels of the stem and of the first stage."""
     timesteps: int = 4
     """T: how often the network sees each image."""
+    surrogate: Surrogate = "atan"
+    """Derivative of a spike, with its usual slope."""
+    reset: Literal["hard", "soft"] = "hard"
+    """A spike sets the membrane to 0, or takes the threshold away."""
     epochs: int = 20
     """Epochs of the full-precision baseline."""
     qat_epochs: int = 3
@@ -60,6 +73,12 @@ class StudyConfig:
     """ptq: BatchNorm frozen; ptq_bn: BatchNorm re-estimated; qat: trained on."""
     bits: tuple[int, ...] = (2, 4, 6, 8)
     """Bit widths, 2 to 16."""
+    grid: tuple[Literal["mid_rise", "mid_tread"], ...] = GRIDS
+    """Of the uniform weight quantizers: 2^b levels without 0, 2^b - 1 with it."""
+    membrane_grid: Literal["mid_rise", "mid_tread"] = "mid_tread"
+    """Of the membrane quantizers."""
+    site: Literal["post_reset", "pre_fire"] = "post_reset"
+    """What of a membrane is quantized: what stays after a step, or what fires."""
     emd: Literal["exact", "ott"] = "exact"
     """Earth mover's distance from integer counts, or through ott-jax."""
     precision: Literal["highest", "default"] = "highest"
@@ -83,10 +102,15 @@ class StudyConfig:
         _one_of("dataset", self.dataset, DATASETS)
         _one_of("model", self.model, MODELS)
         _one_of("only", self.only, (None, "weights", "membrane"))
+        _one_of("surrogate", self.surrogate, SURROGATES)
+        _one_of("reset", self.reset, RESETS)
+        _one_of("site", self.site, SITES)
+        _one_of("membrane_grid", self.membrane_grid, GRIDS)
         _one_of("emd", self.emd, ("exact", "ott"))
         _one_of("precision", self.precision, ("highest", "default"))
-        for mode in self.modes:
-            _one_of("modes", mode, MODES)
+        for name, choices in (("modes", MODES), ("grid", GRIDS)):
+            for value in getattr(self, name):
+                _one_of(name, value, choices)
         for name in ("width", "timesteps", "epochs", "qat_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -103,7 +127,7 @@ class StudyConfig:
                     f"bits must lie in 2..16 (the study has a mid-tread grid, which "
                     f"needs 2), got {b}"
                 )
-        for name in ("seeds", "modes", "bits"):
+        for name in _SEVERAL:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given, each value once; got {values}")
@@ -116,7 +140,7 @@ class StudyConfig:
             for field in dataclasses.fields(cls)
             if field.name in numbers
         }
-        for name in ("seeds", "modes", "bits"):
+        for name in _SEVERAL:
             if name in values:
                 values[name] = tuple(values[name])
         return cls(**values)
@@ -178,6 +202,14 @@ def grid(config: StudyConfig) -> list[Row]:
     >>> [(row["signed"], row["bits"], row["mode"]) for row in grid(config)]
     [(True, 2, 'qat'), (True, 4, 'qat'), (False, 2, 'qat'), (False, 4, 'qat')]
     """
+    clips = tuple(CLIPS.values())
+    weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
+    # Rows of equal program structure follow each other, so that each is compiled once.
+    ways = [("weights", *way, True, None, clips) for way in weights]
+    ways += [
+        ("membrane", "uniform", config.membrane_grid, signed, config.site, clips[:1])
+        for signed in (True, False)
+    ]
     return [
         {
             "target": target,
@@ -190,7 +222,7 @@ def grid(config: StudyConfig) -> list[Row]:
             "mode": mode,
             "seed": config.seeds[0],
         }
-        for target, method, levels, signed, site, clips in _WAYS
+        for target, method, levels, signed, site, clips in ways
         if config.only in (None, target)
         for clip in clips
         for bits in config.bits

@@ -66,6 +66,8 @@ def measure(
         "dataset": config.dataset,
         "model": config.model,
         "width": config.width,
+        "surrogate": config.surrogate,
+        "reset": config.reset,
         **part,
         "accuracy": found.accuracy,
         "mean_rate": fired.mean_rate,

@@ -32,7 +32,7 @@ from experiments.common import (
 from experiments.console import Bar, Compilations, bar
 from experiments.measure import measure
 from experiments.run_folder import RunFolder, row_name
-from snnjax import calibrate, checkpoint, data, models, train
+from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
@@ -67,6 +67,10 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
         dataset.num_classes,
         width=config.width,
         in_channels=dataset.images.shape[-1],
+        neuron=neurons.LIF(
+            v_reset=0.0 if config.reset == "hard" else None,
+            surrogate=getattr(surrogate, config.surrogate),
+        ),
         rngs=nnx.Rngs(seed),
     )
 

@@ -1,13 +1,22 @@
 """A study's configuration, and the rows that follow from it."""
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
-from experiments.common import CLIPS, StudyConfig, grid, parse, references
+from experiments.common import (
+    CLIPS,
+    SURROGATES,
+    StudyConfig,
+    grid,
+    parse,
+    references,
+)
 from experiments.run_folder import row_name
+from snnjax import surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "bits", "mode", "seed"]
 
@@ -24,6 +33,12 @@ KEYS = ["target", "method", "grid", "clip", "signed", "site", "bits", "mode", "s
         ("modes", ("ptq", "lsq"), "modes must be one of .*'lsq'"),
         ("modes", (), "modes must be given"),
         ("only", "both", "only must be one of .*'both'"),
+        ("surrogate", "custom", "surrogate must be one of .*'atan'.*'custom'"),
+        ("reset", "zero", "reset must be one of .*'zero'"),
+        ("site", "post", "site must be one of .*'post'"),
+        ("grid", ("mid_rise", "uniform"), "grid must be one of .*'uniform'"),
+        ("grid", (), "grid must be given"),
+        ("membrane_grid", "none", "membrane_grid must be one of .*'none'"),
         ("emd", "scipy", "emd must be one of"),
         ("precision", "high", "precision must be one of"),
         ("timesteps", 0, "timesteps must be at least 1, got 0"),
@@ -63,6 +78,11 @@ CHANGED = {
     "only": "weights",
     "modes": ("qat",),
     "bits": (2, 4),
+    "surrogate": "triangular",
+    "reset": "soft",
+    "grid": ("mid_tread",),
+    "membrane_grid": "mid_rise",
+    "site": "pre_fire",
     "emd": "ott",
     "precision": "default",
     "batch_size": 8,
@@ -121,6 +141,25 @@ def test_grid_is_the_papers_in_three_modes():
         ("uniform", "mid_tread", 1.0, "post_reset")
     }
     assert {row["signed"] for row in membranes} == {True, False}
+
+
+def test_grid_and_site_are_those_asked_for():
+    options = dict(grid=("mid_tread",), membrane_grid="mid_rise", site="pre_fire")
+    rows = grid(StudyConfig(**options))
+    found = {(r["target"], r["method"], r["grid"], r["site"]) for r in rows}
+    assert found == {
+        ("weights", "uniform", "mid_tread", None),
+        ("weights", "lq_net", None, None),
+        ("membrane", "uniform", "mid_rise", "pre_fire"),
+    }
+
+
+def test_every_surrogate_of_the_library_can_be_chosen():
+    public = {name for name, f in vars(surrogate).items() if inspect.isfunction(f)}
+    public = {name for name in public if not name.startswith("_")}
+    assert set(SURROGATES) == public - {"custom"}
+    for name in SURROGATES:
+        assert getattr(surrogate, name)(1.0) == 1
 
 
 def test_rows_of_one_program_lie_together():

@@ -232,6 +232,18 @@ def test_surrogate_and_its_slope_are_the_ones_given():
     np.testing.assert_allclose(got, [4 / (1 + (np.pi * 4 * 0.6) ** 2), 0], 1e-5)
 
 
+def test_an_infinite_current_fires_and_is_reset(row):
+    x = jnp.array([[jnp.inf, 3e38, 0.0], [0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
+    spikes, v = run(row, x)
+    assert jnp.isfinite(spikes).all()
+    assert spikes[0].tolist() == [1, 1, 0]
+    if row.v_reset is not None:  # a soft reset leaves what is above the threshold
+        assert jnp.isfinite(v).all()
+        np.testing.assert_array_equal(spikes[:, 0], spikes[:, 1])
+        gradient = jax.grad(lambda x: run(row, x)[1].sum())(x)
+        assert jnp.isfinite(gradient).all()
+
+
 @jax.tree_util.register_static
 class Quarters:
     def __call__(self, v):

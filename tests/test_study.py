@@ -16,15 +16,27 @@ import pytest
 from rich.console import Console
 
 from experiments import study
-from experiments.common import StudyConfig, grid, references
+from experiments.common import StudyConfig, grid, parse, references
 from experiments.run_folder import RunFolder, row_name
+from snnjax import surrogate
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = dict(tiny=True, width=4, timesteps=2, bits=(2, 4), modes=("ptq", "qat"))
 # For what is about stopping and going on: every kind of row, few of each.
 SHORT = OPTIONS | dict(only="membrane", bits=(2,))
 KEYS = {
-    *("dataset", "model", "width", "seed", "target", "method", "grid", "clip"),
+    *(
+        "dataset",
+        "model",
+        "width",
+        "surrogate",
+        "reset",
+        "seed",
+        "target",
+        "method",
+        "grid",
+        "clip",
+    ),
     *("signed", "site", "bits", "mode", "accuracy", "mean_rate", "dead_fraction"),
     *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
     *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
@@ -199,6 +211,30 @@ def test_ott_finds_the_same_distances(finished, tmp_path):
         for layer, distance in row["emd"].items():
             same = exact[row_name(row)]["emd"][layer]
             assert math.isclose(distance, same, rel_tol=1e-5, abs_tol=1e-6)
+
+
+def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
+    tmp_path, monkeypatch
+):
+    chosen = ["--surrogate", "triangular", "--reset", "soft", "--site", "pre_fire"]
+    chosen += ["--grid", "mid_tread", "--membrane-grid", "mid_rise"]
+    arguments = ["--tiny", "--width", "4", "--timesteps", "4", "--bits", "2"]
+    arguments += ["--modes", "ptq", "--seeds", "0", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, *chosen])
+    config = parse(StudyConfig, program="study")
+    rows = {row_name(row): row for row in study.run(config, quiet()).rows()}
+    assert len(rows) == 2 + 2 + 2 + 2
+    for row in rows.values():
+        assert (row["surrogate"], row["reset"]) == ("triangular", "soft")
+    tread = rows["weights-uniform-mid_tread-signed-clip1-b2-ptq-s0"]
+    assert (tread["grid"], tread["site"]) == ("mid_tread", None)
+    rise = rows["membrane-uniform-mid_rise-unsigned-clip1-b2-ptq-s0"]
+    assert (rise["grid"], rise["site"]) == ("mid_rise", "pre_fire")
+    usual = study.make_model(StudyConfig(), study.load_data(config)[0], 0).sn1.neuron
+    model = study.make_model(config, study.load_data(config)[0], 0)
+    assert usual.get_value().v_reset == 0
+    assert model.sn1.neuron.get_value().v_reset is None
+    assert model.sn1.neuron.get_value().surrogate is surrogate.triangular
 
 
 def test_another_config_is_refused_and_nothing_changes(finished):

@@ -69,6 +69,8 @@ def method_name(row: Row) -> str:
     if row["target"] == "membrane":
         parts = ["membrane", method * (method != "uniform"), sign]
         parts.append(clip * (clip != "narrow"))
+        parts.append(grid * (grid != "mid-tread"))
+        parts.append("pre-fire" * (row.get("site") == "pre_fire"))
     else:
         target = row["target"] * (row["target"] != "weights")
         parts = [target, method, grid, clip, sign * (not row["signed"])]

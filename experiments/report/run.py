@@ -47,9 +47,14 @@ def what(run: Run) -> str:
     """What was run, in a line."""
     config = run.info["config"]
     seeds = ", ".join(map(str, config.get("seeds", ())))
+    neuron = ""
+    if config.get("reset") == "soft":
+        neuron += ", soft reset"
+    if config.get("surrogate", "atan") != "atan":
+        neuron += f", surrogate {config['surrogate']}"
     return (
         f"{run.name}: {config.get('dataset')}, {config.get('model')}, width "
-        f"{config.get('width')}, T = {config.get('timesteps')}, seeds {seeds}"
+        f"{config.get('width')}, T = {config.get('timesteps')}{neuron}, seeds {seeds}"
     )
 
 

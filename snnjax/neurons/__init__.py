@@ -7,11 +7,12 @@ by handing ``v_final`` on as ``v_init``: the same to the last bit. `LIF`, `IF` a
 `PLIF` bundle a neuron's numbers: those are traced leaves, so sweeping them does not
 recompile.
 
-Others' neurons in these terms: snnTorch's ``Leaky(beta, reset_delay=False)`` is
-``lif(tau=1 / (1 - beta), decay_input=False)`` with ``v_reset=0`` for its "zero" and
-``None`` for its "subtract"; Norse's ``lif_box`` is ``lif(tau=1 / (dt * tau_mem_inv))``.
-Both fire on ``H > v_threshold``: at exactly the threshold only ours and SpikingJelly's
-do.
+Others' neurons in these terms, with ``detach_reset=False``: snnTorch's ``Leaky(beta,
+reset_delay=False)`` is ``lif(tau=1 / (1 - beta), decay_input=False)``, its "zero" with
+``v_reset=0`` and its "subtract" with ``None`` (where that leaves the potential above
+the threshold, snnTorch subtracts again before the next spike); Norse's ``lif_box`` is
+``lif(tau=1 / (dt * tau_mem_inv))``. Both fire on ``H > v_threshold``: at exactly the
+threshold only ours and SpikingJelly's do.
 """
 
 from snnjax.neurons.bundles import IF as IF

@@ -105,7 +105,12 @@ def _step(
         h = membrane_quantizer(h)
     spike = surrogate(h - v_threshold, *(() if alpha is None else (alpha,)))
     s = jax.lax.stop_gradient(spike) if detach_reset else spike
-    v = h - s * v_threshold if v_reset is None else s * v_reset + (1 - s) * h
+    if v_reset is None:
+        v = h - s * v_threshold
+    else:
+        # An infinite potential is reset too; where there is a spike, 1 - s is 0 anyway.
+        left = jnp.where(s == 1, 0, h) if detach_reset else h
+        v = s * v_reset + (1 - s) * left
     if membrane_quantizer is not None and membrane_site == "post_reset":
         v = membrane_quantizer(v)
     return v, spike

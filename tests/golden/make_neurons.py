@@ -4,7 +4,8 @@
     python tests/golden/make_neurons.py
 
 In float64 on the CPU: spikes, the last potential, and the gradient of a weighted sum of
-both by the currents; the derivative of each surrogate. test_neurons.py has the names.
+both by the currents; the derivative of each surrogate. What they are called here stands
+in test_golden_neurons.py.
 """
 
 import json

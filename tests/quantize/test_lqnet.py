@@ -15,7 +15,8 @@ solve = jax.jit(quantize.lq_solve)
 update = jax.jit(quantize.lq_update)
 fit = jax.jit(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
 
-SIZES = [(27, 1), (27, 2), (27, 3), (27, 4), (27, 8), (4608, 8)]
+SIZES = [(n, bits) for n in (27, 4608) for bits in (1, 2, 3, 4, 8)]
+SIZES += [(27, 5), (288, 6), (576, 7)]
 
 
 def weights(*shape, seed=0):
