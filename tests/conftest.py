@@ -4,12 +4,25 @@ import pytest
 # Scripts for environments with torch.
 collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 
+# Compiling networks is nearly all that these do; what they show does not hang on how
+# well. All others run what users run.
+QUICKLY_COMPILED = {
+    *("test_study.py", "test_train.py", "test_calibrate.py", "test_sew_resnet.py"),
+    *("test_spiking_vgg.py", "test_spikingjelly.py", "test_cost.py", "test_layers.py"),
+}
+
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = ("test_study.py", "test_train.py", "test_readme.py")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly(request):
+    quickly = request.path.name in QUICKLY_COMPILED
+    jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 @pytest.fixture

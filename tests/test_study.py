@@ -21,7 +21,8 @@ from experiments.run_folder import RunFolder, row_name
 from snnjax import surrogate
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = dict(tiny=True, width=4, timesteps=2, bits=(2, 4), modes=("ptq", "qat"))
+# LQ-Net, the slowest to compile, ends at 8 bits.
+OPTIONS = dict(tiny=True, width=4, timesteps=2, bits=(2, 9), modes=("ptq", "qat"))
 # For what is about stopping and going on: every kind of row, few of each.
 SHORT = OPTIONS | dict(only="membrane", bits=(2,))
 KEYS = {
@@ -121,7 +122,6 @@ def test_a_step_compiles_once_for_each_structure(finished):
         "weights uniform mid_rise",
         "weights uniform mid_tread",
         "weights lq_net 2 bit",
-        "weights lq_net 4 bit",
         "membrane signed",
         "membrane unsigned",
     }
@@ -190,7 +190,10 @@ def test_killed_for_real_and_started_again(short, tmp_path):
     arguments += ["--only", "membrane", "--modes", "ptq", "qat"]
     arguments += ["--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "experiments.study", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment
+    )
     folder = RunFolder(tmp_path / "run")
     deadline = time.monotonic() + 120
     while not folder.rows() and time.monotonic() < deadline:
@@ -218,18 +221,20 @@ def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
 ):
     chosen = ["--surrogate", "triangular", "--reset", "soft", "--site", "pre_fire"]
     chosen += ["--grid", "mid_tread", "--membrane-grid", "mid_rise"]
-    arguments = ["--tiny", "--width", "4", "--timesteps", "4", "--bits", "2"]
+    chosen += ["--only", "membrane"]
+    arguments = ["--tiny", "--width", "4", "--timesteps", "2", "--bits", "2"]
     arguments += ["--modes", "ptq", "--seeds", "0", "--out", str(tmp_path / "run")]
     monkeypatch.setattr("sys.argv", ["study", *arguments, *chosen])
     config = parse(StudyConfig, program="study")
     rows = {row_name(row): row for row in study.run(config, quiet()).rows()}
-    assert len(rows) == 2 + 2 + 2 + 2
+    assert len(rows) == 2 + 2
     for row in rows.values():
         assert (row["surrogate"], row["reset"]) == ("triangular", "soft")
-    tread = rows["weights-uniform-mid_tread-signed-clip1-b2-ptq-s0"]
-    assert (tread["grid"], tread["site"]) == ("mid_tread", None)
     rise = rows["membrane-uniform-mid_rise-unsigned-clip1-b2-ptq-s0"]
     assert (rise["grid"], rise["site"]) == ("mid_rise", "pre_fire")
+    assert {row["grid"] for row in grid(dataclasses.replace(config, only=None))} == {
+        *("mid_tread", "mid_rise", None)
+    }
     usual = study.make_model(StudyConfig(), study.load_data(config)[0], 0).sn1.neuron
     model = study.make_model(config, study.load_data(config)[0], 0)
     assert usual.get_value().v_reset == 0
@@ -252,7 +257,7 @@ def test_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     config = StudyConfig(out=tmp_path / "dry", dry_run=True, **OPTIONS)
     study.run(config, console)
     printed = console.file.getvalue()
-    assert "membrane-uniform-mid_tread-unsigned-clip1-b4-qat-s0" in printed
+    assert "membrane-uniform-mid_tread-unsigned-clip1-b9-qat-s0" in printed
     assert "Expected time" in printed
     assert "MB" in printed
     assert not (tmp_path / "dry").exists()

@@ -92,15 +92,13 @@ def test_every_layout_is_read_into_its_places(state, layout):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("net", "options"),
     [
-        dict(stem="imagenet"),
-        dict(in_channels=2),
-        dict(neuron=neurons.PLIF(tau=3.0)),
-        dict(param_dtype=jnp.bfloat16),
+        ("sew_resnet50", dict(stem="imagenet")),
+        ("sew_resnet8", dict(in_channels=2, param_dtype=jnp.bfloat16)),
+        ("sew_resnet8", dict(neuron=neurons.PLIF(tau=3.0))),
     ],
 )
-@pytest.mark.parametrize("net", ["sew_resnet8", "sew_resnet50"])
 def test_saved_and_loaded_is_the_same_model(net, options):
     first, second = (
         getattr(models, net)(10, width=2, rngs=nnx.Rngs(seed), **options)

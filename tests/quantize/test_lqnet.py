@@ -15,8 +15,8 @@ solve = jax.jit(quantize.lq_solve)
 update = jax.jit(quantize.lq_update)
 fit = jax.jit(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
 
-SIZES = [(n, bits) for n in (27, 4608) for bits in (1, 2, 3, 4, 8)]
-SIZES += [(27, 5), (288, 6), (576, 7)]
+SIZES = [(27, 1), (27, 2), (27, 3), (27, 4), (27, 8), (288, 5), (576, 6), (1152, 7)]
+SIZES += [(4608, 1), (4608, 8)]
 
 
 def weights(*shape, seed=0):
