@@ -398,13 +398,14 @@ def test_a_schedule_of_no_steps(schedule):
 @pytest.fixture
 def simple_nnx():
     names = ("nnx_graph_mode", "nnx_graph_updates")
+    before = {name: getattr(flax.config, name) for name in names}
     train.make_train_step.cache_clear()
     train.make_eval_step.cache_clear()
     for name in names:
         flax.config.update(name, False)
     yield
     for name in names:
-        flax.config.update(name, True)
+        flax.config.update(name, before[name])
     train.make_train_step.cache_clear()
     train.make_eval_step.cache_clear()
 
