@@ -145,7 +145,7 @@ def _from_torch(array: np.ndarray) -> np.ndarray:
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
     turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    return np.ascontiguousarray(turned).reshape(turned.shape)
+    return np.array(turned, order="C")  # torch may write to it, to JAX's nobody may
 
 
 def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]:

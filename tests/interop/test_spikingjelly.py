@@ -62,6 +62,9 @@ def test_the_names_are_torchvisions(state):
     assert shapes["layer2.0.downsample.1.running_var"] == (8,)
     assert shapes["layer3.0.bn2.weight"] == (16,)
     assert shapes["fc.weight"] == (10, 16)
+    for x in spikingjelly.save(make(neuron=neurons.PLIF())).values():
+        assert x.flags.writeable, "torch trains in place"
+        assert x.flags.c_contiguous
     # Of resnet18's 122 tensors 20 count batches: one for each of its BatchNorms.
     full = spikingjelly.save(
         nnx.eval_shape(lambda: models.sew_resnet18(rngs=nnx.Rngs(0)))
