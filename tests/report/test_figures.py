@@ -87,6 +87,10 @@ def test_methods_have_names_an_order_and_styles_of_their_own():
         ({"clip": 3.0}, "uniform mid-rise clip 3.0"),
         ({"target": "both", "method": "lsq", "grid": None}, "both lsq narrow"),
         ({"target": "none", "seed": 1}, "full precision, seed 1"),
+        (
+            {"target": "membrane", "grid": "mid_rise", "site": "pre_fire"},
+            "membrane signed mid-rise pre-fire",
+        ),
     ],
 )
 def test_other_rows_have_names_too(more, name):
