@@ -64,12 +64,13 @@ def ratio(x: Limbs, denominator: int) -> Array:
     """A carried number within 0..denominator, over it, rounded to float32.
 
     Within 2e-7: the head of the number and what it leaves over are each summed in
-    float32, and the rounding of the denominator is made good.
+    float32, and the rounding of the reciprocal is made good.
     """
     exponent = denominator.bit_length()
-    exact = denominator / 2**exponent  # within [0.5, 1)
+    # A product, since compilers make one of a division, some of them with an error.
+    exact = 2**exponent / denominator  # within (1, 2]
     scale = np.float32(exact)
-    correction = np.float32((float(scale) - exact) / exact)
+    correction = np.float32((exact - float(scale)) / exact)
     value = jnp.zeros((), jnp.float32)
     error = jnp.zeros((), jnp.float32)
     # From the top limb down; limbs past the denominator's are zero.
@@ -78,4 +79,5 @@ def ratio(x: Limbs, denominator: int) -> Array:
         new = value + term
         error = error + ((value - new) + term)  # exact: value is 0 or above term
         value = new
-    return value / scale + (error / scale + value / scale * correction)
+    head = value * scale
+    return jnp.minimum(head + (error * scale + head * correction), 1)
