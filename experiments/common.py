@@ -61,7 +61,7 @@ class StudyConfig:
     """Derivative of a spike, with its usual slope."""
     reset: Literal["hard", "soft"] = "hard"
     """A spike sets the membrane to 0, or takes the threshold away."""
-    epochs: int = 20
+    epochs: int = 30
     """Epochs of the full-precision baseline."""
     qat_epochs: int = 3
     """Epochs of quantization-aware training, and of the control."""
