@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from snnjax import cost, layers
 from snnjax.layers import QuantConv, QuantLinear, Spiking
+from snnjax.neurons import SITES
 from snnjax.quantize import QuantSpec
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -49,13 +50,18 @@ def quantize(
         The quantized copy; ``model`` stays as it was.
 
     Raises:
-        ValueError: a pattern matches no layer, or is no regular expression.
+        ValueError: a pattern matches no layer, or is no regular expression; a rule
+            that is no QuantSpec; an unknown site.
 
     Example: ``quantize(model, {r"layer.*\.conv\d": QuantSpec(bits=4, clip=1.0)})``
     """
+    if membrane_site not in SITES:
+        raise ValueError(f"membrane_site must be one of {SITES}, got {membrane_site!r}")
     copy = nnx.clone(model)
     names = _quantizable(copy)
     for pattern, spec in rules.items():
+        if not isinstance(spec, QuantSpec):
+            raise ValueError(f"the rule {pattern!r} must be a QuantSpec, got {spec!r}")
         try:
             matching = [name for name in names if re.fullmatch(pattern, name)]
         except re.error as error:
@@ -128,8 +134,10 @@ def _method(spec: QuantSpec) -> str:
         parts.append("signed" if spec.signed else "unsigned")
     if spec.per_channel:
         parts.append("per channel")
+    elif np.size(spec.clip) > 1:
+        parts.append("a clip for each of several")
     elif spec.clip is not None:
-        parts.append(f"clip {float(np.asarray(spec.clip)):g}")
+        parts.append(f"clip {np.asarray(spec.clip).item():g}")
     return ", ".join(parts)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import calibrate, neurons, quantize
+from snnjax import calibrate, models, neurons, quantize
 from snnjax.calibrate import describe, layer_bits
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
@@ -277,3 +277,16 @@ def test_bad_batches():
         ValueError, match=r"one shape, got \(4, 6, 5, 2\) and then \(3, "
     ):
         calibrate.reestimate_batchnorm(Net(), [images(4), images(3)])
+
+
+def test_an_unknown_site_is_refused_where_only_weights_are_quantized():
+    model = models.sew_resnet8(width=4, rngs=nnx.Rngs(0))
+    spec = QuantSpec(bits=4, clip=1.0)
+    with pytest.raises(ValueError, match="membrane_site must be one of"):
+        calibrate.quantize(model, {"fc": spec}, membrane_site="membrane")
+
+
+def test_describe_of_a_clip_for_each_channel():
+    model = models.sew_resnet8(width=4, rngs=nnx.Rngs(0))
+    quantized = calibrate.quantize(model, {"fc": QuantSpec(bits=4, clip=np.ones(10))})
+    assert "a clip for each of several" in calibrate.describe(quantized)

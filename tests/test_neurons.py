@@ -383,6 +383,11 @@ ONES = jnp.ones((3, 2))
         (lambda: IF(alpha=-2.0), "alpha must be positive"),
         (lambda: neurons.lif(ONES, membrane_site="pre"), "post_reset.*got 'pre'"),
         (lambda: IF()(ONES, membrane_site=""), "post_reset.*got ''"),
+        (lambda: neurons.step(ONES, ONES, tau=0.5), "tau must be above 1 step"),
+        (
+            lambda: neurons.step(ONES.astype(int), ONES, tau=2.5),
+            "v must be floating point, got int32",
+        ),
         (
             lambda: neurons.step(ONES, ONES, tau=None, membrane_site="pre"),
             "post_reset.*got 'pre'",

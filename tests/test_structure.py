@@ -32,8 +32,8 @@ ALLOWED = {
     "firing": {"emd"},
     "layers": {"_pytree", "layers", "neurons", "quantize"},
     "models": {"cost", "layers", "models", "neurons", "quantize"},
-    "calibrate": {"cost", "layers", "models", "quantize"},
-    "interop": {"layers", "models"},
+    "calibrate": {"cost", "layers", "models", "neurons", "quantize"},
+    "interop": {"calibrate", "layers", "models"},
     "train": {"batches", "data", "firing"},
 }
 # And of others at the top of the file, beside the standard library.

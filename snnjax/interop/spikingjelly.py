@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
+from snnjax import calibrate
 from snnjax.layers import QuantState
 from snnjax.models import SEWResNet
 
@@ -58,8 +59,8 @@ def load(
 
     Raises:
         ValueError: names or shapes that do not belong together, all of them listed; NaN
-            or infinity; a quantized model with learned quantizers; another network; a
-            file of another kind.
+            or infinity; quantizers that are learned or fitted to weights; another
+            network; a file of another kind.
         ImportError: the package that reads the file is missing.
 
     Source: SpikingJelly 2.0's ``activation_based.model.sew_resnet``.
@@ -113,7 +114,10 @@ def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variabl
     if not isinstance(model, SEWResNet):
         raise ValueError(f"model must be a models.SEWResNet, got {type(model)}")
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    learned = bool(nnx.state(model, QuantState))
+    learned = bool(nnx.state(model, QuantState)) or any(
+        layer.spec is not None and layer.spec.per_channel
+        for layer in calibrate.layer_bits(model)
+    )
     leaves = {}
     for path, _ in nnx.to_flat_state(state):
         *where, last = path
@@ -124,8 +128,8 @@ def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variabl
             learned = True
     if learned and not quantized:
         raise ValueError(
-            "the model has learned quantizers, which SpikingJelly's weights do not "
-            "have; load into the full-precision model and quantize that"
+            "the model has learned quantizers or some that are fitted to its weights; "
+            "load into the full-precision model and quantize that"
         )
     return leaves
 

@@ -8,6 +8,7 @@ one linear layer at its end, as is usual on CIFAR.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -103,6 +104,11 @@ class SpikingVGG(nnx.Module):
                 features = out
         height, length = (n // 2 ** len(stages) for n in image_size)
         self.fc = make.linear(height * length * features, num_classes)
+        # As SpikingJelly's, where a SEW-ResNet keeps torch's own.
+        kernel = self.fc.kernel
+        normal = jax.random.normal(rngs.params(), kernel.shape, kernel.dtype)
+        kernel.set_value(0.01 * normal)
+        self.fc.bias.set_value(jnp.zeros_like(self.fc.bias.get_value()))
 
     def __call__(
         self,

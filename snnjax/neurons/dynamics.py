@@ -60,7 +60,15 @@ def step(
 
     The equations are those of `lif` and `if_`, which scan this function over time. For
     people who write their own loop.
+
+    Raises:
+        ValueError: as `lif`; an integer ``v``.
     """
+    check_numbers(dict(v_threshold=v_threshold, alpha=alpha))
+    if tau is not None:
+        check_numbers(dict(tau=tau))
+    if not jnp.issubdtype(jnp.result_type(v), jnp.floating):
+        raise ValueError(f"v must be floating point, got {jnp.result_type(v)}")
     return _step(
         v,
         x,

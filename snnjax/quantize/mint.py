@@ -24,9 +24,10 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
         \mathrm{round}\!\left(Q \, \mathrm{clip}(\tanh(x) / a, -1, 1)\right), \quad
         Q = 2^{b-1} - 1
 
-    Levels are multiples of :math:`a / Q`, zero among them; 2 bits are ternary. In the
-    network a layer's weights and the membranes they feed share one scale, so that on
-    the chip both are plain integers.
+    Levels are multiples of :math:`a / Q`, zero among them; 2 bits are ternary. Differs
+    from the paper in: there a layer's weights and the membranes they feed share one
+    scale, so that on the chip both are plain integers; give both the same ``scale`` for
+    that. `layers` learns one for each.
 
     Gradient by ``x``: that of tanh inside the clip, 0 outside; by the scale as `lsq`'s
     by its step, ``scale / Q``, times :math:`1 / \sqrt{N Q}`. Zero by ``bits``.

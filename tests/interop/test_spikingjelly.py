@@ -165,6 +165,9 @@ def test_a_quantized_model_saves_the_weights_before(state):
         np.testing.assert_array_equal(x, state[key], key)
     with pytest.raises(ValueError, match=r"learned quantizers.*load into the full"):
         spikingjelly.load(quantized, state)
+    fitted = QuantSpec(bits=4, clip=None, per_channel=True)
+    with pytest.raises(ValueError, match="fitted to its weights"):
+        spikingjelly.load(calibrate.quantize(make(), {".*conv1": fitted}), state)
     uniform = QuantSpec(bits=4, clip=1.0)
     spikingjelly.load(calibrate.quantize(make(), {r".*conv\d": uniform}), state)
 

@@ -165,3 +165,9 @@ def test_bad_input_is_refused():
         vgg()(images()[:, 1:])
     with pytest.raises(ValueError, match="made for 3 channels"):
         vgg()(images()[..., 1:])
+
+
+def test_the_linear_layer_starts_as_spikingjellys():
+    fc = models.spiking_vgg_small(width=8, rngs=nnx.Rngs(0)).fc
+    assert 0.0095 < np.std(fc.kernel) < 0.0105
+    assert not np.asarray(fc.bias).any()
