@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from snnjax import cost, layers
 from snnjax.layers import QuantConv, QuantLinear, Spiking
-from snnjax.neurons import SITES
+from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -55,8 +55,7 @@ def quantize(
 
     Example: ``quantize(model, {r"layer.*\.conv\d": QuantSpec(bits=4, clip=1.0)})``
     """
-    if membrane_site not in SITES:
-        raise ValueError(f"membrane_site must be one of {SITES}, got {membrane_site!r}")
+    check_site("membrane_site", membrane_site)
     copy = nnx.clone(model)
     names = _quantizable(copy)
     for pattern, spec in rules.items():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from programs import equations
 
 from snnjax import calibrate, data, models, neurons, surrogate, train
 from snnjax.batches import epoch_order
@@ -182,15 +183,6 @@ def test_a_sweep_compiles_once(what):
     assert len(set(results)) == len(results)
     assert train.make_train_step.cache_info().misses == 1
     assert train.make_eval_step.cache_info().misses == 1
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values())):
-            value = getattr(value, "jaxpr", value)
-            if hasattr(value, "eqns"):
-                yield from equations(value)
 
 
 def custom_vjps(model, timesteps):

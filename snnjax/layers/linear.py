@@ -134,7 +134,9 @@ class QuantLinear(_Quantized):
         quant: quantizer of the kernel ``[C_in, C_out]``.
         dtype: of the computation; None is the input's.
         param_dtype: of kernel and bias.
-        rngs: for both, uniform within ``1 / sqrt(C_in)``, as in torch.
+        std: of the first kernel, which is then normal, and the bias 0. None is as in
+            torch: both uniform within ``1 / sqrt(C_in)``.
+        rngs: for kernel and bias.
 
     Raises:
         ValueError: sizes below 1.
@@ -148,6 +150,7 @@ class QuantLinear(_Quantized):
         quant: QuantSpec | None = None,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
+        std: float | None = None,
         rngs: nnx.Rngs,
     ):
         check_sizes(in_features=in_features, out_features=out_features)
@@ -158,8 +161,13 @@ class QuantLinear(_Quantized):
             values = jax.random.uniform(key, size, param_dtype, -bound, bound)
             return nnx.Param(values.reshape(shape))
 
-        self.kernel = uniform(in_features, out_features)
-        self.bias = uniform(out_features)
+        shape = (in_features, out_features)
+        if std is None:
+            self.kernel, self.bias = uniform(*shape), uniform(out_features)
+        else:
+            normal = jax.random.normal(rngs.params(), shape, param_dtype)
+            self.kernel = nnx.Param(std * normal)
+            self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))
         self.dtype = dtype
         self.quantize(quant)
 

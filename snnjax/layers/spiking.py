@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from snnjax import _pytree
 from snnjax.layers.variables import Numbers, value_of
-from snnjax.neurons import IF, PLIF, SITES, Neuron
+from snnjax.neurons import IF, PLIF, Neuron
+from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
 from snnjax.quantize.spec import OF_WEIGHTS
 
@@ -48,8 +49,7 @@ class Spiking(nnx.Module):
             ValueError: a method of weights only, a bound for each channel, MINT at
                 another site than post_reset, or an unknown site.
         """
-        if site not in SITES:
-            raise ValueError(f"site must be one of {SITES}, got {site!r}")
+        check_site("site", site)
         if spec is not None and spec.method == "none":
             spec = None
         if spec is not None:

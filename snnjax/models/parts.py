@@ -36,9 +36,9 @@ class Maker:
         """A convolution."""
         return QuantConv(*sizes, **options, **self._weights(end))
 
-    def linear(self, *sizes: int) -> QuantLinear:
+    def linear(self, *sizes: int, **options: Any) -> QuantLinear:
         """The layer that makes the logits."""
-        return QuantLinear(*sizes, **self._weights(end=True))
+        return QuantLinear(*sizes, **options, **self._weights(end=True))
 
     def norm(self, features: int, **options: Any) -> BatchNorm:
         """A BatchNorm."""
@@ -53,13 +53,6 @@ class Maker:
         quant = None if end and not self.quantize_all else self.weight_quant
         names = ("dtype", "param_dtype", "rngs")
         return {name: getattr(self, name) for name in names} | {"quant": quant}
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raise ValueError where one is below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def check_input(x: Array, timesteps: int, channels: int) -> None:

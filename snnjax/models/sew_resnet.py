@@ -14,15 +14,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import neurons
 from snnjax.cost import INPUT, Synapse
+from snnjax.layers.variables import check_sizes
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
-from snnjax.models.parts import (
-    Maker,
-    check_input,
-    check_sizes,
-    conv_synapse,
-    encode,
-    max_pool,
-)
+from snnjax.models.parts import Maker, check_input, conv_synapse, encode, max_pool
 from snnjax.quantize import QuantSpec
 
 Record = Callable[[Array], Any]

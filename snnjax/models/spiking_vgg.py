@@ -8,7 +8,6 @@ one linear layer at its end, as is usual on CIFAR.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -17,10 +16,10 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import neurons
 from snnjax.cost import INPUT, Synapse
 from snnjax.layers import QuantConv
+from snnjax.layers.variables import check_sizes
 from snnjax.models.parts import (
     Maker,
     check_input,
-    check_sizes,
     conv_synapse,
     encode,
     max_pool,
@@ -103,12 +102,8 @@ class SpikingVGG(nnx.Module):
                 setattr(self, f"sn{i}", make.spiking(end=i == 1))
                 features = out
         height, length = (n // 2 ** len(stages) for n in image_size)
-        self.fc = make.linear(height * length * features, num_classes)
-        # As SpikingJelly's, where a SEW-ResNet keeps torch's own.
-        kernel = self.fc.kernel
-        normal = jax.random.normal(rngs.params(), kernel.shape, kernel.dtype)
-        kernel.set_value(0.01 * normal)
-        self.fc.bias.set_value(jnp.zeros_like(self.fc.bias.get_value()))
+        # SpikingJelly's VGGs start so; its SEW-ResNets keep torch's own.
+        self.fc = make.linear(height * length * features, num_classes, std=0.01)
 
     def __call__(
         self,

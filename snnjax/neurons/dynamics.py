@@ -35,6 +35,12 @@ def check_numbers(numbers: dict) -> None:
                 raise ValueError(f"{name} must be positive, got {value}")
 
 
+def check_site(name: str, site: str) -> None:
+    """Raise ValueError, by the argument's name, unless it is one of `SITES`."""
+    if site not in SITES:
+        raise ValueError(f"{name} must be one of {SITES}, got {site!r}")
+
+
 def w_of(tau: ArrayLike) -> ArrayLike:
     """`plif`'s learned number that makes this time constant."""
     # By numpy where it can: making a default neuron must not start a JAX backend.
@@ -64,9 +70,7 @@ def step(
     Raises:
         ValueError: as `lif`; an integer ``v``.
     """
-    check_numbers(dict(v_threshold=v_threshold, alpha=alpha))
-    if tau is not None:
-        check_numbers(dict(tau=tau))
+    check_numbers(dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha))
     if not jnp.issubdtype(jnp.result_type(v), jnp.floating):
         raise ValueError(f"v must be floating point, got {jnp.result_type(v)}")
     return _step(
@@ -98,8 +102,7 @@ def _step(
     membrane_quantizer,
     membrane_site,
 ):
-    if membrane_site not in SITES:
-        raise ValueError(f"membrane_site must be one of {SITES}, got {membrane_site!r}")
+    check_site("membrane_site", membrane_site)
     rest = 0.0 if v_reset is None else v_reset
     # A product, since XLA makes one of a division by tau in some programs and not in
     # others, and then a sequence run in pieces differs in its last bits.

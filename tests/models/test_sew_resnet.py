@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from programs import equations
 
 from snnjax import models, neurons, quantize, surrogate
 from snnjax.models.sew_resnet import CONNECT
@@ -331,15 +332,6 @@ def test_bfloat16_keeps_spikes_and_statistics():
 
 
 # The connection table
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values())):
-            value = getattr(value, "jaxpr", value)
-            if hasattr(value, "eqns"):
-                yield from equations(value)
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])

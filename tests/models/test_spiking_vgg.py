@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from programs import equations
 
 from snnjax import calibrate, cost, firing, models, neurons
 from snnjax.quantize import QuantSpec
@@ -89,15 +90,6 @@ def test_forward_is_numpys():
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values())):
-            value = getattr(value, "jaxpr", value)
-            if hasattr(value, "eqns"):
-                yield from equations(value)
-
-
 @pytest.mark.parametrize("size", [(32, 32), (35, 64)])
 @pytest.mark.parametrize("make", [models.spiking_vgg_small, models.spiking_vgg16])
 def test_synapses_are_the_convolutions_of_the_program(make, size):
@@ -171,3 +163,11 @@ def test_the_linear_layer_starts_as_spikingjellys():
     fc = models.spiking_vgg_small(width=8, rngs=nnx.Rngs(0)).fc
     assert 0.0095 < np.std(fc.kernel) < 0.0105
     assert not np.asarray(fc.bias).any()
+
+
+def test_a_scale_is_fitted_to_the_kernel_that_the_linear_layer_has():
+    spec = QuantSpec(bits=4, method="lsq")
+    options = dict(weight_quant=spec, quantize_all=True, rngs=nnx.Rngs(0))
+    fc = models.spiking_vgg_small(width=8, **options).fc
+    expected = spec.first_scale(fc.kernel.get_value())
+    np.testing.assert_array_equal(fc.quant_scale[...], expected)
