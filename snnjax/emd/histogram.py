@@ -1,0 +1,71 @@
+"""Exact W1 between histograms over the same equal bins."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.emd.samples import distance
+
+
+def histogram_emd(
+    p: ArrayLike, q: ArrayLike, bin_width: ArrayLike
+) -> float | np.ndarray | Array:
+    r"""Exact W1 between two histograms whose bins are equally wide.
+
+    .. math:: W_1 = w \sum_k \Big| \sum_{j \le k} (p_j - q_j) \Big|
+
+    with each histogram normalised to mass 1 and all mass at the middle of its bin. Of
+    rates sorted into bins it differs from `emd_from_counts` by up to one bin's width,
+    which is often more than the distance: prefer that where counts are at hand.
+
+    Gradient: by ``p``, the Kantorovich potential less its mean under p, exactly 0 where
+    the histograms are equal; the same for ``q``.
+
+    Args:
+        p: masses or counts of the bins ``[..., bins]``, non-negative.
+        q: the same of the other; leading axes broadcast.
+        bin_width: width of a bin, in the unit of the distance.
+
+    Returns:
+        W1 ``[...]``. Outside ``jit`` float64 from the host, a float without leading
+        axes; inside in the histograms' precision, float32 at least.
+
+    Raises:
+        ValueError: no bins, different numbers of bins; outside ``jit`` also masses that
+            are negative, not finite or all zero, and a width that is not positive.
+            Inside ``jit`` those give NaN.
+
+    >>> histogram_emd(np.array([1, 0, 1]), np.array([0, 0, 4]), bin_width=0.5)
+    0.5
+    """
+    shapes = np.shape(p), np.shape(q)
+    bins = [shape[-1:] for shape in shapes]
+    if bins[0] != bins[1] or bins[0] in ((), (0,)):
+        raise ValueError(
+            f"p and q must be [..., bins] with equally many bins, got {shapes}"
+        )
+    if any(isinstance(a, jax.core.Tracer) for a in (p, q, bin_width)):
+        p, q, bin_width = (jnp.asarray(a) for a in (p, q, bin_width))
+        dtype = jnp.promote_types(jnp.result_type(p, q, bin_width), jnp.float32)
+
+        def masses(h):
+            h = h.astype(dtype)
+            valid = jnp.all((h >= 0) & jnp.isfinite(h), axis=-1, keepdims=True)
+            return jnp.where(valid, h / jnp.sum(h, axis=-1, keepdims=True), jnp.nan)
+
+        apart = jnp.cumsum(masses(p) - masses(q), axis=-1)[..., :-1]
+        width = jnp.where(bin_width > 0, bin_width.astype(dtype), jnp.nan)
+        return width * jnp.sum(distance(apart), axis=-1)
+    p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    for name, h in (("p", p), ("q", q)):
+        if not np.all(np.isfinite(h)) or h.min() < 0 or h.sum(-1).min() <= 0:
+            raise ValueError(
+                f"{name} must have finite, non-negative masses, not all of them zero"
+            )
+    if not 0 < bin_width < np.inf:
+        raise ValueError(f"bin_width must be positive, got {bin_width}")
+    p, q = (h / h.sum(-1, keepdims=True) for h in (p, q))
+    w1 = bin_width * np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(-1)
+    return float(w1) if w1.ndim == 0 else w1

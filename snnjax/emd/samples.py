@@ -1,0 +1,243 @@
+"""Exact Wasserstein distances between samples on the line, with their subgradients.
+
+On the line the cheapest coupling keeps the order: between two levels of either
+distribution function all mass goes from one x to one y. `quantile_coupling` finds it on
+the host, `_traced` inside ``jit``.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.emd.counts import breakpoints
+
+
+def wasserstein_1d(
+    x: ArrayLike,
+    y: ArrayLike,
+    x_weights: ArrayLike | None = None,
+    y_weights: ArrayLike | None = None,
+) -> float | Array:
+    r"""Exact W1 between two samples on the line.
+
+    .. math:: W_1 = \int_0^1 |Q_x(s) - Q_y(s)|\, ds
+
+    Gradient: by a sample, its mass times the sign of the way to its partner in the
+    monotone coupling, and exactly 0 where the two coincide (``jax.grad(jnp.abs)(0.)``
+    is 1, which on tied rates turns the gradient round). By the weights, up to a
+    constant, the Kantorovich potential. Piecewise constant in ``x``: no second
+    derivative. Where many rates are tied only those whose partners differ get a signal,
+    the same however far they are: for training see `wasserstein_p_1d` with p = 2 and
+    `soft_cdf_distance` too.
+
+    Outside ``jit`` and ``grad`` it is computed in float64 on the host; inside it is
+    within 5e-6 in float32.
+
+    Args:
+        x: samples ``[n]`` (other shapes are flattened).
+        y: samples ``[m]``.
+        x_weights: mass of each x, non-negative, normalised to 1; equal when None.
+        y_weights: mass of each y.
+
+    Returns:
+        W1 in the unit of ``x``: a float, inside ``jit`` an array.
+
+    Raises:
+        ValueError: empty samples, weights of another shape; outside ``jit`` also NaN or
+            infinity, weights negative or all zero. Inside ``jit`` those give NaN.
+
+    >>> wasserstein_1d(np.array([0.0, 1.0]), np.array([0.5, 1.0]))
+    0.25
+    """
+    traced, arrays = _checked(x, y, x_weights, y_weights)
+    return _finite(_traced(*arrays, 1)) if traced else _host_w1(*arrays)
+
+
+def wasserstein_p_1d(
+    x: ArrayLike,
+    y: ArrayLike,
+    x_weights: ArrayLike | None = None,
+    y_weights: ArrayLike | None = None,
+    *,
+    p: float | int,
+) -> float | Array:
+    r"""The p-Wasserstein distance between samples on the line, to the power p.
+
+    .. math:: W_p^p = \int_0^1 |Q_x(s) - Q_y(s)|^p\, ds
+
+    The power is returned, as POT does, because the root has no gradient where the
+    samples are equal: take ``w ** (1 / p)`` to show it.
+
+    Gradient: by a sample with mass m, :math:`m\, p\, |d|^{p-1}` times the sign of the
+    way d to its partner: for p > 1 the farther, the stronger; 0 where they coincide.
+
+    Args:
+        x: as of `wasserstein_1d`.
+        y: as of `wasserstein_1d`.
+        x_weights: as of `wasserstein_1d`.
+        y_weights: as of `wasserstein_1d`.
+        p: the power, a Python number of at least 1; static.
+
+    Returns:
+        The p-th power, in the unit of ``x`` to the power p.
+
+    Raises:
+        ValueError: as `wasserstein_1d`; p below 1, where the order-keeping coupling is
+            no longer the cheapest.
+
+    >>> wasserstein_p_1d(np.array([0.0, 1.0]), np.array([0.5, 1.0]), p=2)
+    0.125
+    """
+    if not 1 <= p < np.inf:
+        raise ValueError(f"p must be a finite number >= 1, got {p!r}")
+    traced, arrays = _checked(x, y, x_weights, y_weights)
+    if traced:
+        return _finite(_traced(*arrays, p))
+    way = quantile_coupling(*arrays)
+    return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
+
+
+def _checked(*arguments):
+    """Whether one is traced, and flat arrays (of float64 where none is)."""
+    shapes = [None if a is None else np.shape(a) for a in arguments]
+    for name, shape, weights in (("x", shapes[0], shapes[2]), ("y", *shapes[1::2])):
+        if shape is not None and 0 in shape:
+            raise ValueError(f"{name} is empty: a distribution needs samples")
+        if weights is not None and weights != shape:
+            raise ValueError(
+                f"{name}_weights must have {name}'s shape {shape}, got {weights}"
+            )
+    if any(isinstance(a, jax.core.Tracer) for a in arguments):
+        arrays = [None if a is None else jnp.ravel(jnp.asarray(a)) for a in arguments]
+        return True, arrays
+    arrays = [
+        None if a is None else np.ravel(np.asarray(a, np.float64)) for a in arguments
+    ]
+    for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
+        if a is not None and not np.all(np.isfinite(a)):
+            raise ValueError(f"{name} has NaN or infinite entries")
+        if a is not None and "weights" in name and (a.min() < 0 or a.sum() <= 0):
+            raise ValueError(f"{name} must be non-negative and not all zero")
+    return False, arrays
+
+
+def _finite(w: Array) -> Array:
+    return jnp.where(jnp.isfinite(w), w, jnp.nan)
+
+
+def _host_w1(x, y, x_weights, y_weights) -> float:
+    if x.size == y.size and x_weights is None and y_weights is None:
+        return float(np.mean(np.abs(np.sort(x) - np.sort(y))))
+    at = np.sort(np.concatenate([x, y]))
+
+    def cdf(values, weights):
+        order = np.argsort(values)
+        passed = np.searchsorted(values[order], at[:-1], side="right")
+        if weights is None:
+            return passed / values.size
+        mass = np.concatenate([[0.0], np.cumsum(weights[order])])
+        return mass[passed] / mass[-1]
+
+    return float(np.sum(np.abs(cdf(x, x_weights) - cdf(y, y_weights)) * np.diff(at)))
+
+
+class Coupling(NamedTuple):
+    """Which mass goes from where to where."""
+
+    x: np.ndarray
+    y: np.ndarray
+    mass: np.ndarray
+
+
+def quantile_coupling(x, y, x_weights=None, y_weights=None) -> Coupling:
+    """The order-keeping coupling of two samples, float64 on the host."""
+    if x_weights is None and y_weights is None:
+        x, y = np.sort(x), np.sort(y)
+        i, j, gaps, unit = breakpoints(x.size, y.size)
+        return Coupling(x[i], y[j], gaps / unit)
+
+    def quantiles(values, weights):
+        order = np.argsort(values)
+        weights = np.ones(values.size) if weights is None else weights[order]
+        mass = np.cumsum(weights)
+        return values[order], mass / mass[-1]
+
+    (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
+    levels = np.sort(np.concatenate([x_levels, y_levels]))
+    below = np.concatenate([[0.0], levels[:-1]])
+    i, j = (np.searchsorted(at, below, side="right") for at in (x_levels, y_levels))
+    i, j = np.minimum(i, x.size - 1), np.minimum(j, y.size - 1)
+    return Coupling(x[i], y[j], levels - below)
+
+
+def distance(difference: Array) -> Array:
+    """|difference|, with gradient 0 at 0."""
+    return difference * jax.lax.stop_gradient(jnp.sign(difference))
+
+
+def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
+    dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+    x, y = x.astype(dtype), y.astype(dtype)
+
+    def cost(difference):
+        if p == 2:
+            return difference * difference
+        away = distance(difference)
+        return away if p == 1 else away**p
+
+    if x_weights is None and y_weights is None:
+        x, y = jnp.sort(x), jnp.sort(y)
+        if x.size == y.size:
+            return jnp.mean(cost(x - y))
+        i, j, gaps, unit = breakpoints(x.size, y.size)
+        return jnp.sum(jnp.asarray(gaps / unit, dtype) * cost(x[i] - y[j]))
+
+    def quantiles(values, weights):
+        weights = jnp.ones_like(values) if weights is None else weights.astype(dtype)
+        # A negative mass is no mass: all that follows is then NaN.
+        weights = jnp.where(jnp.all(weights >= 0), weights, jnp.nan)
+        # By weight too, where values are tied: equal clouds then have equal levels.
+        values, weights = jax.lax.sort((values, weights), num_keys=2)
+        return values, _cumulative_mass(weights)
+
+    (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
+    level, rest = (
+        jnp.concatenate(pair) for pair in zip(x_levels, y_levels, strict=True)
+    )
+    of_x = jnp.arange(level.size) < x.size
+    level, rest, of_x = jax.lax.sort((level, rest, of_x.astype(jnp.int32)), num_keys=2)
+    mass = jnp.diff(level, prepend=0) + jnp.diff(rest, prepend=0)
+    passed = jnp.cumsum(of_x) - of_x
+    i = jnp.minimum(passed, x.size - 1)
+    j = jnp.minimum(jnp.arange(level.size) - passed, y.size - 1)
+    return jnp.sum(mass * cost(x[i] - y[j]))
+
+
+def _cumulative_mass(weights: Array) -> tuple[Array, Array]:
+    """Running sums of weights, normalised, as pairs: a float and what it leaves over.
+
+    Where two distributions are close, all of W1 is in the digits that a plain sum of
+    100,000 float32 numbers has lost.
+    """
+    dtype = jnp.finfo(weights.dtype)
+    total = jnp.sum(weights)
+    mass = weights / total
+
+    def halves(value):
+        head = jax.lax.reduce_precision(value, dtype.nexp, (dtype.nmant - 1) // 2)
+        return head, value - head
+
+    # What the division leaves over: the products of halves are exact.
+    (m1, m2), (t1, t2) = halves(mass), halves(total)
+    left = (((weights - m1 * t1) - m1 * t2) - m2 * t1) - m2 * t2
+    # Multiples of eps sum without rounding, and the rest is small. It has the gradient.
+    whole = jax.lax.stop_gradient(jnp.round(mass / dtype.eps) * dtype.eps)
+    head = jnp.cumsum(whole)
+    rest = jnp.cumsum((mass - whole) + jax.lax.stop_gradient(left / total))
+    rest = rest - head * ((head[-1] - 1) + rest[-1])  # the rounding of the total
+    level = head + rest
+    return level, rest - (level - head)

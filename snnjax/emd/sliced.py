@@ -1,0 +1,76 @@
+"""Sliced W1: between clouds of points in more than one dimension."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax.emd.samples import wasserstein_1d
+
+
+def sliced(
+    x: ArrayLike, y: ArrayLike, *, directions: ArrayLike | None = None
+) -> float | Array:
+    r"""Mean W1 of the projections of two clouds, such as each neuron's (rate, latency).
+
+    .. math:: SW_1 = \frac1L \sum_l W_1(\langle x, \theta_l\rangle,
+              \langle y, \theta_l\rangle)
+
+    It sees what the distances of the two marginals do not: that the neurons that fire
+    often are no longer those that fire early. Scale the coordinates to one unit first
+    (latency over T). It is at most the W1 of the clouds; for directions all around a
+    plane and a common shift by d it is 2/pi |d|.
+
+    Gradient: as of `wasserstein_1d`, exactly 0 where the clouds are equal.
+
+    Args:
+        x: points ``[n, d]``.
+        y: points ``[m, d]``.
+        directions: unit vectors ``[L, d]``; None, for d = 2 only, is 64 directions,
+            evenly around the half circle.
+
+    Returns:
+        A float (float64, on the host); inside ``jit`` an array.
+
+    Raises:
+        ValueError: clouds that are not ``[n, d]`` and ``[m, d]`` or have no points,
+            directions of another dimension; outside ``jit`` also NaN and infinity.
+
+    Source: Bonneel et al., `Sliced and Radon Wasserstein Barycenters of Measures
+    <https://doi.org/10.1007/s10851-014-0506-3>`_, 2015.
+
+    >>> cloud = np.array([[0.0, 0.0], [1.0, 1.0]])
+    >>> round(sliced(cloud, cloud + [0.3, 0.4]), 4)
+    0.3183
+    """
+    shapes = np.shape(x), np.shape(y)
+    if any(len(s) != 2 or 0 in s for s in shapes) or shapes[0][1] != shapes[1][1]:
+        raise ValueError(f"x and y must be clouds [n, d] and [m, d], got {shapes}")
+    if directions is None:
+        if shapes[0][1] != 2:
+            raise ValueError(
+                f"for points in {shapes[0][1]} dimensions give directions [L, d]"
+            )
+        directions = _half_circle(64)
+    if np.ndim(directions) != 2 or np.shape(directions)[1] != shapes[0][1]:
+        raise ValueError(
+            f"directions must be [L, {shapes[0][1]}], got {np.shape(directions)}"
+        )
+    if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
+        x, y, directions = (jnp.asarray(a) for a in (x, y, directions))
+        dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+        project = functools.partial(
+            jnp.matmul, directions.astype(dtype), precision="highest"
+        )
+        along = jax.vmap(wasserstein_1d)(project(x.T), project(y.T))
+        return jnp.mean(along)
+    x, y, directions = (np.asarray(a, np.float64) for a in (x, y, directions))
+    return float(np.mean([wasserstein_1d(x @ way, y @ way) for way in directions]))
+
+
+def _half_circle(number: int) -> np.ndarray:
+    angles = np.pi * (np.arange(number) + 0.5) / number
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)

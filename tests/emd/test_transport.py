@@ -1,0 +1,122 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drawn import samples
+from scipy.stats import wasserstein_distance
+
+from snnjax import emd
+
+
+@pytest.mark.parametrize("function", [emd.wasserstein_1d, emd.ott_wasserstein_1d])
+@pytest.mark.parametrize(("n", "m"), [(500, 500), (500, 300)])
+def test_value_and_grad_has_the_functions_value(function, n, m):
+    both = jax.jit(jax.value_and_grad(function))
+    for kind in ("rates", "normal", "tied"):  # in the last most points coincide
+        x, y = samples(kind, n, 0), samples(kind, m, 1)
+        expected = wasserstein_distance(x, y)
+        value, slope = both(x, y)
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+        assert np.all(np.isfinite(slope))
+    assert float(function(x, y)) == pytest.approx(float(value), rel=1e-5)
+    for level in (0.0, 1.0):
+        value, slope = both(np.zeros(n, np.float32), np.full(m, level, np.float32))
+        assert float(value) == pytest.approx(level, rel=1e-5)
+        np.testing.assert_allclose(slope, -level / n, rtol=1e-4)
+
+
+def test_ott_outside_jit():
+    x, y = np.array([0, 1, 3]), np.array([1, 4])
+    w1 = emd.ott_wasserstein_1d(x, y)
+    assert (w1.shape, w1.dtype) == ((), jnp.float32)
+    assert float(w1) == pytest.approx(7 / 6, rel=1e-5)
+    with pytest.raises(ValueError, match="empty"):
+        emd.ott_wasserstein_1d(jnp.zeros(0), jnp.zeros(3))
+
+
+def test_ott_is_imported_where_it_is_used():
+    code = "import sys, snnjax.emd; sys.exit('ott' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def entropic_cost(x, y, epsilon):
+    """min <P, C> + epsilon KL(P | a b), by Sinkhorn's algorithm in numpy."""
+    cost = np.abs(np.float64(x)[:, None] - y)
+    f, g = np.zeros(len(x)), np.zeros(len(y))
+    softmin = lambda z, axis: -epsilon * np.log(np.mean(np.exp(-z / epsilon), axis))  # noqa: E731
+    for _ in range(3000):
+        f = softmin(cost - g, 1)
+        g = softmin(cost - f[:, None], 0)
+    return f.mean() + g.mean()
+
+
+divergence_jit = jax.jit(
+    jax.value_and_grad(lambda x, y: emd.sinkhorn_divergence(x, y, epsilon=0.05))
+)
+
+
+def test_sinkhorn_divergence_and_its_gradient_on_tied_rates():
+    x, y = samples("tied", 60, 0), np.float32(samples("tied", 60, 1) + 0.25)
+    x[:5], y[:5] = 0, 0  # most coincide with others, some of x with some of y
+
+    def expected(x):
+        within = entropic_cost(x, x, 0.05) + entropic_cost(y, y, 0.05)
+        return entropic_cost(x, y, 0.05) - within / 2
+
+    value, slope = divergence_jit(x, y)
+    outside = emd.sinkhorn_divergence(x, y, epsilon=0.05)
+    assert float(value) == pytest.approx(expected(x), abs=1e-5)
+    assert float(outside) == pytest.approx(float(value), abs=1e-6)
+    # All of x to the right together, where |x - y| has no kink.
+    h = 1e-3
+    change = (expected(x + 0.1 + h) - expected(x + 0.1 - h)) / (2 * h)
+    _, slope = divergence_jit(x + 0.1, y)
+    assert float(np.sum(slope)) == pytest.approx(change, abs=1e-3)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_silent_and_saturated_layers_have_finite_divergences(level):
+    silent, other = np.zeros(40, np.float32), np.full(40, level, np.float32)
+    value, slope = divergence_jit(other, silent)
+    assert float(value) == pytest.approx(level, abs=1e-5)
+    np.testing.assert_allclose(slope, level / 40, atol=1e-6)
+    plan = emd.transport_plan(other, silent, epsilon=0.05)
+    assert float(plan.cost) == pytest.approx(level, abs=1e-5)
+    np.testing.assert_allclose(plan.mass, 1 / 1600, rtol=1e-3)
+
+
+def test_equal_rates_have_no_divergence():
+    x = samples("tied", 40, 0)
+    value, slope = divergence_jit(x, x[::-1])
+    assert abs(value) < 1e-6
+    # The solver stops where the plan misses this much of all mass.
+    assert np.abs(slope).sum() <= 1e-4
+
+
+def test_what_did_not_converge_is_no_number():
+    x, y = samples("rates", 50, 0), samples("rates", 50, 1)
+    few = dict(epsilon=1e-3, max_iterations=10)
+    with pytest.raises(ValueError, match="did not converge in 10 iterations"):
+        emd.transport_plan(x, y, **few)
+    functions = emd.sinkhorn_divergence, emd.transport_plan
+    inside = jax.jit(lambda x, y: [f(x, y, **few) for f in functions])(x, y)
+    assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(inside))
+
+
+@pytest.mark.parametrize(
+    ("x", "epsilon", "message"),
+    [
+        (np.zeros(0, np.float32), 0.1, "x is empty"),
+        (np.float32([np.nan]), 0.1, "x has NaN"),
+        (np.zeros(3, np.float32), 0.0, "epsilon must be positive"),
+        (np.zeros(3, np.float32), -1, "epsilon must be positive"),
+        (np.zeros(20_000, np.float32), 0.1, "at most 16384 samples"),
+    ],
+)
+def test_sinkhorn_refuses_nonsense(x, epsilon, message):
+    for function in (emd.sinkhorn_divergence, emd.transport_plan):
+        with pytest.raises(ValueError, match=message):
+            function(x, np.zeros(3, np.float32), epsilon=epsilon)
