@@ -28,8 +28,9 @@ ALLOWED = {
     "checkpoint": set(),
     "neurons": {"_pytree", "neurons", "surrogate"},
     "quantize": {"_pytree", "quantize"},
-    "emd": {"_wide"},
-    "firing": {"emd"},
+    "emd": {"_wide", "emd"},
+    "spiketrain": {"spiketrain"},
+    "firing": {"emd", "firing"},
     "layers": {"_pytree", "layers", "neurons", "quantize"},
     "models": {"cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"cost", "layers", "models", "neurons", "quantize"},
@@ -142,6 +143,7 @@ def test_the_functional_core_needs_neither_flax_nor_ott_nor_a_device():
     code = (
         "import sys, jax;"
         "from snnjax import surrogate, neurons, quantize, emd, firing, cost;"
+        "from snnjax import spiketrain;"
         "neurons.LIF(), quantize.QuantSpec(bits=4, clip=1.0);"
         "heavy = {'flax', 'ott', 'orbax', 'optax', 'tensorflow_datasets'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules);"

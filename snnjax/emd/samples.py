@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax.emd import _sorting
 from snnjax.emd.counts import breakpoints
 
 
@@ -190,7 +191,7 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
         return away if p == 1 else away**p
 
     if x_weights is None and y_weights is None:
-        x, y = jnp.sort(x), jnp.sort(y)
+        x, y = _sorting.sort(x), _sorting.sort(y)
         if x.size == y.size:
             return jnp.mean(cost(x - y))
         i, j, gaps, unit = breakpoints(x.size, y.size)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from snnjax import emd
+from snnjax.emd import _sorting
 
 samples_jit = jax.jit(emd.wasserstein_1d)
 
@@ -216,6 +217,21 @@ def test_gradients_of_powers(p):
         value, slope = power(same, same[::-1])
         assert value == 0
         assert not np.any(slope)
+
+
+def test_sorting_by_integers_is_sorting(key):
+    odd = np.float32([0, -0.0, 1e-45, -1e-45, 1e38, -1e38, np.inf, -np.inf, 2, 2, 2])
+    both = jax.jit(lambda x, t: jax.jvp(_sorting.sort, (x,), (t,)))
+    for x in (odd, samples("tied", 1000, 0), samples("normal", 1000, 1)):
+        tangent = np.arange(x.size, dtype=np.float32)
+        values, moved = both(x, tangent)
+        order = np.argsort(x, kind="stable")
+        np.testing.assert_array_equal(values, x[order])
+        np.testing.assert_array_equal(moved, tangent[order])
+        np.testing.assert_array_equal(jax.jit(_sorting.sort)(x), x[order])
+    assert np.isnan(jax.jit(_sorting.sort)(np.float32([np.nan, 1, -np.nan]))).sum() == 2
+    rows = np.stack([samples("normal", 50, seed) for seed in range(3)])
+    np.testing.assert_array_equal(jax.vmap(_sorting.sort)(rows), np.sort(rows))
 
 
 @pytest.mark.parametrize("p", [0.5, 0, -1, np.nan, np.inf])

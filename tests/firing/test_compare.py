@@ -1,22 +1,13 @@
-import itertools
 from fractions import Fraction
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import wasserstein_distance
+from scipy.stats import ks_2samp, wasserstein_distance
 
 from snnjax import firing
 from snnjax.firing import FiringCounts
-
-T, B, SHAPE = 4, 3, (5, 2, 7)
-
-
-def trains(t=T, b=B, shape=SHAPE, rate=0.3, seed=0):
-    return np.random.default_rng(seed).random((t, b, *shape)) < rate
 
 
 def some_counts(k, seed=0, layers=(("a", (6, 5)), ("b", (40,)))):
@@ -26,80 +17,15 @@ def some_counts(k, seed=0, layers=(("a", (6, 5)), ("b", (40,)))):
     )
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8, bool])
-@pytest.mark.parametrize(
-    "mask", [None, [1, 0, 1], [0.0, 0.0, 0.0], [True, True, False]]
-)
-def test_total_counts_the_spikes_of_each_neuron(dtype, mask):
-    spikes = trains()
-    kept = range(B) if mask is None else [b for b in range(B) if mask[b]]
-    expected = np.zeros(SHAPE, int)
-    for t, b in itertools.product(range(T), kept):
-        expected += spikes[t, b]
-    mask = None if mask is None else np.array(mask)
-    for function in (firing.total, jax.jit(firing.total)):
-        total = function(jnp.asarray(spikes, dtype), mask)
-        assert total.dtype == jnp.int32
-        np.testing.assert_array_equal(total, expected)
-
-
-def test_total_is_exact_where_the_spikes_own_type_is_not():
-    t, b = 7, 43  # 301 is no bfloat16, 2**24 + 1 no float32
-    assert firing.total(jnp.ones((t, b, 2), jnp.bfloat16)).tolist() == [301, 301]
-    big = np.zeros((2, 1), np.float32)
-    big[:, 0] = 2**24, 1
-    assert int(firing.total(big)) == 2**24 + 1
-
-
-def test_total_takes_the_whole_numbers_of_an_add_network():
-    spikes = np.random.default_rng(0).integers(0, 4, (T, B, 6)).astype(np.float32)
-    total = firing.total(spikes, np.array([1, 0, 1]))
-    np.testing.assert_array_equal(total, spikes[:, [0, 2]].sum((0, 1)))
-
-
-def test_total_refuses():
-    with pytest.raises(ValueError, match=r"\[T, B, \.\.\.\], got shape \(4,\)"):
-        firing.total(np.ones(4))
-    for mask in (np.ones(T), np.ones((B, 1)), np.ones(())):
-        with pytest.raises(ValueError, match=r"mask must be \[B\] = \(3,\), got shape"):
-            firing.total(trains(), mask)
-
-
-def test_merged_in_any_order_the_counts_are_those_of_one_pass():
-    parts = [trains(b=b, seed=b) for b in (2, 3, 1)]
-    expected = np.concatenate(parts, axis=1).sum((0, 1))
-    counts = [FiringCounts({"a": firing.total(p)}, T * p.shape[1]) for p in parts]
-    for a, b, c in itertools.permutations(counts):
-        for merged in (
-            (a + b) + c,
-            a + (b + c),
-            jax.jit(lambda *x: x[0] + x[1])(a + b, c),
-        ):
-            assert merged.observations == T * 6
-            assert merged.spikes["a"].dtype == jnp.int32
-            np.testing.assert_array_equal(merged.spikes["a"], expected)
-    np.testing.assert_array_equal(merged.rates()["a"], expected / (T * 6))
-    assert merged.rates()["a"].dtype == np.float64
-
-
-def test_counts_that_could_overflow_are_not_merged():
-    def full(k, dtype=np.int32):
-        return FiringCounts({"a": np.array([k], dtype)}, k)
-
-    half = 2**30
-    assert (full(half) + full(half - 1)).spikes["a"].tolist() == [2**31 - 1]
-    with pytest.raises(
-        ValueError, match="2147483648 observations do not fit into int32"
-    ):
-        full(half) + full(half)
-    assert (full(200, np.uint8) + full(55, np.uint8)).spikes["a"].tolist() == [255]
-    with pytest.raises(ValueError, match="300 observations do not fit into uint8"):
-        full(200, np.uint8) + full(100, np.uint8)
-
-
 @pytest.mark.parametrize(
     "function",
-    [FiringCounts.__add__, firing.paired_shift, firing.mean_shift, firing.report],
+    [
+        FiringCounts.__add__,
+        firing.paired_shift,
+        firing.mean_shift,
+        firing.kolmogorov_smirnov,
+        firing.report,
+    ],
 )
 def test_networks_with_other_layers_are_refused(function):
     counts = some_counts(8)
@@ -186,6 +112,8 @@ def test_report_is_scipys(method, rel):
     assert report.mean_rate == pytest.approx(rates.mean())
     assert report.dead_fraction == pytest.approx(np.mean(rates < 0.05))
     assert report.saturated_fraction == pytest.approx(np.mean(rates > 0.95))
+    ks = {n: ks_2samp(x[n].ravel(), y[n].ravel(), method="asymp") for n in x}
+    assert report.ks == pytest.approx({n: found.statistic for n, found in ks.items()})
 
 
 def test_report_refuses_an_unknown_method_and_impossible_counts():
@@ -195,21 +123,3 @@ def test_report_refuses_an_unknown_method_and_impossible_counts():
     images_without_time = FiringCounts(counts.spikes, 2)
     with pytest.raises(ValueError, match=r"within 0\.\.2"):
         firing.report(counts, images_without_time)
-
-
-@pytest.mark.parametrize("batches", [(2, 2), (3, 1), (3, 3, 2), (2, 1, 3, 4, 1)])
-def test_noise_floor_compares_even_and_odd_batches(batches):
-    parts = [trains(b=b, seed=i, rate=0.2) for i, b in enumerate(batches)]
-    floor = firing.noise_floor(
-        [FiringCounts({"a": firing.total(p)}, T * p.shape[1]) for p in parts]
-    )
-    even, odd = (np.concatenate(parts[half::2], axis=1) for half in range(2))
-    rates = (half.mean((0, 1)).ravel() for half in (even, odd))
-    assert floor == pytest.approx({"a": wasserstein_distance(*rates)}, rel=1e-12)
-    assert floor["a"] > 0
-
-
-def test_noise_floor_needs_two_sets_of_images():
-    for counts in ([], [some_counts(8)]):
-        with pytest.raises(ValueError, match=f"two sets of images, got {len(counts)}"):
-            firing.noise_floor(counts)

@@ -1,0 +1,19 @@
+"""How a network fires: spike counts, rates, and what changed between two networks.
+
+A neuron is one position (h, w, c). Its rate is spikes / (T x images), in spikes per
+time step, within [0, 1].
+"""
+
+from snnjax.firing.compare import DEAD as DEAD
+from snnjax.firing.compare import SATURATED as SATURATED
+from snnjax.firing.compare import FiringReport as FiringReport
+from snnjax.firing.compare import RateSummary as RateSummary
+from snnjax.firing.compare import kolmogorov_smirnov as kolmogorov_smirnov
+from snnjax.firing.compare import mean_shift as mean_shift
+from snnjax.firing.compare import paired_shift as paired_shift
+from snnjax.firing.compare import report as report
+from snnjax.firing.compare import summary as summary
+from snnjax.firing.counts import FiringCounts as FiringCounts
+from snnjax.firing.counts import total as total
+from snnjax.firing.noise import NoiseFloor as NoiseFloor
+from snnjax.firing.noise import noise_floor as noise_floor

@@ -1,0 +1,143 @@
+"""What changed between the firing of two networks, by layer and over all neurons."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from snnjax import emd
+from snnjax.firing.counts import FiringCounts, same_layers
+
+DEAD = 0.05  # below this rate a neuron is dead, as in the paper
+SATURATED = 0.95  # above this one, saturated
+
+
+class RateSummary(NamedTuple):
+    """Over all neurons of all layers: each neuron counts once."""
+
+    mean_rate: float
+    dead_fraction: float
+    saturated_fraction: float
+
+
+def summary(counts: FiringCounts) -> RateSummary:
+    """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons."""
+    rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
+    return RateSummary(
+        float(rates.mean()),
+        float(np.mean(rates < DEAD)),
+        float(np.mean(rates > SATURATED)),
+    )
+
+
+def paired_shift(reference: FiringCounts, other: FiringCounts) -> dict[str, float]:
+    r"""How far each neuron's own rate moved: :math:`\frac1n \sum_i |r_i - r'_i|`.
+
+    Never below W1, which lets neurons swap their rates; exact like it.
+
+    Raises:
+        ValueError: different layers, or layers of different shapes.
+    """
+    return _exact_mean(reference, other, np.abs)
+
+
+def mean_shift(reference: FiringCounts, other: FiringCounts) -> dict[str, float]:
+    r"""By how much the mean rate rose, signed: its size is never above W1.
+
+    Raises:
+        ValueError: different layers, or layers of different shapes.
+    """
+    return _exact_mean(reference, other, lambda difference: difference)
+
+
+def kolmogorov_smirnov(
+    reference: FiringCounts, other: FiringCounts
+) -> dict[str, float]:
+    """Largest difference between the distribution functions of the rates, by layer.
+
+    See `emd.ks_from_counts`: how many neurons moved, whichever way they went.
+
+    Raises:
+        ValueError: different layers, or layers of different shapes.
+    """
+    same_layers(reference, other)
+    observations = (reference.observations, other.observations)
+    return {
+        name: float(emd.ks_from_counts(x, other.spikes[name], observations))
+        for name, x in reference.spikes.items()
+    }
+
+
+def _exact_mean(reference, other, of) -> dict[str, float]:
+    same_layers(reference, other)
+    unit = math.lcm(reference.observations, other.observations)
+    shifts = {}
+    for name, spikes in reference.spikes.items():
+        # Past 64 bits Python's own integers take over, as in the EMD.
+        kind = np.int64 if np.size(spikes) * unit < 2**62 else object
+        x, y = (
+            np.asarray(c.spikes[name]).astype(kind) * (unit // c.observations)
+            for c in (reference, other)
+        )
+        shifts[name] = int(np.sum(of(y - x))) / (x.size * unit)
+    return shifts
+
+
+class FiringReport(NamedTuple):
+    """What `report` finds of ``other``, beside ``reference``.
+
+    Attributes:
+        emd: ``{layer: W1}``.
+        emd_mean: mean of ``emd`` over layers.
+        paired_shift: ``{layer: mean |r - r'|}``, at least W1.
+        mean_shift: ``{layer: mean r' - mean r}``, at most W1 in size.
+        mean_rate: of ``other``, over all neurons.
+        dead_fraction: of ``other``: rate below 0.05.
+        saturated_fraction: of ``other``: rate above 0.95.
+        ks: ``{layer: Kolmogorov-Smirnov statistic}``.
+    """
+
+    emd: dict[str, float]
+    emd_mean: float
+    paired_shift: dict[str, float]
+    mean_shift: dict[str, float]
+    mean_rate: float
+    dead_fraction: float
+    saturated_fraction: float
+    ks: dict[str, float]
+
+
+def report(
+    reference: FiringCounts, other: FiringCounts, *, method: str = "exact"
+) -> FiringReport:
+    """Compare the firing of two networks, layer by layer.
+
+    Args:
+        reference: counts of the full-precision network.
+        other: counts of the quantized one, over the same layers.
+        method: ``"exact"`` (`emd.emd_from_counts`) or ``"ott"``
+            (`emd.ott_wasserstein_1d`, float32).
+
+    Raises:
+        ValueError: different layers or neurons, unknown method.
+    """
+    same_layers(reference, other)
+    if method == "exact":
+        observations = (reference.observations, other.observations)
+        distances = emd.layer_emd(reference.spikes, other.spikes, observations)
+    elif method == "ott":
+        x, y = reference.rates(), other.rates()
+        distances = {
+            k: emd.ott_wasserstein_1d(np.float32(x[k]), np.float32(y[k])) for k in x
+        }
+    else:
+        raise ValueError(f'method must be "exact" or "ott", got {method!r}')
+    distances = {name: float(w1) for name, w1 in distances.items()}
+    return FiringReport(
+        distances,
+        float(np.mean(list(distances.values()))),
+        paired_shift(reference, other),
+        mean_shift(reference, other),
+        *summary(other),
+        kolmogorov_smirnov(reference, other),
+    )

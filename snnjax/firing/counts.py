@@ -1,0 +1,89 @@
+"""Spike counts: integers for each neuron, which merge exactly.
+
+They are summed over time and images where the spikes arise, over batches and devices in
+any order; no train is kept.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
+    """Spikes of each neuron, summed over time and images.
+
+    Args:
+        spikes: ``[T, B, ...]``, 0 or 1 (an ADD block's output: a small integer).
+        mask: ``[B]``, 0 for the images that only fill up a last batch.
+
+    Returns:
+        int32 ``[...]``.
+
+    Raises:
+        ValueError: spikes without time and batch, or a mask of another length.
+
+    >>> total(jnp.ones((4, 3, 2)), mask=jnp.array([1, 1, 0])).tolist()
+    [8, 8]
+    """
+    spikes = jnp.asarray(spikes)
+    if spikes.ndim < 2:
+        raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        if mask.shape != spikes.shape[1:2]:
+            raise ValueError(
+                f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
+            )
+        mask = mask.reshape(-1, *(1,) * (spikes.ndim - 2))
+        spikes = jnp.where(mask != 0, spikes, 0)
+    return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FiringCounts:
+    """Spike counts of every spiking layer; ``a + b`` merges two sets of images.
+
+    Attributes:
+        spikes: ``{layer: int32 [neurons...]}``.
+        observations: T x images, the most a neuron can have fired; static.
+    """
+
+    spikes: Mapping[str, ArrayLike]
+    observations: int = dataclasses.field(metadata={"static": True})
+
+    def __add__(self, other: "FiringCounts") -> "FiringCounts":
+        """Counts over both sets of images."""
+        same_layers(self, other)
+        observations = self.observations + other.observations
+        for counts in (*self.spikes.values(), *other.spikes.values()):
+            dtype = jnp.result_type(counts)
+            if observations > jnp.iinfo(dtype).max:
+                raise ValueError(
+                    f"{observations} observations do not fit into {dtype} counts; "
+                    "compare the parts instead"
+                )
+        spikes = {k: self.spikes[k] + other.spikes[k] for k in self.spikes}
+        return FiringCounts(spikes, observations)
+
+    def rates(self) -> dict[str, np.ndarray]:
+        """Firing rates ``{layer: float64 [neurons...]}``."""
+        return {k: np.asarray(v) / self.observations for k, v in self.spikes.items()}
+
+
+def same_layers(a: FiringCounts, b: FiringCounts) -> None:
+    """Raise ValueError unless both have the same layers with the same neurons."""
+    shapes = [{k: np.shape(v) for k, v in c.spikes.items()} for c in (a, b)]
+    if shapes[0] != shapes[1]:
+        different = sorted(
+            k for k in shapes[0] | shapes[1] if shapes[0].get(k) != shapes[1].get(k)
+        )
+        raise ValueError(
+            "the two networks must have the same layers with the same neurons; "
+            f"different: {different}"
+        )
