@@ -6,7 +6,7 @@ replace rounding, and counts of batches and devices are merged by adding them.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,7 @@ def _steps(n: int, m: int, kx: int, ky: int) -> Steps:
     return Steps(of_x, of_y, gaps, neurons, neurons * unit)
 
 
-def _checked(x_counts, y_counts, observations):
+def _checked(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
     """Flat counts, on the host unless one is traced, and the observations of each."""
     pair = observations if isinstance(observations, tuple) else (observations,) * 2
     whole = [isinstance(k, (int, np.integer)) and k is not True for k in pair]

@@ -64,8 +64,9 @@ def histogram_emd(
             raise ValueError(
                 f"{name} must have finite, non-negative masses, not all of them zero"
             )
-    if not 0 < bin_width < np.inf:
+    width = float(np.asarray(bin_width))
+    if not 0 < width < np.inf:
         raise ValueError(f"bin_width must be positive, got {bin_width}")
     p, q = (h / h.sum(-1, keepdims=True) for h in (p, q))
-    w1 = bin_width * np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(-1)
+    w1 = width * np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(-1)
     return float(w1) if w1.ndim == 0 else w1

@@ -5,7 +5,7 @@ distribution function all mass goes from one x to one y. `quantile_coupling` fin
 the host, `_traced` inside ``jit``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def wasserstein_1d(
     0.25
     """
     traced, arrays = _checked(x, y, x_weights, y_weights)
-    return _finite(_traced(*arrays, 1)) if traced else _host_w1(*arrays)
+    return _finite(_traced(*arrays, p=1)) if traced else _host_w1(*arrays)
 
 
 def wasserstein_p_1d(
@@ -97,12 +97,12 @@ def wasserstein_p_1d(
         raise ValueError(f"p must be a finite number >= 1, got {p!r}")
     traced, arrays = _checked(x, y, x_weights, y_weights)
     if traced:
-        return _finite(_traced(*arrays, p))
+        return _finite(_traced(*arrays, p=p))
     way = quantile_coupling(*arrays)
     return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
 
 
-def _checked(*arguments):
+def _checked(*arguments) -> tuple[bool, Any]:
     """Whether one is traced, and flat arrays (of float64 where none is)."""
     shapes = [None if a is None else np.shape(a) for a in arguments]
     for name, shape, weights in (("x", shapes[0], shapes[2]), ("y", *shapes[1::2])):
@@ -113,17 +113,18 @@ def _checked(*arguments):
                 f"{name}_weights must have {name}'s shape {shape}, got {weights}"
             )
     if any(isinstance(a, jax.core.Tracer) for a in arguments):
-        arrays = [None if a is None else jnp.ravel(jnp.asarray(a)) for a in arguments]
-        return True, arrays
-    arrays = [
-        None if a is None else np.ravel(np.asarray(a, np.float64)) for a in arguments
-    ]
+        return True, _each(arguments, lambda a: jnp.ravel(jnp.asarray(a)))
+    arrays = _each(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
         if a is not None and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
         if a is not None and "weights" in name and (a.min() < 0 or a.sum() <= 0):
             raise ValueError(f"{name} must be non-negative and not all zero")
     return False, arrays
+
+
+def _each(arguments, change):
+    return tuple(None if a is None else change(a) for a in arguments)
 
 
 def _finite(w: Array) -> Array:

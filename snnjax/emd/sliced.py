@@ -68,7 +68,9 @@ def sliced(
         along = jax.vmap(wasserstein_1d)(project(x.T), project(y.T))
         return jnp.mean(along)
     x, y, directions = (np.asarray(a, np.float64) for a in (x, y, directions))
-    return float(np.mean([wasserstein_1d(x @ way, y @ way) for way in directions]))
+    return sum(float(wasserstein_1d(x @ w, y @ w)) for w in directions) / len(
+        directions
+    )
 
 
 def _half_circle(number: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def sinkhorn_divergence(
     parts = [
         _sinkhorn(*pair, epsilon, max_iterations) for pair in ((x, y), (x, x), (y, y))
     ]
-    between, within_x, within_y = (part.reg_ot_cost for part in parts)
+    between, within_x, within_y = (jnp.asarray(part.reg_ot_cost) for part in parts)
     divergence = between - (within_x + within_y) / 2
     return _converged(parts, divergence, epsilon, max_iterations)
 
@@ -121,7 +121,7 @@ def transport_plan(
     """
     _check(x, y, epsilon)
     out = _sinkhorn(x, y, epsilon, max_iterations)
-    plan = TransportPlan(out.matrix, out.primal_cost)
+    plan = TransportPlan(out.matrix, jnp.asarray(out.primal_cost))
     return _converged([out], plan, epsilon, max_iterations)
 
 

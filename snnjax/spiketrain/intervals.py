@@ -1,0 +1,105 @@
+"""Between which two spikes a time lies: what ISI- and SPIKE-distance are made of.
+
+The spikes of all trains lie at 0.5, 1.5, ..., T - 0.5. Together with 0 and T they cut
+the window into T + 1 cells, in none of which a spike lies, so that there the previous
+spike, the following one and the interval between them are constant. At the edges, where
+there is no such spike, an auxiliary one stands in, as in PySpike.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from snnjax.spiketrain.sequences import (
+    Sequence,
+    constants,
+    each,
+    joined,
+    over_time,
+)
+
+
+class Intervals(NamedTuple):
+    """A train seen from each of its T + 1 cells.
+
+    Attributes:
+        previous: times of the spike before the cell.
+        following: times of the spike behind it.
+        length: of the interval between them, positive: the ISI.
+        silent: ``[...]``, whether the train has no spike.
+    """
+
+    previous: Sequence
+    following: Sequence
+    length: Sequence
+    silent: Array
+
+
+def edges(steps: int) -> np.ndarray:
+    """Where the cells begin and end, ``[T + 2]``."""
+    return np.concatenate([[0], np.arange(steps) + 0.5, [steps]])
+
+
+def carried(
+    x: Sequence, values: Sequence, none: Array, *, reverse: bool = False
+) -> Sequence:
+    """In each cell, the value at the last spike before it (``reverse``: behind it).
+
+    Args:
+        x: a train, bool.
+        values: of each step.
+        none: where there is no such spike, ``[...]``.
+        reverse: look for the next spike behind the cell.
+
+    Returns:
+        One for each of the T + 1 cells.
+    """
+
+    def step(last, now):
+        spike, value = now
+        return jnp.where(spike, value, last), last
+
+    last, seen = over_time(step, none, x, values, reverse=reverse)
+    return joined((last,), seen) if reverse else joined(seen, (last,))
+
+
+def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
+    r"""Previous and following spike, and the interval, for every cell.
+
+    Before the first spike the interval is the longer of the gap to the window's edge
+    and the neighbouring interval, so that its auxiliary spike is at
+
+    .. math:: \min(0,\ t_1 - (t_2 - t_1)),
+
+    and likewise behind the last one at max(T, ...). A train of one spike has no other
+    interval, and a silent one has its auxiliary spikes at 0 and T.
+
+    Args:
+        x: a train, bool.
+        dtype: floating, of the times.
+
+    Source: PySpike, whose ISI-distance takes the same intervals without such spikes.
+    """
+    steps = len(x)
+    times = constants(np.arange(steps) + 0.5, x, dtype)
+    none = jnp.full(x[0].shape, -1, dtype)
+
+    def step(carry, now):
+        (near, far), (spike, time) = carry, now
+        return (jnp.where(spike, time, near), jnp.where(spike, near, far)), near
+
+    # Of the spikes that have been passed, the nearest two.
+    (last, before_last), seen = over_time(step, (none, none), x, times)
+    previous = joined(seen, (last,))
+    (first, second), seen = over_time(step, (none, none), x, times, reverse=True)
+    following = joined((first,), seen)
+
+    several = second >= 0
+    opening = jnp.where(several, jnp.minimum(2 * first - second, 0), 0)
+    closing = jnp.where(several, jnp.maximum(2 * last - before_last, steps), steps)
+    previous = each(lambda time: jnp.where(time < 0, opening, time), previous)
+    following = each(lambda time: jnp.where(time < 0, closing, time), following)
+    length = each(jnp.subtract, following, previous)
+    return Intervals(previous, following, length, first < 0)

@@ -1,0 +1,67 @@
+"""Spike trains, and what every distance asks of them and of its numbers.
+
+Of what is traced only shapes and dtypes are known: values are checked outside jit.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def train(name: str, x: ArrayLike) -> Array:
+    """As an array ``[T, ...]``.
+
+    Raises:
+        ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
+    """
+    shape = np.shape(x)
+    if not shape or not shape[0]:
+        raise ValueError(
+            f"{name} must be [T, ...] with T at least 1, time first, got shape {shape}"
+        )
+    if not isinstance(x, jax.core.Tracer) and jnp.result_type(x) != jnp.bool_:
+        # Where it lies: a numpy array is not sent to a device for it.
+        values = x if isinstance(x, Array) else np.asarray(x)
+        if not ((values == 0) | (values == 1)).all():
+            raise ValueError(
+                f"{name} must be 0 and 1, got {values.min()} to {values.max()}; an ADD "
+                "block's output is not a spike train, its neurons' spikes are"
+            )
+    return jnp.asarray(x)
+
+
+def pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Two trains as arrays; ValueError as `train`, or where their shapes differ."""
+    if np.shape(x) != np.shape(y):
+        raise ValueError(
+            "the trains must have the same shape [T, ...], got "
+            f"{np.shape(x)} and {np.shape(y)}"
+        )
+    return train("x", x), train("y", y)
+
+
+def wide(*trains: Array) -> jnp.dtype:
+    """The dtype of a distance: float32 at least."""
+    return jnp.promote_types(jnp.result_type(*trains), jnp.float32)
+
+
+def number(name: str, value: ArrayLike, dtype: Any) -> Array:
+    """As a scalar of this dtype; ValueError where it is seen to be negative or NaN."""
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} must be one number, got shape {np.shape(value)}; for several use "
+            "jax.vmap"
+        )
+    # Written so that NaN fails.
+    if not isinstance(value, jax.core.Tracer) and not float(np.asarray(value)) >= 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return jnp.asarray(value, dtype)
+
+
+def where_valid(number: Array, result: Array) -> Array:
+    """The result, NaN where a traced number was negative or NaN."""
+    return jnp.where(number >= 0, result, jnp.nan)
