@@ -35,7 +35,12 @@ CLIPS = {"narrow": 1.0, "wide": 10.0}
 # LQ-Net keeps its 2^bits levels in a table; the library takes no more bits.
 LQ_NET_BITS = 8
 
+# The blocks; the stem's convolution and neurons and the last layer stay as they are.
+WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
+MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
+
 EVAL_BATCH = 128
+EVALUATED = 2 / 3  # of an image trained: two forward passes
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
 # What does not change a number: where the data and the results lie.
@@ -243,9 +248,13 @@ def structure(part: Row) -> str:
 
 
 def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> float:
-    """The work of a row, in images trained; a forward pass is a third of one."""
+    """The work of a row, in images trained.
+
+    A forward pass is a third of one; an evaluation passes the row's network and the
+    baseline beside it.
+    """
     per_epoch = n_train // config.batch_size * config.batch_size
-    tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH / 3
+    tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH * EVALUATED
     epochs = {"fp32": config.epochs, "control": config.qat_epochs}
     epochs["qat"] = config.qat_epochs
     if part["mode"] == "ptq_bn":

@@ -1,24 +1,22 @@
 """A row's measurements: accuracy, firing against the baseline, noise floors, cost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
 
 from experiments.common import Row, StudyConfig
-from experiments.run_folder import RunFolder, versions
-from snnjax import calibrate, cost, firing
+from experiments.run_folder import Fired, RunFolder, versions
+from snnjax import calibrate, cost, emd, firing
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
 from snnjax.train import Evaluation
 
 
-def in_order(model: SEWResNet, counts: FiringCounts) -> FiringCounts:
-    """The counts with the layers as the network has them; JAX sorts them by name."""
+def layers_of(model: SEWResNet) -> list[str]:
+    """The spiking layers as the network has them; JAX sorts them by name."""
     fed = (name for synapse in model.synapses() for name in synapse.sources)
-    layers = [name for name in dict.fromkeys(fed) if name != cost.INPUT]
-    spikes = {name: counts.spikes[name] for name in layers}
-    return FiringCounts(spikes, counts.observations)
+    return [name for name in dict.fromkeys(fed) if name != cost.INPUT]
 
 
 def measure(
@@ -28,35 +26,49 @@ def measure(
     found: Evaluation,
     folder: RunFolder,
     done: Mapping[str, Row],
-) -> tuple[Row, FiringCounts]:
-    """The whole row of ``part``, and its spike counts.
+) -> tuple[Row, Fired]:
+    """The whole row of ``part``, and its spike counts and latencies.
 
     Firing is compared with the baseline of the row's seed, which must be among
     ``done``, the finished rows; a baseline's own distances are 0. The floors are those
-    of that baseline: its distance to its control, to the other seeds' baselines, and
-    between two halves of the test images.
+    of that baseline: its distance to its control, to the other seeds' baselines, and to
+    itself on other images.
     """
     seed, mode = part["seed"], part["mode"]
+    layers = layers_of(model)
+    counts = FiringCounts(
+        {name: found.counts.spikes[name] for name in layers}, found.counts.observations
+    )
+    own = Fired(counts, {name: found.latencies[name] for name in layers})
 
-    def finished(name: str) -> FiringCounts:
-        return FiringCounts(*folder.counts(done[name]))
+    def finished(name: str) -> Fired:
+        return folder.fired(done[name])
 
-    def distance(a: FiringCounts, b: FiringCounts) -> float:
-        return firing.report(a, b, method=config.emd).emd_mean
+    def distance(a: Fired, b: Fired) -> float:
+        return firing.report(a.counts, b.counts, method=config.emd).emd_mean
 
-    counts = in_order(model, found.counts)
-    reference = counts if mode == "fp32" else finished(f"fp32-s{seed}")
-    fired = firing.report(reference, counts, method=config.emd)
+    reference = own if mode == "fp32" else finished(f"fp32-s{seed}")
+    fired = firing.report(reference.counts, counts, method=config.emd)
     floor_control = floor_seed = None
     if mode == "fp32":
-        floor_sampling = float(np.mean([*firing.noise_floor(found.halves).values()]))
+        # As many images as there are, not halves: so many are compared.
+        noise = firing.noise_floor(found.groups, method="bootstrap")
+        floor_sampling = noise.high_mean
     else:
         floor_sampling = done[f"fp32-s{seed}"]["floor_sampling"]
         others = [finished(f"fp32-s{other}") for other in config.seeds if other != seed]
         if others:
-            floor_seed = float(np.mean([distance(reference, o) for o in others]))
-        control = counts if mode == "control" else finished(f"control-s{seed}")
+            floor_seed = mean(distance(reference, o) for o in others)
+        control = own if mode == "control" else finished(f"control-s{seed}")
         floor_control = distance(reference, control)
+    latency_emd = {
+        name: config.timesteps * float(emd.emd_from_counts(x, y, counts.observations))
+        for (name, x), y in zip(
+            reference.latencies.items(), own.latencies.values(), strict=True
+        )
+    }
+    assert found.time_w1 is not None, "a study evaluates beside its baseline"
+    time_w1 = {name: found.time_w1[name] for name in layers}
     images = counts.observations // config.timesteps
     neurons = {name: np.size(spikes) for name, spikes in counts.spikes.items()}
     synapses = model.synapses(np.shape(counts.spikes["sn1"])[:2])
@@ -77,6 +89,11 @@ def measure(
         "emd": fired.emd,
         "paired_shift": fired.paired_shift,
         "mean_shift": fired.mean_shift,
+        "ks": fired.ks,
+        "latency_emd_mean": mean(latency_emd.values()),
+        "latency_emd": latency_emd,
+        "time_w1_mean": mean(time_w1.values()),
+        "time_w1": time_w1,
         "floor_control": floor_control,
         "floor_seed": floor_seed,
         "floor_sampling": floor_sampling,
@@ -89,4 +106,8 @@ def measure(
         "config_hash": config.hash(),
         "versions": versions(),
     }
-    return row, counts
+    return row, own
+
+
+def mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

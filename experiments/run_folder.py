@@ -13,18 +13,20 @@ import platform
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from experiments.common import Row, StudyConfig
+from snnjax.firing import FiringCounts
 
 try:
     import fcntl
 except ImportError:  # Windows has no advisory locks; one process a folder then.
     fcntl = None
 
+_LATENCY = "latency/"  # before the layer's name, in the file of its spike counts
 # What a run killed before its config.json was written may leave behind.
 _FIRST = {".lock", "config.json.part"}
 
@@ -57,6 +59,58 @@ def row_name(row: Row) -> str:
     return "-".join(part for part in parts if part)
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The whole lines of a results file; one that is half written is not among them.
+
+    Raises:
+        ValueError: a line is not JSON.
+    """
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line.decode("utf-8")))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} line {number} is not JSON ({error}); remove that line and its "
+                "row is computed again"
+            ) from None
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a line that is on the disk when this returns."""
+    with open(path, "ab") as results:
+        results.write((json.dumps(row) + "\n").encode("utf-8"))
+        results.flush()
+        os.fsync(results.fileno())
+
+
+def drop_half_line(path: Path) -> None:
+    """Cut what a kill in the middle of a write left behind the last line."""
+    if not path.exists():
+        return
+    written = path.read_bytes()
+    end = written.rfind(b"\n") + 1
+    if end != len(written):
+        os.truncate(path, end)
+
+
+class Fired(NamedTuple):
+    """What is kept of a row's firing.
+
+    Attributes:
+        counts: spike counts of each layer.
+        latencies: ``{layer: int32 [neurons...]}``, steps before the first spike, summed
+            over images.
+    """
+
+    counts: FiringCounts
+    latencies: Mapping[str, ArrayLike]
+
+
 class RunFolder:
     """The folder of one study: config, rows, spike counts, checkpoints, report.
 
@@ -87,7 +141,7 @@ class RunFolder:
         run._refuse_foreign(config)
         if not run._is_run():
             run.write_info(config)
-        run._drop_half_line()
+        drop_half_line(run.results)
         return run
 
     def close(self) -> None:
@@ -143,15 +197,6 @@ class RunFolder:
             self.close()
             raise ValueError(f"another process is writing to {self.path}") from None
 
-    def _drop_half_line(self) -> None:
-        """Cut what a kill in the middle of a write left behind the last line."""
-        if not self.results.exists():
-            return
-        written = self.results.read_bytes()
-        end = written.rfind(b"\n") + 1
-        if end != len(written):
-            os.truncate(self.results, end)
-
     def info(self) -> dict[str, Any]:
         """The contents of ``config.json``.
 
@@ -205,36 +250,24 @@ class RunFolder:
         Raises:
             ValueError: a line is not JSON.
         """
-        if not self.results.exists():
-            return []
-        *lines, _ = self.results.read_bytes().split(b"\n")
-        rows = []
-        for number, line in enumerate(lines, 1):
-            try:
-                rows.append(json.loads(line.decode("utf-8")))
-            except ValueError as error:
-                raise ValueError(
-                    f"{self.results} line {number} is not JSON ({error}); remove that "
-                    "line and its row is computed again"
-                ) from None
-        return rows
+        return read_rows(self.results)
 
-    def append(
-        self, row: Row, counts: Mapping[str, ArrayLike], observations: int
-    ) -> None:
+    def append(self, row: Row, fired: Fired) -> None:
         """Add a finished row: its spike counts first, then its line."""
         file = io.BytesIO()
-        arrays: dict[str, Any] = {**counts, "observations": np.int64(observations)}
+        arrays: dict[str, Any] = dict(fired.counts.spikes)
+        arrays["observations"] = np.int64(fired.counts.observations)
+        for name, latencies in fired.latencies.items():
+            arrays[_LATENCY + name] = latencies
         np.savez_compressed(file, **arrays)
         self.write_bytes(f"firing/{row_name(row)}.npz", file.getvalue())
-        with open(self.results, "ab") as results:
-            results.write((json.dumps(row) + "\n").encode("utf-8"))
-            results.flush()
-            os.fsync(results.fileno())
+        append_row(self.results, row)
 
-    def counts(self, row: Row) -> tuple[dict[str, np.ndarray], int]:
-        """Spike counts of each layer of ``row``, and T x images."""
+    def fired(self, row: Row) -> Fired:
+        """Spike counts and latencies of each layer of ``row``."""
         with np.load(self.path / "firing" / f"{row_name(row)}.npz") as arrays:
             counts = {name: arrays[name] for name in arrays.files}
         observations = int(counts.pop("observations"))
-        return counts, observations
+        names = [name for name in counts if name.startswith(_LATENCY)]
+        latencies = {name.removeprefix(_LATENCY): counts.pop(name) for name in names}
+        return Fired(FiringCounts(counts, observations), latencies)

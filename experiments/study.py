@@ -21,6 +21,9 @@ from experiments import report
 from experiments.common import (
     BATCHNORM_IMAGES,
     EVAL_BATCH,
+    EVALUATED,
+    MEMBRANES,
+    WEIGHTS,
     Row,
     StudyConfig,
     grid,
@@ -36,10 +39,6 @@ from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, trai
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
-
-# The blocks; the stem's convolution and neurons and the last layer stay as they are.
-WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
-MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
 
 _ABOUT = (
     "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
@@ -107,15 +106,16 @@ class Study:
         found = train.evaluate(
             model,
             self.test_set,
+            reference=self.baseline(part["seed"]),
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
-            on_step=lambda: self.shown.advance(EVAL_BATCH / 3),
+            on_step=lambda: self.shown.advance(EVAL_BATCH * EVALUATED),
         )
         compiled = self.compilations.seconds - compiled
         seconds = time.monotonic() - start
-        row, counts = measure(part, self.config, model, found, self.folder, self.done)
+        row, fired = measure(part, self.config, model, found, self.folder, self.done)
         row["seconds"] = round(seconds, 3)
-        self.folder.append(row, counts.spikes, counts.observations)
+        self.folder.append(row, fired)
         checkpoint.remove(self._partial(name))
         self.done[name] = row
         self.shown.print(

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from experiments.common import StudyConfig, grid, references
-from experiments.run_folder import RunFolder, row_name
+from experiments.run_folder import Fired, RunFolder, row_name
+from snnjax.firing import FiringCounts
 
 COUNTS = {"sn1": np.arange(12, dtype=np.int32).reshape(2, 2, 3)}
+FIRED = Fired(FiringCounts(COUNTS, 400), {"sn1": COUNTS["sn1"] + 7})
 
 
 def config_of(path, **more):
@@ -18,7 +20,7 @@ def config_of(path, **more):
 
 
 def add(run, row):
-    run.append(row, COUNTS, 400)
+    run.append(row, FIRED)
 
 
 def files_of(path):
@@ -40,11 +42,12 @@ def test_rows_and_counts_round_trip(tmp_path, rows):
     again = RunFolder(path)
     assert again.rows() == rows
     for row in rows[::20]:
-        counts, observations = again.counts(row)
-        assert observations == 400
-        assert list(counts) == ["sn1"]
-        np.testing.assert_array_equal(counts["sn1"], COUNTS["sn1"])
-        assert counts["sn1"].dtype == np.int32
+        counts, latencies = again.fired(row)
+        assert counts.observations == 400
+        assert list(counts.spikes) == list(latencies) == ["sn1"]
+        np.testing.assert_array_equal(counts.spikes["sn1"], COUNTS["sn1"])
+        np.testing.assert_array_equal(latencies["sn1"], COUNTS["sn1"] + 7)
+        assert counts.spikes["sn1"].dtype == latencies["sn1"].dtype == np.int32
     assert len(list((path / "firing").iterdir())) == len(rows)
     info = again.info()
     assert info["config_hash"] == config_of(path).hash()

@@ -35,7 +35,7 @@ ALLOWED = {
     "models": {"cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"cost", "layers", "models", "neurons", "quantize"},
     "interop": {"calibrate", "layers", "models"},
-    "train": {"batches", "data", "firing"},
+    "train": {"batches", "data", "firing", "spiketrain", "train"},
 }
 # And of others at the top of the file, beside the standard library.
 CORE = {"jax", "numpy", "jaxtyping"}

@@ -41,6 +41,7 @@ KEYS = {
     *("signed", "site", "bits", "mode", "accuracy", "mean_rate", "dead_fraction"),
     *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
     *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
+    *("ks", "latency_emd", "latency_emd_mean", "time_w1", "time_w1_mean"),
     *("weight_memory_bits", "membrane_memory_bits", "platform", "devices", "seconds"),
     *("config_hash", "versions"),
 }
@@ -100,6 +101,16 @@ def test_shifts_bound_the_distance_in_every_layer(finished):
             assert (
                 abs(row["mean_shift"][layer]) <= distance <= row["paired_shift"][layer]
             )
+            # Spikes that stay away cost T/2 = 1 step each; none is as late as T = 2.
+            assert row["paired_shift"][layer] * 2 <= row["time_w1"][layer] + 1e-12
+            assert row["latency_emd"][layer] <= 2 * row["time_w1"][layer] + 1e-12
+            assert 0 <= row["ks"][layer] <= 1
+        for name in ("latency_emd", "time_w1"):
+            mean = sum(row[name].values()) / 9
+            assert row[f"{name}_mean"] == pytest.approx(mean, rel=1e-12)
+            # Equal spikes are equal in time.
+            assert mean == 0 or row["mode"] != "fp32"
+            assert mean > 0 or not any(row["paired_shift"].values())
 
 
 def test_the_floors_are_distances_of_the_references(finished):

@@ -1,6 +1,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import re
 
 import flax
@@ -293,7 +294,7 @@ def evaluated():
         x = data.normalize(image[None], images.mean, images.std)
         logits, trains = model(x, timesteps=3)
         correct.append(int(np.asarray(logits, float).mean(0).argmax() == label))
-        spikes.append({k: np.asarray(v, int).sum((0, 1)) for k, v in trains.items()})
+        spikes.append({k: np.asarray(v, int) for k, v in trains.items()})
     return model, images, correct, spikes
 
 
@@ -310,17 +311,71 @@ def test_evaluation_is_the_sum_over_single_images(evaluated, batch_size):
     )
     assert len(steps) == -(-11 // batch_size)
     assert found.accuracy == sum(correct) / 11
+    assert found.time_w1 is None
     assert found.counts.observations == 3 * 11
-    for half, counts in enumerate(found.halves):
-        assert counts.observations == 3 * len(spikes[half::2])
-        for layer in ("sn1", "sn2"):
-            expected = sum(image[layer] for image in spikes[half::2])
+    # Fewer images than groups: each image is one.
+    for counts, image in zip(found.groups, spikes, strict=True):
+        assert counts.observations == 3
+        for layer, trains in image.items():
+            np.testing.assert_array_equal(counts.spikes[layer], trains.sum((0, 1)))
             assert counts.spikes[layer].dtype == np.int32
+    for layer in ("sn1", "sn2"):
+        total = sum(image[layer].sum((0, 1)) for image in spikes)
+        np.testing.assert_array_equal(found.counts.spikes[layer], total)
+        assert 0 < total.mean() < 33
+        trains = np.concatenate([image[layer] for image in spikes], axis=1)
+        first = np.where(trains.any(0), trains.argmax(0), 3).sum(0)
+        np.testing.assert_array_equal(found.latencies[layer], first)
+
+
+def test_images_are_counted_by_their_place(evaluated, monkeypatch):
+    model, images, _, spikes = evaluated
+    monkeypatch.setattr("snnjax.train.evaluation.GROUPS", 4)
+    train.make_eval_step.cache_clear()
+    found = train.evaluate(model, images, timesteps=3, batch_size=3)
+    train.make_eval_step.cache_clear()
+    assert [counts.observations for counts in found.groups] == [9, 9, 9, 6]
+    for place, counts in enumerate(found.groups):
+        for layer in ("sn1", "sn2"):
+            expected = sum(image[layer].sum((0, 1)) for image in spikes[place::4])
             np.testing.assert_array_equal(counts.spikes[layer], expected)
-    for layer, counts in found.counts.spikes.items():
-        expected = sum(image[layer] for image in spikes)
-        np.testing.assert_array_equal(counts, expected)
-        assert 0 < expected.mean() < 33
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_spike_times_are_compared_image_by_image(evaluated, batch_size):
+    model, images, _, spikes = evaluated
+    other = Net(seed=1)
+    for norm in (other.bn1, other.bn2):
+        norm.bias.set_value(norm.bias.get_value() + 0.5)
+    options = dict(timesteps=3, batch_size=batch_size)
+    found = train.evaluate(other, images, reference=model, **options)
+    x = data.normalize(images.images, images.mean, images.std)
+    trains = {k: np.asarray(v, int) for k, v in other(x, timesteps=3)[1].items()}
+    for layer, now in trains.items():
+        before = np.concatenate([image[layer] for image in spikes], axis=1)
+        # Of three steps: every spike that stays costs nothing, one moves or stays away.
+        moved = [
+            least_moves(np.flatnonzero(a), np.flatnonzero(b))
+            for a, b in zip(before.reshape(3, -1).T, now.reshape(3, -1).T, strict=True)
+        ]
+        assert found.time_w1[layer] == pytest.approx(np.mean(moved), rel=1e-12)
+        assert np.mean(moved) > 0
+    same = train.evaluate(model, images, reference=model, **options)
+    assert same.time_w1 == {"sn1": 0, "sn2": 0}
+
+
+def least_moves(a, b):
+    """Of all matchings of the shorter with some of the longer; one left over is 1.5."""
+    a, b = sorted((a, b), key=len)
+    ways = [np.abs(a - some).sum() for some in itertools.permutations(b, len(a))]
+    return min(ways) + 1.5 * (len(b) - len(a))
+
+
+def test_a_reference_of_other_layers_is_refused(evaluated):
+    model, images, _, _ = evaluated
+    other = models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="same layers; only in one of the two"):
+        train.evaluate(model, images, reference=other, timesteps=3)
 
 
 def test_evaluation_sees_accuracy(evaluated):

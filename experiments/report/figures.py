@@ -5,11 +5,12 @@ drawn anywhere.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
@@ -49,7 +50,7 @@ class Firing(NamedTuple):
     """Spike counts of one row: {layer: counts}, T x images, and its name."""
 
     name: str
-    counts: dict[str, np.ndarray]
+    counts: Mapping[str, ArrayLike]
     observations: int
     emd: dict[str, float]
 

@@ -1,8 +1,8 @@
 """What rows mean: drift, collapse, noise floors, and what a run still misses.
 
 Whether a network fires differently is judged in one place, ``verdicts``: its EMD is
-set against the noise floor, the EMD that training on, another seed or the halves of
-the test set show without any quantization.
+set against the noise floor, the EMD that training on, another seed or other test images
+show without any quantization.
 """
 
 import dataclasses
@@ -34,6 +34,13 @@ class Verdict:
     floor: float | None
     kept: bool | None  # accuracy within a point of the baseline's; None: no baseline
     state: Literal["reference", "collapsed", "no floor", "within", "drift"]
+
+    @property
+    def unseen(self) -> bool:
+        """EMD inside the band that the choice of test images makes."""
+        band = self.row.get("floor_sampling")
+        within = self.state == "within" and band is not None
+        return within and self.row["emd_mean"] <= band
 
     @property
     def ratio(self) -> float:

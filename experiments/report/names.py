@@ -14,7 +14,7 @@ MODE_NAMES = {
 FLOORS = {
     "floor_control": "fine-tuned in full precision",
     "floor_seed": "another seed",
-    "floor_sampling": "halves of the test set",
+    "floor_sampling": "other test images",
 }
 DEFINITIONS = {
     "rate": "spikes of a neuron / (T x images), over the whole test set",
@@ -23,13 +23,22 @@ DEFINITIONS = {
     "its mean over layers",
     "paired shift": "mean |rate - rate'| neuron by neuron; |mean shift| <= EMD <= "
     "paired shift in every layer, and EMD does not see neurons that swap their rates",
+    "KS": "Kolmogorov-Smirnov: the largest share of a layer's neurons by which the "
+    "distributions of rates differ at any rate; it counts neurons, not their way",
+    "latency EMD": "earth mover's distance between the neurons' mean first-spike "
+    "latencies (T for a silent image), in time steps",
+    "time-W1": "how far spikes move in time, image by image and neuron by neuron, in "
+    "time steps: the cheapest matching of a neuron's spikes in the baseline and in the "
+    "quantized network, where a spike left over costs T/2",
     "mean rate": "mean over all neurons",
     "dead": "rate < 0.05",
     "saturated": "rate > 0.95",
     "noise floor": "the largest EMD from the baseline that shows without quantization: "
     "of the control (the baseline fine-tuned in full precision for QAT's steps), of "
-    "other seeds, of split halves of the test set",
-    "within": "EMD is at most the noise floor: no drift seen",
+    "other seeds, and what the baseline shows against itself on other images (the "
+    "EMD that 5 % of pairs of bootstrap samples of the test images exceed)",
+    "no drift seen": "EMD is at most what the choice of test images makes",
+    "within": "EMD is at most the noise floor",
     "collapsed": "accuracy under twice chance, where the baseline's is not",
     "PTQ, PTQ+BN": "quantized without any training; +BN: only BatchNorm's running "
     "statistics are taken anew. The control and seed floors of these rows tell how "

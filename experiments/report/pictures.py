@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from experiments.common import MODES
-from experiments.report import figures
+from experiments.report import figures, flows
 from experiments.report.judge import noise_floors, telling, verdicts
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
@@ -26,6 +26,13 @@ RATES = (
     "baseline filled, quantized networks as lines. Solid: the one whose firing moved "
     "furthest, of those that keep accuracy where there are any; dashed: the one that "
     "moved least in the same mode."
+)
+FLOWS = (
+    "Where the EMD comes from: each cell's share of it, in %, by the rates that "
+    "neurons had in the baseline (columns) and have in the quantized network (lines), "
+    "mean over layers. Above the dotted line neurons fire more, below it less. The "
+    "coupling keeps the order of rates: it shows how the distribution moved, not what "
+    "became of single neurons."
 )
 
 
@@ -50,7 +57,7 @@ def of_run(run: Run) -> list[Picture]:
     return [
         Picture("over_bits", figures.png(figures.over_bits(panels)), OVER_BITS),
         Picture("layers", figures.png(layer_map), LAYER_MAP),
-        _histograms(run),
+        *_rates_and_flows(run),
     ]
 
 
@@ -74,17 +81,29 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     return figures.Panel(title, rows, next(iter(accuracies), None), floor)
 
 
-def _histograms(run: Run) -> Picture:
+def _firing(run: Run) -> list[figures.Firing] | str:
+    """The baseline and the telling rows, or why there are none."""
     baseline = [row for row in run.rows if row["mode"] == "fp32"][:1]
+    if not baseline:
+        return "the baseline is missing"
     firing = []
     for row in baseline + telling(run.rows):
         name = "baseline" if is_full(row) else verdicts([row])[0].name
         try:
-            counts, observations = run.folder.counts(row)
+            counts = run.folder.fired(row).counts
         except FileNotFoundError:  # a copy of the results without firing/
-            return Picture("rates", b"", f"No histograms: no spike counts of {name}.")
-        firing.append(figures.Firing(name, counts, observations, row["emd"]))
-    if not baseline:
-        return Picture("rates", b"", "No histograms: the baseline is missing.")
-    histograms = figures.rate_histograms(firing[0], firing[1:])
-    return Picture("rates", figures.png(histograms), RATES)
+            return f"no spike counts of {name}"
+        firing.append(
+            figures.Firing(name, counts.spikes, counts.observations, row["emd"])
+        )
+    return firing
+
+
+def _rates_and_flows(run: Run) -> list[Picture]:
+    firing = _firing(run)
+    if isinstance(firing, str):
+        return [Picture("rates", b"", f"No histograms of rates: {firing}.")]
+    baseline, *others = firing
+    histograms = figures.png(figures.rate_histograms(baseline, others))
+    moved = figures.png(flows.flows(baseline, others))
+    return [Picture("rates", histograms, RATES), Picture("flows", moved, FLOWS)]

@@ -1,12 +1,20 @@
 """The table: all rows in the paper's form, the noise floor beside each EMD."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 
 from experiments.common import Row
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
 
 TEXT_COLUMNS = ("run", "method", "mode", "drift")
+# What the EMD hides: columns of the table, and keys of a row.
+COMPANIONS = {
+    "paired shift": "paired_shift",
+    "KS": "ks",
+    "latency EMD": "latency_emd",
+    "time-W1": "time_w1",
+}
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -52,6 +60,8 @@ def cells(verdict: Verdict) -> dict[str, str]:
         mark = f"{verdict.ratio:.2f} x floor"
     elif row["mode"] == "control":
         mark = "noise floor"
+    elif verdict.unseen:
+        mark = "no drift seen"
     run = {"run": row["run"].replace("|", "\\|")} if "run" in row else {}
     return run | {
         "method": method_name(row),
@@ -64,4 +74,9 @@ def cells(verdict: Verdict) -> dict[str, str]:
         "EMD": emd_text(row["emd_mean"]),
         "noise floor": "-" if floor is None else emd_text(floor),
         "drift": mark,
+        **{title: _mean_over_layers(row.get(key)) for title, key in COMPANIONS.items()},
     }
+
+
+def _mean_over_layers(values: Mapping[str, float] | None) -> str:
+    return emd_text(statistics.fmean(values.values())) if values else "-"

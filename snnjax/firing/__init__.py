@@ -15,5 +15,6 @@ from snnjax.firing.compare import report as report
 from snnjax.firing.compare import summary as summary
 from snnjax.firing.counts import FiringCounts as FiringCounts
 from snnjax.firing.counts import total as total
+from snnjax.firing.counts import total_by_group as total_by_group
 from snnjax.firing.noise import NoiseFloor as NoiseFloor
 from snnjax.firing.noise import noise_floor as noise_floor

@@ -44,6 +44,38 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
 
 
+def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
+    """Spikes of each neuron, summed over time and the images of each group.
+
+    One pass over the spikes for all groups: counts of disjoint sets of images, from
+    which `noise_floor` draws.
+
+    Args:
+        spikes: ``[T, B, ...]``, as of `total`.
+        group: ``[B]``, each image's group, 0..groups - 1; others do not count.
+        groups: how many; static.
+
+    Returns:
+        int32 ``[groups, ...]``; exact while a neuron's count in a batch is below 2**24.
+
+    Raises:
+        ValueError: spikes without time and batch, or groups of another length.
+
+    >>> total_by_group(jnp.ones((4, 3, 1)), jnp.array([0, 1, 1]), 2).tolist()
+    [[4], [8]]
+    """
+    spikes, group = jnp.asarray(spikes), jnp.asarray(group)
+    if spikes.ndim < 2 or group.shape != spikes.shape[1:2]:
+        raise ValueError(
+            "spikes must be [T, B, ...] and group [B], got shapes "
+            f"{spikes.shape} and {group.shape}"
+        )
+    each = jnp.sum(spikes, axis=0, dtype=jnp.float32)
+    member = (group == jnp.arange(groups)[:, None]).astype(jnp.float32)
+    # A matrix product: whole numbers, so exact at full precision.
+    return jnp.tensordot(member, each, 1, precision="highest").astype(jnp.int32)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FiringCounts:

@@ -88,8 +88,8 @@ def noise_floor(
         x, y = _draw(rng, len(batches), method)
         of_each = int(x @ observations), int(y @ observations)
         for name, counts in layers.items():
-            pair = ((times @ counts).astype(np.int64) for times in (x, y))
-            found[name].append(float(emd.emd_from_counts(*pair, of_each)))
+            one, two = ((times @ counts).astype(np.int64) for times in (x, y))
+            found[name].append(float(emd.emd_from_counts(one, two, of_each)))
     means = np.mean(list(found.values()), axis=0)
 
     def high(values) -> float:

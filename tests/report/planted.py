@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 
 from experiments.common import StudyConfig
-from experiments.run_folder import RunFolder
+from experiments.run_folder import Fired, RunFolder
+from snnjax.firing import FiringCounts
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer1.0.sn2")
 OBSERVATIONS = 400
@@ -49,6 +50,9 @@ def a_row(mode, *, target="none", emd=0.0, accuracy=0.978, bits=None, seed=0, **
         "emd": layers,
         "paired_shift": {name: 2 * value for name, value in layers.items()},
         "mean_shift": dict.fromkeys(LAYERS, 0.0),
+        "ks": {name: min(1, 10 * value) for name, value in layers.items()},
+        "latency_emd": {name: 3 * value for name, value in layers.items()},
+        "time_w1": {name: 4 * value for name, value in layers.items()},
         "floor_control": FLOOR if quantized else None,
         "floor_seed": 0.0040 if quantized else None,
         "floor_sampling": 0.0012,
@@ -96,7 +100,7 @@ def make_run(path, rows, config=None, **info):
         counts = {
             name: generator.integers(0, OBSERVATIONS, (4, 4, 3)) for name in LAYERS
         }
-        run.append(row, counts, OBSERVATIONS)
+        run.append(row, Fired(FiringCounts(counts, OBSERVATIONS), counts))
     return path
 
 

@@ -28,13 +28,15 @@ def test_page_has_every_row_and_loads_nothing(full_run):
     rows = RunFolder(path).rows()
     states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
     assert len(re.findall(states, text)) == len(rows) == 100
-    assert len(checker.loads) == 3
+    assert len(checker.loads) == 4
     assert all(
         address.startswith("data:image/png;base64,") for address in checker.loads
     )
     assert not re.search(r"https?:|@import|url\(", text)
     images = [base64.b64decode(a.partition(",")[2]) for a in checker.loads]
-    stored = [path / "figures" / f"{n}.png" for n in ("over_bits", "layers", "rates")]
+    stored = [
+        path / "figures" / f"{n}.png" for n in ("over_bits", "layers", "rates", "flows")
+    ]
     assert images == [file.read_bytes() for file in stored]
     assert "prefers-color-scheme:dark" in text
 
@@ -81,7 +83,7 @@ def test_lost_spike_counts_are_told(tmp_path):
     path = make_run(tmp_path / "run", rows)
     (path / "firing" / "fp32-s0.npz").unlink()
     text = report.write(path).read_text()
-    assert "No histograms: no spike counts of baseline." in text
+    assert "No histograms of rates: no spike counts of baseline." in text
     assert not (path / "figures" / "rates.png").exists()
 
 

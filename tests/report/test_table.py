@@ -31,6 +31,30 @@ def test_table_has_a_line_a_row():
     assert last["EMD"] == "0.0030"
     assert last["noise floor"] == "0.0047"
     assert last["drift"] == "within"
+    # Means over layers of what is planted at 0.5, 1 and 1.5 times a multiple of 0.0030.
+    assert last["paired shift"] == "0.0060"
+    assert last["KS"] == "0.0300"
+    assert last["latency EMD"] == "0.0090"
+    assert last["time-W1"] == "0.0120"
+
+
+def test_an_emd_that_other_images_make_is_no_drift_seen():
+    rows = [
+        quantized(WEIGHTS[0], b, "qat", emd=e) for b, e in ((2, 0.0012), (4, 0.0013))
+    ]
+    lines = table.markdown(reference() + rows).splitlines()
+    assert ["no drift seen" in line for line in lines if "mid-rise" in line] == [
+        True,
+        False,
+    ]
+
+
+def test_companions_that_a_row_lacks_are_dashes():
+    (row,) = [quantized(WEIGHTS[0], 2, "qat", emd=0.003)]
+    for key in ("ks", "latency_emd", "time_w1"):
+        del row[key]
+    line = next(li for li in table.markdown([row]).splitlines() if "mid-rise" in li)
+    assert [cell.strip() for cell in line.split("|")][-4:-1] == ["-"] * 3
 
 
 def test_table_marks_drift_and_collapse():
@@ -42,4 +66,5 @@ def test_table_marks_drift_and_collapse():
     text = table.markdown(rows)
     assert "2.00 x floor" in text
     assert "collapsed" in text
+    assert "no drift seen" not in text
     assert table.markdown([]).strip() == "No row is finished yet."
