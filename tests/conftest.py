@@ -10,6 +10,7 @@ QUICKLY_COMPILED = {
     *("test_study.py", "test_train.py", "test_calibrate.py", "test_sew_resnet.py"),
     *("test_spiking_vgg.py", "test_spikingjelly.py", "test_cost.py", "test_layers.py"),
     *("test_golden_spiketrains.py", "test_matching.py", "test_trains.py"),
+    "test_run.py",
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.

@@ -484,3 +484,58 @@ def test_our_models_trace_without_nnx_graph_mode(simple_nnx):
     model = calibrate.quantize(model, rules)
     spikes = jax.eval_shape(lambda x: model(x)[1], np.zeros((2, 6, 5, 1), np.float32))
     assert custom_vjps(model, timesteps=3) == {"_spike": 3 * len(spikes), "_lq_net": 1}
+
+
+# A penalty on firing
+
+
+def mean_rate(rates, strength):
+    return strength * jnp.mean(jnp.stack([jnp.mean(r) for r in rates.values()]))
+
+
+def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
+    plain = fitted(Net(), [0.1])[0]
+    none, some = (
+        fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(s))[0]
+        for s in (0, 3)
+    )
+    assert_equal(none.state.params, plain.state.params)
+    assert float(none.metrics.loss) == float(plain.metrics.loss)
+    # What the first batch fires, with statistics of that batch.
+    order = epoch_order(3, 0, 11)
+    x = data.normalize(dataset().images[order[:4]], dataset().mean, dataset().std)
+    _, spikes = Net()(x, timesteps=2, train=True)
+    rate = np.mean([np.mean(s) for s in spikes.values()])
+    assert rate > 0
+    added = float(some.metrics.loss) - float(plain.metrics.loss)
+    assert added == pytest.approx(3 * rate, rel=1e-5)
+
+    # SGD's first Nesterov step is -lr (1 + momentum) times the gradient.
+    def penalty_of(params):
+        graphdef, _, rest = train.split(Net())
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        rates = {
+            k: s.mean((0, 1)) for k, s in model(x, timesteps=2, train=True)[1].items()
+        }
+        return mean_rate(rates, 3)
+
+    slopes = jax.grad(penalty_of)(train.split(Net())[1])
+    moved = jax.tree.map(jnp.subtract, some.state.params, plain.state.params)
+    for slope, change in zip(*map(jax.tree.leaves, (slopes, moved)), strict=True):
+        np.testing.assert_allclose(change, -0.1 * 1.9 * slope, atol=1e-6)
+    assert max(np.abs(slope).max() for slope in jax.tree.leaves(slopes)) > 1e-3
+
+
+def test_a_sweep_of_strengths_compiles_once():
+    train.make_train_step.cache_clear()
+    step = train.make_train_step(
+        train.split(Net())[0],
+        train.sgd(5e-4),
+        timesteps=2,
+        augment=False,
+        penalty=mean_rate,
+    )
+    for strength in (0.0, 1.0, 2.0):
+        fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(strength))
+    assert step._cache_size() == 1
+    assert train.make_train_step.cache_info().misses == 1

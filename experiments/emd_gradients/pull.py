@@ -1,0 +1,156 @@
+"""How far each loss pulls a drifted network back to the baseline's firing.
+
+The drifted network is the baseline with 2-bit weights, trained on with them. From there
+every loss, and a control without any, takes the same steps on the same batches. A
+loss's strength is chosen from a few, alike for all: the least mean EMD over seeds that
+costs at most a point of accuracy.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from experiments.common import WEIGHTS, Row
+from experiments.emd_gradients.losses import LOSSES, PAIRED, penalty, targets
+from snnjax import calibrate, checkpoint, data, firing, models, train
+from snnjax.batches import epoch_order, train_batches
+from snnjax.firing import FiringCounts
+from snnjax.models import SEWResNet
+from snnjax.quantize import QuantSpec
+
+BATCH, TIMESTEPS = 32, 4
+STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+DRIFTED = QuantSpec(method="uniform", bits=2, clip=1.0, grid="mid_rise")
+TRAINED_BY = (*LOSSES, PAIRED)
+# One function for each loss, so that its step is compiled once.
+PENALTIES = {loss.name: penalty(loss) for loss in TRAINED_BY}
+OnStep = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """How long to train the baseline, the drifted network, and each pulled one."""
+
+    baseline: int = 30
+    drift: int = 3
+    pull: int = 5
+
+
+def names() -> list[tuple[str, float | None]]:
+    """What is trained of each seed: name and strength."""
+    none: list[tuple[str, float | None]] = [
+        ("baseline", None),
+        ("drifted", None),
+        ("control", None),
+    ]
+    return none + [(loss.name, s) for loss in TRAINED_BY for s in STRENGTHS]
+
+
+class Puller:
+    """One seed's networks; those that others start from are kept in the folder."""
+
+    def __init__(self, seed: int, width: int, epochs: Epochs, folder: Path):
+        self.seed, self.width, self.epochs = seed, width, epochs
+        self.folder = folder / "checkpoints"
+        self.train_set, self.test_set = (
+            data.load("digits", split) for split in ("train", "test")
+        )
+        self._reference: FiringCounts | None = None
+        self._rates: dict[str, Array] | None = None
+
+    def row(self, name: str, strength: float | None, on_step: OnStep) -> Row:
+        """Train one network, and measure its firing against the baseline's."""
+        row = {"part": "pull", "loss": name, "strength": strength, "seed": self.seed}
+        try:
+            model = self._network(name, strength, on_step)
+        except FloatingPointError:
+            return row | {"failed": "the loss was not finite"}
+        found = train.evaluate(model, self.test_set, timesteps=TIMESTEPS)
+        fired = firing.report(self._baseline_counts(), found.counts)
+        return row | {
+            "accuracy": found.accuracy,
+            "emd_mean": fired.emd_mean,
+            "paired_shift_mean": float(np.mean(list(fired.paired_shift.values()))),
+            "mean_rate": fired.mean_rate,
+        }
+
+    def steps(self, epochs: int) -> int:
+        return epochs * train.steps_per_epoch(self.train_set, BATCH)
+
+    def _network(self, name, strength, on_step) -> SEWResNet:
+        if name == "baseline":
+            return self._baseline(on_step)
+        drifted = self._drifted(on_step)
+        if name == "drifted":
+            return drifted
+        rates = train.cosine(self.steps(self.epochs.pull), 0.01)
+        if name == "control":
+            return self._fit(drifted, rates, on_step)
+        loss = next(loss for loss in TRAINED_BY if loss.name == name)
+        target = (jnp.float32(strength), targets(loss, self._baseline_rates()))
+        return self._fit(
+            drifted, rates, on_step, penalty=PENALTIES[name], target=target
+        )
+
+    def _fit(self, model, rates, on_step, **more) -> SEWResNet:
+        state = train.init(model, train.sgd(5e-4))
+        for progress in train.fit(
+            model, self.train_set, rates, seed=self.seed, batch_size=BATCH, **more
+        ):
+            state = progress.state
+            on_step()
+        return train.trained(model, state)
+
+    def _kept(self, name: str, model: SEWResNet, make) -> SEWResNet:
+        """The network from its checkpoint, or made now and kept."""
+        path = self.folder / f"{name}-s{self.seed}"
+        graphdef, state = nnx.split(model)
+        if checkpoint.exists(path):
+            return nnx.merge(graphdef, checkpoint.load(path, state))
+        model = make(model)
+        checkpoint.save(path, nnx.state(model))
+        return model
+
+    def _baseline(self, on_step: OnStep = lambda: None) -> SEWResNet:
+        model = models.sew_resnet8(
+            width=self.width, in_channels=1, rngs=nnx.Rngs(self.seed)
+        )
+        rates = train.one_cycle(self.steps(self.epochs.baseline), 0.1)
+        return self._kept("baseline", model, lambda m: self._fit(m, rates, on_step))
+
+    def _drifted(self, on_step: OnStep) -> SEWResNet:
+        model = calibrate.quantize(self._baseline(), {WEIGHTS: DRIFTED})
+        rates = train.cosine(self.steps(self.epochs.drift), 0.01)
+        return self._kept("drifted", model, lambda m: self._fit(m, rates, on_step))
+
+    def _baseline_counts(self) -> FiringCounts:
+        if self._reference is None:
+            found = train.evaluate(self._baseline(), self.test_set, timesteps=TIMESTEPS)
+            self._reference = found.counts
+        return self._reference
+
+    def _baseline_rates(self) -> dict[str, Array]:
+        """``{layer: [batches, neurons...]}``, as a training step sees them."""
+        if self._rates is None:
+            graphdef, params, rest = train.split(self._baseline())
+
+            @jax.jit
+            def rates_of(params, rest, images):
+                model = nnx.merge(graphdef, params, rest, copy=True)
+                x = data.normalize(images, self.train_set.mean, self.train_set.std)
+                record = lambda s: jnp.mean(s, axis=(0, 1), dtype=jnp.float32)  # noqa: E731
+                return model(x, timesteps=TIMESTEPS, train=True, record=record)[1]
+
+            order = epoch_order(self.seed, 0, len(self.train_set))
+            found = [
+                rates_of(params, rest, self.train_set.images[batch])
+                for batch in train_batches(order, BATCH)
+            ]
+            self._rates = jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+        return self._rates

@@ -1,0 +1,123 @@
+"""The bench from its command to its report, on one loss and a network of width 2."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from experiments.emd_gradients import __main__ as bench
+from experiments.emd_gradients import estimators, pull, report
+from experiments.emd_gradients.__main__ import GradientsConfig
+from experiments.emd_gradients.losses import LOSSES
+
+
+@pytest.fixture(scope="module")
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimators, "DRAWS", 2)
+        patch.setattr(estimators, "SIZES", (100,))
+        patch.setattr(estimators, "LOSSES", LOSSES[:1])
+        patch.setattr(pull, "TRAINED_BY", LOSSES[:1])
+        patch.setattr(pull, "STRENGTHS", (1.0, 10.0))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "run"
+    bench.run(GradientsConfig(out=out, tiny=True, width=2), quiet())
+    return out
+
+
+def quiet():
+    return Console(file=io.StringIO())
+
+
+def rows_of(out):
+    """Without what a clock decides."""
+    lines = (out / "results.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if k != "ms"} for row in rows]
+
+
+def test_every_part_is_there(finished):
+    parts = [
+        (row["part"], row["loss"], row.get("strength")) for row in rows_of(finished)
+    ]
+    assert parts == [
+        ("estimator", "sorted W1", None),
+        ("cost", "sorted W1", None),
+        ("pull", "baseline", None),
+        ("pull", "drifted", None),
+        ("pull", "control", None),
+        ("pull", "sorted W1", 1.0),
+        ("pull", "sorted W1", 10.0),
+    ]
+    baseline, drifted = rows_of(finished)[2:4]
+    assert baseline["emd_mean"] == 0 < drifted["emd_mean"]
+    text = (finished / "emd_gradients.md").read_text()
+    assert "| sorted W1 |" in text
+    assert "| control |" in text
+    for name in ("costs", "pull"):
+        png = (finished / "figures" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(finished, tmp_path):
+    lines = (finished / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text("".join(lines[:3]) + '{"part": "pu')
+    config = GradientsConfig(out=tmp_path, tiny=True, width=2)
+    bench.run(config, quiet())
+    assert rows_of(tmp_path) == rows_of(finished)
+
+
+def test_another_config_is_refused(finished):
+    before = (finished / "results.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="holds a run of another config"):
+        bench.run(GradientsConfig(out=finished, width=3, tiny=True), quiet())
+    assert (finished / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(width=0), "width must be at least 1"),
+        (dict(seeds=()), "seeds must be given"),
+        (dict(seeds=(1, 1)), "seeds must be given, each once"),
+    ],
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        GradientsConfig(**options)
+
+
+def pulled(loss, strength, emd, accuracy=0.9, paired=0.02, seed=0):
+    return dict(
+        part="pull",
+        loss=loss,
+        strength=strength,
+        seed=seed,
+        emd_mean=emd,
+        accuracy=accuracy,
+        paired_shift_mean=paired,
+        mean_rate=0.1,
+    )
+
+
+def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
+    rows = [pulled("control", None, 0.01, seed=s) for s in (0, 1)]
+    for strength, emd, accuracy in ((1.0, 0.008, 0.9), (10.0, 0.005, 0.895)):
+        rows += [pulled("a", strength, emd, accuracy, 0.03, seed=s) for s in (0, 1)]
+    rows += [pulled("a", 100.0, 0.001, 0.5, seed=s) for s in (0, 1)]
+    rows += [pulled("a", 1000.0, 0.0, seed=0)]  # the other seed failed
+    rows += [pulled("b", 1.0, 0.012, paired=0.01, seed=s) for s in (0, 1)]
+    found = report.chosen(rows)
+    assert found["a"][0]["strength"] == 10.0
+    assert report.findings(rows) == [
+        "a: EMD 0.50 times the control's (lower in 2 of 2 seeds), paired shift 1.50 "
+        "times: rates are matched, and neurons have swapped them.",
+        "b: EMD 1.20 times the control's (lower in 0 of 2 seeds), paired shift 0.50 "
+        "times.",
+    ]
+    assert report.findings([]) == []
