@@ -58,7 +58,8 @@ image at T = 4.
 - direction: cosine between the gradient on a batch and the true gradient of W1 by the
   rates behind it.
 - descent: by how much a short step of those rates against the gradient lowers their W1,
-  in parts of what a step against the true gradient does.
+  in parts of what a step against the true gradient does (above 1 is possible: a step
+  overshoots for neurons that have hardly moved, and the true gradient moves them too).
 - noise: spread of the gradient over batches, in parts of its mean.
 - ms and MB: value and gradient, compiled, and the memory that takes.
 
@@ -182,10 +183,10 @@ def findings(rows: Sequence[Row]) -> list[str]:
             f"{name}: EMD {factors[0]:.2f} times the control's (lower in {below} of "
             f"{len(some)} seeds), paired shift {factors[1]:.2f} times"
         )
-        if factors[0] < 0.9 and factors[1] > 1:
-            said += ": rates are matched, and neurons have swapped them"
+        if factors[0] < 0.9 and factors[1] > 0.95:
+            said += ": the distribution came back, single neurons did not"
         elif factors[0] < 0.9:
-            said += ": neurons, too, came nearer to their own rates"
+            said += ": single neurons came back as well"
         sentences.append(said + ".")
     return sentences
 

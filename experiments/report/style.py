@@ -7,7 +7,7 @@ STYLE = """
 --paper:#171717;--card:#232425;--drift:#ff9e64}
 figure img{filter:invert(.91) hue-rotate(180deg)}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:1080px;color:var(--ink);
+body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:1120px;color:var(--ink);
 background:var(--paper);font:16px/1.5 system-ui,sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0 0}h2{margin:2.5rem 0 .6rem}
 h2{font-size:1.25rem}h3{font-size:1rem;margin:1.2rem 0 .3rem}
@@ -23,7 +23,8 @@ img{display:block;width:100%;height:auto}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
 .wide{width:100%}
 .wide td:first-child{position:sticky;left:0;background:var(--paper)}
-th,td{padding:.2rem .55rem;text-align:right;white-space:nowrap}
+th,td{padding:.2rem .45rem;text-align:right;white-space:nowrap}
+.wide thead th{white-space:normal}
 th{border-bottom:2px solid var(--line);vertical-align:bottom;font-weight:600}
 td{border-bottom:1px solid var(--line)}
 .text{text-align:left}.group th{text-align:left;padding-top:1rem}

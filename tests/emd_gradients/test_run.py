@@ -116,7 +116,7 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
     assert found["a"][0]["strength"] == 10.0
     assert report.findings(rows) == [
         "a: EMD 0.50 times the control's (lower in 2 of 2 seeds), paired shift 1.50 "
-        "times: rates are matched, and neurons have swapped them.",
+        "times: the distribution came back, single neurons did not.",
         "b: EMD 1.20 times the control's (lower in 0 of 2 seeds), paired shift 0.50 "
         "times.",
     ]
