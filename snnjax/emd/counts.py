@@ -191,6 +191,16 @@ def _checked(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
     return x, y, kx, ky
 
 
+def _histogram(counts: np.ndarray, k: int) -> np.ndarray:
+    """Neurons at each count 0..k, int64."""
+    bins = np.zeros(k + 1, np.int64)
+    # In pieces that stay in the cache: the copy that NumPy counts is of int64.
+    for start in range(0, counts.size, 2**18):
+        piece = counts[start : start + 2**18].astype(np.int64, copy=False)
+        bins += np.bincount(piece, minlength=k + 1)
+    return bins
+
+
 def _in_range(x: Array, y: Array, kx: int, ky: int) -> Array:
     return jnp.all((x >= 0) & (x <= kx)) & jnp.all((y >= 0) & (y <= ky))
 
@@ -199,11 +209,8 @@ def _host_difference(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
     """|F_x - F_y| in each interval, times ``neurons``."""
     steps = _steps(x.size, y.size, kx, ky)
 
-    def cumulative(counts, k, at):
-        counts = counts.astype(np.int64, copy=False)  # NumPy 2.0 counts no uint64
-        return np.cumsum(np.bincount(counts, minlength=k + 1))[at]
-
-    below_x, below_y = cumulative(x, kx, steps.of_x), cumulative(y, ky, steps.of_y)
+    below_x = np.cumsum(_histogram(x, kx))[steps.of_x]
+    below_y = np.cumsum(_histogram(y, ky))[steps.of_y]
     # A bound on any sum of them; past 64 bits Python's own integers take over.
     kind = np.int64 if steps.unit < 2**62 else object
     times_x, times_y = steps.neurons // x.size, steps.neurons // y.size
