@@ -526,6 +526,23 @@ def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
     assert max(np.abs(slope).max() for slope in jax.tree.leaves(slopes)) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(target=1.0), "give penalty as well"),
+        (dict(penalty=lambda rates, _: jnp.ones(2)), r"a scalar, got shape \(2,\)"),
+    ],
+)
+def test_a_penalty_that_is_none(options, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(Net(), [0.1], **options)
+
+
+def test_a_penalty_that_is_not_finite():
+    with pytest.raises(FloatingPointError, match="that the penalty, if there is one"):
+        fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(np.nan))
+
+
 def test_a_sweep_of_strengths_compiles_once():
     train.make_train_step.cache_clear()
     step = train.make_train_step(

@@ -77,7 +77,8 @@ def tasks(config: GradientsConfig) -> Iterator[Task]:
             yield name, 1, lambda _, loss=loss, n=n: estimators.costs(loss, n)
     epochs = Epochs(1, 1, 1) if config.tiny else Epochs()
     for seed in config.seeds:
-        puller = Puller(seed, config.width, epochs, config.out)
+        kept = config.out / "checkpoints" / config.hash()
+        puller = Puller(seed, config.width, epochs, kept)
         for loss, strength in names():
             name = {"part": "pull", "loss": loss, "strength": strength, "seed": seed}
             length = {"baseline": epochs.baseline, "drifted": epochs.drift}

@@ -100,7 +100,9 @@ def costs(loss: Loss, n: int, runs: int = 5) -> Row:
         "loss": loss.name,
         "neurons": n,
         "ms": 1e3 * statistics.median(seconds[1:]),
-        "bytes": None if memory is None else memory.temp_size_in_bytes,
+        "bytes": None
+        if memory is None
+        else memory.temp_size_in_bytes + memory.output_size_in_bytes,
     }
 
 

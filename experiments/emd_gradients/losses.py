@@ -16,6 +16,7 @@ TEMPERATURES = (0.01, 0.03, 0.1)
 EPSILONS = (0.1, 0.03)
 # Sinkhorn's algorithm is quadratic: neurons of a layer that a training step sees.
 DRAWN = 128
+SQUARED = (100.0, 1000.0, 10_000.0, 100_000.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Loss:
         power: of a rate that its value is.
         most: the largest n that it is timed at.
         drawn: how many neurons of a layer it takes in training; None is all.
+        strengths: that are tried in training. A squared distance is smaller and needs
+            more.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Loss:
     power: int = 1
     most: int = 1_000_000
     drawn: int | None = None
+    strengths: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
 
 
 def quantiles(batches: Array) -> Array:
@@ -66,13 +70,24 @@ def _sinkhorn(epsilon: float) -> Loss:
 
 LOSSES = (
     Loss("sorted W1", emd.wasserstein_1d, quantiles),
-    Loss("sorted W2²", lambda r, t: emd.wasserstein_p_1d(r, t, p=2), quantiles, 2),
+    Loss(
+        "sorted W2²",
+        lambda r, t: emd.wasserstein_p_1d(r, t, p=2),
+        quantiles,
+        2,
+        strengths=SQUARED,
+    ),
     *map(_soft, TEMPERATURES),
     *map(_sinkhorn, EPSILONS),
 )
+# What Sinkhorn's handicap costs: a loss of all neurons, seeing as few.
+FEW = Loss(f"sorted W1, {DRAWN} neurons", emd.wasserstein_1d, quantiles, drawn=DRAWN)
 # No EMD: it knows which neuron is which. What an EMD could do if that mattered.
 PAIRED = Loss(
-    "paired squares", lambda r, t: jnp.mean((r - t) ** 2), lambda b: jnp.mean(b, 0)
+    "paired squares",
+    lambda r, t: jnp.mean((r - t) ** 2),
+    lambda b: jnp.mean(b, 0),
+    strengths=SQUARED,
 )
 
 

@@ -15,7 +15,7 @@ smaller.
 `wasserstein_p_1d`       the same for other powers of the distance
 `histogram_emd`          exact, between histograms over equal bins
 `soft_cdf_distance`      smooth, without sorting; for training against a fixed target
-`sinkhorn_divergence`    entropic, through ott-jax; for comparison, up to 10,000 neurons
+`sinkhorn_divergence`    entropic, through ott-jax; for comparison, up to 16,384 neurons
 `sliced`                 between clouds in more dimensions, such as (rate, latency)
 `flow`, `transport_plan` which mass moved, and how far
 =======================  ==============================================================

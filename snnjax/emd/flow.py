@@ -51,7 +51,7 @@ def flow(
     ([[0.5, 0.0], [0.0, 0.5]], 0.25)
     """
     x, y = (np.ravel(np.asarray(a, np.float64)) for a in (reference, other))
-    edges = np.linspace(0, 1, 21) if edges is None else np.asarray(edges, np.float64)
+    edges = np.arange(21) / 20 if edges is None else np.asarray(edges, np.float64)
     for name, rates in (("reference", x), ("other", y)):
         if rates.size == 0 or not np.all(np.isfinite(rates)):
             raise ValueError(f"{name} must have finite rates, at least one")

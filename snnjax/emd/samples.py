@@ -102,6 +102,15 @@ def wasserstein_p_1d(
     return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
 
 
+def check_positive(**numbers: ArrayLike) -> None:
+    """Raise ValueError where a number that is not traced is not positive and finite."""
+    for name, number in numbers.items():
+        if isinstance(number, jax.core.Tracer):
+            continue
+        if np.ndim(number) or not 0 < float(np.asarray(number)) < np.inf:
+            raise ValueError(f"{name} must be positive, got {number}")
+
+
 def _checked(*arguments) -> tuple[bool, Any]:
     """Whether one is traced, and flat arrays (of float64 where none is)."""
     shapes = [None if a is None else np.shape(a) for a in arguments]
@@ -112,8 +121,10 @@ def _checked(*arguments) -> tuple[bool, Any]:
             raise ValueError(
                 f"{name}_weights must have {name}'s shape {shape}, got {weights}"
             )
+        if np.iscomplexobj(arguments["xy".index(name)]):
+            raise ValueError(f"{name} must be real numbers")
     if any(isinstance(a, jax.core.Tracer) for a in arguments):
-        return True, _each(arguments, lambda a: jnp.ravel(jnp.asarray(a)))
+        return True, _each(arguments, lambda a: jnp.ravel(unfolded(a)))
     arrays = _each(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
         if a is not None and not np.all(np.isfinite(a)):
@@ -121,6 +132,17 @@ def _checked(*arguments) -> tuple[bool, Any]:
         if a is not None and "weights" in name and (a.min() < 0 or a.sum() <= 0):
             raise ValueError(f"{name} must be non-negative and not all zero")
     return False, arrays
+
+
+def unfolded(a: ArrayLike) -> Array:
+    """As an array inside ``jit``; a constant stays one that XLA does not compute with.
+
+    Sorting a reference that is closed over while compiling takes it seconds, and rounds
+    otherwise than sorting the same numbers in the program.
+    """
+    if isinstance(a, jax.core.Tracer):
+        return a
+    return jax.lax.optimization_barrier(jnp.asarray(a))
 
 
 def _each(arguments, change):
@@ -204,7 +226,7 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
         weights = jnp.where(jnp.all(weights >= 0), weights, jnp.nan)
         # By weight too, where values are tied: equal clouds then have equal levels.
         values, weights = jax.lax.sort((values, weights), num_keys=2)
-        return values, _cumulative_mass(weights)
+        return values, cumulative_mass(weights)
 
     (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
     level, rest = (
@@ -219,14 +241,14 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
     return jnp.sum(mass * cost(x[i] - y[j]))
 
 
-def _cumulative_mass(weights: Array) -> tuple[Array, Array]:
-    """Running sums of weights, normalised, as pairs: a float and what it leaves over.
+def cumulative_mass(weights: Array) -> tuple[Array, Array]:
+    """Running sums over the last axis, normalised: a float and what it leaves over.
 
     Where two distributions are close, all of W1 is in the digits that a plain sum of
     100,000 float32 numbers has lost.
     """
     dtype = jnp.finfo(weights.dtype)
-    total = jnp.sum(weights)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
     mass = weights / total
 
     def halves(value):
@@ -238,8 +260,10 @@ def _cumulative_mass(weights: Array) -> tuple[Array, Array]:
     left = (((weights - m1 * t1) - m1 * t2) - m2 * t1) - m2 * t2
     # Multiples of eps sum without rounding, and the rest is small. It has the gradient.
     whole = jax.lax.stop_gradient(jnp.round(mass / dtype.eps) * dtype.eps)
-    head = jnp.cumsum(whole)
-    rest = jnp.cumsum((mass - whole) + jax.lax.stop_gradient(left / total))
-    rest = rest - head * ((head[-1] - 1) + rest[-1])  # the rounding of the total
+    head = jnp.cumsum(whole, axis=-1)
+    rest = (mass - whole) + jax.lax.stop_gradient(left / total)
+    rest = jnp.cumsum(rest, axis=-1)
+    # The rounding of the total.
+    rest = rest - head * ((head[..., -1:] - 1) + rest[..., -1:])
     level = head + rest
     return level, rest - (level - head)

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax.emd.samples import wasserstein_1d
+from snnjax.emd.samples import unfolded, wasserstein_1d
 
 
 def sliced(
@@ -60,7 +60,7 @@ def sliced(
             f"directions must be [L, {shapes[0][1]}], got {np.shape(directions)}"
         )
     if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
-        x, y, directions = (jnp.asarray(a) for a in (x, y, directions))
+        x, y, directions = (unfolded(a) for a in (x, y, directions))
         dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
         project = functools.partial(
             jnp.matmul, directions.astype(dtype), precision="highest"

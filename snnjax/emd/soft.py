@@ -6,10 +6,11 @@ sum of sigmoids. The reference is a fixed vector, not a second network.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax.emd.samples import distance
+from snnjax.emd.samples import check_positive, distance
 
 
 def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
@@ -31,13 +32,18 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
         ``[K]``, rising, within [0, 1].
 
     Raises:
-        ValueError: no rates, fewer than one point, a temperature (as a Python number)
-            that is not positive.
+        ValueError: no rates, fewer than one point; outside ``jit`` also rates that are
+            NaN or beyond [0, 1], and a temperature that is not positive.
     """
-    if points < 1:
-        raise ValueError(f"points must be at least 1, got {points}")
-    if isinstance(temperature, (int, float)) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    if not isinstance(points, int) or points < 1:
+        raise ValueError(f"points must be a whole number >= 1, got {points}")
+    check_positive(temperature=temperature)
+    if not isinstance(rates, jax.core.Tracer):
+        seen = np.asarray(rates)
+        if not np.all((seen >= 0) & (seen <= 1)):
+            raise ValueError(
+                f"rates must lie within 0..1, got {seen.min()} to {seen.max()}"
+            )
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
@@ -78,8 +84,8 @@ def soft_cdf_distance(
         temperature: in the unit of rates, positive; 0.02 to 0.1 is a good begin.
 
     Returns:
-        A scalar in the unit of rates, float32 (float64 under x64). NaN among the rates
-        gives NaN.
+        A scalar in the unit of rates, float32 (float64 under x64). Inside ``jit`` NaN
+        among the rates gives NaN, and rates beyond [0, 1] count as beyond the grid.
 
     Raises:
         ValueError: as `soft_cdf`; a reference that is no vector.

@@ -84,7 +84,7 @@ def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
     """
     steps = len(x)
     times = constants(np.arange(steps) + 0.5, x, dtype)
-    none = jnp.full(x[0].shape, -1, dtype)
+    none = jnp.full_like(x[0], -1, dtype)
 
     def step(carry, now):
         (near, far), (spike, time) = carry, now

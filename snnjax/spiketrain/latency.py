@@ -53,7 +53,7 @@ def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
         silent = silent * (1 - spikes.astype(dtype))
         return (silent, passed + silent), None
 
-    start = (jnp.ones(x[0].shape, dtype), jnp.zeros(x[0].shape, dtype))
+    start = (jnp.ones_like(x[0], dtype), jnp.zeros_like(x[0], dtype))
     return over_time(step, start, x)[0][1]
 
 
@@ -96,4 +96,4 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 def _latency_total(x, mask):
     steps = _steps_without(fired(x), jnp.dtype(jnp.int32))
     mask = mask.reshape(-1, *[1] * (steps.ndim - 1))
-    return jnp.sum(jnp.where(mask != 0, steps, 0), 0)
+    return jnp.sum(jnp.where(mask != 0, steps, 0), 0, dtype=jnp.int32)

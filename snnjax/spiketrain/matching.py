@@ -164,7 +164,6 @@ def _scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
         costs = jnp.where(only_x, by_x, jnp.where(only_y, by_y, costs))
         return costs + border, None
 
-    start = jnp.broadcast_to(
-        jnp.where(k == 0, 0, jnp.inf).astype(drop.dtype), (2 * most + 1, *neurons)
-    )
+    nothing = jnp.zeros_like(x[0], drop.dtype)  # varies over a mesh as the trains do
+    start = jnp.where(k == 0, 0, jnp.inf).astype(drop.dtype) + nothing
     return jax.lax.scan(step, start, (x, y))[0][most]

@@ -18,19 +18,19 @@ def train(name: str, x: ArrayLike) -> Array:
     Raises:
         ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
     """
-    shape = np.shape(x)
+    x = x if isinstance(x, Array) else np.asarray(x)
+    shape = x.shape
     if not shape or not shape[0]:
         raise ValueError(
             f"{name} must be [T, ...] with T at least 1, time first, got shape {shape}"
         )
-    if not isinstance(x, jax.core.Tracer) and jnp.result_type(x) != jnp.bool_:
-        # Where it lies: a numpy array is not sent to a device for it.
-        values = x if isinstance(x, Array) else np.asarray(x)
-        if not ((values == 0) | (values == 1)).all():
-            raise ValueError(
-                f"{name} must be 0 and 1, got {values.min()} to {values.max()}; an ADD "
-                "block's output is not a spike train, its neurons' spikes are"
-            )
+    seen = not isinstance(x, jax.core.Tracer) and x.dtype != jnp.bool_
+    # Where it lies: a numpy array is not sent to a device for it.
+    if seen and not ((x == 0) | (x == 1)).all():
+        raise ValueError(
+            f"{name} must be 0 and 1, got {x.min()} to {x.max()}; an ADD block's "
+            "output is not a spike train, its neurons' spikes are"
+        )
     return jnp.asarray(x)
 
 

@@ -74,7 +74,7 @@ def _van_rossum(x, y, tau):
         rounding = jax.lax.stop_gradient((after - f) - change)
         return (after, rounding, passed + f**2), None
 
-    start = (jnp.zeros(x.shape[1:], tau.dtype),) * 3
+    start = (jnp.zeros_like(x[0], tau.dtype),) * 3
     (f, _, passed), _ = over_time(step, start, sequence(x), sequence(y))
     squared = -jnp.expm1(-2 * rate) * passed + f**2
     # The root has no derivative at 0.

@@ -80,7 +80,7 @@ def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrap
             away = spiketrain.time_wasserstein(spikes != 0, reference)
             away = (2 * away).astype(jnp.int32)  # whole: a spike left over costs T/2
             mask_ = mask.reshape(-1, *(1,) * (away.ndim - 1))
-            return jnp.sum(jnp.where(mask_, away, 0), axis=0)
+            return jnp.sum(jnp.where(mask_, away, 0), axis=0, dtype=jnp.int32)
 
         fired = Fired(
             {k: firing.total_by_group(s, group, GROUPS) for k, s in found.items()},

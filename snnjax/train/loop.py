@@ -97,8 +97,11 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: not one whole batch, or ``start`` is past the last step.
+        ValueError: not one whole batch, ``start`` is past the last step, a target
+            without a penalty, or a penalty that is no scalar.
     """
+    if target is not None and penalty is None:
+        raise ValueError("target is what a penalty takes; give penalty as well")
     graphdef, *_ = split(model)
     tx = sgd(weight_decay)
     train_step = make_train_step(
@@ -125,6 +128,7 @@ def fit(
             raise FloatingPointError(
                 f"the loss is {float(metrics.loss)} at step {step + 1} of "
                 f"{len(learning_rates)}; try a lower learning rate, and check that "
-                "the network has an output for every class"
+                "the network has an output for every class and that the penalty, if "
+                "there is one, is finite"
             )
         yield Progress(state, step + 1, len(learning_rates), metrics)

@@ -93,7 +93,8 @@ def make_train_step(
         penalty: ``penalty(rates, target)``, a scalar that is added to the loss, of the
             batch's firing rates ``{layer: [neurons...]}``, differentiable through the
             surrogates, and of a ``target`` that is traced. A distance to another
-            network's firing, say: see `emd.soft_cdf_distance`.
+            network's firing, say: see `emd.soft_cdf_distance`. Each function is
+            compiled and kept: make one, and sweep what it takes by ``target``.
 
     Returns:
         ``train_step(state, images, labels, mean, std, indices, learning_rate, key,
@@ -125,7 +126,12 @@ def make_train_step(
                 optax.softmax_cross_entropy_with_integer_labels(logits, correct)
             )
             if penalty is not None:
-                loss = loss + penalty(rates, target)
+                added = jnp.asarray(penalty(rates, target))
+                if added.ndim:
+                    raise ValueError(
+                        f"penalty must return a scalar, got shape {added.shape}"
+                    )
+                loss = loss + added
             right = jnp.argmax(logits, axis=-1) == correct
             return loss, (jnp.mean(right), split(model)[2])
 

@@ -157,6 +157,26 @@ def test_kolmogorov_smirnov_is_scipys(n, m, kx, ky):
     assert emd.ks_from_counts(x, x, kx) == 0
 
 
+def test_what_is_known_is_checked_beside_what_is_traced():
+    # 2**32 + 1 would be 1 in JAX's 32 bits.
+    wide = np.array([2**32 + 1])
+    with pytest.raises(ValueError, match=r"y_counts must lie within 0\.\.4"):
+        jax.jit(lambda x: emd.emd_from_counts(x, wide, 4))(np.array([1]))
+
+
+def test_lists_are_taken_without_beartype():
+    assert unchecked([0, 2], [1, 4], 4) == 0.375
+    with pytest.raises(ValueError, match="x_counts must be integers, got float64"):
+        unchecked([0.5], [1], 4)
+
+
+def test_more_observations_than_a_piece():
+    n, k = 1000, 300_000
+    x, y = layer("random", n, k), layer("random", n, k, seed=1)
+    expected = wasserstein_distance(x / k, y / k)
+    assert emd.emd_from_counts(x, y, k) == pytest.approx(expected, rel=1e-12)
+
+
 def test_kolmogorov_smirnov_of_nonsense():
     bad = np.array([0, 5])
     with pytest.raises(ValueError, match=r"within 0\.\.4"):

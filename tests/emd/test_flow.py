@@ -56,3 +56,11 @@ def test_nothing_moves_between_equal_layers():
 def test_it_refuses_nonsense(x, edges, message):
     with pytest.raises(ValueError, match=message):
         emd.flow(x, np.array([0.5]), edges=edges)
+
+
+@pytest.mark.parametrize("k", [20, 40, 100])
+def test_rates_on_an_edge_are_in_the_bin_above(k):
+    counts = np.arange(k + 1)
+    mass = emd.flow(counts / k, counts / k).mass
+    expected = np.bincount(np.minimum(counts * 20 // k, 19))
+    np.testing.assert_allclose(np.diag(mass) * (k + 1), expected, atol=1e-9)

@@ -45,6 +45,31 @@ def test_ott_comes_near_on_the_same_bins(x64):
     assert exact - 1e-4 <= float(out.primal_cost) <= exact + 4e-3
 
 
+@pytest.mark.parametrize("bins", [5, 25, 1001])
+def test_close_histograms_inside_jit(bins):
+    rng = np.random.default_rng(bins)
+    p = np.float32(rng.integers(0, 1000, bins))
+    q = p.copy()
+    q[[0, -1]] += 1, 2
+    expected = emd.histogram_emd(p, q, 1 / bins)
+    assert expected < 1e-3
+    assert float(histogram_jit(p, q, 1 / bins)) == pytest.approx(expected, rel=1e-6)
+    # Equal but for their totals: what division leaves over has no gradient.
+    both = jax.jit(jax.value_and_grad(emd.histogram_emd))
+    for times in (3, 7, 10):
+        value, slope = both(p, times * p, 1 / bins)
+        assert value == 0
+        assert not np.any(slope)
+
+
+def test_one_neuron_of_a_million_moved():
+    p = np.zeros(41, np.float32)
+    p[0] = 1e6
+    q = p.copy()
+    q[[0, 10]] += -1, 1
+    assert float(histogram_jit(p, q, 1 / 40)) == pytest.approx(2.5e-7, rel=1e-6)
+
+
 def test_counts_of_other_totals_are_normalised():
     assert emd.histogram_emd(np.array([2, 0, 2]), np.array([0, 0, 1]), 0.5) == 0.5
 

@@ -219,6 +219,23 @@ def test_gradients_of_powers(p):
         assert not np.any(slope)
 
 
+def test_a_reference_that_is_closed_over_is_not_sorted_by_the_compiler():
+    x = samples("rates", 1001, 0)
+    cloud = np.stack([x, x[::-1]], axis=1)
+    for function, a in ((emd.wasserstein_1d, x), (emd.sliced, cloud)):
+        fixed = a[::-1].copy()
+        both = jax.jit(jax.value_and_grad(lambda x, f=function, y=fixed: f(x, y)))
+        value, slope = both(a)
+        assert value == 0
+        assert not np.any(slope)
+
+
+def test_complex_numbers_are_refused():
+    for arguments in ((GOOD + 1j, GOOD), (GOOD, GOOD + 1j)):
+        with pytest.raises(ValueError, match="must be real"):
+            emd.wasserstein_1d(*arguments)
+
+
 def test_sorting_by_integers_is_sorting(key):
     odd = np.float32([0, -0.0, 1e-45, -1e-45, 1e38, -1e38, np.inf, -np.inf, 2, 2, 2])
     both = jax.jit(lambda x, t: jax.jvp(_sorting.sort, (x,), (t,)))

@@ -5,9 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.emd_gradients.losses import DRAWN, LOSSES, PAIRED, penalty, targets
+from experiments.emd_gradients.losses import (
+    DRAWN,
+    FEW,
+    LOSSES,
+    PAIRED,
+    penalty,
+    targets,
+)
 
-BY_NAME = {loss.name: loss for loss in (*LOSSES, PAIRED)}
+# Of Sinkhorn one: they differ by a number, and compile for seconds.
+BY_NAME = {loss.name: loss for loss in (*LOSSES[:-1], FEW, PAIRED)}
 
 
 def batches(scale=1.0, n=150):
@@ -36,11 +44,12 @@ def test_a_drifted_network_is_farther_and_is_pushed_back(name):
 
 
 def test_what_is_quadratic_takes_some_neurons_only():
-    sinkhorn = next(loss for loss in LOSSES if loss.drawn)
-    target = targets(sinkhorn, batches())
+    assert [loss.drawn for loss in LOSSES[-2:]] == [DRAWN, DRAWN]
+    target = targets(FEW, batches())
     assert target["b"].shape == (DRAWN,)
     assert target["a"].shape == (90,)
     assert np.all(np.diff(target["b"]) >= 0)
-    both = jax.jit(jax.grad(penalty(sinkhorn)))
-    slope = both({k: v[0] for k, v in batches(2.0).items()}, (1.0, target))["b"]
+    slope = jax.jit(jax.grad(penalty(FEW)))(
+        {k: v[0] for k, v in batches(2.0).items()}, (1.0, target)
+    )["b"]
     assert DRAWN / 2 < np.count_nonzero(slope) <= DRAWN

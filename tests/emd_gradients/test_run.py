@@ -1,5 +1,6 @@
 """The bench from its command to its report, on one loss and a network of width 2."""
 
+import dataclasses
 import io
 import json
 
@@ -18,8 +19,8 @@ def small():
         patch.setattr(estimators, "DRAWS", 2)
         patch.setattr(estimators, "SIZES", (100,))
         patch.setattr(estimators, "LOSSES", LOSSES[:1])
-        patch.setattr(pull, "TRAINED_BY", LOSSES[:1])
-        patch.setattr(pull, "STRENGTHS", (1.0, 10.0))
+        loss = dataclasses.replace(LOSSES[0], strengths=(1.0, 10.0))
+        patch.setattr(pull, "TRAINED_BY", (loss,))
         yield patch
 
 
@@ -41,6 +42,7 @@ def rows_of(out):
     return [{k: v for k, v in row.items() if k != "ms"} for row in rows]
 
 
+@pytest.mark.slow
 def test_every_part_is_there(finished):
     parts = [
         (row["part"], row["loss"], row.get("strength")) for row in rows_of(finished)
@@ -64,6 +66,7 @@ def test_every_part_is_there(finished):
         assert png.startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished, tmp_path):
     lines = (finished / "results.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "results.jsonl").write_text("".join(lines[:3]) + '{"part": "pu')
@@ -72,11 +75,15 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished, tmp_path):
     assert rows_of(tmp_path) == rows_of(finished)
 
 
-def test_another_config_is_refused(finished):
-    before = (finished / "results.jsonl").read_bytes()
+def test_another_config_is_refused(tmp_path):
+    config = GradientsConfig(out=tmp_path, width=2, tiny=True)
+    (tmp_path / "results.jsonl").write_text(
+        json.dumps({"part": "x", "config_hash": config.resolve().hash()}) + "\n"
+    )
+    before = (tmp_path / "results.jsonl").read_bytes()
     with pytest.raises(ValueError, match="holds a run of another config"):
-        bench.run(GradientsConfig(out=finished, width=3, tiny=True), quiet())
-    assert (finished / "results.jsonl").read_bytes() == before
+        bench.run(GradientsConfig(out=tmp_path, width=3, tiny=True), quiet())
+    assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -102,11 +109,17 @@ def pulled(loss, strength, emd, accuracy=0.9, paired=0.02, seed=0):
         accuracy=accuracy,
         paired_shift_mean=paired,
         mean_rate=0.1,
+        floor_sampling=0.002,
+        train=dict(emd_mean=emd / 2, accuracy=accuracy),
     )
 
 
 def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
-    rows = [pulled("control", None, 0.01, seed=s) for s in (0, 1)]
+    rows = [
+        pulled(name, None, emd, seed=s)
+        for name, emd in (("baseline", 0.0), ("control", 0.01))
+        for s in (0, 1)
+    ]
     for strength, emd, accuracy in ((1.0, 0.008, 0.9), (10.0, 0.005, 0.895)):
         rows += [pulled("a", strength, emd, accuracy, 0.03, seed=s) for s in (0, 1)]
     rows += [pulled("a", 100.0, 0.001, 0.5, seed=s) for s in (0, 1)]
@@ -114,10 +127,16 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
     rows += [pulled("b", 1.0, 0.012, paired=0.01, seed=s) for s in (0, 1)]
     found = report.chosen(rows)
     assert found["a"][0]["strength"] == 10.0
+    rows += [pulled("c", 1.0, 0.012, accuracy=0.2, seed=s) for s in (0, 1)]
     assert report.findings(rows) == [
+        "An EMD up to 0.0020 is the choice of test images.",
         "a: EMD 0.50 times the control's (lower in 2 of 2 seeds), paired shift 1.50 "
         "times: the distribution came back, single neurons did not.",
         "b: EMD 1.20 times the control's (lower in 0 of 2 seeds), paired shift 0.50 "
         "times.",
     ]
     assert report.findings([]) == []
+    text = report.markdown(rows)
+    assert "| a | 10 | 89.5 ± 0.0 |" in text
+    assert "| b | 1* |" in text
+    assert "| c | none kept accuracy | - |" in text
