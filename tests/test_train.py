@@ -376,6 +376,8 @@ def test_a_reference_of_other_layers_is_refused(evaluated):
     other = models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="same layers; only in one of the two"):
         train.evaluate(model, images, reference=other, timesteps=3)
+    with pytest.raises(ValueError, match="do not fit into int32"):
+        train.evaluate(model, images, reference=model, timesteps=20_000)
 
 
 def test_evaluation_sees_accuracy(evaluated):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax import emd
@@ -69,13 +70,18 @@ def noise_floor(
         )
     if method not in ("halves", "bootstrap"):
         raise ValueError(f'method must be "halves" or "bootstrap", got {method!r}')
-    if not 0 < level < 1 or replicates < 1 / level:
+    if not 0 < level < 1 or replicates != int(replicates) or replicates < 1 / level:
         raise ValueError(
-            f"expected level within (0, 1) and replicates >= 1 / level, got {level} "
-            f"and {replicates}"
+            "expected level within (0, 1) and a whole number of replicates >= 1 / "
+            f"level, got {level} and {replicates}"
         )
     for batch in batches[1:]:
         same_layers(batches[0], batch)
+    for name, spikes in batches[0].spikes.items():
+        if not jnp.issubdtype(jnp.result_type(spikes), jnp.integer):
+            raise ValueError(f"counts of {name} must be integers")
+    if not batches[0].spikes:
+        raise ValueError("the counts have no layers")
     rng = np.random.default_rng(seed)
     observations = np.array([batch.observations for batch in batches])
     layers = {

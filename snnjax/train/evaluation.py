@@ -141,10 +141,15 @@ def evaluate(
 
     Raises:
         ValueError: fewer than two images: there is no sampling noise then; a reference
-            of other layers.
+            of other layers, or with T**2 x images from 2**31.
     """
     if len(dataset) < 2:
         raise ValueError("evaluation needs at least two images, to compare halves")
+    if reference is not None and timesteps**2 * len(dataset) >= 2**31:
+        raise ValueError(
+            f"spike times of {timesteps} steps in {len(dataset)} images do not fit "
+            "into int32 sums; compare fewer images with the reference"
+        )
     graphdef, *state = split(model)
     eval_step = make_eval_step(graphdef, timesteps=timesteps)
     arrays = on_device(dataset)
