@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.common import parse
+from experiments.common import run_as_command
 from experiments.run_folder import RunFolder, versions
 from snnjax import emd
 
@@ -233,13 +232,7 @@ def markdown(machine: dict[str, Any], results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     program = "python -m experiments.benchmark"
-    config = parse(BenchmarkConfig, program=program)
-    try:
-        run(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; nothing was written")
+    run_as_command(run, BenchmarkConfig, program=program, stopped="nothing was written")
 
 
 if __name__ == "__main__":

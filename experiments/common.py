@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -188,6 +190,23 @@ def _one_of(name: str, value: object, choices: tuple) -> None:
 def parse(config: type, *, program: str, description: str | None = None) -> Any:
     """The dataclass ``config`` from the command line."""
     return tyro.cli(config, prog=program, description=description)
+
+
+def run_as_command(
+    run: Callable[[Any], object],
+    config: type,
+    *,
+    program: str,
+    description: str | None = None,
+    stopped: str = "the same command goes on from here",
+) -> None:
+    """Run an experiment as a command: what is wrong, and how to go on, is one line."""
+    try:
+        run(parse(config, program=program, description=description))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\nstopped; {stopped}")
 
 
 def references(config: StudyConfig) -> list[Row]:

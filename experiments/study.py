@@ -8,7 +8,6 @@ where it was. ``--dry-run`` says what it would do and how long it would take.
 """
 
 import functools
-import sys
 import time
 from collections.abc import Iterator
 
@@ -28,8 +27,8 @@ from experiments.common import (
     StudyConfig,
     grid,
     images_of,
-    parse,
     references,
+    run_as_command,
     structure,
 )
 from experiments.console import Bar, Compilations, bar
@@ -336,15 +335,9 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
 
 
 def main() -> None:
-    config = parse(
-        StudyConfig, program="python -m experiments.study", description=_ABOUT
+    run_as_command(
+        run, StudyConfig, program="python -m experiments.study", description=_ABOUT
     )
-    try:
-        run(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

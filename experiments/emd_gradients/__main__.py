@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.common import Row, parse
+from experiments.common import Row, run_as_command
 from experiments.console import Bar, bar
 from experiments.emd_gradients import estimators, report
 from experiments.emd_gradients.pull import Epochs, Puller, names
@@ -148,13 +147,7 @@ def _made(shown: Bar, name: dict[str, Any], steps: int, make: Callable) -> Row:
 
 def main() -> None:
     program = "python -m experiments.emd_gradients"
-    config = parse(GradientsConfig, program=program, description=_ABOUT)
-    try:
-        run(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on from here")
+    run_as_command(run, GradientsConfig, program=program, description=_ABOUT)
 
 
 if __name__ == "__main__":
