@@ -42,7 +42,13 @@ def measure(
     own = Fired(counts, {name: found.latencies[name] for name in layers})
 
     def finished(name: str) -> Fired:
-        return folder.fired(done[name])
+        fired = folder.fired(done[name])
+        if not fired.latencies:
+            raise ValueError(
+                f"{folder.path} was begun by an earlier version, which kept no "
+                "latencies; give another folder with --out"
+            )
+        return fired
 
     def distance(a: Fired, b: Fired) -> float:
         return firing.report(a.counts, b.counts, method=config.emd).emd_mean

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -167,6 +168,17 @@ def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
     copy = copy_of(short, tmp_path, lines, rest='{"dataset": "dig')
     study.run(StudyConfig(out=copy.path, **SHORT), quiet())
     assert numbers(copy) == numbers(short)
+
+
+def test_a_run_of_an_earlier_version_is_not_gone_on_with(short, tmp_path):
+    copy = copy_of(short, tmp_path, 4)
+    for path in (copy.path / "firing").iterdir():
+        with np.load(path) as arrays:
+            kept = {k: arrays[k] for k in arrays.files if not k.startswith("latency/")}
+        np.savez(path, **kept)
+    with pytest.raises(ValueError, match="earlier version, which kept no latencies"):
+        study.run(StudyConfig(out=copy.path, **SHORT), quiet())
+    assert len(copy.rows()) == 4
 
 
 def test_two_runs_write_the_same_numbers(short, tmp_path):
