@@ -10,7 +10,8 @@ QUICKLY_COMPILED = {
     *("test_study.py", "test_train.py", "test_calibrate.py", "test_sew_resnet.py"),
     *("test_spiking_vgg.py", "test_spikingjelly.py", "test_cost.py", "test_layers.py"),
     *("test_golden_spiketrains.py", "test_matching.py", "test_trains.py"),
-    "test_run.py",
+    *("test_transport.py", "test_golden_transport.py", "test_losses.py", "test_run.py"),
+    *("test_isi.py", "test_spike.py", "test_latency.py", "test_mesh.py"),
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.
