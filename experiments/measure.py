@@ -36,8 +36,9 @@ def measure(
     """
     seed, mode = part["seed"], part["mode"]
     layers = layers_of(model)
+    total = found.counts  # a sum over all groups of images, each time it is asked for
     counts = FiringCounts(
-        {name: found.counts.spikes[name] for name in layers}, found.counts.observations
+        {name: total.spikes[name] for name in layers}, total.observations
     )
     own = Fired(counts, {name: found.latencies[name] for name in layers})
 
