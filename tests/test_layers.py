@@ -329,7 +329,8 @@ def test_norm_in_low_precision_keeps_float32_statistics():
     np.testing.assert_allclose(
         value(layer.var), 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-6
     )
-    grad = jax.grad(lambda x: layers.batch_norm(x, layer.scale, layer.bias)[0].sum())(x)
+    scale, bias = layer.scale.get_value(), layer.bias.get_value()
+    grad = jax.grad(lambda x: layers.batch_norm(x, scale, bias)[0].sum())(x)
     assert grad.dtype == jnp.bfloat16
 
 

@@ -187,7 +187,7 @@ def test_a_sweep_compiles_once(what):
 
 
 def custom_vjps(model, timesteps):
-    """How often each custom-VJP function occurs in a training step's program."""
+    """How often each surrogate and quantizer occurs in a training step's program."""
     graphdef, *_ = train.split(model)
     tx, images = train.sgd(0.0), dataset()
     step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
@@ -198,11 +198,13 @@ def custom_vjps(model, timesteps):
         np.float32(0.1),
         jax.random.key(0),
     )
-    return collections.Counter(
+    found = collections.Counter(
         re.search(r"name=(\w+)", str(equation)).group(1)
         for equation in equations(program.jaxpr)
         if equation.primitive.name.startswith("custom_vjp")
     )
+    others = ("_conv2d", "statistics", "normalize", "remade", "differentiated_once")
+    return {name: found[name] for name in found if name not in others}
 
 
 @pytest.mark.parametrize("name", ["atan", "sigmoid", "fast_sigmoid", "triangular"])
@@ -485,7 +487,9 @@ def test_our_models_trace_without_nnx_graph_mode(simple_nnx):
     rules = {r"layer2.0.downsample.0": QuantSpec("lq_net", bits=1)}
     model = calibrate.quantize(model, rules)
     spikes = jax.eval_shape(lambda x: model(x)[1], np.zeros((2, 6, 5, 1), np.float32))
-    assert custom_vjps(model, timesteps=3) == {"_spike": 3 * len(spikes), "_lq_net": 1}
+    # Every neuron fires once more in the backward pass, which keeps no membranes.
+    expected = {"_spike": 2 * 3 * len(spikes), "_lq_net": 1}
+    assert custom_vjps(model, timesteps=3) == expected
 
 
 # A penalty on firing

@@ -12,6 +12,7 @@ from snnjax.layers.norm import EPSILON as EPSILON
 from snnjax.layers.norm import MOMENTUM as MOMENTUM
 from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
+from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.spiking import Spiking as Spiking
 from snnjax.layers.variables import Numbers as Numbers
 from snnjax.layers.variables import QuantState as QuantState

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import quantize
+from snnjax.conv import conv2d
 from snnjax.layers.variables import Numbers, QuantState, check_sizes, checked, value_of
 from snnjax.quantize import LqState, QuantSpec
 
@@ -71,6 +72,8 @@ class QuantConv(_Quantized):
         strides: of both axes.
         padding: zeros on each side, as in torch.
         quant: quantizer of the kernel ``[k, k, C_in, C_out]``.
+        spikes: the input is spikes, or sums of up to 127: kept for the backward pass as
+            int8, exactly, in a quarter of the memory.
         dtype: of the computation; None is the input's.
         param_dtype: of the kernel.
         rngs: for the kernel, see `kaiming_normal_fan_out`.
@@ -88,6 +91,7 @@ class QuantConv(_Quantized):
         strides: int = 1,
         padding: int = 0,
         quant: QuantSpec | None = None,
+        spikes: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -103,6 +107,7 @@ class QuantConv(_Quantized):
         self.kernel = nnx.Param(kernel)
         self.strides = (strides, strides)
         self.padding = ((padding, padding), (padding, padding))
+        self.keep = jnp.int8 if spikes else None
         self.dtype = dtype
         self.quantize(quant)
 
@@ -115,12 +120,12 @@ class QuantConv(_Quantized):
         x = checked(x, "H W C", self.kernel.shape[-2])
         w = self.quantized_kernel(train=train)
         dtype = self.dtype or x.dtype
-        y = jax.lax.conv_general_dilated(
+        y = conv2d(
             x.reshape(-1, *x.shape[-3:]).astype(dtype),
             w.astype(dtype),
-            self.strides,
-            self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            strides=self.strides,
+            padding=self.padding,
+            keep=self.keep,
         )
         return y.reshape(*x.shape[:-3], *y.shape[1:])
 

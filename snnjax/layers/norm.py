@@ -13,13 +13,66 @@ MOMENTUM = 0.1  # torch's: the weight of the new batch (flax would say 0.9)
 
 
 @jax.custom_vjp
-def batch_norm(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
+def statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance ``[C]`` over all axes of x ``[..., C]`` but the last.
+
+    In float32 at least. Its own backward pass knows that the variance does not move
+    with the mean, which automatic differentiation would sum up to find.
+    """
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, axes)
+    return mean, jnp.mean(jnp.square(wide - mean), axes)
+
+
+def _statistics_fwd(x):
+    mean, var = statistics(x)
+    return (mean, var), (x, mean)
+
+
+def _statistics_bwd(residuals, cotangents):
+    x, mean = residuals
+    n = x.size // x.shape[-1]
+    d_mean, d_var = (d / n for d in cotangents)
+    return ((d_mean + 2 * d_var * (x.astype(mean.dtype) - mean)).astype(x.dtype),)
+
+
+statistics.defvjp(_statistics_fwd, _statistics_bwd)
+
+
+@jax.custom_vjp
+def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    """``(x - mean) * factor + bias`` for x ``[..., C]``, in x's dtype.
+
+    Its own backward pass sums over x once for the bias and the mean.
+    """
+    return ((x.astype(mean.dtype) - mean) * factor + bias).astype(x.dtype)
+
+
+def _normalize_fwd(x, mean, factor, bias):
+    return normalize(x, mean, factor, bias), (x, mean, factor, bias)
+
+
+def _normalize_bwd(residuals, dy):
+    x, mean, factor, bias = residuals
+    axes = tuple(range(x.ndim - 1))
+    dy = dy.astype(mean.dtype)
+    d_bias = jnp.sum(dy, axes)
+    d_factor = jnp.sum(dy * (x.astype(mean.dtype) - mean), axes)
+    d_mean = -factor * d_bias
+    dx = (dy * factor).astype(x.dtype)
+    return dx, d_mean, d_factor.astype(factor.dtype), d_bias.astype(bias.dtype)
+
+
+normalize.defvjp(_normalize_fwd, _normalize_bwd)
+
+
+def batch_norm(
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike
+) -> tuple[Array, Array, Array]:
     r"""Normalise over all axes but the last, by the batch's own statistics.
 
     .. math:: y = \gamma (x - \mu) / \sqrt{\sigma^2 + 10^{-5}} + \beta
-
-    With its own backward pass, which XLA turns into fewer passes over memory than what
-    automatic differentiation leaves. The statistics carry no gradient.
 
     Args:
         x: ``[..., C]``.
@@ -32,32 +85,10 @@ def batch_norm(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array
     Source: Ioffe and Szegedy, `Batch Normalization
     <https://arxiv.org/abs/1502.03167>`_, 2015.
     """
-    return _batch_norm_fwd(x, scale, bias)[0]
-
-
-def _batch_norm_fwd(x, scale, bias):
-    axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = jnp.mean(wide, axes)
-    var = jnp.mean(jnp.square(wide - mean), axes)
-    inverse = jax.lax.rsqrt(var + EPSILON)
-    y = (wide - mean) * (inverse * scale) + bias
-    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
-
-
-def _batch_norm_bwd(residuals, cotangents):
-    x, mean, inverse, scale = residuals
-    axes = tuple(range(x.ndim - 1))
-    dy = cotangents[0].astype(mean.dtype)
-    unit = (x.astype(mean.dtype) - mean) * inverse
-    d_bias = jnp.sum(dy, axes)
-    d_scale = jnp.sum(dy * unit, axes)
-    n = x.size // x.shape[-1]
-    dx = (inverse * scale) * (dy - d_bias / n - unit * (d_scale / n))
-    return dx.astype(x.dtype), d_scale.astype(scale.dtype), d_bias.astype(scale.dtype)
-
-
-batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
+    x, scale, bias = (jnp.asarray(a) for a in (x, scale, bias))
+    mean, var = statistics(x)
+    factor = jax.lax.rsqrt(var + EPSILON) * scale
+    return normalize(x, mean, factor, bias), mean, var
 
 
 class BatchNorm(nnx.Module):
@@ -101,12 +132,20 @@ class BatchNorm(nnx.Module):
                 not floating point.
         """
         x = checked(x, "C", self.scale.shape[0])
+        return normalize(x, *self.affine(x, train=train, repeats=repeats))
+
+    def affine(
+        self, x: Array, *, train: bool, repeats: int = 1
+    ) -> tuple[Array, Array, Array]:
+        """Mean, factor and bias that `normalize` takes; training moves the averages.
+
+        For whoever wants to normalise later, where the result is needed.
+        """
         scale, bias = self.scale.get_value(), self.bias.get_value()
         if not train:
             mean, var = self.mean.get_value(), self.var.get_value()
-            factor = jax.lax.rsqrt(var + EPSILON) * scale
-            return ((x - mean) * factor + bias).astype(x.dtype)
-        y, mean, var = batch_norm(x, scale, bias)
+            return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+        mean, var = statistics(x)
         n = x.size // x.shape[-1] * repeats
         if n < 2:
             raise ValueError(
@@ -115,5 +154,6 @@ class BatchNorm(nnx.Module):
             )
         for running, new in ((self.mean, mean), (self.var, var * (n / (n - 1)))):
             old = running.get_value()
-            running.set_value(((1 - MOMENTUM) * old + MOMENTUM * new).astype(old.dtype))
-        return y
+            moved = (1 - MOMENTUM) * old + MOMENTUM * jax.lax.stop_gradient(new)
+            running.set_value(moved.astype(old.dtype))
+        return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias

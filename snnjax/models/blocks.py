@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 
 from snnjax.cost import Synapse
-from snnjax.models.parts import Maker, conv_synapse
+from snnjax.models.parts import Maker, conv_synapse, fire
 
 # How a block joins the spikes of its shortcut with those of its branch. A basic block
 # gives the shortcut first, a bottleneck the branch, as in SpikingJelly: IAND is
@@ -73,12 +73,13 @@ class Block(nnx.Module):
         spikes, s = {}, x
         for i in range(1, self.depth + 1):
             conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
-            s = getattr(self, f"sn{i}")(norm(conv(s, train=train), train=train))
+            s = fire(norm, getattr(self, f"sn{i}"), conv(s, train=train), train=train)
             spikes[f"sn{i}"] = s
         shortcut = x
         if self.downsample is not None:
             conv, norm = self.downsample
-            shortcut = self.downsample_sn(norm(conv(x, train=train), train=train))
+            h = conv(x, train=train)
+            shortcut = fire(norm, self.downsample_sn, h, train=train)
             spikes["downsample_sn"] = shortcut
         return self.join(shortcut, s), spikes
 

@@ -1,6 +1,7 @@
 """What all networks share: how their layers are made, what input they take."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,8 +10,9 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from snnjax._order import remade
 from snnjax.cost import Synapse
-from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
 
@@ -34,7 +36,8 @@ class Maker:
 
     def conv(self, *sizes: int, end: bool = False, **options: Any) -> QuantConv:
         """A convolution."""
-        return QuantConv(*sizes, **options, **self._weights(end))
+        # Only the stem sees anything but spikes and their sums.
+        return QuantConv(*sizes, spikes=not end, **options, **self._weights(end))
 
     def linear(self, *sizes: int, **options: Any) -> QuantLinear:
         """The layer that makes the logits."""
@@ -80,13 +83,58 @@ def check_input(x: Array, timesteps: int, channels: int) -> None:
         )
 
 
-def encode(
-    conv: QuantConv, norm: BatchNorm, x: Array, *, timesteps: int, train: bool
+def fire(
+    norm: BatchNorm,
+    neurons: Spiking,
+    h: Array,
+    *,
+    train: bool,
+    timesteps: int | None = None,
 ) -> Array:
-    """The first currents ``[T, B, H, W, C]``; a still image is convolved once."""
-    still = x.ndim == 4
-    h = norm(conv(x, train=train), train=train, repeats=timesteps if still else 1)
-    return jnp.broadcast_to(h, (timesteps, *h.shape)) if still else h
+    """Spikes ``[T, B, ...]`` of what a convolution makes, normalised.
+
+    The backward pass keeps ``h`` alone and makes currents and membranes again: that is
+    one pass over memory, where keeping them is two and three times the space.
+
+    Args:
+        norm: normalises.
+        neurons: fire.
+        h: ``[T, B, ...]``, or ``[B, ...]`` of a still image with ``timesteps``.
+        train: normalise by the batch.
+        timesteps: for how long a still image is seen.
+    """
+    graphdef, state = nnx.split(neurons)
+
+    def fired(h, affine, state):
+        currents = normalize(h, *affine)
+        if timesteps is not None:
+            # The gradient of a stack is a sum of its parts, which XLA fuses.
+            currents = jnp.stack([currents] * timesteps)
+        return nnx.merge(graphdef, state, copy=True)(currents)
+
+    affine = norm.affine(h, train=train, repeats=timesteps or 1)
+    return remade(fired, None, h, affine, state)
+
+
+def again(
+    module: nnx.Module, call: Callable[[Any, Array], tuple[Array, Any]], h: Array
+) -> tuple[Array, Any]:
+    """``call(module, h)``, whose backward pass keeps only h, as int8, and calls again.
+
+    Args:
+        module: a block or several; its statistics move once.
+        call: returns an array and what was recorded.
+        h: spikes, or sums of up to 127.
+    """
+    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+
+    def run(h, params, rest):
+        module = nnx.merge(graphdef, params, rest, copy=True)
+        return *call(module, h), nnx.split(module, nnx.Param, ...)[2]
+
+    h, recorded, rest = remade(run, jnp.int8, h, params, rest)
+    nnx.update(module, rest)
+    return h, recorded
 
 
 def max_pool(x: Array, *, window: int, strides: int, padding: int = 0) -> Array:

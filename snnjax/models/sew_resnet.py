@@ -4,6 +4,7 @@ Source: Fang et al., `Deep Residual Learning in Spiking Neural Networks
 <https://arxiv.org/abs/2102.04159>`_, 2021. Layer names are SpikingJelly's.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,12 +17,13 @@ from snnjax import neurons
 from snnjax.cost import INPUT, Synapse
 from snnjax.layers.variables import check_sizes
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
-from snnjax.models.parts import Maker, check_input, conv_synapse, encode, max_pool
+from snnjax.models.parts import Maker, again, check_input, conv_synapse, fire, max_pool
 from snnjax.quantize import QuantSpec
 
 Record = Callable[[Array], Any]
 
 STEMS = ("cifar", "imagenet")
+REMAT = ("none", "block", "full")
 
 
 class SEWResNet(nnx.Module):
@@ -44,13 +46,16 @@ class SEWResNet(nnx.Module):
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
         quantize_all: quantize the stem and the final linear layer as well.
         zero_init_residual: start the last BatchNorm of each branch at scale 0.
+        remat: what training makes again in the backward pass, to keep less: ``"none"``
+            (convolutions never, membranes always), ``"block"`` (of each block only the
+            input is kept) or ``"full"`` (of each stage only the input).
         dtype: of the computation; None is the input's. Membranes and statistics stay
             in float32 at least.
         param_dtype: of the parameters.
         rngs: for the parameters.
 
     Raises:
-        ValueError: unknown stem or connect, sizes below 1.
+        ValueError: unknown stem, connect or remat, sizes below 1.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class SEWResNet(nnx.Module):
         membrane_site: str = "post_reset",
         quantize_all: bool = False,
         zero_init_residual: bool = False,
+        remat: str = "none",
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -77,7 +83,10 @@ class SEWResNet(nnx.Module):
             raise ValueError(f"stem must be one of {STEMS}, got {stem!r}")
         if connect not in CONNECT:
             raise ValueError(f"connect must be one of {(*CONNECT,)}, got {connect!r}")
+        if remat not in REMAT:
+            raise ValueError(f"remat must be one of {REMAT}, got {remat!r}")
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
+        self.remat = remat
         make = Maker(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
@@ -164,20 +173,41 @@ class SEWResNet(nnx.Module):
         def keep(name, spikes):
             recorded[name] = spikes if record is None else record(spikes)
 
-        h = encode(self.conv1, self.bn1, x, timesteps=timesteps, train=train)
-        h = self.sn1(h)
+        still = timesteps if x.ndim == 4 else None
+        h = self.conv1(x, train=train)
+        h = fire(self.bn1, self.sn1, h, train=train, timesteps=still)
         keep("sn1", h)
         if self.stem == "imagenet":
             h = max_pool(h, window=3, strides=2, padding=1)
             if outputs:
                 keep("maxpool", h)
-        for name, block in self.blocks().items():
-            h, spikes = block(h, train=train)
-            for layer, s in spikes.items():
-                keep(f"{name}.{layer}", s)
-            if outputs:
-                keep(f"{name}.out", h)
+        for name in self.stages:
+            run = functools.partial(self._stage, name, train, record, outputs)
+            stage = getattr(self, name)
+            full = train and self.remat == "full"
+            h, kept = again(stage, run, h) if full else run(stage, h)
+            recorded |= kept
         return self.fc(jnp.mean(h, axis=(2, 3)), train=train), recorded
+
+    def _stage(self, name, train, record, outputs, stage, h):
+        """A stage's output, and what is recorded in it."""
+        recorded = {}
+        for i, block in enumerate(stage):
+            run = functools.partial(self._block, f"{name}.{i}", train, record, outputs)
+            remat = train and self.remat != "none"
+            h, kept = again(block, run, h) if remat else run(block, h)
+            recorded |= kept
+        return h, recorded
+
+    @staticmethod
+    def _block(name, train, record, outputs, block, h):
+        h, spikes = block(h, train=train)
+        spikes = {f"{name}.{layer}": s for layer, s in spikes.items()}
+        if outputs:
+            spikes[f"{name}.out"] = h
+        if record is not None:
+            spikes = {layer: record(s) for layer, s in spikes.items()}
+        return h, spikes
 
     def synapses(
         self, image_size: tuple[int, int] | None = None

@@ -21,7 +21,7 @@ from snnjax.models.parts import (
     Maker,
     check_input,
     conv_synapse,
-    encode,
+    fire,
     max_pool,
 )
 from snnjax.quantize import QuantSpec
@@ -148,11 +148,9 @@ class SpikingVGG(nnx.Module):
             for _ in range(number):
                 i += 1
                 conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
-                if i == 1:
-                    h = encode(conv, norm, x, timesteps=timesteps, train=train)
-                else:
-                    h = norm(conv(h, train=train), train=train)
-                h = getattr(self, f"sn{i}")(h)
+                sn, h = getattr(self, f"sn{i}"), conv(h, train=train)
+                still = timesteps if h.ndim == 4 else None
+                h = fire(norm, sn, h, train=train, timesteps=still)
                 keep(f"sn{i}", h)
             h = max_pool(h, window=2, strides=2)
             if outputs:

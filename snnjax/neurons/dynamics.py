@@ -209,8 +209,10 @@ def _sequence(
         v, spikes = jax.lax.scan(body, v, x_seq)
         return spikes, v
     spikes = []
-    for x in x_seq:
-        v, spike = body(v, x)
+    # Split, not indexed: the gradient of a split is one concatenation, that of indexing
+    # a sum of padded arrays.
+    for x in jax.lax.split(x_seq, [1] * x_seq.shape[0]):
+        v, spike = body(v, x[0])
         spikes.append(spike)
     return jnp.stack(spikes), v
 

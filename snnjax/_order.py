@@ -1,0 +1,76 @@
+"""What the backward pass makes again, and when.
+
+XLA for CPUs runs whatever is ready, so that work which could wait holds its memory
+early, and it finds out that something made again is there already, and keeps that.
+`jax.lax.optimization_barrier` is gone by the time it decides. A dependency on data is
+not.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+Tree = TypeVar("Tree")
+
+
+def after(x: Array, other: Array) -> Array:
+    """X unchanged, but not before ``other`` is known: x plus what is always zero."""
+    late = other[(0,) * other.ndim] > jnp.inf
+    return x + late.astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def remade(
+    function: Callable[..., Tree], keep: DTypeLike | None, first: Array, *rest: Any
+) -> Tree:
+    """``function(first, *rest)``; the backward pass keeps only the arguments.
+
+    As `jax.checkpoint`, but nothing is made again before the cotangent is there.
+
+    Args:
+        function: closes over nothing but what is static. Its first result is an array
+            that the loss depends on.
+        keep: keep ``first`` in this dtype, or None. Then there are no second
+            derivatives.
+        first: what ``function`` begins with.
+        rest: trees.
+    """
+    return function(first, *rest)
+
+
+def _remade_fwd(function, keep, first, *rest):
+    kept = first if keep is None else first.astype(keep)
+    return function(first, *rest), (kept, rest)
+
+
+def _remade_bwd(function, keep, residuals, cotangents):
+    first, rest = residuals
+    known = jax.tree.leaves(cotangents)[0]
+    if keep is not None:
+        known = differentiated_once(known)
+    first = after(first, known).astype(known.dtype)
+    return jax.vjp(function, first, *rest)[1](cotangents)
+
+
+remade.defvjp(_remade_fwd, _remade_bwd)
+
+
+@jax.custom_vjp
+def differentiated_once(x: Array) -> Array:
+    """x, whose gradient is refused: what it depends on was not kept."""
+    return x
+
+
+def _refuse(*_):
+    raise NotImplementedError(
+        "second derivatives need the inputs of convolutions, which were kept as spikes "
+        "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
+    )
+
+
+differentiated_once.defvjp(lambda x: (x, None), _refuse)

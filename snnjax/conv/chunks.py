@@ -1,0 +1,81 @@
+"""Images a few at a time, so that what is made of them stays in the cache."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from snnjax._order import after
+
+# Elements of the largest copy made of a chunk: 8 MB in float32. Smaller chunks make
+# products too small for all cores, larger ones leave the last-level cache.
+ELEMENTS = 2**21
+
+
+def padded(x: Array, pads) -> Array:
+    """Zeros around H and W of ``[N, H, W, C]``; negative numbers cut."""
+    config = ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0))
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def chunk_size(images: int, each: int) -> int:
+    """How many images at a time, if one makes ``each`` elements."""
+    most = max(1, min(images, ELEMENTS // each))
+    divisor = next(n for n in range(most, 0, -1) if images % n == 0)
+    # A number without divisors (a prime, say) is filled up with images of zeros.
+    return divisor if 2 * divisor > most else most
+
+
+def chunked(
+    function: Callable[..., Any],
+    arrays: tuple[Array, ...],
+    each: int,
+    *,
+    add: bool = False,
+) -> Any:
+    """``function`` of ``[N, ...]`` arrays, some images at a time.
+
+    Args:
+        function: of arrays ``[n, ...]`` to an array ``[n, ...]``, or with ``add`` to a
+            tree of arrays that are summed over the chunks; of images of zeros 0.
+        arrays: ``[N, ...]``.
+        each: elements of the largest array that it makes of an image.
+        add: sum.
+    """
+    images = arrays[0].shape[0]
+    size = chunk_size(images, each)
+    number = -(-images // size)
+    if number == 1:
+        return function(*arrays)
+
+    def split(x):
+        if number * size > images:
+            pad = ((0, number * size - images, 0), *((0, 0, 0),) * (x.ndim - 1))
+            x = jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
+        return x.reshape(number, size, *x.shape[1:])
+
+    parts = tuple(split(x) for x in arrays)
+    shapes = jax.eval_shape(function, *(part[0] for part in parts))
+    # Room for the results is made when the data are there, not at the program's start,
+    # and inside shard_map it varies over the mesh as they do.
+    zero = after(after(jnp.zeros((), jnp.float32), arrays[0]), arrays[-1])
+    if add:
+        sums = jax.tree.map(lambda s: jnp.full(s.shape, zero.astype(s.dtype)), shapes)
+
+        def body(sums, xs):
+            return jax.tree.map(jnp.add, sums, function(*xs)), None
+
+        return jax.lax.scan(body, sums, parts)[0]
+    out = jnp.full((number, *shapes.shape), zero.astype(shapes.dtype))
+
+    def write(carry, xs):
+        out, i = carry
+        return (
+            jax.lax.dynamic_update_index_in_dim(out, function(*xs), i, 0),
+            i + 1,
+        ), None
+
+    (out, _), _ = jax.lax.scan(write, (out, 0), parts)
+    return out.reshape(number * size, *out.shape[2:])[:images]

@@ -1,0 +1,174 @@
+"""The convolution of the layers: XLA's own, and on a CPU what was measured faster."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from snnjax._order import after, differentiated_once
+from snnjax.conv import gemm, winograd
+from snnjax.conv.gemm import Padding
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    strides: int | tuple[int, int] = 1,
+    padding: int | Padding = 0,
+    keep: DTypeLike | None = None,
+) -> Array:
+    r"""2-D convolution, fast to train on a CPU.
+
+    .. math:: y_{nhwk} = \sum_{ijc} x_{n,\,sh+i-p,\,tw+j-q,\,c}\; w_{ijck}
+
+    On a GPU or TPU this is XLA's convolution, and its gradients. On a CPU kernel
+    gradients are matrix products in chunks that stay in the cache, and 3x3 convolutions
+    of stride 1 with many channels, and their gradients, go by Winograd's minimal
+    filtering: see `snnjax.conv.winograd` for what that costs in rounding. Sums are made
+    in float32 at least.
+
+    Args:
+        x: ``[N, H, W, C]``, floating point.
+        w: ``[k, m, C, K]``, of x's dtype.
+        strides: of both axes, or of each.
+        padding: zeros on each side, or ``((top, bottom), (left, right))``.
+        keep: keep x for the backward pass in this dtype, which must hold it exactly:
+            int8 for spikes. Then there are no second derivatives.
+
+    Returns:
+        ``[N, H', W', K]``.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, strides below 1, nothing left.
+        NotImplementedError: a second derivative with ``keep``; forward mode raises
+            JAX's TypeError.
+    """
+    x, w = jnp.asarray(x), jnp.asarray(w)
+    _check(x, w)
+    pair = (strides, strides) if isinstance(strides, int) else tuple(strides)
+    if isinstance(padding, int):
+        padding = ((padding, padding), (padding, padding))
+    padding = tuple((int(low), int(high)) for low, high in padding)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"strides must be two numbers of at least 1, got {strides}")
+    if len(padding) != 2 or min(min(pad) for pad in padding) < 0:
+        raise ValueError(f"padding must be at least 0 on each side, got {padding}")
+    image, kernel = x.shape[1:3], w.shape[:2]
+    if any(n + sum(p) < k for n, p, k in zip(image, padding, kernel, strict=True)):
+        raise ValueError(
+            f"the kernel {kernel} is larger than the image {image} with its padding "
+            f"{padding}"
+        )
+    return _conv2d(*_varying(x, w), pair, padding, keep)
+
+
+def _varying(*arrays: Array) -> list[Array]:
+    """Inside shard_map, all varying over the same axes: a gradient then sums there."""
+    axes = [jax.typeof(x).manual_axis_type.varying for x in arrays]
+    missing = [tuple(frozenset().union(*axes) - have) for have in axes]
+    return [
+        jax.lax.pcast(x, names, to="varying") if names else x
+        for x, names in zip(arrays, missing, strict=True)
+    ]
+
+
+def _check(x, w):
+    if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2]:
+        raise ValueError(
+            "x must be [N, H, W, C] and w [k, m, C, K] with the same C, got shapes "
+            f"{x.shape} and {w.shape}"
+        )
+    if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x and w must have one floating-point dtype, got {x.dtype} and {w.dtype}"
+        )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv2d(x, w, strides, padding, keep):
+    native = partial(_native, strides=strides, padding=padding)
+    if not _by_winograd(x, w, strides, padding):
+        return native(x, w)
+    fast = partial(winograd.convolve, padding=padding)
+    return jax.lax.platform_dependent(x, w, cpu=fast, default=native)
+
+
+def _conv2d_fwd(x, w, strides, padding, keep):
+    kept = x if keep is None else x.astype(keep)
+    return _conv2d(x, w, strides, padding, keep), (kept, w)
+
+
+def _conv2d_bwd(strides, padding, keep, residuals, dy):
+    x, w = residuals
+    if keep is not None:
+        w, dy = differentiated_once(w), differentiated_once(dy)
+
+    def native_gradient(x, dy):
+        native = partial(_native, x.astype(dy.dtype), strides=strides, padding=padding)
+        return jax.vjp(native, w)[1](dy)[0]
+
+    fast = _kernel_gradient(x, w, dy, strides, padding)
+    if fast is None:
+        dw = native_gradient(x, dy)
+    else:
+        dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
+    # The next layer's gradients wait for this one's: then its arrays are free.
+    return after(_input_gradient(x, w, dy, strides, padding), dw), dw
+
+
+_conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+
+
+def _input_gradient(x, w, dy, strides, padding):
+    if strides == (1, 1):
+        # A convolution too, with the kernel turned around: fast where those are.
+        sizes = zip(w.shape[:2], padding, strict=True)
+        pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
+        turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
+        return _conv2d(dy, turned, strides, pads, None)
+    native = partial(_native, w=w, strides=strides, padding=padding)
+    return jax.vjp(native, x.astype(dy.dtype))[1](dy)[0]
+
+
+def _native(x, w, strides, padding):
+    return jax.lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=_LAYOUT
+    )
+
+
+# What is faster on a CPU, measured with jax 0.10 and 0.12 (docs/performance.md): many
+# channels make products large enough, few positions leave nothing to win.
+
+
+def _by_winograd(x, w, strides, padding) -> bool:
+    n, height, width, _ = x.shape
+    width = width + sum(padding[1]) - w.shape[1] + 1
+    return (
+        w.shape[:2] == (3, 3)
+        and strides == (1, 1)
+        and min(w.shape[2:]) >= 64
+        and width >= winograd.TILE
+        and n * height * width >= 1024
+    )
+
+
+def _kernel_gradient(
+    x, w, dy, strides, padding
+) -> Callable[[Array, Array], Array] | None:
+    """The fast way to a kernel gradient, or None for XLA's own."""
+    n, height, width, _ = dy.shape
+    size, channels = w.shape[:2], min(w.shape[2:])
+    if channels < 8 or n * height * width < 128:
+        return None
+    if strides != (1, 1) or size == (1, 1):
+        columns = gemm.columns_gradient
+        return partial(columns, kernel_size=size, strides=strides, padding=padding)
+    if size == (3, 3) and channels >= 32 and width >= winograd.TILE:
+        return partial(winograd.kernel_gradient, k=3, padding=padding)
+    return partial(gemm.separable_gradient, kernel_size=size, padding=padding)

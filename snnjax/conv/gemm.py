@@ -1,0 +1,57 @@
+"""Kernel gradients as matrix products of copies that stay in the cache.
+
+Two ways to copy: columns, where the copies of x for all taps lie side by side, and
+separable, where x is copied for the taps of a row and the cotangent for the taps of a
+column, which makes a sixth of the copies and a squarer product.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from snnjax.conv.chunks import chunked, padded
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def columns_gradient(
+    x: Array, dy: Array, kernel_size: tuple[int, int], strides, padding: Padding
+) -> Array:
+    """Gradient ``[k, m, C, K]`` of a convolution of any strides."""
+    (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
+    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+
+    def some(x, dy):
+        x, dy = padded(x.astype(dtype), padding), dy.astype(dtype)
+
+        def tap(i, j):
+            stop = (i + strides[0] * (h - 1) + 1, j + strides[1] * (width - 1) + 1)
+            stop = (x.shape[0], *stop, c)
+            return jax.lax.slice(x, (0, i, j, 0), stop, (1, *strides, 1))
+
+        taps = [tap(i, j) for i in range(k) for j in range(m)]
+        columns = jnp.concatenate(taps, -1)
+        return columns.reshape(-1, k * m * c).T @ dy.reshape(-1, out)
+
+    each = h * width * max(k * m * c, out)
+    sums = chunked(some, (x, dy), each, add=True)
+    return sums.reshape(k, m, c, out).astype(dy.dtype)
+
+
+def separable_gradient(
+    x: Array, dy: Array, kernel_size: tuple[int, int], padding: Padding
+) -> Array:
+    """Gradient ``[k, m, C, K]`` of a convolution of stride 1."""
+    (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
+    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+
+    def some(x, dy):
+        x, dy = padded(x.astype(dtype), padding), dy.astype(dtype)
+        across = [x[:, :, j : j + width] for j in range(m)]
+        down = [padded(dy, ((i, k - 1 - i), (0, 0))) for i in range(k)]
+        across, down = jnp.concatenate(across, -1), jnp.concatenate(down, -1)
+        return across.reshape(-1, m * c).T @ down.reshape(-1, k * out)
+
+    each = (h + k - 1) * width * max(m * c, k * out)
+    sums = chunked(some, (x, dy), each, add=True)
+    return sums.reshape(m, c, k, out).transpose(2, 0, 1, 3).astype(dy.dtype)
