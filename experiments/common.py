@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 import tyro
 
+from experiments import compilation_cache, huge_pages, one_at_a_time
+
 Row = dict[str, Any]
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
@@ -46,7 +48,7 @@ EVALUATED = 2 / 3  # of an image trained: two forward passes
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
 # What does not change a number: where the data and the results lie.
-_PLACES = ("data_dir", "out", "dry_run")
+_PLACES = ("data_dir", "out", "cache", "dry_run")
 _SEVERAL = ("seeds", "modes", "bits", "grid")
 
 
@@ -100,6 +102,10 @@ class StudyConfig:
     """On convolution and linear kernels; none on BatchNorm and biases."""
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
+    cache: Path | None = dataclasses.field(
+        default_factory=compilation_cache.usual_folder, compare=False
+    )
+    """Where the command keeps compiled programs for its next run, or None."""
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
@@ -200,9 +206,19 @@ def run_as_command(
     description: str | None = None,
     stopped: str = "the same command goes on from here",
 ) -> None:
-    """Run an experiment as a command: what is wrong, and how to go on, is one line."""
+    """Run an experiment as a command: what is wrong, and how to go on, is one line.
+
+    The process is set up for it first: for less memory, for larger pages of it and,
+    where the config has a ``cache``, with the programs compiled before.
+    """
     try:
-        run(parse(config, program=program, description=description))
+        chosen = parse(config, program=program, description=description)
+        one_at_a_time.use()
+        huge_pages.use()
+        # A dry run measures how long compiling takes.
+        if not getattr(chosen, "dry_run", False):
+            compilation_cache.enable(getattr(chosen, "cache", None))
+        run(chosen)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

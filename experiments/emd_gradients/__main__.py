@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from experiments import compilation_cache
 from experiments.common import Row, run_as_command
 from experiments.console import Bar, bar
 from experiments.emd_gradients import estimators, report
@@ -39,6 +40,10 @@ class GradientsConfig:
     """Channels of the SEW-ResNet8's first stage."""
     out: Path = Path("runs/emd_gradients")
     """Folder of results.jsonl, tables and figures."""
+    cache: Path | None = dataclasses.field(
+        default_factory=compilation_cache.usual_folder, compare=False
+    )
+    """Where the command keeps compiled programs for its next run, or None."""
     tiny: bool = False
     """One seed and epoch, width 4, and costs at 1,000 neurons: to try the path."""
 
@@ -57,7 +62,7 @@ class GradientsConfig:
     def hash(self) -> str:
         """Of what decides the numbers."""
         fields = dataclasses.asdict(self)
-        del fields["out"]
+        del fields["out"], fields["cache"]
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
 
 

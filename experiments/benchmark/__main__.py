@@ -1,0 +1,158 @@
+"""Measure the parts, print tables, write benchmark.json and benchmark.md."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+
+from experiments.benchmark import conv, emd, networks, tables
+from experiments.benchmark.config import BenchmarkConfig
+from experiments.benchmark.contender import installed
+from experiments.benchmark.timing import Comparisons, measure, medians
+from experiments.common import run_as_command
+from experiments.run_folder import RunFolder, versions
+
+# What a user may have set that changes speed; every contender sees it.
+SETTINGS = (
+    "GLIBC_TUNABLES",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "XLA_FLAGS",
+)
+
+
+class Measured(NamedTuple):
+    """A part: what it compares, and what a reader must know of it."""
+
+    comparisons: Callable[[BenchmarkConfig, Any], Comparisons]
+    about: str
+
+
+_NETWORKS = (
+    "each contender in a process of its own on the CPU, float32. LIF of tau 2, ATan of "
+    "alpha 2, detached reset; hard reset in SEW-ResNets. A still image is shown T "
+    "times: SpikingJelly gets it repeated, as is its way, snnjax convolves it once. In "
+    "conv3 (three 3x3 convolutions without BatchNorm, 32, 64 and 64 channels, strides "
+    "1, 2 and 2) all reset by subtraction; snnTorch and spyx loop over time around the "
+    "whole network, as their guides do, and spyx's reset carries a gradient."
+)
+PARTS = {
+    "step": Measured(
+        networks.steps,
+        "Forward, backward and SGD (Nesterov 0.9, weight decay), cross-entropy of the "
+        f"mean logits, BatchNorm by the batch, the loss read back; {_NETWORKS}",
+    ),
+    "eval": Measured(
+        networks.evals,
+        f"Forward only, no spike train kept; {_NETWORKS}",
+    ),
+    "memory": Measured(
+        networks.memory,
+        "The step as above. MB is the peak of the process's resident memory during a "
+        "step, less what it had before the network was made: parameters, activations, "
+        "and what the library keeps. With JAX that is code and tables of some 200 MB, "
+        "which small networks show.",
+    ),
+    "compile": Measured(
+        networks.compiling,
+        "Tracing, lowering and compiling snnjax's training step, each time in a new "
+        "process, 3 runs at most: cold with an empty compilation cache, warm with what "
+        "an earlier process left there.",
+    ),
+    "lif": Measured(
+        networks.neurons,
+        "Spikes, and the gradient for the input (and for BatchNorm's parameters), each "
+        "contender in a process of its own on the CPU.",
+    ),
+    "conv": Measured(
+        conv.comparisons,
+        "Forward, and forward with the gradients for image and kernel, in one process.",
+    ),
+    "emd": Measured(
+        emd.comparisons,
+        "Exact W1 between the firing of two layers, in one process.",
+    ),
+}
+
+
+def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
+    """Measure, print, and write after each table; returns the folder."""
+    console = console or Console()
+    peers = installed(config.against, config.pythons())
+    machine: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "platform": jax.default_backend(),
+        "processor": platform.machine(),
+        "environment": {k: os.environ[k] for k in SETTINGS if k in os.environ},
+        "versions": versions(),
+        "peers": peers,
+        "options": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "notes": [],
+    }
+    # Where each environment lies is nobody's business.
+    del machine["options"]["python"], machine["options"]["out"]
+    parts = list(dict.fromkeys(config.only))
+    if "memory" in parts and sys.platform != "linux":
+        parts.remove("memory")
+        machine["notes"].append("memory: peaks are read from /proc, so on Linux only.")
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
+        machine["notes"].append(
+            f"The machine was busy before (load {load:.1f}): times are not to be "
+            "trusted, torch's least, whose threads wait for each other spinning "
+            "(OMP_WAIT_POLICY=passive helps)."
+        )
+    missing = [peer for peer in config.against if peer not in peers]
+    if missing:
+        machine["notes"].append(f"not installed: {', '.join(missing)}")
+    results, folder = [], RunFolder(config.out)
+    for part in parts:
+        with contextlib.closing(PARTS[part].comparisons(config, peers)) as comparisons:
+            for comparison in comparisons:
+                with console.status(f"{part}: {comparison.title}"):
+                    samples, died = measure(comparison, config.runs)
+                result = {"part": part, "title": comparison.title, "samples": samples}
+                result |= {"median": medians(samples), "died": died}
+                results.append(result)
+                _show(console, result)
+                _write(folder, machine, results)
+    _write(folder, machine, results)
+    for sentence in machine["notes"]:
+        console.print(sentence, highlight=False)
+    console.print(f"written to {config.out}", highlight=False, soft_wrap=True)
+    return config.out
+
+
+def _show(console: Console, result: tables.Result) -> None:
+    console.print(f"\n{result['title']}", highlight=False)
+    console.print(tables.table(result))
+    for sentence in result["died"]:
+        console.print(sentence, highlight=False, markup=False)
+
+
+def _write(folder: RunFolder, machine: dict[str, Any], results: list) -> None:
+    about = {name: part.about for name, part in PARTS.items()}
+    text = json.dumps(machine | {"results": results}, indent=1) + "\n"
+    folder.write_text("benchmark.json", text)
+    folder.write_text("benchmark.md", tables.markdown(machine, results, about))
+
+
+def main() -> None:
+    run_as_command(
+        run,
+        BenchmarkConfig,
+        program="python -m experiments.benchmark",
+        stopped="the tables so far are written",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What is measured: the options."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+from experiments.benchmark.contender import ELSEWHERE
+
+Part = Literal["step", "eval", "memory", "compile", "lif", "conv", "emd"]
+Peer = Literal["spikingjelly", "snntorch", "spyx", "scipy", "pot"]
+
+_NETWORK = r"sew_resnet(8|18)-w[1-9]\d*|conv3"
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """Time the parts of snnjax beside other libraries."""
+
+    only: tuple[Part, ...] = get_args(Part)
+    """Which parts: a training step, a prediction, a step's memory, compiling; layers of
+    neurons, convolutions, distances."""
+    against: tuple[Peer, ...] = get_args(Peer)
+    """Which peers, of those that are installed."""
+    python: tuple[str, ...] = ()
+    """Interpreters of the peers that live elsewhere: spikingjelly=PATH snntorch=PATH
+    spyx=PATH."""
+    runs: int = 9
+    """Timed runs of each, after one that is not timed; at least 7 for a median."""
+    networks: tuple[str, ...] = (
+        "sew_resnet18-w64",
+        "sew_resnet8-w16",
+        "sew_resnet8-w64",
+        "conv3",
+    )
+    """sew_resnet8-wWIDTH, sew_resnet18-wWIDTH, or conv3: three convolutions that every
+    peer can express."""
+    timesteps: int = 4
+    """T."""
+    memory_timesteps: tuple[int, ...] = (4, 16)
+    """T, of the memory tables."""
+    batch: int = 32
+    """Images, of 32 x 32 x 3."""
+    neurons: int = 1_000_000
+    """Size of a layer between whose firings distances are taken."""
+    observations: int = 40_000
+    """T x images of those distances."""
+    out: Path = Path("runs/benchmark")
+    """Folder for benchmark.json and benchmark.md."""
+
+    def __post_init__(self):
+        for name in ("runs", "neurons", "observations", "timesteps", "batch"):
+            _at_least_1(name, getattr(self, name))
+        for steps in self.memory_timesteps:
+            _at_least_1("memory_timesteps", steps)
+        for network in self.networks:
+            if not re.fullmatch(_NETWORK, network):
+                raise ValueError(
+                    "networks must be sew_resnet8-wWIDTH, sew_resnet18-wWIDTH or "
+                    f"conv3, got {network!r}"
+                )
+        for pair in self.python:
+            peer, _, path = pair.partition("=")
+            if peer not in ELSEWHERE or not path:
+                raise ValueError(
+                    f"python must be PEER=PATH, the peer one of {ELSEWHERE}, got "
+                    f"{pair!r}"
+                )
+
+    def pythons(self) -> dict[str, str]:
+        """The interpreter of each peer that lives elsewhere."""
+        pairs = (pair.partition("=") for pair in self.python)
+        # Absolute, but not resolved: a virtual environment's python is a link.
+        return {peer: str(Path(path).absolute()) for peer, _, path in pairs}
+
+
+def _at_least_1(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")

@@ -1,0 +1,77 @@
+"""Results as tables: on the screen and in Markdown, the same cells."""
+
+from typing import Any
+
+from rich.table import Table
+
+Result = dict[str, Any]
+
+
+def cells(medians: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines: each measure, and how many times the first row's it is.
+
+    >>> cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
+    [['a', '500.0', '1.00'], ['b', '1000.0', '2.00']]
+    """
+    headings, columns = [""], []
+    for name, of_rows in medians.items():
+        unit, factor = ("MB", 1e-6) if name.endswith("bytes") else ("ms", 1e3)
+        what = name.removesuffix("bytes").removesuffix("seconds")
+        headings += [f"{what}{unit}", "times the first"]
+        first = next(iter(of_rows.values()), 0.0)
+        columns.append([f"{factor * value:.1f}" for value in of_rows.values()])
+        columns.append([_times(value, first) for value in of_rows.values()])
+    rows = list(next(iter(medians.values())))
+    return headings, [list(line) for line in zip(rows, *columns, strict=True)]
+
+
+def _times(value: float, first: float) -> str:
+    return f"{value / first:.2f}" if first > 0 else "-"
+
+
+def table(result: Result) -> Table:
+    """For a terminal."""
+    headings, lines = cells(result["median"])
+    shown = Table(*headings)
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for line in lines:
+        shown.add_row(*line)
+    return shown
+
+
+def markdown(
+    machine: dict[str, Any], results: list[Result], about: dict[str, str]
+) -> str:
+    """The tables, with what they were measured on and what is said about each part."""
+    options = machine["options"]
+    text = (
+        f"{machine['cores']} cores ({machine['processor']}), {machine['platform']}; "
+        f"{_listed(machine['versions'])}. Medians of {options['runs']} runs, in turn; "
+        f"each number is divided by the first of its column.\n"
+    )
+    for name, value in machine["environment"].items():
+        text += f"{name}={value} for all.\n"
+    for peer, versions in machine["peers"].items():
+        text += f"\n- {peer}: {_listed(versions)}"
+    text += "\n" * bool(machine["peers"])
+    for sentence in machine["notes"]:
+        text += f"\n{sentence}\n"
+    part = None
+    for result in results:
+        if result["part"] != part:
+            part = result["part"]
+            text += f"\n## {part}\n\n{about[part]}\n"
+        headings, lines = cells(result["median"])
+        text += f"\n### {result['title']}\n\n"
+        text += f"| {' | '.join(headings)} |\n"
+        text += f"|---|{'---:|' * (len(headings) - 1)}\n"
+        for line in lines:
+            text += f"| {' | '.join(line)} |\n"
+        for sentence in result["died"]:
+            text += f"\n{sentence}\n"
+    return text
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,123 @@
+"""Measuring in turn, and programs that do work when they are told to."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from experiments.benchmark import contender
+from experiments.benchmark.contender import Contender, closing, installed
+from experiments.benchmark.timing import Comparison, Died, measure, medians, timed
+
+HEAD = "from experiments.benchmark.workers.serve import serve\n"
+
+
+def asked(code, *commands, spec=()):
+    """What a program of this code answers."""
+    command = (sys.executable, "-c", HEAD + code)
+    with closing([Contender("it", command, dict(spec))]) as (it,):
+        return [it.ask(command) for command in commands]
+
+
+def test_it_answers_how_long_each_command_took():
+    code = (
+        "import time\n"
+        "print('a library says hello')\n"
+        "serve(lambda spec: {'step': lambda: time.sleep(spec['for']),"
+        " 'eval': lambda: print('and is not understood')})"
+    )
+    step, other = asked(code, "step", "eval", spec={"for": 0.1})
+    assert 0.1 <= step["seconds"] < 5
+    assert 0 <= other["seconds"] < 0.1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_its_memory_is_the_peak_of_each_command():
+    code = (
+        "def make(spec):\n"
+        "    kept = bytearray(20_000_000)\n"
+        "    def step():\n"
+        "        bytearray(60_000_000)\n"
+        "    return {'step': step, 'eval': lambda: kept[0]}\n"
+        "serve(make)"
+    )
+    answers = asked(code, "step", "eval", "step")
+    # Other things of the process move by some MB.
+    for answer, expected in zip(answers, (80e6, 20e6, 80e6), strict=True):
+        assert expected - 2e6 < answer["bytes"] < expected + 10e6
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("1 / 0", r"it stopped \(exit code 1\): ZeroDivisionError: division by zero$"),
+        ("serve(dict)", r"it stopped \(exit code 1\): KeyError: 'step'$"),
+        ("import os; os._exit(3)", r"it stopped \(exit code 3\): it said nothing$"),
+        (
+            f"import os; os.kill(os.getpid(), {signal.SIGTERM:d})",
+            r"it stopped \(SIGTERM\): it said nothing$",
+        ),
+    ],
+)
+def test_one_that_dies_says_why_in_a_sentence(code, told):
+    with pytest.raises(Died, match=f"^{told}"):
+        asked(code, "step")
+
+
+def test_it_ends_with_the_block():
+    code = HEAD + "import time\nserve(lambda spec: {'step': lambda: None})"
+    with closing([Contender("it", (sys.executable, "-c", code), {})]) as (it,):
+        it.ask("step")
+        process = it._process
+    assert process.returncode is not None
+
+
+def test_work_is_done_in_turn_and_the_first_turn_does_not_count():
+    order = []
+    work = {
+        name: lambda name=name: order.append(name) or {"seconds": float(len(order))}
+        for name in "ab"
+    }
+    samples, died = measure(Comparison("", work), runs=3)
+    assert order == list("abababab")
+    assert samples == {"seconds": {"a": [3, 5, 7], "b": [4, 6, 8]}}
+    assert medians(samples) == {"seconds": {"a": 5, "b": 6}}
+    assert not died
+    order.clear()
+    samples, _ = measure(Comparison("", work, most=1), runs=3)
+    assert order == list("abab")
+    assert samples == {"seconds": {"a": [3], "b": [4]}}
+
+
+def test_who_dies_leaves_the_table_and_the_others_go_on():
+    def dies():
+        dies.left -= 1
+        if not dies.left:
+            raise Died("b stopped")
+        return {"seconds": 1.0}
+
+    dies.left = 3
+    work = {"a": timed(seconds=lambda: None), "b": dies, "c": timed(seconds=list)}
+    samples, died = measure(Comparison("", work), runs=4)
+    assert died == ["b stopped"]
+    assert {row: len(of) for row, of in samples["seconds"].items()} == {"a": 4, "c": 4}
+
+
+def test_versions_are_asked_where_the_peer_lives(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "python"
+    elsewhere.write_text(
+        '#!/bin/sh\necho \'{"python": "9", "spyx": "1", "jax": "2", "jaxlib": "3", '
+        '"flax": "4"}\'\n'
+    )
+    os.chmod(elsewhere, 0o755)
+    monkeypatch.setitem(contender.PACKAGES, "pot", ("no-such-package",))
+    found = installed(("spyx", "scipy", "pot"), {"spyx": str(elsewhere)})
+    assert list(found) == ["spyx", "scipy"]
+    assert found["spyx"]["jaxlib"] == "3"
+    assert set(found["scipy"]) == {"python", "scipy"}
+
+
+def test_an_interpreter_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match=r"--python spyx=/no/python does not run"):
+        installed(("spyx",), {"spyx": "/no/python"})
