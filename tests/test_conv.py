@@ -19,11 +19,11 @@ WAYS = {
     "winograd": ((5, 16, 17, 64), (3, 3, 65), 1, 1),
     "winograd, wide padding": ((9, 12, 12, 64), (3, 3, 64), 1, ((2, 0), (3, 2))),
     "winograd, kernel gradient only": ((7, 9, 6, 32), (3, 3, 40), 1, 0),
-    "separable": ((5, 8, 9, 8), (3, 3, 16), 1, 1),
-    "separable, 5x3": ((5, 8, 9, 8), (5, 3, 11), 1, ((2, 2), (1, 1))),
-    "columns": ((5, 15, 16, 8), (3, 3, 16), 2, 1),
-    "columns, uneven strides": ((9, 15, 16, 9), (3, 3, 16), (2, 3), 1),
-    "columns, 1x1": ((5, 16, 15, 8), (1, 1, 16), 2, 0),
+    "columns": ((5, 15, 16, 32), (3, 3, 33), 2, 1),
+    "columns, uneven strides": ((9, 15, 16, 33), (3, 3, 32), (2, 3), 1),
+    "columns, 1x1": ((5, 16, 15, 32), (1, 1, 40), 2, 0),
+    "columns, 5x3": ((5, 8, 9, 32), (5, 3, 32), 1, ((2, 2), (1, 1))),
+    "stem, few channels": ((5, 9, 9, 16), (3, 3, 64), 1, 1),
     "stem": ((4, 9, 9, 3), (3, 3, 16), 1, 1),
     "stem, 7x7": ((4, 15, 15, 3), (7, 7, 8), 2, 3),
 }
@@ -80,7 +80,7 @@ def test_float32_rounds_little(way):
     assert_same(x, w, strides, padding, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("way", ["winograd", "separable", "columns", "stem"])
+@pytest.mark.parametrize("way", ["winograd", "columns", "stem"])
 def test_bfloat16_keeps_its_dtype(way):
     shape, kernel, strides, padding = WAYS[way]
     x, w = drawn(shape, kernel, jnp.bfloat16)
@@ -117,7 +117,7 @@ def test_filters_are_minimal():
     assert INPUT.dtype.kind == "i"  # spikes are transformed without rounding
 
 
-@pytest.mark.parametrize("way", ["winograd", "separable", "columns"])
+@pytest.mark.parametrize("way", ["winograd", "columns"])
 def test_spikes_kept_as_int8_change_nothing(way):
     shape, kernel, strides, padding = WAYS[way]
     x, w = drawn(shape, kernel, jnp.float32)
@@ -136,7 +136,7 @@ def test_spikes_kept_as_int8_change_nothing(way):
     assert [r.dtype for r in jax.tree.leaves(residuals)].count(jnp.int8) == 1
 
 
-@pytest.mark.parametrize("way", ["winograd", "separable", "columns"])
+@pytest.mark.parametrize("way", ["winograd", "columns"])
 def test_second_derivatives(way, x64):
     shape, kernel, strides, padding = WAYS[way]
     x, w = drawn(shape, kernel, jnp.float64)
@@ -187,7 +187,7 @@ chunks.ELEMENTS = 2**16
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 rng = np.random.default_rng(0)
-for c, strides in ((64, 1), (8, 1), (8, 2)):
+for c, strides in ((64, 1), (32, 1), (32, 2)):
     x = rng.normal(size=(40, 17, 17, c)).astype("float32")
     w = rng.normal(size=(3, 3, c, c)).astype("float32")
     loss = lambda x, w: (conv2d(x, w, strides=strides, padding=1) ** 2).sum()
@@ -217,7 +217,7 @@ X, W = jnp.zeros((2, 5, 5, 3)), jnp.zeros((3, 3, 3, 4))
         (X, W[..., :2, :], {}, "with the same C"),
         (X.astype(int), W.astype(int), {}, "floating-point dtype, got int32"),
         (X.astype(jnp.bfloat16), W, {}, "one floating-point dtype, got bfloat16 and"),
-        (X, W, {"strides": 0}, "strides must be two numbers of at least 1, got 0"),
+        (X, W, {"strides": 0}, "strides must be at least 1, got 0"),
         (X, W, {"padding": -1}, "padding must be at least 0"),
         (X[:, :2], W, {}, r"kernel \(3, 3\) is larger than the image \(2, 5\)"),
     ],

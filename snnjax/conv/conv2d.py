@@ -51,21 +51,19 @@ def conv2d(
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     _check(x, w)
-    pair = (strides, strides) if isinstance(strides, int) else tuple(strides)
-    if isinstance(padding, int):
-        padding = ((padding, padding), (padding, padding))
-    padding = tuple((int(low), int(high)) for low, high in padding)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"strides must be two numbers of at least 1, got {strides}")
-    if len(padding) != 2 or min(min(pad) for pad in padding) < 0:
+    pair = (strides, strides) if isinstance(strides, int) else strides
+    if min(pair) < 1:
+        raise ValueError(f"strides must be at least 1, got {strides}")
+    pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
+    if min(min(pad) for pad in pads) < 0:
         raise ValueError(f"padding must be at least 0 on each side, got {padding}")
     image, kernel = x.shape[1:3], w.shape[:2]
-    if any(n + sum(p) < k for n, p, k in zip(image, padding, kernel, strict=True)):
+    if any(n + sum(p) < k for n, p, k in zip(image, pads, kernel, strict=True)):
         raise ValueError(
             f"the kernel {kernel} is larger than the image {image} with its padding "
-            f"{padding}"
+            f"{pads}"
         )
-    return _conv2d(*_varying(x, w), pair, padding, keep)
+    return _conv2d(*_varying(x, w), pair, pads, keep)
 
 
 def _varying(*arrays: Array) -> list[Array]:
@@ -163,12 +161,10 @@ def _kernel_gradient(
 ) -> Callable[[Array, Array], Array] | None:
     """The fast way to a kernel gradient, or None for XLA's own."""
     n, height, width, _ = dy.shape
-    size, channels = w.shape[:2], min(w.shape[2:])
-    if channels < 8 or n * height * width < 128:
+    size = w.shape[:2]
+    if min(w.shape[2:]) < 32 or n * height * width < 128:
         return None
-    if strides != (1, 1) or size == (1, 1):
-        columns = gemm.columns_gradient
-        return partial(columns, kernel_size=size, strides=strides, padding=padding)
-    if size == (3, 3) and channels >= 32 and width >= winograd.TILE:
+    if size == (3, 3) and strides == (1, 1) and width >= winograd.TILE:
         return partial(winograd.kernel_gradient, k=3, padding=padding)
-    return partial(gemm.separable_gradient, kernel_size=size, padding=padding)
+    columns = gemm.columns_gradient
+    return partial(columns, kernel_size=size, strides=strides, padding=padding)

@@ -1,8 +1,6 @@
-"""Kernel gradients as matrix products of copies that stay in the cache.
+"""Kernel gradients as one matrix product: columns, and chunks that stay in the cache.
 
-Two ways to copy: columns, where the copies of x for all taps lie side by side, and
-separable, where x is copied for the taps of a row and the cotangent for the taps of a
-column, which makes a sixth of the copies and a squarer product.
+Copies of x, one for each tap, lie side by side: the columns of the product's left side.
 """
 
 import jax
@@ -36,22 +34,3 @@ def columns_gradient(
     each = h * width * max(k * m * c, out)
     sums = chunked(some, (x, dy), each, add=True)
     return sums.reshape(k, m, c, out).astype(dy.dtype)
-
-
-def separable_gradient(
-    x: Array, dy: Array, kernel_size: tuple[int, int], padding: Padding
-) -> Array:
-    """Gradient ``[k, m, C, K]`` of a convolution of stride 1."""
-    (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
-    dtype = jnp.promote_types(dy.dtype, jnp.float32)
-
-    def some(x, dy):
-        x, dy = padded(x.astype(dtype), padding), dy.astype(dtype)
-        across = [x[:, :, j : j + width] for j in range(m)]
-        down = [padded(dy, ((i, k - 1 - i), (0, 0))) for i in range(k)]
-        across, down = jnp.concatenate(across, -1), jnp.concatenate(down, -1)
-        return across.reshape(-1, m * c).T @ down.reshape(-1, k * out)
-
-    each = (h + k - 1) * width * max(m * c, k * out)
-    sums = chunked(some, (x, dy), each, add=True)
-    return sums.reshape(m, c, k, out).transpose(2, 0, 1, 3).astype(dy.dtype)

@@ -1,12 +1,13 @@
 """The blocks of SEW-ResNets: a branch of spiking convolutions and a shortcut."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from flax import nnx
 from jax import Array
 
 from snnjax.cost import Synapse
+from snnjax.layers import BatchNorm
 from snnjax.models.parts import Maker, conv_synapse, fire
 
 # How a block joins the spikes of its shortcut with those of its branch. A basic block
@@ -79,7 +80,7 @@ class Block(nnx.Module):
         if self.downsample is not None:
             conv, norm = self.downsample
             h = conv(x, train=train)
-            shortcut = fire(norm, self.downsample_sn, h, train=train)
+            shortcut = fire(cast(BatchNorm, norm), self.downsample_sn, h, train=train)
             spikes["downsample_sn"] = shortcut
         return self.join(shortcut, s), spikes
 
