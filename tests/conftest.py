@@ -11,7 +11,8 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 QUICKLY_COMPILED = {
     *("test_study.py", "test_train.py", "test_calibrate.py", "test_sew_resnet.py"),
     *("test_spiking_vgg.py", "test_spikingjelly.py", "test_cost.py", "test_layers.py"),
-    *("test_golden_spiketrains.py", "test_matching.py", "test_trains.py"),
+    *("test_golden_networks.py", "test_golden_spiketrains.py"),
+    *("test_matching.py", "test_trains.py"),
     *("test_transport.py", "test_golden_transport.py", "test_losses.py", "test_run.py"),
     *("test_isi.py", "test_spike.py", "test_latency.py", "test_mesh.py"),
 }

@@ -16,6 +16,7 @@ from snnjax.train.loop import cosine as cosine
 from snnjax.train.loop import fit as fit
 from snnjax.train.loop import one_cycle as one_cycle
 from snnjax.train.loop import steps_per_epoch as steps_per_epoch
+from snnjax.train.memory import estimate_memory as estimate_memory
 from snnjax.train.steps import Metrics as Metrics
 from snnjax.train.steps import TrainState as TrainState
 from snnjax.train.steps import init as init
