@@ -19,7 +19,7 @@ Tree = TypeVar("Tree")
 
 
 def after(x: Array, other: Array) -> Array:
-    """X unchanged, but not before ``other`` is known: x plus what is always zero."""
+    """Give x, but not before ``other`` is known: x plus what is always zero."""
     late = other[(0,) * other.ndim] > jnp.inf
     return x + late.astype(x.dtype)
 

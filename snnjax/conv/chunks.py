@@ -1,7 +1,7 @@
 """Images a few at a time, so that what is made of them stays in the cache."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,14 @@ from jax import Array
 
 from snnjax._order import after
 
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
 # Elements of the largest copy made of a chunk: 8 MB in float32. Smaller chunks make
 # products too small for all cores, larger ones leave the last-level cache.
 ELEMENTS = 2**21
 
 
-def padded(x: Array, pads) -> Array:
+def padded(x: Array, pads: Padding) -> Array:
     """Zeros around H and W of ``[N, H, W, C]``; negative numbers cut."""
     config = ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0))
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
@@ -29,17 +31,17 @@ def chunk_size(images: int, each: int) -> int:
 
 
 def chunked(
-    function: Callable[..., Any],
+    function: Callable[..., Array],
     arrays: tuple[Array, ...],
     each: int,
     *,
     add: bool = False,
-) -> Any:
+) -> Array:
     """``function`` of ``[N, ...]`` arrays, some images at a time.
 
     Args:
-        function: of arrays ``[n, ...]`` to an array ``[n, ...]``, or with ``add`` to a
-            tree of arrays that are summed over the chunks; of images of zeros 0.
+        function: of arrays ``[n, ...]`` to an array ``[n, ...]``, or with ``add`` to an
+            array that is summed over the chunks; of images of zeros 0.
         arrays: ``[N, ...]``.
         each: elements of the largest array that it makes of an image.
         add: sum.
@@ -57,25 +59,21 @@ def chunked(
         return x.reshape(number, size, *x.shape[1:])
 
     parts = tuple(split(x) for x in arrays)
-    shapes = jax.eval_shape(function, *(part[0] for part in parts))
+    result = jax.eval_shape(function, *(part[0] for part in parts))
     # Room for the results is made when the data are there, not at the program's start,
     # and inside shard_map it varies over the mesh as they do.
-    zero = after(after(jnp.zeros((), jnp.float32), arrays[0]), arrays[-1])
+    zero = functools.reduce(after, arrays, jnp.zeros((), result.dtype))
     if add:
-        sums = jax.tree.map(lambda s: jnp.full(s.shape, zero.astype(s.dtype)), shapes)
 
-        def body(sums, xs):
-            return jax.tree.map(jnp.add, sums, function(*xs)), None
+        def accumulate(total, xs):
+            return total + function(*xs), None
 
-        return jax.lax.scan(body, sums, parts)[0]
-    out = jnp.full((number, *shapes.shape), zero.astype(shapes.dtype))
+        return jax.lax.scan(accumulate, jnp.full(result.shape, zero), parts)[0]
 
-    def write(carry, xs):
-        out, i = carry
-        return (
-            jax.lax.dynamic_update_index_in_dim(out, function(*xs), i, 0),
-            i + 1,
-        ), None
+    def write(out, place):
+        i, xs = place
+        return jax.lax.dynamic_update_index_in_dim(out, function(*xs), i, 0), None
 
-    (out, _), _ = jax.lax.scan(write, (out, 0), parts)
+    room = jnp.full((number, *result.shape), zero)
+    out, _ = jax.lax.scan(write, room, (jnp.arange(number), parts))
     return out.reshape(number * size, *out.shape[2:])[:images]

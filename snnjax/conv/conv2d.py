@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax._order import after, differentiated_once
 from snnjax.conv import gemm, winograd
-from snnjax.conv.gemm import Padding
+from snnjax.conv.chunks import Padding
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

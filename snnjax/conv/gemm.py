@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax.conv.chunks import chunked, padded
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from snnjax.conv.chunks import Padding, chunked, padded
 
 
 def columns_gradient(

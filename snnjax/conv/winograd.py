@@ -22,8 +22,7 @@ import numpy as np
 from jax import Array
 
 from snnjax._order import after
-from snnjax.conv.chunks import chunked, padded
-from snnjax.conv.gemm import Padding
+from snnjax.conv.chunks import Padding, chunked, padded
 
 TILE, TAPS = 4, 3
 PRODUCTS = TILE + TAPS - 1
