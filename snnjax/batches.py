@@ -6,9 +6,12 @@ So a run that was stopped goes on exactly where it was, on any machine.
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from snnjax import _checks
+
 
 def permutation(n: int, seed: np.random.SeedSequence) -> Int32[np.ndarray, " n"]:
     """A random order of 0 to ``n - 1``: the same for a seed in every NumPy."""
+    _checks.whole("n", n, 0)
     # PCG64's raw bits are stable. What Generator.permutation makes of them may change
     # (NEP 19), and a resumed run with it.
     bits = np.random.PCG64(seed).random_raw(n)
@@ -20,10 +23,10 @@ def epoch_order(seed: int, epoch: int, n: int) -> Int32[np.ndarray, " n"]:
 
     A pure function of its arguments, on every machine; ValueError if one is negative.
     """
-    if min(seed, epoch, n - 1) < 0:
+    if not all(map(_checks.is_whole, (seed, epoch, n))) or min(seed, epoch, n - 1) < 0:
         raise ValueError(
             "expected seed and epoch from 0 and n from 1, got "
-            f"{seed}, {epoch} and {n}; count epochs from 0"
+            f"{seed!r}, {epoch!r} and {n!r}; count epochs from 0"
         )
     return permutation(n, np.random.SeedSequence(seed, spawn_key=(epoch,)))
 
@@ -39,10 +42,10 @@ def train_batches(
     >>> train_batches(np.arange(5, dtype=np.int32), 2).tolist()
     [[0, 1], [2, 3]]
     """
-    if not 1 <= batch_size <= len(order):
+    if not _checks.is_whole(batch_size) or not 1 <= batch_size <= len(order):
         raise ValueError(
             f"batch_size: expected 1 to {len(order)}, the number of training images, "
-            f"got {batch_size}; take a smaller batch"
+            f"got {batch_size!r}; take a smaller batch"
         )
     steps = len(order) // batch_size
     return order[: steps * batch_size].reshape(steps, batch_size)
@@ -61,8 +64,10 @@ def eval_batches(
     >>> [(index.tolist(), mask.tolist()) for index, mask in eval_batches(3, 2)]
     [([0, 1], [True, True]), ([2, 0], [True, False])]
     """
-    if min(n, batch_size) < 1:
-        raise ValueError(f"expected n and batch_size from 1, got {n} and {batch_size}")
+    if not all(map(_checks.is_whole, (n, batch_size))) or min(n, batch_size) < 1:
+        raise ValueError(
+            f"expected n and batch_size from 1, got {n!r} and {batch_size!r}"
+        )
     steps = -(-n // batch_size)
     index = np.arange(steps * batch_size, dtype=np.int32).reshape(steps, batch_size)
     mask = index < n

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import cost, layers
+from snnjax import _checks, cost, layers
 from snnjax.layers import QuantConv, QuantLinear, Spiking
 from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
@@ -22,11 +22,17 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 def _quantizable(model: nnx.Module) -> dict[str, QuantConv | QuantLinear | Spiking]:
     """Every layer that takes a quantizer, by its dotted name."""
+    _check_model(model)
     return {
         ".".join(str(part) for part in path): module
         for path, module in nnx.iter_modules(model)
         if isinstance(module, (QuantConv, QuantLinear, Spiking))
     }
+
+
+def _check_model(model: nnx.Module) -> None:
+    if not isinstance(model, nnx.Module):
+        raise ValueError(f"model must be an nnx.Module, got {_checks.shown(model)}")
 
 
 def quantize(
@@ -56,11 +62,18 @@ def quantize(
     Example: ``quantize(model, {r"layer.*\.conv\d": QuantSpec(bits=4, clip=1.0)})``
     """
     check_site("membrane_site", membrane_site)
+    _check_model(model)
+    if not isinstance(rules, Mapping):
+        raise ValueError(
+            f"rules must be {{pattern: QuantSpec}}, got {_checks.shown(rules)}"
+        )
     copy = nnx.clone(model)
     names = _quantizable(copy)
     for pattern, spec in rules.items():
         if not isinstance(spec, QuantSpec):
             raise ValueError(f"the rule {pattern!r} must be a QuantSpec, got {spec!r}")
+        if not isinstance(pattern, str):
+            raise ValueError(f"a pattern must be a string, got {pattern!r}")
         try:
             matching = [name for name in names if re.fullmatch(pattern, name)]
         except re.error as error:
@@ -191,8 +204,13 @@ def reestimate_batchnorm(
         timesteps: T.
 
     Raises:
-        ValueError: no batches, or batches of different shapes.
+        ValueError: no batches, batches of different shapes, or such as give NaN.
     """
+    _check_model(model)
+    if isinstance(batches, str) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"batches must be arrays of images, got {_checks.shown(batches)}"
+        )
     graphdef, state = nnx.split(model)
     total, number, shape = None, 0, None
     for images in batches:
@@ -207,6 +225,11 @@ def reestimate_batchnorm(
         number += 1
     if total is None:
         raise ValueError("re-estimating BatchNorm needs at least one batch")
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(total)):
+        raise ValueError(
+            "batches must give finite statistics, got NaN or infinity; look for them "
+            "in the images and the weights"
+        )
     copy = nnx.clone(model)
     nnx.update(copy, jax.tree.map(lambda x: x / number, total))
     return copy

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+from snnjax import _checks
+
 INPUT = "input"
 
 
@@ -83,8 +85,7 @@ def synaptic_operations(
     from it in: weights that are zero count as well, and a whole layer is not called MAC
     because one input is 2.
     """
-    if images < 1:
-        raise ValueError(f"images must be at least 1, got {images}")
+    _checks.whole("images", images, 1)
     operations = {}
     for synapse in synapses:
         if synapse.sources == (INPUT,):
@@ -114,7 +115,7 @@ def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.
             f"{sorted(counts)}"
             + ("; record it with model(..., outputs=True)" * _is_output(name))
         )
-    spikes = np.asarray(counts[name], np.int64)
+    spikes = np.asarray(_checks.real(name, counts[name]))
     # A linear layer has only channels: positions are pooled in front of it.
     shape = spikes.shape if synapse.kernel_size else spikes.shape[-1:]
     if shape != synapse.in_shape:
@@ -123,6 +124,11 @@ def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.
             f"{synapse.in_shape}, got {shape}; was synapses() given the "
             "image's size?"
         )
+    if not np.issubdtype(spikes.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, spike counts, got {spikes.dtype}")
+    if spikes.size and spikes.min() < 0:
+        raise ValueError(f"{name} must be at least 0, spike counts, got {spikes.min()}")
+    spikes = spikes.astype(np.int64)
     return np.asarray(spikes.sum(axis=-1 if synapse.kernel_size else None))
 
 
@@ -141,4 +147,13 @@ def memory_bits(sizes: Iterable[tuple[int, int | float]]) -> int:
     >>> memory_bits([(1000, 2), (10, 32)])
     2320
     """
-    return int(sum(number * bits for number, bits in sizes))
+    total = 0
+    for number, bits in sizes:
+        known = all(isinstance(n, (int, float, np.number)) for n in (number, bits))
+        if not known or not (number >= 0 and 0 <= bits < np.inf):
+            raise ValueError(
+                "sizes must be (number of values, bits of each), from 0 and finite, "
+                f"got ({number!r}, {bits!r})"
+            )
+        total += number * bits
+    return int(total)

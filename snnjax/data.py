@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float32, Shaped
 
+from snnjax import _checks
 from snnjax.batches import permutation
 
 DATASETS = ("digits", "cifar10", "cifar100")
@@ -57,7 +58,8 @@ class Dataset:
 
     def __post_init__(self):
         def convert(field, dtype=None):
-            object.__setattr__(self, field, np.asarray(getattr(self, field), dtype))
+            value = np.asarray(_checks.real(field, getattr(self, field)), dtype)
+            object.__setattr__(self, field, value)
 
         convert("images")
         convert("labels")
@@ -67,7 +69,10 @@ class Dataset:
         convert("std", np.float32)
         channels = self.images.shape[3:]
         fits = self.mean.shape == self.std.shape == channels
-        if not (fits and np.isfinite(self.mean).all() and self.std.min() > 0):
+        std = self.std
+        if not (
+            fits and np.isfinite(self.mean).all() and ((std > 0) & (std < np.inf)).all()
+        ):
             raise ValueError(
                 f"mean, std: expected {channels[0]} numbers each, one a channel, std "
                 f"above 0, got {self.mean.tolist()}, {self.std.tolist()}; a constant "
@@ -211,7 +216,8 @@ def from_arrays(
     >>> from_arrays(np.zeros((2, 8, 8, 3), np.uint8), [0, 4]).num_classes
     5
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(_checks.real("images", images))
+    labels = np.asarray(_checks.real("labels", labels))
     _check(images, labels, num_classes)
     if num_classes is None:
         num_classes = int(labels.max()) + 1
@@ -257,6 +263,8 @@ def _check(images: np.ndarray, labels: np.ndarray, num_classes: int | None) -> N
             f"{labels.dtype} {list(labels.shape)}; convert floats with "
             "labels.astype(np.int32), one-hot labels with labels.argmax(-1)"
         )
+    if num_classes is not None:
+        _checks.whole("num_classes", num_classes, 1)
     top = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
     if labels.min() < 0 or labels.max() > top:
         raise ValueError(
@@ -268,9 +276,9 @@ def _check(images: np.ndarray, labels: np.ndarray, num_classes: int | None) -> N
 def _count(limit: int | None, available: int, name: str) -> int:
     if limit is None:
         return available
-    if not 1 <= limit <= available:
+    if not _checks.is_whole(limit) or not 1 <= limit <= available:
         raise ValueError(
-            f"limit: expected 1 to {available}, the images in {name}, got {limit}; "
+            f"limit: expected 1 to {available}, the images in {name}, got {limit!r}; "
             "leave it out to take all"
         )
     return limit
@@ -292,7 +300,9 @@ def normalize(images, mean, std) -> Float32[Array, "..."]:
     Raises:
         ValueError: if images are not uint8, or mean and std are not of shape ``[C]``.
     """
-    images = jnp.asarray(images)
+    images = jnp.asarray(_checks.real("images", images))
+    _checks.finite("mean", mean)
+    _checks.positive("std", std)
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     fits = images.shape[-1:] == mean.shape == std.shape
     if images.dtype != jnp.uint8 or not fits:
@@ -325,11 +335,12 @@ def augment(
     Raises:
         ValueError: if images are not of rank 4, or pad is negative.
     """
-    images = jnp.asarray(images)
-    if images.ndim != 4 or pad < 0:
+    images = jnp.asarray(_checks.real("images", images))
+    _checks.key(key)
+    if images.ndim != 4 or not _checks.is_whole(pad) or pad < 0:
         raise ValueError(
             "expected images [B, H, W, C] and pad from 0, got "
-            f"{list(images.shape)} and {pad}; add an axis to a single image"
+            f"{list(images.shape)} and {pad!r}; add an axis to a single image"
         )
     crop_key, flip_key = jax.random.split(key)
     corners = jax.random.randint(crop_key, (len(images), 2), 0, 2 * pad + 1)

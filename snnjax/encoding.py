@@ -12,6 +12,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
+
 LATENCIES = ("linear", "log")
 
 
@@ -31,8 +33,8 @@ def direct(x: ArrayLike, *, timesteps: int) -> Array:
     >>> direct(jnp.array([0.5]), timesteps=2).tolist()
     [[0.5], [0.5]]
     """
-    _check_timesteps(timesteps)
-    x = jnp.asarray(x)
+    _checks.whole("timesteps", timesteps, 1)
+    x = _checks.array("x", x)
     return jnp.broadcast_to(x, (timesteps, *x.shape))
 
 
@@ -58,7 +60,8 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
 
     Source: SpikingJelly's ``PoissonEncoder``, snnTorch's ``spikegen.rate``.
     """
-    _check_timesteps(timesteps)
+    _checks.whole("timesteps", timesteps, 1)
+    _checks.key(key)
     x = _intensities(x)
     # Below float32 too few different numbers are drawn for a rate to be exact.
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -93,7 +96,7 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     >>> latency(jnp.array([1.0, 0.5, 0.0]), timesteps=3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    _check_timesteps(timesteps)
+    _checks.whole("timesteps", timesteps, 1)
     if method not in LATENCIES:
         raise ValueError(f"method must be one of {LATENCIES}, got {method!r}")
     x = _intensities(x)
@@ -108,18 +111,8 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     return (steps == jnp.clip(jnp.round(times), 0, last)).astype(x.dtype)
 
 
-def _check_timesteps(timesteps: int) -> None:
-    if timesteps < 1:
-        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
-
-
 def _intensities(x: ArrayLike) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x must be floating point, in [0, 1], got {x.dtype}; divide uint8 images "
-            "by 255"
-        )
+    x = _checks.floating("x", x, "divide uint8 images by 255: x is in [0, 1]")
     if not isinstance(x, jax.core.Tracer) and x.size:
         low, high = float(jnp.min(x)), float(jnp.max(x))
         if not (low >= 0 and high <= 1):

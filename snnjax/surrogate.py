@@ -5,7 +5,8 @@ SpikingJelly; snnTorch, Norse and NIR fire on ``x > 0``), and the derivative of 
 smooth relaxation backward. ``x`` is the membrane potential minus the threshold, of any
 shape and floating point; the spikes are 0 or 1, of its shape and dtype. Slopes are
 traced: they may be scheduled, swept, mapped or given for each neuron without
-recompiling. Their own gradient is zero, since they do not act forward.
+recompiling. Their own gradient is zero, since they do not act forward. There is no
+forward mode: `jax.jvp` and `jax.jacfwd` raise JAX's TypeError for a custom VJP.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from snnjax import _checks
 
 Surrogate = Callable[..., Array]
 
@@ -37,14 +40,18 @@ def _spike_bwd(derivative, residuals, cotangent):
 _spike.defvjp(_spike_fwd, _spike_bwd)
 
 
-def _apply(derivative: Callable[..., Array], x: ArrayLike, *slopes: ArrayLike) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x must be floating point, got {x.dtype}; convert it with "
-            ".astype(jnp.float32)"
-        )
-    return _spike(x, tuple(jnp.asarray(slope, x.dtype) for slope in slopes), derivative)
+def _apply(
+    derivative: Callable[..., Array], x: ArrayLike, **slopes: ArrayLike
+) -> Array:
+    x = _checks.floating("x", x)
+    for name, slope in slopes.items():
+        if name in ("alpha", "slope", "k"):
+            _checks.positive(name, slope)
+        else:
+            _checks.finite(name, slope)
+        _checks.fits(name, slope, "x", x.shape)
+    given = tuple(jnp.asarray(slope, x.dtype) for slope in slopes.values())
+    return _spike(x, given, derivative)
 
 
 def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
@@ -63,7 +70,7 @@ def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
     >>> atan(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [0.0, 1.0, 1.0]
     """
-    return _apply(_atan, x, alpha)
+    return _apply(_atan, x, alpha=alpha)
 
 
 def _atan(x, alpha):
@@ -81,7 +88,7 @@ def sigmoid(x: ArrayLike, alpha: ArrayLike = 4.0) -> Array:
 
     Source: SpikingJelly's ``Sigmoid``, whose default slope is 4 as well.
     """
-    return _apply(_sigmoid, x, alpha)
+    return _apply(_sigmoid, x, alpha=alpha)
 
 
 def _sigmoid(x, alpha):
@@ -101,7 +108,7 @@ def fast_sigmoid(x: ArrayLike, slope: ArrayLike = 25.0) -> Array:
     Source: Zenke and Ganguli, `SuperSpike <https://arxiv.org/abs/1705.11146>`_, 2018;
     snnTorch's ``fast_sigmoid``, spyx's ``superspike``.
     """
-    return _apply(_fast_sigmoid, x, slope)
+    return _apply(_fast_sigmoid, x, slope=slope)
 
 
 def _fast_sigmoid(x, slope):
@@ -123,7 +130,7 @@ def triangular(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     ``PiecewiseQuadratic``. Differs from snnTorch's ``triangular``, which is not a
     triangle: it returns minus the threshold above it.
     """
-    return _apply(_triangular, x, alpha)
+    return _apply(_triangular, x, alpha=alpha)
 
 
 def _triangular(x, alpha):
@@ -143,7 +150,7 @@ def superspike(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     Source: SpikingJelly's ``SuperSpike``. Differs from the paper of that name and from
     spyx in: there the slope scales ``x``, which is `fast_sigmoid` here.
     """
-    return _apply(_superspike, x, alpha)
+    return _apply(_superspike, x, alpha=alpha)
 
 
 def _superspike(x, alpha):
@@ -162,7 +169,7 @@ def piecewise_exp(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     Source: Shrestha and Orchard, `SLAYER <https://arxiv.org/abs/1810.08646>`_, 2018;
     SpikingJelly's ``PiecewiseExp``.
     """
-    return _apply(_piecewise_exp, x, alpha)
+    return _apply(_piecewise_exp, x, alpha=alpha)
 
 
 def _piecewise_exp(x, alpha):
@@ -181,7 +188,7 @@ def rectangular(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     Source: Wu et al., `Spatio-Temporal Backpropagation
     <https://arxiv.org/abs/1706.02609>`_, 2018; SpikingJelly's ``Rect``.
     """
-    return _apply(_rectangular, x, alpha)
+    return _apply(_rectangular, x, alpha=alpha)
 
 
 def _rectangular(x, alpha):
@@ -202,7 +209,7 @@ def erf(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
     Spiking Recurrent Neural Networks <https://arxiv.org/abs/2005.11633>`_, 2020;
     SpikingJelly's ``Erf``.
     """
-    return _apply(_erf, x, alpha)
+    return _apply(_erf, x, alpha=alpha)
 
 
 def _erf(x, alpha):
@@ -221,7 +228,7 @@ def soft_sign(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:
 
     Source: SpikingJelly's ``SoftSign``.
     """
-    return _apply(_soft_sign, x, alpha)
+    return _apply(_soft_sign, x, alpha=alpha)
 
 
 def _soft_sign(x, alpha):
@@ -240,7 +247,7 @@ def leaky_k_relu(x: ArrayLike, k: ArrayLike = 1.0, leak: ArrayLike = 0.0) -> Arr
 
     Source: SpikingJelly's ``LeakyKReLU``, which names ``leak`` first.
     """
-    return _apply(_leaky_k_relu, x, k, leak)
+    return _apply(_leaky_k_relu, x, k=k, leak=leak)
 
 
 def _leaky_k_relu(x, k, leak):
@@ -259,7 +266,7 @@ def straight_through(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     Source: Bengio et al., 2013, `arXiv 1308.3432 <https://arxiv.org/abs/1308.3432>`_;
     snnTorch's ``straight_through_estimator``, with slope 1.
     """
-    return _apply(_straight_through, x, alpha)
+    return _apply(_straight_through, x, alpha=alpha)
 
 
 def _straight_through(x, alpha):
@@ -271,7 +278,8 @@ class _Custom:
     relaxation: Callable[..., Array]
 
     def __call__(self, x: ArrayLike, *slopes: ArrayLike) -> Array:
-        return _apply(self._derivative, x, *slopes)
+        named = {f"slope {i}": slope for i, slope in enumerate(slopes, start=1)}
+        return _apply(self._derivative, x, **named)
 
     def _derivative(self, x, *slopes):
         def relaxation(x):
@@ -302,4 +310,5 @@ def custom(relaxation: Callable[..., Array]) -> Surrogate:
     >>> jax.grad(hard_tanh)(0.1, 3.0).item()
     3.0
     """
+    _checks.function("relaxation", relaxation, "relaxation(x, *slopes)")
     return _Custom(relaxation)

@@ -2,6 +2,15 @@ import os
 
 import jax
 import pytest
+from hypothesis import settings
+
+# The suite draws the same cases every time; `pytest tests/fuzz
+# --hypothesis-profile=nightly` draws others, and many.
+settings.register_profile(
+    "suite", max_examples=200, derandomize=True, deadline=None, database=None
+)
+settings.register_profile("nightly", max_examples=10_000, deadline=None)
+settings.load_profile("suite")
 
 # Scripts for environments with torch.
 collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
@@ -15,6 +24,7 @@ QUICKLY_COMPILED = {
     *("test_matching.py", "test_trains.py"),
     *("test_transport.py", "test_golden_transport.py", "test_losses.py", "test_run.py"),
     *("test_isi.py", "test_spike.py", "test_latency.py", "test_mesh.py"),
+    "test_guards.py",
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.

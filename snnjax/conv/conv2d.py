@@ -5,9 +5,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from snnjax import _checks
 from snnjax._order import after, differentiated_once
 from snnjax.conv import gemm, winograd
 from snnjax.conv.chunks import Padding
@@ -49,14 +51,19 @@ def conv2d(
         NotImplementedError: a second derivative with ``keep``; forward mode raises
             JAX's TypeError.
     """
-    x, w = jnp.asarray(x), jnp.asarray(w)
+    x, w = _checks.array("x", x), _checks.array("w", w)
     _check(x, w)
     pair = (strides, strides) if isinstance(strides, int) else strides
-    if min(pair) < 1:
-        raise ValueError(f"strides must be at least 1, got {strides}")
+    if not _whole(pair, 1):
+        raise ValueError(
+            f"strides must be at least 1, got {strides!r}; give a whole number or two"
+        )
     pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
-    if min(min(pad) for pad in pads) < 0:
-        raise ValueError(f"padding must be at least 0 on each side, got {padding}")
+    if not (isinstance(pads, tuple) and len(pads) == 2 and all(map(_whole, pads))):
+        raise ValueError(
+            "padding must be at least 0 on each side, a whole number or ((top, "
+            f"bottom), (left, right)), got {padding!r}"
+        )
     image, kernel = x.shape[1:3], w.shape[:2]
     if any(n + sum(p) < k for n, p, k in zip(image, pads, kernel, strict=True)):
         raise ValueError(
@@ -76,12 +83,22 @@ def _varying(*arrays: Array) -> list[Array]:
     ]
 
 
+def _whole(pair, least: int = 0) -> bool:
+    return (
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and all(isinstance(n, int | np.integer) and n >= least for n in pair)
+    )
+
+
 def _check(x, w):
     if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2]:
         raise ValueError(
             "x must be [N, H, W, C] and w [k, m, C, K] with the same C, got shapes "
             f"{x.shape} and {w.shape}"
         )
+    if 0 in w.shape:
+        raise ValueError(f"w must have sizes of at least 1, got shape {w.shape}")
     if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"x and w must have one floating-point dtype, got {x.dtype} and {w.dtype}"

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _wide
+from snnjax import _checks, _wide
 
 Observations = int | np.integer | tuple[int | np.integer, int | np.integer]
 
@@ -107,6 +107,11 @@ def layer_emd(
     Raises:
         ValueError: the layers' names differ, or there is none.
     """
+    for name, counts in (("x_counts", x_counts), ("y_counts", y_counts)):
+        if not isinstance(counts, Mapping):
+            raise ValueError(
+                f"{name} must be {{layer: counts}}, got {_checks.shown(counts)}"
+            )
     if set(x_counts) != set(y_counts) or not x_counts:
         raise ValueError(
             "the two networks must have the same layers, at least one; only in one of "
@@ -174,7 +179,7 @@ def _checked(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
     kx, ky = (int(k) for k in pair)
     flat = []
     for name, counts, k in (("x_counts", x_counts, kx), ("y_counts", y_counts, ky)):
-        counts = counts if isinstance(counts, Array) else np.asarray(counts)
+        counts = _checks.real(name, counts)
         if not jnp.issubdtype(counts.dtype, jnp.integer):
             raise ValueError(f"{name} must be integers, got {counts.dtype}")
         if counts.size == 0:

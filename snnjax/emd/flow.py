@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.emd.samples import quantile_coupling
 
 
@@ -50,13 +51,16 @@ def flow(
     >>> moved.mass.tolist(), float(moved.work.sum())
     ([[0.5, 0.0], [0.0, 0.5]], 0.25)
     """
-    x, y = (np.ravel(np.asarray(a, np.float64)) for a in (reference, other))
-    edges = np.arange(21) / 20 if edges is None else np.asarray(edges, np.float64)
+    edges = np.arange(21) / 20 if edges is None else edges
+    named = (("reference", reference), ("other", other), ("edges", edges))
+    x, y, edges = (np.asarray(_checks.real(*a), np.float64) for a in named)
+    x, y = np.ravel(x), np.ravel(y)
     for name, rates in (("reference", x), ("other", y)):
         if rates.size == 0 or not np.all(np.isfinite(rates)):
             raise ValueError(f"{name} must have finite rates, at least one")
     if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        raise ValueError("edges must be at least two rising numbers")
+        got = _checks.shown(edges)
+        raise ValueError(f"edges must be at least two rising numbers, got {got}")
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     if low < edges[0] or high > edges[-1]:
         raise ValueError(

@@ -6,7 +6,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax.emd.samples import cumulative_mass, distance
+from snnjax import _checks
+from snnjax.emd.samples import check_positive, cumulative_mass, distance
 
 
 def histogram_emd(
@@ -41,12 +42,19 @@ def histogram_emd(
     >>> histogram_emd(np.array([1, 0, 1]), np.array([0, 0, 4]), bin_width=0.5)
     0.5
     """
+    for name, h in (("p", p), ("q", q)):
+        _checks.real(name, h)
+    check_positive(bin_width=bin_width)
     shapes = np.shape(p), np.shape(q)
     bins = [shape[-1:] for shape in shapes]
     if bins[0] != bins[1] or bins[0] in ((), (0,)):
         raise ValueError(
             f"p and q must be [..., bins] with equally many bins, got {shapes}"
         )
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"p and q must broadcast together, got {shapes}") from None
     if any(isinstance(a, jax.core.Tracer) for a in (p, q, bin_width)):
         p, q, bin_width = (jnp.asarray(a) for a in (p, q, bin_width))
         dtype = jnp.promote_types(jnp.result_type(p, q, bin_width), jnp.float32)
@@ -64,13 +72,11 @@ def histogram_emd(
         return width * jnp.sum(distance(apart), axis=-1)
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     for name, h in (("p", p), ("q", q)):
-        if not np.all(np.isfinite(h)) or h.min() < 0 or h.sum(-1).min() <= 0:
+        if not (np.isfinite(h).all() and (h >= 0).all() and (h.sum(-1) > 0).all()):
             raise ValueError(
                 f"{name} must have finite, non-negative masses, not all of them zero"
             )
     width = float(np.asarray(bin_width))
-    if not 0 < width < np.inf:
-        raise ValueError(f"bin_width must be positive, got {bin_width}")
     p, q = (h / h.sum(-1, keepdims=True) for h in (p, q))
     w1 = width * np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(-1)
     return float(w1) if w1.ndim == 0 else w1

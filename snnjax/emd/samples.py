@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.emd import _sorting
 from snnjax.emd.counts import breakpoints
 
@@ -93,7 +94,7 @@ def wasserstein_p_1d(
     >>> wasserstein_p_1d(np.array([0.0, 1.0]), np.array([0.5, 1.0]), p=2)
     0.125
     """
-    if not 1 <= p < np.inf:
+    if not isinstance(p, (int, float, np.number)) or not 1 <= p < np.inf:
         raise ValueError(f"p must be a finite number >= 1, got {p!r}")
     traced, arrays = _checked(x, y, x_weights, y_weights)
     if traced:
@@ -107,12 +108,17 @@ def check_positive(**numbers: ArrayLike) -> None:
     for name, number in numbers.items():
         if isinstance(number, jax.core.Tracer):
             continue
-        if np.ndim(number) or not 0 < float(np.asarray(number)) < np.inf:
-            raise ValueError(f"{name} must be positive, got {number}")
+        seen = number if isinstance(number, Array) else np.asarray(number)
+        known = seen.ndim == 0 and _checks.is_real(seen.dtype)
+        if not known or not 0 < float(seen) < np.inf:
+            raise ValueError(f"{name} must be positive, got {_checks.shown(number)}")
 
 
 def _checked(*arguments) -> tuple[bool, Any]:
     """Whether one is traced, and flat arrays (of float64 where none is)."""
+    for name, a in zip(("x", "y", "x_weights", "y_weights"), arguments, strict=True):
+        if a is not None or "weights" not in name:
+            _checks.real(name, a)
     shapes = [None if a is None else np.shape(a) for a in arguments]
     for name, shape, weights in (("x", shapes[0], shapes[2]), ("y", *shapes[1::2])):
         if shape is not None and 0 in shape:
@@ -121,8 +127,6 @@ def _checked(*arguments) -> tuple[bool, Any]:
             raise ValueError(
                 f"{name}_weights must have {name}'s shape {shape}, got {weights}"
             )
-        if np.iscomplexobj(arguments["xy".index(name)]):
-            raise ValueError(f"{name} must be real numbers")
     if any(isinstance(a, jax.core.Tracer) for a in arguments):
         return True, _each(arguments, lambda a: jnp.ravel(unfolded(a)))
     arrays = _each(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.emd.samples import unfolded, wasserstein_1d
 
 
@@ -55,9 +56,12 @@ def sliced(
                 f"for points in {shapes[0][1]} dimensions give directions [L, d]"
             )
         directions = _half_circle(64)
-    if np.ndim(directions) != 2 or np.shape(directions)[1] != shapes[0][1]:
+    for name, a in (("x", x), ("y", y), ("directions", directions)):
+        _checks.real(name, a)
+    size = np.shape(directions)
+    if len(size) != 2 or size[1] != shapes[0][1] or not size[0]:
         raise ValueError(
-            f"directions must be [L, {shapes[0][1]}], got {np.shape(directions)}"
+            f"directions must be [L, {shapes[0][1]}], at least one, got {size}"
         )
     if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
         x, y, directions = (unfolded(a) for a in (x, y, directions))
@@ -68,6 +72,8 @@ def sliced(
         along = jax.vmap(wasserstein_1d)(project(x.T), project(y.T))
         return jnp.mean(along)
     x, y, directions = (np.asarray(a, np.float64) for a in (x, y, directions))
+    if not np.isfinite(directions).all():
+        raise ValueError("directions has NaN or infinite entries")
     return sum(float(wasserstein_1d(x @ w, y @ w)) for w in directions) / len(
         directions
     )

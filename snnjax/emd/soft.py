@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.emd.samples import check_positive, distance
 
 
@@ -35,15 +36,10 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
         ValueError: no rates, fewer than one point; outside ``jit`` also rates that are
             NaN or beyond [0, 1], and a temperature that is not positive.
     """
-    if not isinstance(points, int) or points < 1:
-        raise ValueError(f"points must be a whole number >= 1, got {points}")
+    if not _checks.is_whole(points) or points < 1:
+        raise ValueError(f"points must be a whole number >= 1, got {points!r}")
     check_positive(temperature=temperature)
-    if not isinstance(rates, jax.core.Tracer):
-        seen = np.asarray(rates)
-        if not np.all((seen >= 0) & (seen <= 1)):
-            raise ValueError(
-                f"rates must lie within 0..1, got {seen.min()} to {seen.max()}"
-            )
+    _within_unit("rates", rates)
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
@@ -94,9 +90,22 @@ def soft_cdf_distance(
     >>> float(soft_cdf_distance(jnp.array([0.4, 0.1]), target, temperature=0.05))
     0.0
     """
+    _within_unit("reference_cdf", reference_cdf)
     target = jnp.asarray(reference_cdf)
     if target.ndim != 1 or target.size == 0:
         raise ValueError(f"reference_cdf must be [K], got shape {target.shape}")
     soft = soft_cdf(rates, points=target.size, temperature=temperature)
     apart = soft - target
     return jnp.mean(distance(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
+
+
+def _within_unit(name: str, x: ArrayLike) -> None:
+    x = _checks.real(name, x)
+    if isinstance(x, jax.core.Tracer):
+        return
+    seen = np.asarray(x)
+    # A mean of ones may round to above 1.
+    if not np.all((seen >= 0) & (seen <= 1 + 1e-6)):
+        raise ValueError(
+            f"{name} must lie within 0..1, got {seen.min()} to {seen.max()}"
+        )

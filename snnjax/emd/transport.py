@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.emd.samples import check_positive, distance
 
 # Entries of a cost matrix, of which a few are in memory at once: 1 GB each.
@@ -129,6 +130,8 @@ def transport_plan(
 
 def _check(x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int) -> None:
     check_positive(epsilon=epsilon, max_iterations=max_iterations)
+    _checks.whole("max_iterations", max_iterations, 1)
+    x, y = _checks.real("x", x), _checks.real("y", y)
     pairs = max(np.size(x), np.size(y)) ** 2
     if pairs > _LARGEST:
         raise ValueError(
@@ -141,7 +144,8 @@ def _geometry(x: ArrayLike, y: ArrayLike, **options):
     from ott.geometry import pointcloud
 
     for name, a in (("x", x), ("y", y)):
-        if np.size(a) == 0:
+        a = _checks.real(name, a)
+        if a.size == 0:
             raise ValueError(f"{name} is empty: a distribution needs samples")
         if not isinstance(a, jax.core.Tracer) and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax import emd
@@ -22,6 +23,7 @@ class RateSummary(NamedTuple):
 
 def summary(counts: FiringCounts) -> RateSummary:
     """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons."""
+    _check_layers(counts)
     rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
     return RateSummary(
         float(rates.mean()),
@@ -61,6 +63,7 @@ def kolmogorov_smirnov(
         ValueError: different layers, or layers of different shapes.
     """
     same_layers(reference, other)
+    _check_layers(reference, other)
     observations = (reference.observations, other.observations)
     return {
         name: float(emd.ks_from_counts(x, other.spikes[name], observations))
@@ -68,8 +71,22 @@ def kolmogorov_smirnov(
     }
 
 
+def _check_layers(*networks: FiringCounts) -> None:
+    """ValueError where there is nothing to compare, or no counts."""
+    for counts in networks:
+        if not counts.spikes:
+            raise ValueError("the counts have no layers: record at least one")
+        for name, spikes in counts.spikes.items():
+            if np.size(spikes) == 0:
+                raise ValueError(f"{name} is empty: a layer needs neurons")
+            dtype = jnp.result_type(spikes)
+            if not jnp.issubdtype(dtype, jnp.integer):
+                raise ValueError(f"counts of {name} must be integers, got {dtype}")
+
+
 def _exact_mean(reference, other, of) -> dict[str, float]:
     same_layers(reference, other)
+    _check_layers(reference, other)
     unit = math.lcm(reference.observations, other.observations)
     shifts = {}
     for name, spikes in reference.spikes.items():
@@ -122,6 +139,7 @@ def report(
         ValueError: different layers or neurons, unknown method.
     """
     same_layers(reference, other)
+    _check_layers(reference, other)
     if method == "exact":
         observations = (reference.observations, other.observations)
         distances = emd.layer_emd(reference.spikes, other.spikes, observations)

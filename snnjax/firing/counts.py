@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
+
 
 def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Spikes of each neuron, summed over time and images.
@@ -30,11 +32,11 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     >>> total(jnp.ones((4, 3, 2)), mask=jnp.array([1, 1, 0])).tolist()
     [8, 8]
     """
-    spikes = jnp.asarray(spikes)
+    spikes = jnp.asarray(_checks.real("spikes", spikes))
     if spikes.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
     if mask is not None:
-        mask = jnp.asarray(mask)
+        mask = jnp.asarray(_checks.real("mask", mask))
         if mask.shape != spikes.shape[1:2]:
             raise ValueError(
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
@@ -64,7 +66,11 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
     >>> total_by_group(jnp.ones((4, 3, 1)), jnp.array([0, 1, 1]), 2).tolist()
     [[4], [8]]
     """
-    spikes, group = jnp.asarray(spikes), jnp.asarray(group)
+    spikes = jnp.asarray(_checks.real("spikes", spikes))
+    group = jnp.asarray(_checks.real("group", group))
+    _checks.whole("groups", groups, 1)
+    if not jnp.issubdtype(group.dtype, jnp.integer):
+        raise ValueError(f"group must be integers, got {group.dtype}")
     if spikes.ndim < 2 or group.shape != spikes.shape[1:2]:
         raise ValueError(
             "spikes must be [T, B, ...] and group [B], got shapes "
@@ -89,6 +95,9 @@ class FiringCounts:
     spikes: Mapping[str, ArrayLike]
     observations: int = dataclasses.field(metadata={"static": True})
 
+    def __post_init__(self):
+        _checks.whole("observations", self.observations, 1)
+
     def __add__(self, other: "FiringCounts") -> "FiringCounts":
         """Counts over both sets of images."""
         same_layers(self, other)
@@ -110,6 +119,12 @@ class FiringCounts:
 
 def same_layers(a: FiringCounts, b: FiringCounts) -> None:
     """Raise ValueError unless both have the same layers with the same neurons."""
+    for counts in (a, b):
+        if not isinstance(counts, FiringCounts):
+            raise ValueError(
+                "firing is compared between two FiringCounts, both must be "
+                f"FiringCounts, got {_checks.shown(counts)}"
+            )
     shapes = [{k: np.shape(v) for k, v in c.spikes.items()} for c in (a, b)]
     if shapes[0] != shapes[1]:
         different = sorted(

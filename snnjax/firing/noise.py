@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import emd
+from snnjax import _checks, emd
 from snnjax.firing.counts import FiringCounts, same_layers
 
 
@@ -70,7 +70,8 @@ def noise_floor(
         )
     if method not in ("halves", "bootstrap"):
         raise ValueError(f'method must be "halves" or "bootstrap", got {method!r}')
-    if not 0 < level < 1 or replicates != int(replicates) or replicates < 1 / level:
+    known = isinstance(level, (int, float, np.number)) and _checks.is_whole(replicates)
+    if not known or not 0 < level < 1 or replicates < 1 / level:
         raise ValueError(
             "expected level within (0, 1) and a whole number of replicates >= 1 / "
             f"level, got {level} and {replicates}"

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import calibrate
+from snnjax import _checks, calibrate
 from snnjax.layers import QuantState
 from snnjax.models import SEWResNet
 
@@ -77,7 +77,11 @@ def load(
         if value.shape != leaf.shape:
             expected = _to_torch(np.asarray(leaf)).shape
             wrong.append(f"{key} is {array.shape}, expected {expected}")
-            if key == "conv1.weight" and array.shape[2:] != expected[2:]:
+            if (
+                key == "conv1.weight"
+                and array.ndim == 4
+                and array.shape[2:] != expected[2:]
+            ):
                 stem = "imagenet" if array.shape[2:] == (7, 7) else "cifar"
                 wrong[-1] += f" (make the model with stem={stem!r}?)"
         elif not np.isfinite(value).all():
@@ -155,8 +159,15 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
 def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]:
     if isinstance(source, Mapping):
         return dict(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(
+            "state_dict must be names to arrays, or a .safetensors, .pth or .pt file, "
+            f"got {_checks.shown(source)}"
+        )
     path = Path(source)
     if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"state_dict must be a file that is there, no file {path}")
         try:
             from safetensors.numpy import load_file
         except ImportError:
@@ -193,6 +204,8 @@ def _canonical(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """The tensors under SpikingJelly's own names."""
     found = {}
     for key, value in tensors.items():
+        if not isinstance(key, str):
+            raise ValueError(f"the state_dict's names must be strings, got {key!r}")
         name = key.removeprefix("module.")
         if name.endswith("num_batches_tracked"):
             continue
@@ -206,7 +219,7 @@ def _canonical(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
                 name = f"{block}{kind}{container[-1]}.{last}"
         if name in found:
             raise ValueError(f"the state_dict has {name} twice, the second as {key}")
-        found[name] = np.asarray(value)
+        found[name] = np.asarray(_checks.real(name, value))
     return found
 
 

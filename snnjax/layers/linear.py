@@ -4,13 +4,22 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from snnjax import quantize
+from snnjax import _checks, quantize
 from snnjax.conv import conv2d
-from snnjax.layers.variables import Numbers, QuantState, check_sizes, checked, value_of
+from snnjax.layers.variables import (
+    Numbers,
+    QuantState,
+    check_rngs,
+    check_sizes,
+    check_spec,
+    checked,
+    value_of,
+)
 from snnjax.quantize import LqState, QuantSpec
 
 
@@ -33,6 +42,7 @@ class _Quantized(nnx.Module):
         What the method takes from the weights it takes from the kernel as it is now:
         LQ-Net's basis (from the clip's grid), a learned scale, the channels' clips.
         """
+        check_spec(spec)
         w = self.kernel.get_value()
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
         scale = spec.first_scale(w) if spec is not None and spec.learned else None
@@ -102,6 +112,8 @@ class QuantConv(_Quantized):
             kernel_size=kernel_size,
             strides=strides,
         )
+        _checks.whole("padding", padding, 0)
+        check_rngs(rngs)
         shape = (kernel_size, kernel_size, in_features, out_features)
         kernel = kaiming_normal_fan_out(rngs.params(), shape, param_dtype)
         self.kernel = nnx.Param(kernel)
@@ -159,6 +171,10 @@ class QuantLinear(_Quantized):
         rngs: nnx.Rngs,
     ):
         check_sizes(in_features=in_features, out_features=out_features)
+        check_rngs(rngs)
+        if std is not None:
+            expected = "std must be at least 0 and finite"
+            _checks.values(std, lambda x: (x >= 0) & (x < np.inf), expected)
         bound = in_features**-0.5
 
         def uniform(*shape):

@@ -6,6 +6,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from snnjax import _checks
 from snnjax.layers.variables import check_sizes, checked
 
 EPSILON = 1e-5
@@ -82,10 +83,21 @@ def batch_norm(
     Returns:
         y ``[..., C]`` of x's dtype, mean and biased variance ``[C]``.
 
+    Raises:
+        ValueError: x not floating point or empty; scale or bias of another shape.
+
     Source: Ioffe and Szegedy, `Batch Normalization
     <https://arxiv.org/abs/1502.03167>`_, 2015.
     """
-    x, scale, bias = (jnp.asarray(a) for a in (x, scale, bias))
+    x = _checks.floating("x", x)
+    if x.ndim == 0 or x.size == 0:
+        raise ValueError(f"x must be [..., C], none of them 0, got shape {x.shape}")
+    scale, bias = _checks.floating("scale", scale), _checks.floating("bias", bias)
+    if not scale.shape == bias.shape == x.shape[-1:]:
+        raise ValueError(
+            f"scale and bias must be [C] = {x.shape[-1:]}, got {scale.shape} and "
+            f"{bias.shape}"
+        )
     mean, var = statistics(x)
     factor = jax.lax.rsqrt(var + EPSILON) * scale
     return normalize(x, mean, factor, bias), mean, var

@@ -8,8 +8,8 @@ from jax import Array
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from snnjax import _pytree
-from snnjax.layers.variables import Numbers, value_of
+from snnjax import _checks, _pytree
+from snnjax.layers.variables import Numbers, check_spec, value_of
 from snnjax.neurons import IF, PLIF, Neuron
 from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
@@ -34,6 +34,11 @@ class Spiking(nnx.Module):
         quant: QuantSpec | None = None,
         site: str = "post_reset",
     ):
+        if not isinstance(neuron, Neuron):
+            raise ValueError(
+                "neuron must be a neurons.LIF(), neurons.IF() or neurons.PLIF(), got "
+                f"{_checks.shown(neuron)}"
+            )
         if isinstance(neuron, PLIF):
             self.w = nnx.Param(jnp.asarray(neuron.w))
             neuron = _pytree.replace(neuron, w=None)
@@ -50,6 +55,7 @@ class Spiking(nnx.Module):
                 another site than post_reset, or an unknown site.
         """
         check_site("site", site)
+        check_spec(spec)
         if spec is not None and spec.method == "none":
             spec = None
         if spec is not None:

@@ -1,9 +1,11 @@
 """The kinds of variables that layers hold beside flax's, and their checks."""
 
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
+
+from snnjax import _checks
+from snnjax.quantize import QuantSpec
 
 
 class Numbers(nnx.Variable):
@@ -21,20 +23,27 @@ def value_of(variable: nnx.Variable | None) -> Array | None:
 
 def checked(x: ArrayLike, axes: str, channels: int) -> Array:
     """Refuse what would broadcast, or turn kernels into integers, without a word."""
-    x = jnp.asarray(x)
+    x = _checks.array("x", x)
     rank = len(axes.split())
     if x.ndim < rank or x.shape[-1] != channels:
         raise ValueError(f"x must be [..., {axes}] with C = {channels}, got {x.shape}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x must be floating point, got {x.dtype}; convert it with "
-            ".astype(jnp.float32)"
-        )
-    return x
+    return _checks.floating("x", x)
 
 
 def check_sizes(**sizes: int) -> None:
     """Raise ValueError where one is below 1."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+        _checks.whole(name, size, 1)
+
+
+def check_spec(spec: QuantSpec | None) -> None:
+    """Raise ValueError unless it is a quantizer or none."""
+    if spec is not None and not isinstance(spec, QuantSpec):
+        raise ValueError(f"quant must be a QuantSpec, got {_checks.shown(spec)}")
+
+
+def check_rngs(rngs: nnx.Rngs) -> None:
+    """Raise ValueError unless keys can be drawn from it."""
+    if not isinstance(rngs, nnx.Rngs):
+        got = _checks.shown(rngs)
+        raise ValueError(f"rngs must be keys to draw from, nnx.Rngs(0), got {got}")

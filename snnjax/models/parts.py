@@ -10,6 +10,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from snnjax import _checks
 from snnjax._order import remade
 from snnjax.cost import Synapse
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
@@ -60,8 +61,7 @@ class Maker:
 
 def check_input(x: Array, timesteps: int, channels: int) -> None:
     """Raise ValueError unless x is a still image or a sequence of this length."""
-    if timesteps < 1:
-        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
+    _checks.whole("timesteps", timesteps, 1)
     if x.ndim not in (4, 5):
         raise ValueError(
             f"x must be [B, H, W, C] or [T, B, H, W, C], got shape {x.shape}"
@@ -76,6 +76,8 @@ def check_input(x: Array, timesteps: int, channels: int) -> None:
             f"the network was made for {channels} channels, which come last; got "
             f"x of shape {x.shape}"
         )
+    if 0 in x.shape:
+        raise ValueError(f"x must have at least one image, got shape {x.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"x must be floating point, got {x.dtype}; data.normalize prepares "

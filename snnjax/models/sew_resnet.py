@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from snnjax import neurons
+from snnjax import _checks, neurons
 from snnjax.cost import INPUT, Synapse
 from snnjax.layers.variables import check_sizes
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
@@ -166,7 +166,9 @@ class SEWResNet(nnx.Module):
             ValueError: timesteps below 1, x of another rank, another number of
                 channels, a sequence of another length, or integer x.
         """
-        x = jnp.asarray(x)
+        x = _checks.array("x", x)
+        if record is not None:
+            _checks.function("record", record, "such as firing.total")
         check_input(x, timesteps, self.conv1.kernel.shape[-2])
         recorded = {}
 
@@ -219,6 +221,7 @@ class SEWResNet(nnx.Module):
                 224 x 224 for the ImageNet stem.
         """
         size = image_size or ((32, 32) if self.stem == "cifar" else (224, 224))
+        _checks.image_size(size)
         table = [conv_synapse("conv1", self.conv1, (INPUT,), "add", size)]
         sources, connect = ("sn1",), "add"
         size = table[0].out_shape[:2]

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from snnjax import neurons
+from snnjax import _checks, neurons
 from snnjax.cost import INPUT, Synapse
 from snnjax.layers import QuantConv
 from snnjax.layers.variables import check_sizes
@@ -74,6 +74,7 @@ class SpikingVGG(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
+        _checks.image_size(image_size)
         if min(image_size) < 2 ** len(stages):
             raise ValueError(
                 f"image_size must be at least {2 ** len(stages)} for {len(stages)} "
@@ -131,7 +132,9 @@ class SpikingVGG(nnx.Module):
             ValueError: timesteps below 1, x of another rank or size, another number of
                 channels, a sequence of another length, or integer x.
         """
-        x = jnp.asarray(x)
+        x = _checks.array("x", x)
+        if record is not None:
+            _checks.function("record", record, "such as firing.total")
         check_input(x, timesteps, self.conv1.kernel.shape[-2])
         if x.shape[-3:-1] != self.image_size:
             raise ValueError(

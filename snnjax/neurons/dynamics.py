@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax import surrogate as surrogates
 from snnjax.surrogate import Surrogate
 
@@ -21,18 +22,16 @@ _UNROLL = 8
 
 
 def check_numbers(numbers: dict) -> None:
-    """Check what is a number and not traced: inside jit nothing can be raised."""
+    """Check what is not JAX's, and may be traced: inside jit nothing can be raised."""
     for name, value in numbers.items():
-        if isinstance(value, (int, float, np.number)):
-            if not np.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value}")
-            if name == "tau" and not value > 1:
-                raise ValueError(
-                    f"tau must be above 1 step, got {value}; a neuron without memory "
-                    "or leak is if_"
-                )
-            if name in ("v_threshold", "alpha") and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        if value is None:
+            continue
+        _checks.finite(name, value)
+        if name == "tau":
+            hint = "; a neuron without memory or leak is if_"
+            _checks.values(value, lambda x: x > 1, "tau must be above 1 step", hint)
+        if name in ("v_threshold", "alpha"):
+            _checks.values(value, lambda x: x > 0, f"{name} must be positive")
 
 
 def check_site(name: str, site: str) -> None:
@@ -71,8 +70,9 @@ def step(
         ValueError: as `lif`; an integer ``v``.
     """
     check_numbers(dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha))
-    if not jnp.issubdtype(jnp.result_type(v), jnp.floating):
-        raise ValueError(f"v must be floating point, got {jnp.result_type(v)}")
+    _checks.function("surrogate", surrogate, "such as surrogate.atan")
+    v, x = _checks.floating("v", v), _checks.floating("x", x)
+    _checks.fits("x", x, "v", v.shape)
     return _step(
         v,
         x,
@@ -134,16 +134,17 @@ def _run(
     membrane_quantizer: Quantizer | None,
     **static,
 ) -> tuple[Array, Array]:
-    x_seq = jnp.asarray(x_seq)
+    x_seq = _checks.array("x_seq", x_seq)
     if x_seq.ndim == 0 or x_seq.shape[0] == 0:
         raise ValueError(
             f"x_seq must be [T, ...] with T at least 1, got shape {x_seq.shape}"
         )
-    if not jnp.issubdtype(x_seq.dtype, jnp.floating):
-        raise ValueError(
-            f"x_seq must be floating point, got {x_seq.dtype}; convert it with "
-            ".astype(jnp.float32)"
-        )
+    _checks.floating("x_seq", x_seq)
+    check_site("membrane_site", static["membrane_site"])
+    _checks.function("surrogate", static["surrogate"], "such as surrogate.atan")
+    for name, value in numbers.items():
+        if value is not None:
+            _checks.fits(name, value, "one step of x_seq", x_seq.shape[1:])
     # A float32 flip at the threshold cascades through a deep net: never below it.
     dtype = jnp.promote_types(x_seq.dtype, jnp.float32)
     numbers = {
@@ -154,17 +155,18 @@ def _run(
         rest = numbers["v_reset"]
         v = jnp.full(x_seq.shape[1:], 0 if rest is None else rest, dtype)
     else:
-        v = jnp.asarray(v_init, dtype)
+        v = jnp.asarray(_checks.real("v_init", v_init), dtype)
         if v.shape != x_seq.shape[1:]:
             raise ValueError(
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
                 f"got {v.shape}"
             )
-    if membrane_quantizer is not None and jax.tree_util.all_leaves(
-        [membrane_quantizer]
-    ):
-        # A plain function: static, compared by identity. A QuantSpec is traced.
-        membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
+    if membrane_quantizer is not None:
+        like = "membrane to levels, such as a QuantSpec"
+        _checks.function("membrane_quantizer", membrane_quantizer, like)
+        if jax.tree_util.all_leaves([membrane_quantizer]):
+            # A plain function: static, compared by identity. A QuantSpec is traced.
+            membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
     return _sequence(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
 
 
@@ -381,7 +383,7 @@ def plif(
     >>> bool(jax.grad(lambda w: plif(jnp.full((3, 1), 0.9), w=w)[1].sum())(0.0) > 0)
     True
     """
-    check_numbers(dict(tau=tau))
+    check_numbers(dict(tau=tau, w=w))
     numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
     check_numbers(numbers)
     return _run(

@@ -1,6 +1,6 @@
 """What every quantizer asks of its arguments.
 
-Only plain numbers are checked: of what is traced, nothing can be known inside jit.
+Only what lies on the host is looked at: of what is traced, nothing can be known.
 """
 
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+
+from snnjax import _checks
 
 
 def is_number(value: Any) -> bool:
@@ -20,22 +21,17 @@ def is_number(value: Any) -> bool:
 
 def whole_bits(bits: Any, least: int, most: int, of: str) -> None:
     """Raise ValueError unless bits is whole and from ``least`` to ``most``."""
-    if is_number(bits) and not (least <= bits <= most and float(bits).is_integer()):
-        raise ValueError(f"{of} takes whole bits from {least} to {most}, got {bits}")
+
+    def holds(x):
+        return (least <= x) & (x <= most) & (np.round(x) == x)
+
+    _checks.values(bits, holds, f"{of} takes whole bits from {least} to {most}")
 
 
-def positive(name: str, value: Any) -> None:
-    """Raise ValueError unless the value is positive and finite."""
-    if is_number(value) and not 0 < value < np.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
-def floating(name: str, x: ArrayLike) -> Array:
-    """As an array; ValueError unless it is floating point."""
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} must be floating point, got {x.dtype}")
-    return x
+def not_empty(name: str, x: Array) -> None:
+    """Raise ValueError where there is nothing to take a scale from."""
+    if x.size == 0:
+        raise ValueError(f"{name} is empty, of shape {x.shape}: a scale needs values")
 
 
 def wide(x: Array) -> jnp.dtype:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_through
 
@@ -44,14 +45,18 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     [-1.0, 0.333, 1.0]
     """
     check_bits(bits)
-    w = checks.floating("w", w)
+    w = _checks.floating("w", w)
     work = checks.wide(w)
     wide, bits = w.astype(work), jnp.asarray(bits, work)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1
     squashed = jnp.tanh(wide)
-    largest = jnp.max(jnp.abs(squashed))
+    largest = jnp.max(jnp.abs(squashed), initial=0)
     # All zero is all in the middle, and not 0 / 0.
-    unit = squashed / (2 * jnp.where(largest == 0, 1, largest)) + 0.5
+    largest = jnp.where(largest == 0, 1, largest)
+    # By a power of 2, which is exact: the gradient divides by the largest's square,
+    # which vanishes below 1e-19.
+    power = jax.lax.stop_gradient(largest / (2 * jnp.frexp(largest)[0]))
+    unit = (squashed / power) / (2 * (largest / power)) + 0.5
     top = jax.lax.stop_gradient(top)
     # 2 q - 1 as one fraction of whole numbers, exact at the ends.
     many = (2 * round_through(top * unit) - top) / top

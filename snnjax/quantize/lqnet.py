@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.quantize import checks
 from snnjax.quantize.uniform import uniform
 
@@ -110,9 +111,19 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
         ValueError: the basis has another number of channels than ``w``, or integer
             ``w``.
     """
-    w = checks.floating("w", w)
-    _check_state(w, state.basis)
-    return _lq_net(w, state.basis)
+    basis = _basis_of(state)
+    w = _checks.floating("w", w)
+    _check_state(w, basis)
+    return _lq_net(w, basis)
+
+
+def _basis_of(state: LqState) -> Array:
+    if not isinstance(state, LqState):
+        raise ValueError(
+            "state must be an LqState, of a basis and a count, as lq_fit makes it, got "
+            f"{_checks.shown(state)}"
+        )
+    return _checks.floating("basis", state.basis)
 
 
 def _check_state(w: Array, basis: Array) -> None:
@@ -145,7 +156,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     Raises:
         ValueError: shapes that do not belong together.
     """
-    w, v = jnp.asarray(w), jnp.asarray(basis)
+    w, v = _checks.floating("w", w), _checks.floating("basis", basis)
     _check_state(w, v)
     columns = _as_columns(w).astype(v.dtype)
     nearest, codes = _encode(columns, v)
@@ -180,7 +191,7 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     Returns:
         The next state.
     """
-    new = lq_solve(w, state.basis)
+    new = lq_solve(w, _basis_of(state))
     count = state.count + 1
     decay = jnp.asarray(_DECAY, new.dtype)
     share = (1 - decay) / (1 - decay**count)  # of v' in v_t: exactly 1 at first
@@ -216,7 +227,8 @@ def lq_fit(
         The state, its count 0.
 
     Raises:
-        ValueError: bits, clip, init or iterations out of range.
+        ValueError: bits, clip, init or iterations out of range; ``w`` not floating
+            point, without output channels or empty, and outside ``jit`` NaN in it.
 
     >>> w = jnp.array([[-0.3], [-0.1], [0.1], [0.3]])
     >>> bool(jnp.allclose(lq_net(w, lq_fit(w, bits=2)), w))
@@ -227,10 +239,15 @@ def lq_fit(
         raise ValueError(f"init must be one of {INITS}, got {init!r}")
     if init == "clip" and clip is None:
         raise ValueError('init="clip" needs clip')
-    checks.positive("clip", clip)
-    if iterations < 0:
-        raise ValueError(f"iterations must be at least 0, got {iterations}")
-    w = jnp.asarray(w)
+    if clip is not None:
+        _checks.positive("clip", clip)
+    _checks.whole("iterations", iterations, 0)
+    w = _checks.floating("w", w)
+    _as_columns(w)
+    checks.not_empty("w", w)
+    # Once in a training, so it may wait for the device.
+    if not isinstance(w, jax.core.Tracer) and not bool(jnp.isfinite(w).all()):
+        raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
     w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
     return _fit(w, clip, bits, init, iterations)
 
@@ -258,6 +275,9 @@ def _best_clip(columns: Array, bits: int) -> Array:
     """For each channel of [n, C] the mid-rise clip of least squared error, [C]."""
     largest = jnp.max(jnp.abs(columns), axis=0)
     largest = jnp.where(largest > 0, largest, 1)
+    # In units of a power of 2: exact, and squares neither vanish nor overflow.
+    unit = largest / (2 * jnp.frexp(largest)[0])
+    columns = columns / unit
 
     def error(clip):
         return jnp.sum(jnp.square(columns - uniform(columns, bits=bits, clip=clip)), 0)
@@ -267,5 +287,5 @@ def _best_clip(columns: Array, bits: int) -> Array:
     candidates = max(_CLIPS, 2**18 // columns.shape[0])
     clips = jnp.arange(1, candidates + 1, dtype=columns.dtype)[:, None] / candidates
     clips = 1.25 * clips * largest
-    best = jnp.argmin(jax.lax.map(error, clips), axis=0)
+    best = jnp.argmin(jax.lax.map(error, clips / unit), axis=0)
     return jnp.take_along_axis(clips, best[None], axis=0)[0]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
@@ -59,8 +60,9 @@ def lsq(
     [-1.0, 0.5, 0.5, 0.5]
     """
     check_bits(bits, signed=signed)
-    checks.positive("step", step)
-    x = checks.floating("x", x)
+    _checks.positive("step", step)
+    x = _checks.floating("x", x)
+    _checks.fits("step", step, "x", x.shape)
     work = checks.wide(x)
     low, high = bounds(jnp.asarray(bits, work), signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
@@ -85,12 +87,13 @@ def lsq_init(
         The step, float32 at least; 1 where all of ``x`` is 0.
 
     Raises:
-        ValueError: bits out of range, integer ``x``.
+        ValueError: bits out of range, integer ``x``, none at all.
 
     Source: Esser et al., 2020, section 2.1.
     """
     check_bits(bits, signed=signed)
-    x = checks.floating("x", x)
+    x = _checks.floating("x", x)
+    checks.not_empty("x", x)
     work = checks.wide(x)
     axes = tuple(range(x.ndim - 1)) if per_channel else None
     _, high = bounds(jnp.asarray(bits, work), signed=signed)

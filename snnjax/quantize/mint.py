@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
@@ -51,8 +52,9 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     [-0.5, 0.0, 0.5]
     """
     check_bits(bits)
-    checks.positive("scale", scale)
-    x = checks.floating("x", x)
+    _checks.positive("scale", scale)
+    x = _checks.floating("x", x)
+    _checks.fits("scale", scale, "x", x.shape)
     work = checks.wide(x)
     top = _top(jnp.asarray(bits, work))
     step = jnp.asarray(scale, work) / top
@@ -77,7 +79,8 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     Source: MINT's published code.
     """
     check_bits(bits)
-    w = checks.floating("w", w)
+    w = _checks.floating("w", w)
+    checks.not_empty("w", w)
     work = checks.wide(w)
     top = _top(jnp.asarray(bits, work))
     scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)

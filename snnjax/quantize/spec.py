@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _pytree
+from snnjax import _checks, _pytree
 from snnjax.quantize import checks
 from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
@@ -79,10 +79,12 @@ class QuantSpec:
                 object.__setattr__(self, name, np.asarray(value, np.float32))
 
     def _check_options(self) -> None:
-        checks.positive("clip", self.clip)
+        if self.clip is not None:
+            _checks.positive("clip", self.clip)
         match self.method:
             case "uniform":
-                check_uniform(bits=self.bits, clip=self.clip, grid=self.grid)
+                clip = 1.0 if self.clip is None else self.clip
+                check_uniform(bits=self.bits, clip=clip, grid=self.grid)
             case "dorefa":
                 check_dorefa(self.bits)
             case "lsq":
@@ -111,7 +113,8 @@ class QuantSpec:
         """The spec for these weights: a uniform one with its clip for each channel."""
         if self.method != "uniform" or self.clip is not None:
             return self
-        w = jnp.asarray(w)
+        w = _checks.floating("w", w)
+        checks.not_empty("w", w)
         largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
         clip = jnp.where(largest == 0, 1, largest).astype(checks.wide(w))
         return _pytree.replace(self, clip=clip)

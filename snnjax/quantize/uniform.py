@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
 from snnjax.quantize import checks
 
 GRIDS = ("mid_rise", "mid_tread")
@@ -28,7 +29,7 @@ def check(*, bits: object, clip: object, grid: str) -> None:
         raise ValueError(f"grid must be one of {GRIDS}, got {grid!r}")
     least = 2 if grid == "mid_tread" else 1
     checks.whole_bits(bits, least, 16, f"the {grid} grid")
-    checks.positive("clip", clip)
+    _checks.positive("clip", clip)
 
 
 def uniform(
@@ -82,7 +83,9 @@ def uniform(
     [-1.0, 0.0, 1.0]
     """
     check(bits=bits, clip=clip, grid=grid)
-    x = checks.floating("x", x)
+    x = _checks.floating("x", x)
+    _checks.fits("bits", bits, "x", x.shape)
+    _checks.fits("clip", clip, "x", x.shape)
     work = checks.wide(x)
     return _uniform(x, jnp.asarray(bits, work), jnp.asarray(clip, work), signed, grid)
 

@@ -1,0 +1,144 @@
+"""What functions ask of their arguments, in words.
+
+Shapes and dtypes are always checked. Values are checked where that costs nothing: of
+Python's numbers and numpy's arrays. JAX's arrays may be traced, and lie on a device.
+"""
+
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def shown(value: Any) -> str:
+    """What came, short and on one line."""
+    if isinstance(value, (np.ndarray, Array)) and not is_real(value.dtype):
+        return f"{value.dtype} of shape {value.shape}"
+    if isinstance(value, (np.ndarray, np.generic, Array)):
+        text = " ".join(str(value).split())
+        return text if len(text) < 80 else f"{value.dtype} of shape {value.shape}"
+    return " ".join(reprlib.repr(value).split())
+
+
+def array(name: str, x: Any) -> Array:
+    """As an array; ValueError where it is none of numbers."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be an array of numbers, got {shown(x)}"
+        ) from None
+
+
+def floating(name: str, x: Any, hint: str = "") -> Array:
+    """As an array; ValueError unless it is floating point."""
+    x = array(name, x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        hint = hint or "convert it with .astype(jnp.float32)"
+        raise ValueError(f"{name} must be floating point, got {x.dtype}; {hint}")
+    return x
+
+
+def real(name: str, x: Any) -> Array | np.ndarray:
+    """As an array, where it lies; ValueError unless it is of real numbers."""
+    given = x
+    if not isinstance(x, Array):
+        try:
+            x = np.asarray(x)
+        except jax.errors.TracerArrayConversionError:
+            x = jnp.asarray(x)
+        except ValueError:
+            x = np.empty(0, object)  # rows of different lengths
+    if not is_real(x.dtype):
+        raise ValueError(f"{name} must be real numbers, got {shown(given)}")
+    return x
+
+
+def values(
+    value: Any, holds: Callable[[np.ndarray], Any], expected: str, hint: str = ""
+) -> None:
+    """ValueError unless it is real numbers and ``holds``, where that can be seen."""
+    if hasattr(value, "dtype") and not isinstance(value, (np.ndarray, np.generic)):
+        if not is_real(value.dtype):
+            raise ValueError(f"{expected}, got {shown(value)}{hint}")
+        return
+    try:
+        seen = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return  # a list with something traced in it
+    except ValueError:
+        raise ValueError(f"{expected}, got {shown(value)}{hint}") from None
+    # Written so that NaN fails.
+    if not is_real(seen.dtype) or not np.all(holds(seen)):
+        raise ValueError(f"{expected}, got {shown(value)}{hint}")
+
+
+def positive(name: str, value: Any) -> None:
+    """ValueError where it is seen not to be positive and finite."""
+    expected = f"{name} must be positive and finite"
+    values(value, lambda x: (x > 0) & (x < np.inf), expected)
+
+
+def finite(name: str, value: Any) -> None:
+    """ValueError where it is seen not to be finite."""
+    expected = f"{name} must be finite"
+    values(value, lambda x: np.isfinite(x.astype(np.float64)), expected)
+
+
+def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
+    """ValueError unless it broadcasts to this shape, that of ``what``."""
+    given = np.shape(value)
+    padded = (1,) * (len(shape) - len(given)) + given
+    if len(padded) != len(shape) or any(
+        n not in (1, m) for n, m in zip(padded, shape, strict=True)
+    ):
+        raise ValueError(
+            f"{name} must be one number or broadcast to {what}, of shape {shape}, got "
+            f"shape {given}"
+        )
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """ValueError unless it is a static whole number of at least ``least``."""
+    if not is_whole(value):
+        raise ValueError(f"{name} must be a whole Python number, got {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a static whole number, Python's or numpy's."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def key(value: Any) -> None:
+    """ValueError unless it is a random key."""
+    if not hasattr(value, "dtype"):
+        got = shown(value)
+        raise ValueError(f"key must be a random key, jax.random.key(0), got {got}")
+
+
+def image_size(value: Any) -> None:
+    """ValueError unless it is (height, width)."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if not pair or not all(is_whole(n) and n >= 1 for n in value):
+        raise ValueError(
+            "image_size must be (height, width), whole numbers of at least 1, got "
+            f"{shown(value)}"
+        )
+
+
+def function(name: str, value: Any, like: str) -> None:
+    """ValueError unless it can be called."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, {like}, got {shown(value)}")
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether it is of real numbers."""
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)

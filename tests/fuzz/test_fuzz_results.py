@@ -1,0 +1,70 @@
+"""The result reader on what a kill, a full disk or an editor may leave."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.run_folder import RunFolder, append_row, drop_half_line, read_rows
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
+)
+values = st.recursive(
+    scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=4
+)
+rows = st.lists(st.dictionaries(st.text(), values, max_size=4), max_size=4)
+bits_of_files = st.lists(
+    st.binary(max_size=12)
+    | st.sampled_from(
+        [b"\n", b"{}", b'{"a": 1}\n', b"[]\n", b"\r\n", b"NaN\n", b"\xff"]
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "results.jsonl"
+
+
+@given(rows=rows, cut=st.integers(1, 10**6))
+def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
+    path.unlink(missing_ok=True)
+    for row in rows:
+        append_row(path, row)
+    assert read_rows(path) == rows
+    written = path.read_bytes() if rows else b""
+    end = cut % (len(written) + 1)
+    path.write_bytes(written[:end])
+    whole = written[:end].count(b"\n")
+    assert read_rows(path) == rows[:whole]
+    drop_half_line(path)
+    # What is computed again goes on a line of its own.
+    for row in rows[whole:]:
+        append_row(path, row)
+    assert path.read_bytes() == written
+    assert RunFolder(path.parent).rows() == rows
+
+
+@given(written=bits_of_files)
+def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
+    path.write_bytes(written)
+    lines = written.split(b"\n")[:-1]
+    try:
+        found = read_rows(path)
+    except ValueError as error:
+        number = int(str(error).split(" line ")[1].split(" ")[0])
+        assert 1 <= number <= len(lines)
+        with pytest.raises(ValueError, match=r".*"):
+            json.loads(lines[number - 1].decode("utf-8"))
+        for line in lines[: number - 1]:
+            json.loads(line.decode("utf-8"))
+    else:
+        assert len(found) == len(lines)
+    drop_half_line(path)
+    left = path.read_bytes()
+    assert written.startswith(left)
+    assert left == b"" or left.endswith(b"\n")
+    assert b"\n" not in written[len(left) :]
