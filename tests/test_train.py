@@ -404,9 +404,7 @@ def test_a_loss_that_is_not_finite():
     with pytest.raises(
         FloatingPointError, match=r"at step 2 of 3.*lower learning rate"
     ):
-        fitted(Softmax(), [np.inf, 1, 1], data=dataset(8, (2, 3, 2), 3))
-    with pytest.raises(FloatingPointError, match="output for every class"):
-        fitted(Softmax(), [0.1], data=dataset(8, (2, 3, 2), 9))
+        fitted(Softmax(), [3e38, 1, 1], data=dataset(8, (2, 3, 2), 3))
 
 
 @pytest.mark.parametrize("batch_size", [-1, 0, 12])
@@ -557,6 +555,8 @@ def test_a_sweep_of_strengths_compiles_once():
         timesteps=2,
         augment=False,
         penalty=mean_rate,
+        on_nonfinite="stop",
+        dead=False,
     )
     for strength in (0.0, 1.0, 2.0):
         fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(strength))

@@ -11,6 +11,7 @@ from snnjax.train.evaluation import Evaluation as Evaluation
 from snnjax.train.evaluation import evaluate as evaluate
 from snnjax.train.evaluation import make_eval_step as make_eval_step
 from snnjax.train.evaluation import make_trains_step as make_trains_step
+from snnjax.train.guards import NonFinite as NonFinite
 from snnjax.train.loop import Progress as Progress
 from snnjax.train.loop import cosine as cosine
 from snnjax.train.loop import fit as fit

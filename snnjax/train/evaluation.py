@@ -14,6 +14,7 @@ from snnjax import data, firing, spiketrain
 from snnjax.batches import eval_batches
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
+from snnjax.train import checks
 from snnjax.train.steps import on_device, split
 
 # Sets of images that are counted apart: their differences are the sampling noise.
@@ -27,7 +28,11 @@ def make_trains_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wr
     Returns:
         ``trains_step(params, rest, images, labels, mean, std, indices)`` to
         ``{layer: bool [T, B, neurons...]}``.
+
+    Raises:
+        ValueError: timesteps below 1.
     """
+    checks.check_whole(timesteps=timesteps)
 
     def trains_step(params, rest, images, labels, mean, std, indices):
         del labels
@@ -63,7 +68,11 @@ def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrap
         the number of correct predictions and what `Fired`. Images whose ``mask`` is 0
         only fill the batch up. ``trains`` are the reference's on this batch, as
         `make_trains_step` makes them, or None.
+
+    Raises:
+        ValueError: timesteps below 1.
     """
+    checks.check_whole(timesteps=timesteps)
 
     def eval_step(params, rest, images, labels, mean, std, indices, mask, trains):
         model = nnx.merge(graphdef, params, rest, copy=True)
@@ -140,9 +149,13 @@ def evaluate(
         on_step: called after each batch.
 
     Raises:
-        ValueError: fewer than two images: there is no sampling noise then; a reference
-            of other layers, or with T**2 x images from 2**31.
+        ValueError: fewer than two images: there is no sampling noise then; labels
+            beyond the network's outputs; a reference of other layers, or with T**2 x
+            images from 2**31.
     """
+    checks.check_model(model)
+    checks.check_dataset(dataset)
+    checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     if len(dataset) < 2:
         raise ValueError("evaluation needs at least two images, to compare halves")
     if reference is not None and timesteps**2 * len(dataset) >= 2**31:
@@ -150,7 +163,8 @@ def evaluate(
             f"spike times of {timesteps} steps in {len(dataset)} images do not fit "
             "into int32 sums; compare fewer images with the reference"
         )
-    graphdef, *state = split(model)
+    graphdef, *state = parts = split(model)
+    checks.check_outputs(parts, dataset, timesteps)
     eval_step = make_eval_step(graphdef, timesteps=timesteps)
     arrays = on_device(dataset)
     trains_of = lambda indices: None  # noqa: E731

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.extend.core import Var
 
 from snnjax.data import Dataset
+from snnjax.train import checks
 from snnjax.train.steps import split
 
 # Of the largest activation: cotangents, what a convolution copies, and what XLA for
@@ -35,11 +36,11 @@ def estimate_memory(
         timesteps: T.
 
     Raises:
-        ValueError: batch_size or timesteps below 1.
+        ValueError: batch_size or timesteps is no whole number from 1.
     """
-    for name, value in (("batch_size", batch_size), ("timesteps", timesteps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    checks.check_model(model)
+    checks.check_dataset(dataset)
+    checks.check_whole(batch_size=batch_size, timesteps=timesteps)
     graphdef, params, rest = split(model)
 
     def loss(params, rest, x):

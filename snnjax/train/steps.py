@@ -12,6 +12,7 @@ from jax import Array
 
 from snnjax import data
 from snnjax.data import Dataset
+from snnjax.train import checks, guards
 
 Tree = TypeVar("Tree")
 Model = TypeVar("Model", bound=nnx.Module)
@@ -26,19 +27,32 @@ class TrainState(NamedTuple):
         rest: BatchNorm statistics, quantizers and their state, neuron constants.
         opt_state: optax's.
         step: steps done, int32.
+        skipped: how many of them were skipped, int32.
     """
 
     params: nnx.State
     rest: nnx.State
     opt_state: optax.OptState
     step: Array
+    skipped: Array
 
 
 class Metrics(NamedTuple):
-    """Of one training step: mean loss and accuracy of its batch."""
+    """Of one training step.
+
+    Attributes:
+        loss: mean over its batch.
+        accuracy: of its batch.
+        finite: bool ``[1 + parameters]``: whether the loss is finite, and the gradient
+            of each parameter, in the order of ``jax.tree.leaves(state.params)``.
+        dead: ``{layer: fraction}`` of neurons whose rate in the batch is below 0.05;
+            ``{}`` unless it was asked for.
+    """
 
     loss: Array
     accuracy: Array
+    finite: Array
+    dead: dict[str, Array]
 
 
 @functools.cache
@@ -47,7 +61,11 @@ def sgd(weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformat
 
     The step multiplies by the learning rate, which is traced. Kernels decay; biases
     and BatchNorm do not.
+
+    Raises:
+        ValueError: one of the two is no finite number from 0.
     """
+    checks.check_number(weight_decay=weight_decay, momentum=momentum)
     kernels = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels),
@@ -62,11 +80,17 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
 
 
 def init(model: nnx.Module, tx: optax.GradientTransformation) -> TrainState:
-    """The state of ``model`` before its first step."""
+    """The state of ``model`` before its first step.
+
+    Raises:
+        ValueError: it is no flax.nnx.Module.
+    """
+    checks.check_model(model)
     _, params, rest = split(model)
     # A copy: steps donate their state, and the model's arrays are not ours to free.
     params, rest = copied((params, rest))
-    return TrainState(params, rest, tx.init(params), jnp.zeros((), jnp.int32))
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, rest, tx.init(params), zero, jnp.copy(zero))
 
 
 def copied(tree: Tree) -> Tree:
@@ -82,6 +106,8 @@ def make_train_step(
     timesteps: int,
     augment: bool,
     penalty: Penalty | None = None,
+    on_nonfinite: str = "stop",
+    dead: bool = False,
 ) -> jax.stages.Wrapped:
     """The training step of one network structure, compiled once and kept.
 
@@ -95,6 +121,10 @@ def make_train_step(
             surrogates, and of a ``target`` that is traced. A distance to another
             network's firing, say: see `emd.soft_cdf_distance`. Each function is
             compiled and kept: make one, and sweep what it takes by ``target``.
+        on_nonfinite: with ``"skip"`` a step whose loss or gradient is not finite
+            changes nothing but ``step`` and ``skipped``; with ``"stop"`` it is for the
+            caller to look at ``Metrics.finite``.
+        dead: whether to measure ``Metrics.dead``.
 
     Returns:
         ``train_step(state, images, labels, mean, std, indices, learning_rate, key,
@@ -102,11 +132,17 @@ def make_train_step(
         are the whole data set; ``indices [B]`` choose the batch on the device. The loss
         is cross-entropy of the logits' mean over time, and the penalty. The state is
         donated.
+
+    Raises:
+        ValueError: timesteps below 1, or another ``on_nonfinite``.
     """
+    checks.check_whole(timesteps=timesteps)
+    if on_nonfinite not in guards.ON_NONFINITE:
+        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}')
 
     def record(spikes):
         # Nothing of the trains is kept but what the backward pass needs.
-        if penalty is None:
+        if penalty is None and not dead:
             return ()
         return jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
 
@@ -133,16 +169,25 @@ def make_train_step(
                     )
                 loss = loss + added
             right = jnp.argmax(logits, axis=-1) == correct
-            return loss, (jnp.mean(right), split(model)[2])
+            silent = {}
+            if dead:
+                silent = guards.dead_fractions(rates, timesteps * len(indices))
+            return loss, (jnp.mean(right), split(model)[2], silent)
 
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (accuracy, rest)), grads = gradient(state.params)
+        (loss, (accuracy, rest, silent)), grads = gradient(state.params)
+        finite = guards.finite(loss, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = jax.tree.map(
             lambda p, u: p - learning_rate.astype(p.dtype) * u, state.params, updates
         )
-        state = TrainState(params, rest, opt_state, state.step + 1)
-        return state, Metrics(loss, accuracy)
+        moved, skipped = (params, rest, opt_state), state.skipped
+        if on_nonfinite == "skip":
+            accept = jnp.all(finite)
+            moved = guards.chosen(accept, moved, state[:3])
+            skipped = skipped + (1 - accept.astype(jnp.int32))
+        state = TrainState(*moved, state.step + 1, skipped)
+        return state, Metrics(loss, accuracy, finite, silent)
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -1,0 +1,162 @@
+"""Guards of training: a loss or gradient that is not finite, a layer that falls silent.
+
+What a step finds stays on the device, a few numbers; the loop reads them with the loss.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from snnjax import firing
+
+Tree = TypeVar("Tree")
+ON_NONFINITE = ("stop", "skip")
+# So many steps skipped in a row end a run that skips: it is not getting anywhere.
+MOST_SKIPPED = 100
+
+
+class NonFinite(FloatingPointError):
+    """A step's loss or gradient is infinite or NaN.
+
+    The backward pass carries a NaN on towards the input. So of all layers whose
+    gradients are not finite it began in the one nearest to the output, which the
+    message names. A NaN among the weights of a hidden layer shows in the gradients
+    alone: no membrane that is NaN reaches its threshold, and the loss stays finite.
+
+    Attributes:
+        step: which, from 1.
+        loss: of that step.
+        layers: names of the parameters whose gradients are not finite, or which are not
+            themselves: ``"conv1.kernel"``.
+    """
+
+    # Defaults, so that it can be pickled: from one process to another.
+    def __init__(
+        self,
+        message: str,
+        step: int = 0,
+        loss: float = math.nan,
+        layers: Sequence[str] = (),
+    ):
+        super().__init__(message)
+        self.step = step
+        self.loss = loss
+        self.layers = tuple(layers)
+
+
+def finite(loss: Array, grads: Any) -> Array:
+    """Whether the loss is finite, and each gradient: bool ``[1 + parameters]``."""
+    each = [jnp.all(jnp.isfinite(x)) for x in (loss, *jax.tree.leaves(grads))]
+    return jnp.stack(each)
+
+
+def chosen(accept: Array, new: Tree, old: Tree) -> Tree:
+    """``new`` where a step is accepted, else ``old``, bit for bit."""
+    return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
+
+
+def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, Array]:
+    """Of each layer, the fraction of neurons whose rate is below `firing.DEAD`.
+
+    Args:
+        rates: ``{layer: float32 [neurons...]}``, of a batch.
+        observations: T x images, of which the rates are.
+
+    Raises:
+        ValueError: no layers.
+    """
+    if not rates:
+        raise ValueError(
+            "silent_above watches spiking layers, and this network records none; have "
+            "it return {layer: record(spikes)} beside its logits, or leave it out"
+        )
+    # Halfway between the most spikes of a dead neuron and the fewest of another: the
+    # same neurons as by exact counts, however float32 rounds.
+    fewest = next(
+        n
+        for n in range(math.floor(firing.DEAD * observations), observations + 1)
+        if n / observations >= firing.DEAD
+    )
+    bound = (fewest - 0.5) / observations
+    return {k: jnp.mean(r < bound, dtype=jnp.float32) for k, r in rates.items()}
+
+
+class Silent:
+    """Which layers' dead fractions are above the option, from step to step."""
+
+    def __init__(self, above: float | None):
+        self.above = above
+        self.now: frozenset[str] = frozenset()
+
+    def update(self, dead: Mapping[str, Any]) -> tuple[str, ...]:
+        """The layers that are above it in this step and were not in the one before."""
+        if self.above is None:
+            return ()
+        before, found = self.now, jax.device_get(dict(dead))  # all at once
+        self.now = frozenset(k for k, x in found.items() if x > self.above)
+        return tuple(k for k in dead if k in self.now - before)
+
+
+def names(params: nnx.State) -> tuple[str, ...]:
+    """Of the parameters, in the order of their leaves: ``"layer1.0.conv1.kernel"``."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    value = jax.tree_util.GetAttrKey("value")
+    return tuple(
+        jax.tree_util.keystr(
+            tuple(key for key in path if key != value), simple=True, separator="."
+        )
+        for path in paths
+    )
+
+
+def nonfinite(
+    model: nnx.Module,
+    params: nnx.State,
+    found: np.ndarray,
+    *,
+    step: int,
+    steps: int,
+    loss: float,
+    skipped: int = 0,
+) -> NonFinite:
+    """The error of a step that `finite` found not to be.
+
+    Args:
+        model: whose ``synapses()`` give the order of its layers, where it has them.
+        params: whose gradients they are, after the step.
+        found: what `finite` returned.
+        step: which, from 1.
+        steps: of how many.
+        loss: of that step.
+        skipped: how many steps in a row were skipped before.
+    """
+    # A quantizer may mask the gradient of a NaN, so the parameters are looked at too.
+    good = found[1:] & np.array([np.isfinite(x).all() for x in jax.tree.leaves(params)])
+    layers = [name for name, fine in zip(names(params), good, strict=True) if not fine]
+    said = f"the loss is {loss} at step {step} of {steps}"
+    if layers:
+        said += f" and the gradient is not finite {_where(model, layers)}"
+    if skipped:
+        said += f", as in {skipped} steps in a row, all skipped"
+    message = (
+        f"{said}; go back to the last checkpoint, try a lower learning rate, and check "
+        "that the network has an output for every class and that the penalty, if there "
+        "is one, is finite"
+    )
+    return NonFinite(message, step=step, loss=loss, layers=layers)
+
+
+def _where(model, layers: list[str]) -> str:
+    """The layer where it began, if the model tells the order of its layers."""
+    order = [s.name for s in model.synapses()] if hasattr(model, "synapses") else []
+    hit = [name for name in order if f"{name}.kernel" in layers]
+    if hit:
+        return f"from {hit[-1]} on towards the input, so it began there"
+    more = f" and {len(layers) - 3} more parameters" if len(layers) > 3 else ""
+    return f"in {', '.join(sorted(layers)[:3])}{more}"
