@@ -14,7 +14,7 @@ from flax import nnx
 from snnjax import calibrate, checkpoint, models, train
 from snnjax.quantize import QuantSpec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def train_state(width=4, bits=2):

@@ -1,13 +1,14 @@
-"""Checkpoints on disk, written whole or not at all; the only user of Orbax."""
+"""One checkpoint in a folder of its own, written whole or not at all."""
 
 import os
 import shutil
 from pathlib import Path
 from typing import TypeVar
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
+
+from snnjax.checkpoint import weights
+from snnjax.checkpoint.names import difference, ordered, unnamed
 
 Tree = TypeVar("Tree")
 
@@ -22,45 +23,55 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     for left_by_a_kill in path.parent.glob(f"{new.name}.orbax-checkpoint-tmp*"):
         shutil.rmtree(left_by_a_kill)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(new, _arrays(tree))
+        checkpointer.save(new, ordered(tree))
     _settle(path)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a checkpoint to `load`."""
     path, _ = _settle(path)
-    return path.is_dir()
+    return path.is_dir() or (path.suffix == weights.SUFFIX and path.is_file())
 
 
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
-    """Read a pytree written by `save`.
+    """Read what `save` or `export` wrote.
 
     Args:
-        path: its folder.
-        like: a pytree of the same structure, shapes and dtypes.
+        path: the folder, or a ``.safetensors`` file.
+        like: a pytree, or for a file an nnx model, of the same structure, shapes and
+            dtypes; it is not changed.
 
     Raises:
-        ValueError: nothing there, or arrays of other number, shapes or dtypes.
+        ValueError: nothing there, a damaged file, arrays of other number, shapes or
+            dtypes, or in a ``.safetensors`` file NaN or infinity.
     """
+    if Path(path).suffix == weights.SUFFIX:
+        return weights.load(path, like)
     path, _ = _settle(path)
     if not path.is_dir():
         raise ValueError(f"there is no checkpoint at {path}")
-    expected = _arrays(like)
+    expected = ordered(like)
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata
         found = {} if metadata is None else metadata.tree
-        if _shapes(found) != _shapes(expected):
+        if what := difference(found, expected):
             raise ValueError(
                 f"the checkpoint {path} holds another network or an incomplete one: "
-                f"{_difference(_shapes(found), _shapes(expected))}"
+                f"{what}"
             )
-        arrays = checkpointer.restore(path, expected)
-    leaves = [arrays[key] for key in sorted(arrays)]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+        try:
+            arrays = checkpointer.restore(path, expected)
+        except (ValueError, OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise ValueError(
+                f"the checkpoint {path} is damaged ({reason}); delete it, and make it "
+                "again"
+            ) from error
+    return unnamed(arrays, like, expected)
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a checkpoint, if there is one."""
+    """Delete a checkpoint, or a `History`, if there is one."""
     path, _ = _settle(path)
     if path.is_dir():
         shutil.rmtree(path)
@@ -75,29 +86,3 @@ def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
             shutil.rmtree(path)
         new.rename(path)
     return path, new
-
-
-def _arrays(tree: object) -> dict[str, np.ndarray]:
-    """Leaves by place and name: plain, whatever library made the tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        f"{i:05} {jax.tree_util.keystr(path, simple=True, separator='.')}": np.asarray(
-            x
-        )
-        for i, (path, x) in enumerate(leaves)
-    }
-
-
-def _shapes(arrays) -> dict[str, tuple]:
-    return {k: (tuple(a.shape), str(np.dtype(a.dtype))) for k, a in arrays.items()}
-
-
-def _difference(found: dict, expected: dict) -> str:
-    for key in sorted(set(found) | set(expected)):
-        if found.get(key) != expected.get(key):
-            there, wanted = (
-                "{1} {0}".format(*x[key]) if key in x else "not there"
-                for x in (found, expected)
-            )
-            return f"the array {key!r} is {there}, expected {wanted}"
-    return "no difference"

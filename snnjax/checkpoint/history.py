@@ -1,0 +1,245 @@
+"""The last states of a training run, written in the background."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orbax.checkpoint as ocp
+
+from snnjax.checkpoint.names import difference, digests, ordered, unnamed
+
+Tree = TypeVar("Tree")
+
+_FORMAT = 1
+_PACKAGES = ("snnjax", "jax", "flax", "optax", "numpy")
+# What Orbax and what reads for it raise on files that were cut, changed or lost.
+_DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, AttributeError)
+
+
+class History:
+    """The last checkpoints of a run in one folder, each whole or not there.
+
+    A checkpoint is a pytree (a `train.TrainState`, say: parameters, statistics,
+    quantizers, optimizer and step), the step, the config, versions, and a checksum of
+    every array. The order of the data and the random keys of a run by `train.fit` are
+    functions of the seed, which belongs into the config, and of the step: a run that is
+    resumed is the run that was never stopped, to the last bit on the same device.
+
+    Arrays are saved as the host sees them, so a run may go on with another number of
+    devices.
+
+    Args:
+        folder: made if it is not there.
+        keep: how many to keep, at least 1; one that is damaged is made up for by the
+            one before.
+        config: what makes the run this run, as JSON values: seed, data, sizes. A folder
+            with checkpoints of another config is refused.
+
+    Raises:
+        ValueError: keep below 1, a config that JSON cannot hold, or a folder that is a
+            file.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with History(tempfile.mkdtemp(), config={"seed": 0}) as history:
+    ...     history.save(1, {"w": np.ones(3)})
+    ...     history.load({"w": np.zeros(3)})["w"].tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep: int = 2,
+        config: Mapping[str, Any] | None = None,
+    ):
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        try:
+            self._config = json.loads(json.dumps(dict(config or {})))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config must hold JSON values: {error}") from None
+        self.folder = Path(folder).absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file; give a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, tree: object) -> None:
+        """Write ``tree`` as that of ``step``; returns before it is on the disk.
+
+        The arrays are copied first: the next step may take them.
+
+        Raises:
+            OSError: this or the one before could not be written; what was whole
+                before still is.
+        """
+        arrays = ordered(tree)
+        about = {
+            "format": _FORMAT,
+            "step": int(step),
+            "config": self._config,
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "crc32": digests(arrays),
+        }
+        about["own_crc32"] = _own_digest(about)
+        parts = ocp.args.Composite(
+            tree=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)
+        )
+        with self._writing():
+            if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
+            self._manager.save(step, args=parts, force=True)
+
+    def load(self, like: Tree) -> Tree | None:
+        """The newest checkpoint that is whole, or None if there is none at all.
+
+        One that is damaged is removed, with a warning, if there is a whole one.
+
+        Args:
+            like: a pytree of the same structure, shapes and dtypes.
+
+        Raises:
+            Damaged: all are; a ValueError.
+            ValueError: another config, or arrays of other number, shapes or dtypes.
+        """
+        self.wait()
+        expected, damaged = ordered(like), {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                about = self._about(step)
+                self._refuse_other(step, about)
+                arrays = self._arrays(step, about, expected)
+            except Damaged as error:
+                damaged[step] = str(error)
+                continue
+            for bad, why in damaged.items():
+                warnings.warn(
+                    f"the checkpoint of step {bad} in {self.folder} is damaged ({why}) "
+                    f"and was removed; that of step {step} takes its place",
+                    stacklevel=2,
+                )
+                self._manager.delete(bad)
+            return unnamed(arrays, like, expected)
+        if damaged:
+            step, why = next(iter(damaged.items()))
+            raise Damaged(
+                f"every checkpoint in {self.folder} is damaged (that of step {step}: "
+                f"{why}); delete the folder to begin again"
+            )
+        return None
+
+    def wait(self) -> None:
+        """Return when everything is on the disk.
+
+        Raises:
+            OSError: as `save`.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and let go of the folder.
+
+        Raises:
+            OSError: as `save`.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            raise OSError(
+                f"a checkpoint could not be written to {self.folder} "
+                f"({_first_line(error)}); make room or give another folder, and go on "
+                f"from step {self.latest or 0}, the last that is whole"
+            ) from error
+
+    def _about(self, step: int) -> dict[str, Any]:
+        read = ocp.args.Composite(about=ocp.args.JsonRestore())
+        try:
+            about = self._manager.restore(step, args=read)["about"]
+            own = about.pop("own_crc32")
+        except _DAMAGE as error:
+            raise Damaged(_first_line(error)) from error
+        if own != _own_digest(about) or about["step"] != step:
+            raise Damaged("the checksum of its description does not fit")
+        return about
+
+    def _refuse_other(self, step: int, about: Mapping[str, Any]) -> None:
+        theirs, ours = about["config"], self._config
+        different = [
+            f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} now"
+            for key in sorted(set(theirs) | set(ours))
+            if theirs.get(key) != ours.get(key)
+        ]
+        if different:
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.folder} is of another run: "
+                f"{'; '.join(different)}; give another folder or the same options"
+            )
+
+    def _arrays(self, step, about, expected):
+        kept = set(about["crc32"])
+        if kept != set(expected):
+            lost, new = sorted(kept - set(expected)), sorted(set(expected) - kept)
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.folder} holds another "
+                f"network: {len(lost)} arrays of it are not expected and {len(new)} "
+                f"are missing, first {(lost + new)[0]!r}; give another folder or the "
+                "same network"
+            )
+        read = ocp.args.Composite(tree=ocp.args.StandardRestore())
+        try:
+            arrays = self._manager.restore(step, args=read)["tree"]
+            found = digests(arrays)
+        except _DAMAGE as error:
+            raise Damaged(_first_line(error)) from error
+        wrong = [name for name, crc in about["crc32"].items() if found.get(name) != crc]
+        if wrong:
+            raise Damaged(f"the checksum of {wrong[0]!r} does not fit")
+        if what := difference(arrays, expected):
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.folder} holds another "
+                f"network: {what}; give another folder or the same network"
+            )
+        return arrays
+
+
+class Damaged(ValueError):
+    """Checkpoints that cannot be trusted, and why."""
+
+
+def _own_digest(about: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
