@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import tyro
 
-from experiments import compilation_cache, huge_pages, one_at_a_time
+from experiments import compilation_cache, huge_pages, one_at_a_time, stopping
 
 Row = dict[str, Any]
 
@@ -47,8 +48,8 @@ EVAL_BATCH = 128
 EVALUATED = 2 / 3  # of an image trained: two forward passes
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
-# What does not change a number: where the data and the results lie.
-_PLACES = ("data_dir", "out", "cache", "dry_run")
+# What does not change a number: where data and results lie, how often one saves.
+_PLACES = ("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above")
 _SEVERAL = ("seeds", "modes", "bits", "grid")
 
 
@@ -106,6 +107,12 @@ class StudyConfig:
         default_factory=compilation_cache.usual_folder, compare=False
     )
     """Where the command keeps compiled programs for its next run, or None."""
+    save_seconds: float = 30.0
+    """Between two saves of a training run: what a kill can cost."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A step whose loss or gradient is not finite ends the run, or is skipped."""
+    silent_above: float | None = 0.99
+    """Say so when a larger fraction of a layer's neurons is dead in a batch."""
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
@@ -132,6 +139,13 @@ class StudyConfig:
         for name in ("learning_rate", "qat_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        _one_of("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        if self.silent_above is not None and not 0 < self.silent_above <= 1:
+            raise ValueError(
+                f"silent_above must lie within 0..1 or be None, got {self.silent_above}"
+            )
+        if not self.save_seconds >= 0:
+            raise ValueError(f"save_seconds must be >= 0, got {self.save_seconds}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
         for b in self.bits:
@@ -221,6 +235,10 @@ def run_as_command(
         run(chosen)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except stopping.Stopped as reason:
+        command = shlex.join([*program.split(), *sys.argv[1:]])
+        print(f"{reason}; this goes on from there: {command}", file=sys.stderr)
+        sys.exit(reason.code)
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; {stopped}")
 

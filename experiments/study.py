@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 
-from experiments import report
+from experiments import report, stopping
 from experiments.common import (
     BATCHNORM_IMAGES,
     EVAL_BATCH,
@@ -34,6 +34,7 @@ from experiments.common import (
 from experiments.console import Bar, Compilations, bar
 from experiments.measure import measure
 from experiments.run_folder import RunFolder, row_name
+from experiments.training import Trainer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
@@ -44,7 +45,6 @@ _ABOUT = (
     "accuracy and firing against the baseline. The same command takes a stopped run "
     "up where it was."
 )
-SAVE_SECONDS = 30.0  # between two saves of a training run
 
 
 def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
@@ -81,6 +81,7 @@ class Study:
         self.folder = folder
         self.train_set, self.test_set = sets
         self.shown = shown
+        self.trainer = Trainer(config, self.train_set, folder.path, shown)
         self.compilations = Compilations()
         self.done = {row_name(row): row for row in folder.rows()}
 
@@ -89,6 +90,7 @@ class Study:
         self.shown.print("accuracy      EMD  seconds  compiling  row")
         for part in [*references(self.config), *grid(self.config)]:
             self.compilations.label = structure(part)
+            stopping.look(f"before {row_name(part)}, with {len(self.done)} rows done")
             if row_name(part) in self.done:
                 self.shown.advance(images_of(part, self.config, *self._sizes()))
             else:
@@ -108,19 +110,23 @@ class Study:
             reference=self.baseline(part["seed"]),
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
-            on_step=lambda: self.shown.advance(EVAL_BATCH * EVALUATED),
+            on_step=lambda: self._evaluated(name),
         )
         compiled = self.compilations.seconds - compiled
         seconds = time.monotonic() - start
         row, fired = measure(part, self.config, model, found, self.folder, self.done)
         row["seconds"] = round(seconds, 3)
         self.folder.append(row, fired)
-        checkpoint.remove(self._partial(name))
+        checkpoint.remove(self.trainer.states(name))
         self.done[name] = row
         self.shown.print(
             f"{row['accuracy']:8.4f}  {row['emd_mean']:7.5f}  "
             f"{seconds - compiled:7.1f}  {compiled:9.1f}  {name}"
         )
+
+    def _evaluated(self, name: str) -> None:
+        self.shown.advance(EVAL_BATCH * EVALUATED)
+        stopping.look(f"while {name} was evaluated")
 
     def _network(self, part: Row, name: str) -> SEWResNet:
         """The network of a row, trained where its mode says so."""
@@ -135,7 +141,7 @@ class Study:
         if part["mode"] in ("qat", "control"):
             steps = self._steps(self.config.qat_epochs)
             rates = train.cosine(steps, self.config.qat_learning_rate)
-            return self._trained(name, model, rates, part["seed"])
+            return self.trainer.train(name, model, rates, part["seed"])
         return model
 
     def _steps(self, epochs: int) -> int:
@@ -145,16 +151,15 @@ class Study:
     def baseline(self, seed: int) -> SEWResNet:
         """The full-precision network, from its checkpoint or trained now."""
         name = f"fp32-s{seed}"
-        path = self.folder.path / "checkpoints" / name
+        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
         model = make_model(self.config, self.train_set, seed)
-        graphdef, state = nnx.split(model)
         if checkpoint.exists(path):
-            return nnx.merge(graphdef, checkpoint.load(path, state))
+            return checkpoint.load(path, model)
         rates = train.one_cycle(
             self._steps(self.config.epochs), self.config.learning_rate
         )
-        model = self._trained(name, model, rates, seed)
-        checkpoint.save(path, nnx.state(model))
+        model = self.trainer.train(name, model, rates, seed)
+        checkpoint.export(path, model, self.config.numbers() | {"seed": seed})
         return model
 
     def quantized(self, part: Row) -> SEWResNet:
@@ -181,42 +186,6 @@ class Study:
             batch = images[first : first + size]
             yield data.normalize(batch, self.train_set.mean, self.train_set.std)
             self.shown.advance(size / 3)
-
-    def _partial(self, name: str):
-        return self.folder.path / "checkpoints" / f"{name}-partial"
-
-    def _trained(self, name: str, model: SEWResNet, rates, seed: int) -> SEWResNet:
-        """Train ``model``, saved now and then, from where it was last saved."""
-        self.shown.say(f"{name}: compiling")
-        batch_size, partial = self.config.batch_size, self._partial(name)
-        state = train.init(model, train.sgd(self.config.weight_decay))
-        if checkpoint.exists(partial):
-            state = checkpoint.load(partial, state)
-            self.shown.advance(int(state.step) * batch_size)
-        saved = time.monotonic()
-        for progress in train.fit(
-            model,
-            self.train_set,
-            rates,
-            seed=seed,
-            batch_size=batch_size,
-            timesteps=self.config.timesteps,
-            weight_decay=self.config.weight_decay,
-            augment=self.config.dataset != "digits",
-            start=state,
-        ):
-            state = progress.state
-            self.shown.advance(batch_size)
-            if self.shown.shows_now():
-                loss, accuracy = (float(x) for x in progress.metrics)
-                self.shown.say(
-                    f"{name}: step {progress.step}/{progress.steps}, loss {loss:.3f}, "
-                    f"accuracy {accuracy:.2f}"
-                )
-            if time.monotonic() - saved > SAVE_SECONDS:
-                checkpoint.save(partial, state)
-                saved = time.monotonic()
-        return train.trained(model, state)
 
 
 def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console):
@@ -305,6 +274,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         parts = [*references(config), *grid(config)]
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
         with (
+            stopping.watched(),
             bar(console, work) as shown,
             jax.default_matmul_precision(config.precision),
         ):

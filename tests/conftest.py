@@ -18,7 +18,13 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 # Compiling networks is nearly all that these do; what they show does not hang on how
 # well. All others run what users run.
 QUICKLY_COMPILED = {
-    *("test_study.py", "test_train.py", "test_calibrate.py", "test_sew_resnet.py"),
+    *(
+        "test_study.py",
+        "test_training.py",
+        "test_train.py",
+        "test_calibrate.py",
+        "test_sew_resnet.py",
+    ),
     *("test_spiking_vgg.py", "test_spikingjelly.py", "test_cost.py", "test_layers.py"),
     *("test_golden_networks.py", "test_golden_spiketrains.py"),
     *("test_matching.py", "test_trains.py"),
@@ -28,7 +34,7 @@ QUICKLY_COMPILED = {
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.
-LONGEST = ("test_study.py", "test_train.py", "test_readme.py")
+LONGEST = ("test_study.py", "test_training.py", "test_train.py", "test_readme.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import study
+from experiments import stopping, study
 from experiments.common import StudyConfig, grid, parse, references
 from experiments.run_folder import RunFolder, row_name
 from snnjax import surrogate
@@ -158,7 +158,7 @@ def test_what_is_printed_and_written(finished):
     for name in ("table.md", "report.html", "results.jsonl", "config.json"):
         assert (folder.path / name).stat().st_size > 0
     assert list((folder.path / "figures").glob("*.png"))
-    assert (folder.path / "checkpoints" / "fp32-s0").is_dir()
+    assert (folder.path / "checkpoints" / "fp32-s0.safetensors").is_file()
     assert not list(folder.path.rglob("*.part"))
     assert not list(folder.path.rglob("*-partial"))
 
@@ -198,13 +198,35 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
         advance(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "SAVE_SECONDS", 0.0)
         patch.setattr(study.Bar, "advance", stop)
         with pytest.raises(KeyboardInterrupt) as kept:
-            study.run(StudyConfig(out=copy.path, **SHORT), quiet())
+            study.run(StudyConfig(out=copy.path, save_seconds=0.0, **SHORT), quiet())
     assert kept.tb is not None, "its frames live on, as in a notebook"
     assert (copy.path / "checkpoints" / "fp32-s0-partial").is_dir()
     study.run(StudyConfig(out=copy.path, **SHORT), quiet())
+    assert numbers(copy) == numbers(short)
+
+
+def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
+    copy = copy_of(short, tmp_path, 0)
+    shutil.rmtree(copy.path / "checkpoints")
+    advance, calls = study.Bar.advance, []
+
+    def stop(self, done):
+        calls.append(done)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        advance(self, done)
+
+    config = StudyConfig(out=copy.path, save_seconds=1e9, **SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr(study.Bar, "advance", stop)
+        with pytest.raises(stopping.Stopped) as stopped:
+            study.run(config, quiet())
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert any((copy.path / "checkpoints").iterdir())
+    study.run(config, quiet())
     assert numbers(copy) == numbers(short)
 
 

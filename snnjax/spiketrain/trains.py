@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _checks
+
 
 def train(name: str, x: ArrayLike) -> Array:
     """As an array ``[T, ...]``.
@@ -18,7 +20,7 @@ def train(name: str, x: ArrayLike) -> Array:
     Raises:
         ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
     """
-    x = x if isinstance(x, Array) else np.asarray(x)
+    x = _checks.real(name, x)
     shape = x.shape
     if not shape or not shape[0]:
         raise ValueError(
@@ -36,10 +38,10 @@ def train(name: str, x: ArrayLike) -> Array:
 
 def pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Two trains as arrays; ValueError as `train`, or where their shapes differ."""
-    if np.shape(x) != np.shape(y):
+    x, y = _checks.real("x", x), _checks.real("y", y)
+    if x.shape != y.shape:
         raise ValueError(
-            "the trains must have the same shape [T, ...], got "
-            f"{np.shape(x)} and {np.shape(y)}"
+            f"the trains must have the same shape [T, ...], got {x.shape} and {y.shape}"
         )
     return train("x", x), train("y", y)
 
@@ -51,7 +53,8 @@ def wide(*trains: Array) -> jnp.dtype:
 
 def number(name: str, value: ArrayLike, dtype: Any) -> Array:
     """As a scalar of this dtype; ValueError where it is seen to be negative or NaN."""
-    if np.ndim(value):
+    value = _checks.real(name, value)
+    if value.ndim:
         raise ValueError(
             f"{name} must be one number, got shape {np.shape(value)}; for several use "
             "jax.vmap"

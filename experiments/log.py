@@ -1,0 +1,69 @@
+"""What training says while it runs: a JSON line a logging step, and TensorBoard."""
+
+import datetime
+import importlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Log:
+    """``log.jsonl`` of a run folder, and ``tensorboard/`` where that is installed.
+
+    Lines are for people and plots; nothing is computed from them.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.path = folder / "log.jsonl"
+        self._writers: dict[str, Any] = {}
+
+    def resume(self, row: str, step: int) -> None:
+        """Drop what a row said after ``step``: it will say that again.
+
+        A line that a kill cut short goes too.
+        """
+        if not self.path.exists():
+            return
+        kept = [line for line in self._lines() if not _later(line, row, step)]
+        part = self.path.with_name("log.jsonl.part")
+        part.write_text("".join(kept), encoding="utf-8")
+        os.replace(part, self.path)
+
+    def write(self, row: str, step: int, **values: Any) -> None:
+        """One line: the row, the step, the time, and what is given."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        line = json.dumps({"row": row, "step": step, "time": now, **values})
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if (writer := self._writer(row)) is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    writer.add_scalar(name, value, step)
+
+    def close(self, row: str) -> None:
+        """A row is done."""
+        if (writer := self._writers.pop(row, None)) is not None:
+            writer.close()
+
+    def _lines(self) -> list[str]:
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def _writer(self, row: str) -> Any:
+        if importlib.util.find_spec("tensorboard") is None:
+            return None
+        if row not in self._writers:
+            summary = importlib.import_module("tensorboard.summary")
+            self._writers[row] = summary.Writer(str(self.folder / "tensorboard" / row))
+        return self._writers[row]
+
+
+def _later(line: str, row: str, step: int) -> bool:
+    try:
+        said = json.loads(line)
+        return said["row"] == row and said["step"] > step
+    except (ValueError, KeyError, TypeError):
+        return True  # not ours, or cut in the middle
