@@ -1,8 +1,10 @@
 """What a study is: its configuration, and the rows that follow from it."""
 
 import dataclasses
+import errno
 import hashlib
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -137,8 +139,10 @@ class StudyConfig:
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
         for name in ("learning_rate", "qat_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be positive and finite, got {getattr(self, name)}"
+                )
         _one_of("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         if self.silent_above is not None and not 0 < self.silent_above <= 1:
             raise ValueError(
@@ -146,8 +150,10 @@ class StudyConfig:
             )
         if not self.save_seconds >= 0:
             raise ValueError(f"save_seconds must be >= 0, got {self.save_seconds}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"weight_decay must be >= 0 and finite, got {self.weight_decay}"
+            )
         for b in self.bits:
             if not 2 <= b <= 16:
                 raise ValueError(
@@ -235,12 +241,35 @@ def run_as_command(
         run(chosen)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {_of_the_system(error)}")
     except stopping.Stopped as reason:
         command = shlex.join([*program.split(), *sys.argv[1:]])
         print(f"{reason}; this goes on from there: {command}", file=sys.stderr)
         sys.exit(reason.code)
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; {stopped}")
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, where, and what to do; ours say all that already."""
+    if error.errno is None:
+        return str(error)
+    fixes = {
+        errno.ENOSPC: "make room there",
+        errno.EDQUOT: "make room there, or ask for a larger quota",
+        errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+        errno.EROFS: "give a folder that can be written",
+        errno.EACCES: "give a folder that you may read and write",
+        errno.EPERM: "give a folder that you may read and write",
+        errno.ENOENT: "give a path that exists",
+        errno.EIO: "look after that disk, or give a folder on another",
+    }
+    fix = fixes.get(error.errno, "see to it, or give another path")
+    return (
+        f"{error.filename or 'a file'}: {error.strerror}; {fix}. What was finished "
+        "is kept, and the same command goes on from there"
+    )
 
 
 def references(config: StudyConfig) -> list[Row]:

@@ -29,8 +29,11 @@ class Log:
             return
         kept = [line for line in self._lines() if not _later(line, row, step)]
         part = self.path.with_name("log.jsonl.part")
-        part.write_text("".join(kept), encoding="utf-8")
-        os.replace(part, self.path)
+        try:
+            part.write_text("".join(kept), encoding="utf-8")
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def write(self, row: str, step: int, **values: Any) -> None:
         """One line: the row, the step, the time, and what is given."""

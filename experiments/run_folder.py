@@ -5,15 +5,18 @@ written beside the target and renamed over it, so that a run killed at any momen
 can be started again with the same command and goes on where it was.
 """
 
+import contextlib
 import importlib.metadata
 import io
 import json
 import os
 import platform
 import weakref
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -29,6 +32,11 @@ except ImportError:  # Windows has no advisory locks; one process a folder then.
 _LATENCY = "latency/"  # before the layer's name, in the file of its spike counts
 # What a run killed before its config.json was written may leave behind.
 _FIRST = {".lock", "config.json.part"}
+# What reading a file of arrays raises when it is cut short, altered or not one at all.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def versions() -> dict[str, str]:
@@ -63,7 +71,7 @@ def read_rows(path: Path) -> list[Row]:
     """The whole lines of a results file; one that is half written is not among them.
 
     Raises:
-        ValueError: a line is not JSON.
+        ValueError: a line is not a JSON object.
     """
     if not path.exists():
         return []
@@ -71,21 +79,60 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line.decode("utf-8")))
+            row = json.loads(line.decode("utf-8"))
         except ValueError as error:
-            raise ValueError(
-                f"{path} line {number} is not JSON ({error}); remove that line and its "
-                "row is computed again"
-            ) from None
+            raise _no_row(path, number, f"JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise _no_row(path, number, "a JSON object")
+        rows.append(row)
     return rows
 
 
+def _no_row(path: Path, number: int, what: str) -> ValueError:
+    return ValueError(
+        f"{path} line {number} is not {what}; remove that line and its row is computed "
+        "again"
+    )
+
+
 def append_row(path: Path, row: Row) -> None:
-    """Add a line that is on the disk when this returns."""
-    with open(path, "ab") as results:
-        results.write((json.dumps(row) + "\n").encode("utf-8"))
-        results.flush()
-        os.fsync(results.fileno())
+    """Add a line that is on the disk when this returns.
+
+    Raises:
+        OSError: it could not be written; the file is as it was.
+    """
+    line = (json.dumps(row) + "\n").encode("utf-8")
+    with _naming(path), open(path, "ab", buffering=0) as results:
+        before = results.tell()
+        try:
+            _write(results, line)
+        except BaseException:
+            # What cannot be cut now is cut when the run is taken up.
+            with contextlib.suppress(OSError):
+                results.truncate(before)
+            raise
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write ``data`` to an unbuffered file, and wait for the disk.
+
+    A buffer would try again as the file is closed, after what was written is cut.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system's errors tell which file it was about; writing does not know it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def drop_half_line(path: Path) -> None:
@@ -229,16 +276,33 @@ class RunFolder:
         self.write_text("config.json", json.dumps(info, indent=2) + "\n")
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        """Write a file whole or not at all."""
-        path = self.path / name
+        """Write a file whole or not at all.
+
+        Raises:
+            ValueError: ``name`` leads out of the folder.
+            OSError: it could not be written; what was there before still is.
+        """
+        path = self._inside(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with _naming(path), open(part, "wb", buffering=0) as file:
+                _write(file, data)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
         return path
+
+    def _inside(self, name: str) -> Path:
+        """The file ``name``; names hold what files of others say."""
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ValueError(
+                f"{name!r} leads out of {self.path}; expected a file in it. If "
+                f"{self.results} says so, remove that line"
+            )
+        return self.path / name
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all."""
@@ -248,9 +312,16 @@ class RunFolder:
         """The finished rows; one that is half written is not among them.
 
         Raises:
-            ValueError: a line is not JSON.
+            ValueError: a line is not JSON, or not a study's row.
         """
-        return read_rows(self.results)
+        rows = read_rows(self.results)
+        for number, row in enumerate(rows, 1):
+            try:
+                row_name(row)
+            except (KeyError, TypeError, ValueError) as error:
+                what = f"a study's row ({error!r})"
+                raise _no_row(self.results, number, what) from None
+        return rows
 
     def append(self, row: Row, fired: Fired) -> None:
         """Add a finished row: its spike counts first, then its line."""
@@ -264,10 +335,24 @@ class RunFolder:
         append_row(self.results, row)
 
     def fired(self, row: Row) -> Fired:
-        """Spike counts and latencies of each layer of ``row``."""
-        with np.load(self.path / "firing" / f"{row_name(row)}.npz") as arrays:
-            counts = {name: arrays[name] for name in arrays.files}
-        observations = int(counts.pop("observations"))
+        """Spike counts and latencies of each layer of ``row``.
+
+        Raises:
+            ValueError: its file is damaged, not there, or not of this folder.
+        """
+        path = self._inside(f"firing/{row_name(row)}.npz")
+        try:
+            with zipfile.ZipFile(path) as file:
+                if (broken := file.testzip()) is not None:
+                    raise ValueError(f"the checksum of {broken} does not fit")
+            with np.load(path, allow_pickle=False) as arrays:
+                counts = {name: arrays[name] for name in arrays.files}
+            observations = int(counts.pop("observations"))
+        except _DAMAGE as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}); delete it, and the line of "
+                f"{row_name(row)} in {self.results}: that row is computed again"
+            ) from error
         names = [name for name in counts if name.startswith(_LATENCY)]
         latencies = {name.removeprefix(_LATENCY): counts.pop(name) for name in names}
         return Fired(FiringCounts(counts, observations), latencies)

@@ -92,6 +92,8 @@ class Study:
             self.compilations.label = structure(part)
             stopping.look(f"before {row_name(part)}, with {len(self.done)} rows done")
             if row_name(part) in self.done:
+                # A kill may have come between the row and this.
+                checkpoint.remove(self.trainer.states(row_name(part)))
                 self.shown.advance(images_of(part, self.config, *self._sizes()))
             else:
                 self._row(part)

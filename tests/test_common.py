@@ -1,12 +1,15 @@
 """A study's configuration, and the rows that follow from it."""
 
 import dataclasses
+import errno
 import inspect
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from experiments import huge_pages, one_at_a_time
 from experiments.common import (
     CLIPS,
     SURROGATES,
@@ -14,6 +17,7 @@ from experiments.common import (
     grid,
     parse,
     references,
+    run_as_command,
 )
 from experiments.run_folder import row_name
 from snnjax import surrogate
@@ -89,6 +93,7 @@ CHANGED = {
     "learning_rate": 0.2,
     "qat_learning_rate": 0.02,
     "weight_decay": 0.0,
+    "on_nonfinite": "skip",
     "tiny": True,
 }
 
@@ -96,6 +101,7 @@ CHANGED = {
 def test_hash_changes_with_everything_else():
     fields = {field.name for field in dataclasses.fields(StudyConfig)}
     places = {"out", "data_dir", "dry_run", "cache", "save_seconds"}
+    places |= {"silent_above"}
     assert set(CHANGED) == fields - places
     hashes = [StudyConfig(**{key: value}).hash() for key, value in CHANGED.items()]
     assert len({StudyConfig().hash(), *hashes}) == len(CHANGED) + 1
@@ -206,3 +212,31 @@ def test_parse_reads_the_command_line(monkeypatch):
         out=Path("a/b"),
         tiny=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/results.jsonl"),
+            "error: runs/results.jsonl: No space left on device; make room there. "
+            "What was finished is kept, and the same command goes on from there",
+        ),
+        (
+            OSError(errno.EACCES, os.strerror(errno.EACCES), "runs"),
+            "error: runs: Permission denied; give a folder that you may read and "
+            "write. What was finished is kept, and the same command goes on from there",
+        ),
+        (OSError("a checkpoint could not be"), "error: a checkpoint could not be"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(monkeypatch, refused, said):
+    def run(_):
+        raise refused
+
+    monkeypatch.setattr("sys.argv", ["study", "--cache", "None"])
+    monkeypatch.setattr(one_at_a_time, "use", lambda: None)
+    monkeypatch.setattr(huge_pages, "use", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run_as_command(run, StudyConfig, program="study")
+    assert ended.value.code == said  # a string: Python prints it and exits with 1

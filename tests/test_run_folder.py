@@ -1,5 +1,7 @@
 """The run folder: killed at any moment, it can be taken up again."""
 
+import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -7,6 +9,7 @@ import os
 import numpy as np
 import pytest
 
+from experiments import run_folder
 from experiments.common import StudyConfig, grid, references
 from experiments.run_folder import Fired, RunFolder, row_name
 from snnjax.firing import FiringCounts
@@ -238,3 +241,87 @@ def test_no_run_is_told(tmp_path, name, said):
 )
 def test_row_names(row, name):
     assert row_name(row) == name
+
+
+@pytest.mark.parametrize(
+    ("times", "file"), [(1, "firing/fp32-s1.npz"), (2, "results.jsonl")]
+)
+@pytest.mark.parametrize("place", ["os.fsync", "experiments.run_folder._write"])
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+    tmp_path, rows, monkeypatch, times, file, place
+):
+    run = RunFolder(tmp_path)
+    add(run, rows[0])
+    before = run.results.read_bytes()
+    real = os.fsync if place == "os.fsync" else run_folder._write
+    calls = []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) != times:
+            return real(*arguments)
+        if place != "os.fsync":  # half of it had room
+            file, data = arguments
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, failing)
+        with pytest.raises(OSError, match="No space") as refused:
+            add(run, rows[1])
+    assert refused.value.filename == str(tmp_path / file)
+    assert run.results.read_bytes() == before
+    assert not list(tmp_path.rglob("*.part"))
+    add(run, rows[1])
+    assert run.rows() == rows[:2]
+
+
+@pytest.mark.parametrize(
+    "row", [{"target": "none", "mode": "../../x", "seed": 0}, {"target": "none"}]
+)
+def test_a_row_that_leads_elsewhere_or_lacks_its_name_is_refused(tmp_path, row):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    if "mode" not in row:
+        run.results.write_text(json.dumps(row) + "\n")
+        with pytest.raises(ValueError, match=r"line 1 is not a study's row.*'mode'"):
+            run.rows()
+        return
+    for refused in (lambda: run.fired(row), lambda: add(run, row)):
+        with pytest.raises(ValueError, match="leads out of"):
+            refused()
+    assert list(tmp_path.rglob("*")) == [run.path]
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path):
+    run = RunFolder(tmp_path)
+    run.results.write_text("[1]\n")
+    with pytest.raises(ValueError, match="line 1 is not a JSON object"):
+        run.rows()
+
+
+def test_damaged_counts_are_refused_with_the_way_out(tmp_path, rows):
+    run = RunFolder(tmp_path)
+    add(run, rows[0])
+    path = tmp_path / "firing" / "fp32-s0.npz"
+    whole = path.read_bytes()
+    said = r"fp32-s0.npz cannot be read .*; delete it, and the line of fp32-s0"
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=said):
+            run.fired(rows[0])
+    np.savez(path, sn1=np.array([{}], dtype=object), observations=1)
+    with pytest.raises(ValueError, match=said):
+        run.fired(rows[0])
+    for place in range(0, len(whole), 3):
+        altered = bytearray(whole)
+        altered[place] ^= 16
+        path.write_bytes(altered)
+        # What is read is right: some bits of a zip file mean nothing (its dates).
+        with contextlib.suppress(ValueError):
+            counts = run.fired(rows[0]).counts
+            np.testing.assert_array_equal(counts.spikes["sn1"], COUNTS["sn1"])
+            assert counts.observations == 400
+    path.unlink()
+    with pytest.raises(ValueError, match=said):
+        run.fired(rows[0])

@@ -230,26 +230,6 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     assert numbers(copy) == numbers(short)
 
 
-def test_killed_for_real_and_started_again(short, tmp_path):
-    arguments = ["--tiny", "--width", "4", "--timesteps", "2", "--bits", "2"]
-    arguments += ["--only", "membrane", "--modes", "ptq", "qat"]
-    arguments += ["--grid", "mid_rise", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "experiments.study", *arguments]
-    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment
-    )
-    folder = RunFolder(tmp_path / "run")
-    deadline = time.monotonic() + 120
-    while not folder.rows() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 1 <= len(folder.rows()) < len(short.rows())
-    study.run(StudyConfig(out=folder.path, **SHORT), quiet())
-    assert numbers(folder) == numbers(short)
-
-
 def test_ott_finds_the_same_distances(finished, tmp_path):
     options = OPTIONS | {"only": "membrane", "bits": (2,), "modes": ("ptq",)}
     out = tmp_path / "ott"

@@ -168,12 +168,8 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise ValueError(f"state_dict must be a file that is there, no file {path}")
-        try:
-            from safetensors.numpy import load_file
-        except ImportError:
-            raise ImportError(
-                f"reading {path} needs safetensors: pip install 'snnjax[interop]'"
-            ) from None
+        from safetensors.numpy import load_file
+
         return load_file(path)
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(

@@ -124,7 +124,7 @@ def test_files(state, tmp_path):
             np.testing.assert_array_equal(x, state[key], key)
     with pytest.raises(ValueError, match=r"\.safetensors, \.pth or \.pt.*net\.npz"):
         spikingjelly.load(make(), tmp_path / "net.npz")
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(ValueError, match=r"no file .*absent"):
         spikingjelly.load(make(), tmp_path / "absent.safetensors")
 
 
@@ -132,9 +132,6 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="needs torch"):
         spikingjelly.load(make(), tmp_path / "net.pth")
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ImportError, match=r"pip install 'snnjax\[interop\]'"):
-        spikingjelly.load(make(), tmp_path / "net.safetensors")
 
 
 def test_dtypes_stay_the_models(state):
