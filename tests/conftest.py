@@ -34,7 +34,7 @@ QUICKLY_COMPILED = {
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.
-LONGEST = ("test_study.py", "test_training.py", "test_train.py", "test_readme.py")
+LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_readme.py")
 
 
 def pytest_collection_modifyitems(items):
