@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,14 +13,21 @@ from typing import Any, TypeVar
 
 import orbax.checkpoint as ocp
 
-from snnjax.checkpoint.names import difference, digests, ordered, unnamed
+from snnjax.checkpoint.names import (
+    difference,
+    digests,
+    ordered,
+    unnamed,
+    with_elements,
+)
+from snnjax.checkpoint.quiet import TEMPORARY, quietly, reason
 
 Tree = TypeVar("Tree")
 
 _FORMAT = 1
 _PACKAGES = ("snnjax", "jax", "flax", "optax", "numpy")
-# What Orbax and what reads for it raise on files that were cut, changed or lost.
-_DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, AttributeError)
+# What Orbax puts into the folder of a step.
+_PARTS = {"about", "tree", "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
 class History:
@@ -43,7 +51,7 @@ class History:
 
     Raises:
         ValueError: keep below 1, a config that JSON cannot hold, or a folder that is a
-            file.
+            file or holds something else.
 
     >>> import tempfile
     >>> import numpy as np
@@ -69,11 +77,17 @@ class History:
         self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; give a folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(self.folder)
+        self._useless: set[int] = set()
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(quietly())
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._open.callback(self._manager.close)
 
     @property
     def latest(self) -> int | None:
@@ -86,10 +100,23 @@ class History:
         The arrays are copied first: the next step may take them.
 
         Raises:
+            ValueError: a step below 0, or before the last: that is another run's.
             OSError: this or the one before could not be written; what was whole
                 before still is.
         """
         arrays = ordered(tree)
+        with self._writing():
+            for useless in self._useless:
+                self._manager.delete(useless)
+            self._useless = set()
+        last = self.latest
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        if last is not None and step < last:
+            raise ValueError(
+                f"step {step} is before step {last}, the last in {self.folder}: go on "
+                "from that (load), or give another folder"
+            )
         about = {
             "format": _FORMAT,
             "step": int(step),
@@ -99,7 +126,8 @@ class History:
         }
         about["own_crc32"] = _own_digest(about)
         parts = ocp.args.Composite(
-            tree=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)
+            tree=ocp.args.StandardSave(with_elements(arrays)),
+            about=ocp.args.JsonSave(about),
         )
         with self._writing():
             if step in self._manager.all_steps():
@@ -138,6 +166,8 @@ class History:
                 self._manager.delete(bad)
             return unnamed(arrays, like, expected)
         if damaged:
+            # Whoever begins again all the same writes in their place.
+            self._useless = set(damaged)
             step, why = next(iter(damaged.items()))
             raise Damaged(
                 f"every checkpoint in {self.folder} is damaged (that of step {step}: "
@@ -160,10 +190,8 @@ class History:
         Raises:
             OSError: as `save`.
         """
-        try:
+        with self._open:
             self.wait()
-        finally:
-            self._manager.close()
 
     def __enter__(self) -> "History":
         return self
@@ -175,20 +203,23 @@ class History:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Orbax has no type of its own for a full disk
+            for half in self.folder.glob(f"*{TEMPORARY}*"):
+                shutil.rmtree(half, ignore_errors=True)
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
-                f"({_first_line(error)}); make room or give another folder, and go on "
-                f"from step {self.latest or 0}, the last that is whole"
-            ) from error
+                f"({reason(error)}); make room or give another folder, and go on "
+                f"from step {max(_steps(self.folder), default=0)}, the last that is "
+                "whole"
+            ) from None
 
     def _about(self, step: int) -> dict[str, Any]:
         read = ocp.args.Composite(about=ocp.args.JsonRestore())
         try:
             about = self._manager.restore(step, args=read)["about"]
             own = about.pop("own_crc32")
-        except _DAMAGE as error:
-            raise Damaged(_first_line(error)) from error
+        except Exception as error:  # what a damaged file makes Orbax raise is not told
+            raise Damaged(reason(error)) from None
         if own != _own_digest(about) or about["step"] != step:
             raise Damaged("the checksum of its description does not fit")
         return about
@@ -196,9 +227,11 @@ class History:
     def _refuse_other(self, step: int, about: Mapping[str, Any]) -> None:
         theirs, ours = about["config"], self._config
         different = [
-            f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} now"
+            f"{key} is {theirs.get(key, 'not given')!r} there and "
+            f"{ours.get(key, 'not given')!r} now"
             for key in sorted(set(theirs) | set(ours))
-            if theirs.get(key) != ours.get(key)
+            # As JSON: there NaN is NaN.
+            if _json(theirs, key) != _json(ours, key)
         ]
         if different:
             raise ValueError(
@@ -219,9 +252,10 @@ class History:
         read = ocp.args.Composite(tree=ocp.args.StandardRestore())
         try:
             arrays = self._manager.restore(step, args=read)["tree"]
+            arrays |= {name: x for name, x in expected.items() if not x.size}
             found = digests(arrays)
-        except _DAMAGE as error:
-            raise Damaged(_first_line(error)) from error
+        except Exception as error:
+            raise Damaged(reason(error)) from None
         wrong = [name for name, crc in about["crc32"].items() if found.get(name) != crc]
         if wrong:
             raise Damaged(f"the checksum of {wrong[0]!r} does not fit")
@@ -241,5 +275,20 @@ def _own_digest(about: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _json(config: Mapping[str, Any], key: str) -> str | None:
+    return json.dumps(config[key], sort_keys=True) if key in config else None
+
+
+def _steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Folders that are named as steps and are none would be deleted as old ones."""
+    for path in (folder / str(step) for step in _steps(folder)):
+        if not path.is_dir() or {part.name for part in path.iterdir()} - _PARTS:
+            raise ValueError(
+                f"{path} is no checkpoint; give a folder that holds nothing else"
+            )

@@ -15,7 +15,8 @@ def named(tree: Any) -> Arrays:
     """Leaves by the names that lead to them, as copies on the host."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
-    found = {_name(path): np.array(x) for path, x in leaves}
+    # In C's order: safetensors writes memory as it lies.
+    found = {_name(path): np.array(x, order="C") for path, x in leaves}
     if len(found) != len(leaves):
         raise ValueError("two leaves of the tree have one name; name them apart")
     return found
@@ -31,6 +32,11 @@ def _name(path) -> str:
 def ordered(tree: Any) -> Arrays:
     """As `named`, each name behind its place."""
     return {f"{i:05} {name}": x for i, (name, x) in enumerate(named(tree).items())}
+
+
+def with_elements(arrays: Arrays) -> Arrays:
+    """Those that Orbax can hold; of the others shape and dtype are all there is."""
+    return {name: x for name, x in arrays.items() if x.size}
 
 
 def unnamed(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:

@@ -8,7 +8,14 @@ from typing import TypeVar
 import orbax.checkpoint as ocp
 
 from snnjax.checkpoint import weights
-from snnjax.checkpoint.names import difference, ordered, unnamed
+from snnjax.checkpoint.names import (
+    difference,
+    digests,
+    ordered,
+    unnamed,
+    with_elements,
+)
+from snnjax.checkpoint.quiet import TEMPORARY, quietly, reason
 
 Tree = TypeVar("Tree")
 
@@ -18,12 +25,23 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
     A kill at any moment leaves the old one or the new: it is written beside the folder,
     as ``path.new``, and put in its place when complete, by the next call if need be.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
     """
+    arrays = ordered(tree)
     path, new = _settle(path)
-    for left_by_a_kill in path.parent.glob(f"{new.name}.orbax-checkpoint-tmp*"):
-        shutil.rmtree(left_by_a_kill)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(new, ordered(tree))
+    _remove_temporaries(new)
+    about = {"crc32": digests(arrays)}
+    try:
+        with quietly(), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(new, with_elements(arrays), custom_metadata=about)
+    except Exception as error:  # Orbax has no type of its own for a full disk
+        _remove_temporaries(new)
+        raise OSError(
+            f"the checkpoint {path} could not be written ({reason(error)}); make room "
+            "or permit writing there, and save again"
+        ) from None
     _settle(path)
 
 
@@ -51,23 +69,35 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     if not path.is_dir():
         raise ValueError(f"there is no checkpoint at {path}")
     expected = ordered(like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(path).item_metadata
-        found = {} if metadata is None else metadata.tree
-        if what := difference(found, expected):
-            raise ValueError(
-                f"the checkpoint {path} holds another network or an incomplete one: "
-                f"{what}"
-            )
+    stored = with_elements(expected)
+    with quietly(), ocp.StandardCheckpointer() as checkpointer:
         try:
-            arrays = checkpointer.restore(path, expected)
-        except (ValueError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise ValueError(
-                f"the checkpoint {path} is damaged ({reason}); delete it, and make it "
-                "again"
-            ) from error
+            metadata = checkpointer.metadata(path)
+            tree = getattr(metadata.item_metadata, "tree", None)
+            what = difference(tree or {}, stored)
+            arrays = {} if what else expected | checkpointer.restore(path, stored)
+            # None in those written before there were checksums.
+            crcs = (metadata.custom_metadata or {}).get("crc32")
+        except Exception as error:  # what a damaged file makes Orbax raise is not told
+            raise _damaged(path, reason(error)) from None
+    if what:
+        raise ValueError(
+            f"the checkpoint {path} holds another network or an incomplete one: {what}"
+        )
+    if crcs is not None and crcs != digests(arrays):
+        raise _damaged(path, "the checksum of an array does not fit")
     return unnamed(arrays, like, expected)
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"the checkpoint {path} is damaged ({why}); delete it, and make it again"
+    )
+
+
+def _remove_temporaries(new: Path) -> None:
+    for left_by_a_kill in new.parent.glob(f"{new.name}{TEMPORARY}*"):
+        shutil.rmtree(left_by_a_kill)
 
 
 def remove(path: str | os.PathLike[str]) -> None:

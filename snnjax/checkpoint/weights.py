@@ -1,5 +1,6 @@
 """Weights as ``.safetensors``, with the network's configuration beside them."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from snnjax.checkpoint.names import Arrays, difference, digests, named, unnamed
+from snnjax.checkpoint.quiet import reason
 
 Tree = TypeVar("Tree")
 
@@ -49,7 +51,6 @@ def export(
         raise ValueError(f"config must hold JSON values: {error}") from None
     arrays = named(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
-    path.parent.mkdir(parents=True, exist_ok=True)
     if text is not None:
         _write(path.with_suffix(".json"), text.encode("utf-8"))
     _write(path, safetensors.numpy.save(arrays, about))
@@ -79,7 +80,9 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
                 "before that happened"
             )
     state = unnamed(arrays, tree, expected)
-    state = jax.tree.map(jnp.asarray, state)
+    # A NumPy array stays one: JAX would make float32 of its float64.
+    as_given = lambda x, old: jnp.asarray(x) if isinstance(old, jax.Array) else x  # noqa: E731
+    state = jax.tree.map(as_given, state, tree)
     if isinstance(like, nnx.Module):
         return nnx.merge(nnx.split(like)[0], state, copy=True)
     return state
@@ -138,12 +141,17 @@ def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(
+            f"{path} could not be written ({reason(error)}); make room or permit "
+            "writing there, and export again"
+        ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

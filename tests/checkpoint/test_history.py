@@ -115,6 +115,13 @@ def test_all_damaged_is_said(run):
         pytest.raises(checkpoint.Damaged, match=r"every checkpoint in .* delete"),
     ):
         history.load(tree())
+    with checkpoint.History(run, config=CONFIG) as history:
+        with pytest.raises(checkpoint.Damaged):
+            history.load(tree())
+        history.save(1, tree(1))  # begun again all the same
+        history.wait()
+        assert history.latest == 1
+        assert_same(history.load(tree()), tree(1))
 
 
 def test_another_run_is_refused(run):
@@ -237,3 +244,60 @@ for step in range(2, 10_000):
         np.testing.assert_array_equal(found["x"], np.full(size, step))
         history.save(step + 1, found)
     assert not [p for p in tmp_path.iterdir() if "tmp" in p.name]
+
+
+def test_folders_of_others_are_never_deleted(tmp_path):
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="2024 is no checkpoint; give a folder"):
+        checkpoint.History(tmp_path, keep=1)
+    assert (tmp_path / "2024" / "thesis.txt").exists()
+
+
+def test_no_step_before_the_last(run):
+    with checkpoint.History(run, config=CONFIG) as history:
+        with pytest.raises(ValueError, match="step 3 is before step 9"):
+            history.save(3, tree(3))
+        with pytest.raises(ValueError, match="at least 0, got -1"):
+            history.save(-1, tree(3))
+        assert_same(history.load(tree()), tree(9))
+
+
+def test_arrays_without_elements_are_kept(tmp_path):
+    value = {"none": np.zeros((0, 3), np.float32), "x": np.ones(2)}
+    with checkpoint.History(tmp_path) as history:
+        history.save(1, value)
+        assert_same(history.load(value), value)
+
+
+def test_configs_are_compared_as_json(tmp_path):
+    value = {"x": np.ones(2)}
+    with checkpoint.History(tmp_path, config={"clip": float("nan")}) as history:
+        history.save(1, value)
+        assert_same(history.load(value), value)
+    config = {"clip": float("nan"), "seed": None}
+    with (
+        checkpoint.History(tmp_path, config=config) as history,
+        pytest.raises(ValueError, match="seed is 'not given' there and None now;"),
+    ):
+        history.load(value)
+
+
+def test_no_room_leaves_nothing_half_written_and_says_one_sentence(tmp_path):
+    code = """
+import resource, signal, sys, numpy as np
+from snnjax import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+history = checkpoint.History(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+try:
+    history.save(5, {"x": np.random.default_rng(0).random(100_000)})
+    history.wait()
+except OSError as error:
+    print(error)
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "(File too large)" in done.stdout
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []

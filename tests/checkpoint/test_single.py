@@ -187,3 +187,39 @@ for i in itertools.count(1):
     checkpoint.save(path, like)
     # What the kills left half-written is gone.
     assert [found.name for found in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_flipped_bit_comes_back_as_a_number(tmp_path):
+    value = {"x": np.random.default_rng(0).random((40, 20)), "y": np.int32(3)}
+    checkpoint.save(tmp_path / "one", value)
+    found = 0
+    for file in sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file()):
+        whole = file.read_bytes()
+        for place in np.linspace(0, len(whole) - 1, 7).astype(int):
+            content = bytearray(whole)
+            content[place] ^= 4
+            file.write_bytes(content)
+            try:
+                assert_same(checkpoint.load(tmp_path / "one", value), value)
+            except ValueError as error:
+                found += str(tmp_path / "one") in str(error)
+        file.write_bytes(whole)
+    assert found >= 7
+    assert_same(checkpoint.load(tmp_path / "one", value), value)
+
+
+def test_one_without_checksums_still_loads(tmp_path):
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "old", {"00000 x": np.arange(3)})
+    loaded = checkpoint.load(tmp_path / "old", {"x": np.zeros(3, int)})
+    np.testing.assert_array_equal(loaded["x"], np.arange(3))
+
+
+def test_arrays_without_elements_are_kept(tmp_path):
+    value = {"none": np.zeros((0, 3), np.float32), "x": np.ones(2)}
+    checkpoint.save(tmp_path / "one", value)
+    assert_same(checkpoint.load(tmp_path / "one", value), value)
+    with pytest.raises(ValueError, match="another network"):
+        checkpoint.load(tmp_path / "one", value | {"x": np.ones(3)})

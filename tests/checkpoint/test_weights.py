@@ -147,3 +147,22 @@ def test_no_room_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
     loaded = checkpoint.load(path, {"w": jnp.ones(3)})
     np.testing.assert_array_equal(loaded["w"], 0)
+
+
+def test_numpy_arrays_keep_dtype_and_order(tmp_path):
+    value = {
+        "double": np.full(2, 1 / 3),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    path = checkpoint.export(tmp_path / "x.safetensors", value)
+    loaded = checkpoint.load(path, value)
+    for name, array in value.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"x\.safetensors could not be written \(Is a"):
+        checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
