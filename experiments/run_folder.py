@@ -145,6 +145,10 @@ def drop_half_line(path: Path) -> None:
         os.truncate(path, end)
 
 
+class Lost(ValueError):
+    """The firing of a row is not there: a copy of the results, say."""
+
+
 class Fired(NamedTuple):
     """What is kept of a row's firing.
 
@@ -338,9 +342,16 @@ class RunFolder:
         """Spike counts and latencies of each layer of ``row``.
 
         Raises:
-            ValueError: its file is damaged, not there, or not of this folder.
+            Lost: its file is not there.
+            ValueError: it is damaged, or not of this folder.
         """
         path = self._inside(f"firing/{row_name(row)}.npz")
+        way_out = (
+            f"delete it, and the line of {row_name(row)} in {self.results}: that row "
+            "is computed again"
+        )
+        if not path.exists():
+            raise Lost(f"{path} cannot be read (it is not there); {way_out}")
         try:
             with zipfile.ZipFile(path) as file:
                 if (broken := file.testzip()) is not None:
@@ -349,10 +360,7 @@ class RunFolder:
                 counts = {name: arrays[name] for name in arrays.files}
             observations = int(counts.pop("observations"))
         except _DAMAGE as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}); delete it, and the line of "
-                f"{row_name(row)} in {self.results}: that row is computed again"
-            ) from error
+            raise ValueError(f"{path} cannot be read ({error}); {way_out}") from error
         names = [name for name in counts if name.startswith(_LATENCY)]
         latencies = {name.removeprefix(_LATENCY): counts.pop(name) for name in names}
         return Fired(FiringCounts(counts, observations), latencies)

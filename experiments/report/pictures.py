@@ -8,6 +8,7 @@ from experiments.report import figures, flows
 from experiments.report.judge import noise_floors, telling, verdicts
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
+from experiments.run_folder import Lost
 
 OVER_BITS = (
     "Accuracy (above, its error on a logarithmic scale) and mean EMD to the baseline "
@@ -91,7 +92,7 @@ def _firing(run: Run) -> list[figures.Firing] | str:
         name = "baseline" if is_full(row) else verdicts([row])[0].name
         try:
             counts = run.folder.fired(row).counts
-        except FileNotFoundError:  # a copy of the results without firing/
+        except Lost:  # a copy of the results without firing/
             return f"no spike counts of {name}"
         firing.append(
             figures.Firing(name, counts.spikes, counts.observations, row["emd"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.run_folder import RunFolder, append_row, drop_half_line, read_rows
+from experiments.run_folder import append_row, drop_half_line, read_rows
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
@@ -45,7 +45,14 @@ def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
     for row in rows[whole:]:
         append_row(path, row)
     assert path.read_bytes() == written
-    assert RunFolder(path.parent).rows() == rows
+    assert read_rows(path) == rows
+
+
+def is_object(line):
+    try:
+        return isinstance(json.loads(line.decode("utf-8")), dict)
+    except ValueError:
+        return False
 
 
 @given(written=bits_of_files)
@@ -57,10 +64,8 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
     except ValueError as error:
         number = int(str(error).split(" line ")[1].split(" ")[0])
         assert 1 <= number <= len(lines)
-        with pytest.raises(ValueError, match=r".*"):
-            json.loads(lines[number - 1].decode("utf-8"))
-        for line in lines[: number - 1]:
-            json.loads(line.decode("utf-8"))
+        assert not is_object(lines[number - 1])
+        assert all(map(is_object, lines[: number - 1]))
     else:
         assert len(found) == len(lines)
     drop_half_line(path)
