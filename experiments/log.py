@@ -4,9 +4,10 @@ import datetime
 import importlib
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from experiments.run_folder import RunFolder
 
 
 class Log:
@@ -28,12 +29,7 @@ class Log:
         if not self.path.exists():
             return
         kept = [line for line in self._lines() if not _later(line, row, step)]
-        part = self.path.with_name("log.jsonl.part")
-        try:
-            part.write_text("".join(kept), encoding="utf-8")
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        RunFolder(self.folder).write_text(self.path.name, "".join(kept))
 
     def write(self, row: str, step: int, **values: Any) -> None:
         """One line: the row, the step, the time, and what is given."""

@@ -1,8 +1,8 @@
-"""Dataclasses as pytrees, rebuilt without a second look at their numbers."""
+"""Dataclasses as pytrees, rebuilt without a second look; the names of leaves."""
 
 import copy
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -43,3 +43,13 @@ def replace(instance: T, **fields: object) -> T:
     for name, value in fields.items():
         object.__setattr__(new, name, value)
     return new
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """Of a leaf, by the keys that lead to it: ``"layer1.0.conv1.kernel"``.
+
+    Flax's variables hold their arrays as ``.value``, which nobody needs to read.
+    """
+    value = jax.tree_util.GetAttrKey("value")
+    keys = tuple(key for key in path if key != value)
+    return jax.tree_util.keystr(keys, simple=True, separator=".")

@@ -28,7 +28,7 @@ ALLOWED = {
     "cost": {"_checks"},
     "batches": {"_checks"},
     "data": {"_checks", "batches"},
-    "checkpoint": {"checkpoint"},
+    "checkpoint": {"_pytree", "checkpoint"},
     "neurons": {"_checks", "_pytree", "neurons", "surrogate"},
     "quantize": {"_checks", "_pytree", "quantize"},
     "emd": {"_checks", "_wide", "emd"},
@@ -38,7 +38,10 @@ ALLOWED = {
     "models": {"_checks", "_order", "cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
     "interop": {"_checks", "calibrate", "layers", "models"},
-    "train": {"batches", "data", "firing", "spiketrain", "train"},
+    "train": {
+        *("_checks", "_pytree", "batches", "data", "firing"),
+        *("spiketrain", "train"),
+    },
 }
 # And of others at the top of the file, beside the standard library.
 CORE = {"jax", "numpy", "jaxtyping"}

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from snnjax import _pytree
+
 Tree = TypeVar("Tree")
 Arrays = dict[str, np.ndarray]
 
@@ -16,17 +18,10 @@ def named(tree: Any) -> Arrays:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
     # In C's order: safetensors writes memory as it lies.
-    found = {_name(path): np.array(x, order="C") for path, x in leaves}
+    found = {_pytree.leaf_name(path): np.array(x, order="C") for path, x in leaves}
     if len(found) != len(leaves):
         raise ValueError("two leaves of the tree have one name; name them apart")
     return found
-
-
-def _name(path) -> str:
-    # Flax's variables hold their arrays as ``.value``, which nobody needs to read.
-    value = jax.tree_util.GetAttrKey("value")
-    keys = tuple(key for key in path if key != value)
-    return jax.tree_util.keystr(keys, simple=True, separator=".")
 
 
 def ordered(tree: Any) -> Arrays:

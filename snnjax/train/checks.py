@@ -8,14 +8,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from snnjax import _checks
 from snnjax.data import Dataset
 
 
 def check_whole(least: int = 1, **values: Any) -> None:
     """Raise ValueError unless all are whole numbers from ``least``."""
     for name, value in values.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole:
+        if not _checks.is_whole(value):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from snnjax import firing
+from snnjax import _pytree, firing
 
 Tree = TypeVar("Tree")
 ON_NONFINITE = ("stop", "skip")
@@ -105,14 +105,8 @@ class Silent:
 
 def names(params: nnx.State) -> tuple[str, ...]:
     """Of the parameters, in the order of their leaves: ``"layer1.0.conv1.kernel"``."""
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    value = jax.tree_util.GetAttrKey("value")
-    return tuple(
-        jax.tree_util.keystr(
-            tuple(key for key in path if key != value), simple=True, separator="."
-        )
-        for path in paths
-    )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return tuple(_pytree.leaf_name(path) for path, _ in leaves)
 
 
 def nonfinite(
