@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float32, Shaped
 
 from snnjax import _checks
@@ -315,19 +316,25 @@ def normalize(images, mean, std) -> Float32[Array, "..."]:
 
 
 def augment(
-    key: Array, images, *, pad: int = 4, flip: bool = True
+    key: Array,
+    images,
+    *,
+    pad: int = 4,
+    flip: bool = True,
+    part: tuple[ArrayLike, int] = (0, 1),
 ) -> Shaped[Array, "b h w c"]:
     """Crop each image at random out of its zero-padded self, and mirror half of them.
 
     The defaults are CIFAR's; digits are small and not symmetric: ``pad=1, flip=False``.
-    Comes before :func:`normalize`, so that the border is black. Inside
-    ``jax.shard_map``, fold the index of the device into the key.
+    Comes before :func:`normalize`, so that the border is black.
 
     Args:
         key: the result is a pure function of it and the images.
         images: uint8 or float, ``[B, H, W, C]``.
         pad: how many pixels an image moves at most, in each direction; static.
         flip: whether an image is mirrored left to right with probability 1/2; static.
+        part: (i, n): the images are the i-th of n equal parts of a batch, and each
+            moves as it does where the batch is whole; i may be traced.
 
     Returns:
         Shape and dtype of ``images``.
@@ -343,7 +350,14 @@ def augment(
             f"{list(images.shape)} and {pad!r}; add an axis to a single image"
         )
     crop_key, flip_key = jax.random.split(key)
-    corners = jax.random.randint(crop_key, (len(images), 2), 0, 2 * pad + 1)
+    index, parts = part
+    total = len(images) * parts
+
+    def own(drawn):
+        start = jnp.asarray(index) * len(images)
+        return jax.lax.dynamic_slice_in_dim(drawn, start, len(images))
+
+    corners = own(jax.random.randint(crop_key, (total, 2), 0, 2 * pad + 1))
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
     def crop(image, corner):
@@ -351,6 +365,6 @@ def augment(
 
     images = jax.vmap(crop)(padded, corners)
     if flip:
-        mirror = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+        mirror = own(jax.random.bernoulli(flip_key, shape=(total, 1, 1, 1)))
         images = jnp.where(mirror, images[:, :, ::-1], images)
     return images

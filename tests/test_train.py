@@ -557,6 +557,8 @@ def test_a_sweep_of_strengths_compiles_once():
         penalty=mean_rate,
         on_nonfinite="stop",
         dead=False,
+        mesh=None,
+        sweep=False,
     )
     for strength in (0.0, 1.0, 2.0):
         fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(strength))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import orbax.checkpoint as ocp
 
 from snnjax.checkpoint.names import (
@@ -40,7 +41,7 @@ class History:
     resumed is the run that was never stopped, to the last bit on the same device.
 
     Arrays are saved as the host sees them, so a run may go on with another number of
-    devices.
+    devices. Of several processes one opens a history; it does not wait for others.
 
     Args:
         folder: made if it is not there.
@@ -83,8 +84,14 @@ class History:
         self._useless: set[int] = set()
         self._open = contextlib.ExitStack()
         self._open.enter_context(quietly())
+        me = jax.process_index()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True
+            max_to_keep=keep,
+            create=False,
+            cleanup_tmp_directories=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"p{me}"
+            ),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._open.callback(self._manager.close)

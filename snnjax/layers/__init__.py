@@ -14,5 +14,6 @@ from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
 from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.spiking import Spiking as Spiking
+from snnjax.layers.synchronize import synchronize as synchronize
 from snnjax.layers.variables import Numbers as Numbers
 from snnjax.layers.variables import QuantState as QuantState

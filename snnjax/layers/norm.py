@@ -1,5 +1,7 @@
 """BatchNorm over time and batch, with a backward pass of its own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,26 +15,39 @@ EPSILON = 1e-5
 MOMENTUM = 0.1  # torch's: the weight of the new batch (flax would say 0.9)
 
 
-@jax.custom_vjp
-def statistics(x: Array) -> tuple[Array, Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array]:
     """Mean and biased variance ``[C]`` over all axes of x ``[..., C]`` but the last.
 
     In float32 at least. Its own backward pass knows that the variance does not move
     with the mean, which automatic differentiation would sum up to find.
+
+    With ``axis_name`` over the equal parts of x on all devices along that axis of
+    `jax.shard_map`; forward and backward one all-reduce each.
     """
     axes = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axes)
-    return mean, jnp.mean(jnp.square(wide - mean), axes)
+    var = jnp.mean(jnp.square(wide - mean), axes)
+    if axis_name is None:
+        return mean, var
+    # The variance of the devices' means comes as a difference, within them it does not:
+    # so little is lost where the mean is large.
+    each = jnp.stack([mean, jnp.square(mean), var])
+    mean, square, within = jax.lax.pmean(each, axis_name)
+    return mean, within + jnp.maximum(square - jnp.square(mean), 0)
 
 
-def _statistics_fwd(x):
-    mean, var = statistics(x)
+def _statistics_fwd(x, axis_name):
+    mean, var = statistics(x, axis_name)
     return (mean, var), (x, mean)
 
 
-def _statistics_bwd(residuals, cotangents):
+def _statistics_bwd(axis_name, residuals, cotangents):
     x, mean = residuals
+    if axis_name is not None:
+        # What the losses of all devices ask of the common mean and variance.
+        cotangents = jax.lax.pmean(jnp.stack(cotangents), axis_name)
     n = x.size // x.shape[-1]
     d_mean, d_var = (d / n for d in cotangents)
     return ((d_mean + 2 * d_var * (x.astype(mean.dtype) - mean)).astype(x.dtype),)
@@ -69,7 +84,7 @@ normalize.defvjp(_normalize_fwd, _normalize_bwd)
 
 
 def batch_norm(
-    x: ArrayLike, scale: ArrayLike, bias: ArrayLike
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, axis_name: str | None = None
 ) -> tuple[Array, Array, Array]:
     r"""Normalise over all axes but the last, by the batch's own statistics.
 
@@ -79,6 +94,8 @@ def batch_norm(
         x: ``[..., C]``.
         scale: ``[C]``.
         bias: ``[C]``.
+        axis_name: an axis of ``jax.shard_map(..., check_vma=False)`` along which x is
+            one of equal parts: the statistics are those of all.
 
     Returns:
         y ``[..., C]`` of x's dtype, mean and biased variance ``[C]``.
@@ -98,7 +115,7 @@ def batch_norm(
             f"scale and bias must be [C] = {x.shape[-1:]}, got {scale.shape} and "
             f"{bias.shape}"
         )
-    mean, var = statistics(x)
+    mean, var = statistics(x, axis_name)
     factor = jax.lax.rsqrt(var + EPSILON) * scale
     return normalize(x, mean, factor, bias), mean, var
 
@@ -113,6 +130,7 @@ class BatchNorm(nnx.Module):
         features: channels.
         param_dtype: of the parameters; the statistics are float32 at least.
         scale_init: first value of the scale.
+        axis_name: as of `batch_norm`; `train.fit` sets it where it trains on a mesh.
 
     Raises:
         ValueError: features below 1.
@@ -124,6 +142,7 @@ class BatchNorm(nnx.Module):
         *,
         param_dtype: DTypeLike = jnp.float32,
         scale_init: float = 1.0,
+        axis_name: str | None = None,
     ):
         check_sizes(features=features)
         self.scale = nnx.Param(jnp.full(features, scale_init, param_dtype))
@@ -132,6 +151,7 @@ class BatchNorm(nnx.Module):
         dtype = jnp.promote_types(param_dtype, jnp.float32)
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
+        self.axis_name = axis_name
 
     def __call__(self, x: ArrayLike, *, train: bool = False, repeats: int = 1) -> Array:
         """Normalise ``[..., C]`` by the batch (train) or by the running statistics.
@@ -157,8 +177,9 @@ class BatchNorm(nnx.Module):
         if not train:
             mean, var = self.mean.get_value(), self.var.get_value()
             return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
-        mean, var = statistics(x)
-        n = x.size // x.shape[-1] * repeats
+        mean, var = statistics(x, self.axis_name)
+        parts = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
+        n = x.size // x.shape[-1] * repeats * parts
         if n < 2:
             raise ValueError(
                 "BatchNorm needs more than one value a channel to train, got shape "

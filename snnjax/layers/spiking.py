@@ -1,7 +1,9 @@
 """Neurons as a layer."""
 
 from collections.abc import Callable
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -45,6 +47,7 @@ class Spiking(nnx.Module):
         else:
             self.w = None
         self.neuron = Numbers(neuron)
+        self.axis_name: str | None = None  # see `synchronize`
         self.quantize(quant, site=site)
 
     def quantize(self, spec: QuantSpec | None, *, site: str = "post_reset") -> None:
@@ -73,9 +76,21 @@ class Spiking(nnx.Module):
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)
+            if scale is not None and self.axis_name is not None:
+                # 1 / sqrt(N) with the N of all devices.
+                scale = _slower(scale, jax.lax.axis_size(self.axis_name) ** -0.5)
             quantizer = _quantizer(self.quant.get_value(), scale, neuron)
         spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
         return spikes
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _slower(x: Array, factor: float) -> Array:
+    """x, whose gradient is ``factor`` times as large."""
+    return x
+
+
+_slower.defvjp(lambda x, factor: (x, None), lambda factor, _, d: (factor * d,))
 
 
 def _quantizer(

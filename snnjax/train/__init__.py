@@ -6,9 +6,13 @@ argument. Batches and random keys are functions of (seed, step), so a run that i
 resumed from a `TrainState` is the run that was never stopped.
 """
 
+from snnjax.train.devices import make_mesh as make_mesh
+from snnjax.train.devices import put as put
+from snnjax.train.devices import unstacked as unstacked
 from snnjax.train.evaluation import GROUPS as GROUPS
 from snnjax.train.evaluation import Evaluation as Evaluation
 from snnjax.train.evaluation import evaluate as evaluate
+from snnjax.train.evaluation import evaluate_sweep as evaluate_sweep
 from snnjax.train.evaluation import make_eval_step as make_eval_step
 from snnjax.train.evaluation import make_trains_step as make_trains_step
 from snnjax.train.guards import NonFinite as NonFinite
@@ -26,3 +30,5 @@ from snnjax.train.steps import on_device as on_device
 from snnjax.train.steps import sgd as sgd
 from snnjax.train.steps import split as split
 from snnjax.train.steps import trained as trained
+from snnjax.train.sweep import SweepProgress as SweepProgress
+from snnjax.train.sweep import sweep as sweep

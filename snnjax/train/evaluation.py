@@ -1,29 +1,40 @@
 """Evaluation: accuracy and firing on every image, and timing beside a reference."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from snnjax import data, firing, spiketrain
 from snnjax.batches import eval_batches
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
-from snnjax.train import checks
+from snnjax.train import checks, devices
 from snnjax.train.steps import on_device, split
+from snnjax.train.sweep import check_alike
 
 # Sets of images that are counted apart: their differences are the sampling noise.
 GROUPS = 32
 
 
 @functools.cache
-def make_trains_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrapped:
+def make_trains_step(
+    graphdef: nnx.GraphDef, *, timesteps: int, mesh: Mesh | None = None
+) -> jax.stages.Wrapped:
     """The spike trains of one network structure on a batch, compiled once and kept.
+
+    Args:
+        graphdef: the structure.
+        timesteps: T.
+        mesh: of `make_mesh`: ``indices`` and the trains' images are sharded along
+            ``data``, all else is on every device.
 
     Returns:
         ``trains_step(params, rest, images, labels, mean, std, indices)`` to
@@ -41,7 +52,10 @@ def make_trains_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wr
         record = lambda spikes: spikes != 0  # noqa: E731
         return model(batch, timesteps=timesteps, record=record)[1]
 
-    return jax.jit(trains_step)
+    arrays, batch = (P(),) * 4, P(devices.DATA)
+    trains = P(None, devices.DATA)
+    specs = (P(), P(), *arrays, batch)
+    return jax.jit(devices.on_mesh(trains_step, mesh, specs, trains))
 
 
 class Fired(NamedTuple):
@@ -60,8 +74,23 @@ class Fired(NamedTuple):
 
 
 @functools.cache
-def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrapped:
+def make_eval_step(
+    graphdef: nnx.GraphDef,
+    *,
+    timesteps: int,
+    mesh: Mesh | None = None,
+    sweep: bool = False,
+) -> jax.stages.Wrapped:
     """The evaluation step of one network structure, compiled once and kept.
+
+    Args:
+        graphdef: the structure.
+        timesteps: T.
+        mesh: of `make_mesh`: ``indices``, ``mask`` and the images of ``trains`` are
+            sharded along ``data``, and each device finds what its part fired: the
+            results have an axis of devices in front, which nothing is sent for.
+        sweep: parameters, rest and results have an axis of networks in front, sharded
+            along ``config``.
 
     Returns:
         ``eval_step(params, rest, images, labels, mean, std, indices, mask, trains)`` to
@@ -97,9 +126,30 @@ def make_eval_step(graphdef: nnx.GraphDef, *, timesteps: int) -> jax.stages.Wrap
             {k: moved(found[k], train) for k, train in (trains or {}).items()},
         )
         predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)
-        return jnp.sum((predicted == labels[indices]) & mask), fired
+        found = jnp.sum((predicted == labels[indices]) & mask), fired
+        return found if mesh is None else jax.tree.map(lambda x: x[None], found)
 
-    return jax.jit(eval_step)
+    own = P(devices.CONFIG) if sweep else P()
+    out = P(devices.CONFIG, devices.DATA) if sweep else P(devices.DATA)
+    arrays, batch, trains = (P(),) * 4, P(devices.DATA), P(None, devices.DATA)
+    specs = (own, own, *arrays, batch, batch, trains)
+    program = devices.each(eval_step, 2) if sweep else eval_step
+    return jax.jit(devices.on_mesh(program, mesh, specs, out))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(total, new):
+    return jax.tree.map(jnp.add, total, new)
+
+
+@functools.cache
+def _sum_of_devices(mesh: Mesh, sweep: bool) -> jax.stages.Wrapped:
+    """The one sum over devices that an evaluation takes, of whole numbers."""
+    axis, spec = (1, P(devices.CONFIG)) if sweep else (0, P())
+    add = lambda x: jnp.sum(x, axis, dtype=x.dtype)  # noqa: E731
+    return jax.jit(
+        lambda found: jax.tree.map(add, found), out_shardings=NamedSharding(mesh, spec)
+    )
 
 
 class Evaluation(NamedTuple):
@@ -136,6 +186,7 @@ def evaluate(
     timesteps: int = 4,
     batch_size: int = 128,
     on_step: Callable[[], None] = lambda: None,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Accuracy and firing of ``model`` on every image, in whole batches.
 
@@ -147,6 +198,7 @@ def evaluate(
         timesteps: T.
         batch_size: images at a time; it does not change the result.
         on_step: called after each batch.
+        mesh: of `make_mesh`: devices along ``data`` share each batch.
 
     Raises:
         ValueError: fewer than two images: there is no sampling noise then; labels
@@ -154,8 +206,52 @@ def evaluate(
             images from 2**31.
     """
     checks.check_model(model)
+    state = split(model)[1:]
+    options = (timesteps, batch_size, on_step, mesh)
+    total = _total(model, state, dataset, reference, *options, sweep=False)
+    return _evaluation(total, len(dataset), timesteps)
+
+
+def evaluate_sweep(
+    models: Sequence[nnx.Module],
+    dataset: Dataset,
+    *,
+    reference: nnx.Module | None = None,
+    timesteps: int = 4,
+    batch_size: int = 128,
+    on_step: Callable[[], None] = lambda: None,
+    mesh: Mesh | None = None,
+) -> list[Evaluation]:
+    """`evaluate` for networks of one structure, side by side as in `sweep`.
+
+    Args:
+        models: as many as the devices along ``config``, or a multiple.
+        dataset: images and labels.
+        reference: one for all.
+        timesteps: T.
+        batch_size: images at a time, of each network.
+        on_step: called after each batch.
+        mesh: of ``make_mesh(configs=...)``; None is one device.
+
+    Raises:
+        ValueError: as `evaluate` and `sweep`.
+    """
+    models = list(models)
+    check_alike(models, mesh)
+    state = devices.stacked([split(model)[1:] for model in models])
+    options = (timesteps, batch_size, on_step, mesh)
+    total = _total(models[0], state, dataset, reference, *options, sweep=True)
+    each = devices.unstacked(total)
+    return [_evaluation(one, len(dataset), timesteps) for one in each]
+
+
+def _total(
+    model, state, dataset, reference, timesteps, batch_size, on_step, mesh, *, sweep
+) -> tuple[Any, Fired]:
+    """The right predictions and what `Fired` over all images, on the host."""
     checks.check_dataset(dataset)
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
+    devices.check_mesh(mesh)
     if len(dataset) < 2:
         raise ValueError("evaluation needs at least two images, to compare halves")
     if reference is not None and timesteps**2 * len(dataset) >= 2**31:
@@ -163,34 +259,42 @@ def evaluate(
             f"spike times of {timesteps} steps in {len(dataset)} images do not fit "
             "into int32 sums; compare fewer images with the reference"
         )
-    graphdef, *state = parts = split(model)
+    parts = split(model)
     checks.check_outputs(parts, dataset, timesteps)
-    eval_step = make_eval_step(graphdef, timesteps=timesteps)
-    arrays = on_device(dataset)
+    eval_step = make_eval_step(parts[0], timesteps=timesteps, mesh=mesh, sweep=sweep)
+    arrays = devices.put(on_device(dataset), mesh)
+    state = devices.put(state, mesh, P(devices.CONFIG) if sweep else P())
     trains_of = lambda indices: None  # noqa: E731
     if reference is not None:
         other, *beside = split(reference)
-        trains_step = make_trains_step(other, timesteps=timesteps)
+        beside = devices.put(beside, mesh)
+        trains_step = make_trains_step(other, timesteps=timesteps, mesh=mesh)
         trains_of = functools.partial(trains_step, *beside, *arrays)
-    correct, fired = 0, None
-    for indices, mask in eval_batches(len(dataset), batch_size):
-        trains = trains_of(indices)
-        right, new = eval_step(*state, *arrays, indices, mask, trains)
-        correct += int(right)
-        fired = new if fired is None else jax.tree.map(jnp.add, fired, new)
+    total: Any = None
+    share = devices.data_devices(mesh)
+    for batch in eval_batches(len(dataset), -(-batch_size // share) * share):
+        indices, mask = devices.put(batch, mesh, P(devices.DATA))
+        new = eval_step(*state, *arrays, indices, mask, trains_of(indices))
+        total = new if total is None else _add(total, new)
+        jax.block_until_ready(total[0])  # so that on_step tells the truth
         on_step()
-    fired = jax.tree.map(np.asarray, fired)
+    if mesh is not None:
+        total = _sum_of_devices(mesh, sweep)(total)
+    return devices.fetched(total)
+
+
+def _evaluation(total: tuple[Any, Fired], images: int, timesteps: int) -> Evaluation:
+    correct, fired = total
     groups = []
-    for g in range(min(GROUPS, len(dataset))):
-        images = len(range(g, len(dataset), GROUPS))
+    for g in range(min(GROUPS, images)):
         spikes = {name: counts[g] for name, counts in fired.spikes.items()}
-        groups.append(FiringCounts(spikes, timesteps * images))
+        observations = timesteps * len(range(g, images, GROUPS))
+        groups.append(FiringCounts(spikes, observations))
     time_w1 = None
-    if reference is not None:
+    if fired.moved:
         time_w1 = {
-            name: int(np.sum(twice, dtype=np.int64)) / (2 * twice.size * len(dataset))
+            name: int(np.sum(twice, dtype=np.int64)) / (2 * twice.size * images)
             for name, twice in fired.moved.items()
         }
-    return Evaluation(
-        correct / len(dataset), tuple(groups), dict(fired.latency), time_w1
-    )
+    latencies = {name: np.asarray(x) for name, x in fired.latency.items()}
+    return Evaluation(int(correct) / images, tuple(groups), latencies, time_w1)

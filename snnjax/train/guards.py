@@ -34,6 +34,7 @@ class NonFinite(FloatingPointError):
         loss: of that step.
         layers: names of the parameters whose gradients are not finite, or which are not
             themselves: ``"conv1.kernel"``.
+        config: place of the network in a `sweep`.
     """
 
     # Defaults, so that it can be pickled: from one process to another.
@@ -43,11 +44,13 @@ class NonFinite(FloatingPointError):
         step: int = 0,
         loss: float = math.nan,
         layers: Sequence[str] = (),
+        config: int = 0,
     ):
         super().__init__(message)
         self.step = step
         self.loss = loss
         self.layers = tuple(layers)
+        self.config = config
 
 
 def finite(loss: Array, grads: Any) -> Array:
@@ -118,6 +121,7 @@ def nonfinite(
     steps: int,
     loss: float,
     skipped: int = 0,
+    config: int = 0,
 ) -> NonFinite:
     """The error of a step that `finite` found not to be.
 
@@ -129,6 +133,7 @@ def nonfinite(
         steps: of how many.
         loss: of that step.
         skipped: how many steps in a row were skipped before.
+        config: place of the network in a sweep.
     """
     # A quantizer may mask the gradient of a NaN, so the parameters are looked at too.
     good = found[1:] & np.array([np.isfinite(x).all() for x in jax.tree.leaves(params)])
@@ -143,7 +148,7 @@ def nonfinite(
         "that the network has an output for every class and that the penalty, if there "
         "is one, is finite"
     )
-    return NonFinite(message, step=step, loss=loss, layers=layers)
+    return NonFinite(message, step=step, loss=loss, layers=layers, config=config)
 
 
 def _where(model, layers: list[str]) -> str:

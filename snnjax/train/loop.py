@@ -1,6 +1,6 @@
 """The loop: batches and learning rates by step, so that a run can be resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from snnjax.batches import epoch_order, train_batches
 from snnjax.data import Dataset
-from snnjax.train import checks, guards
+from snnjax.train import checks, devices, guards
 from snnjax.train.steps import (
     Metrics,
     Penalty,
@@ -94,6 +96,7 @@ def fit(
     start: TrainState | None = None,
     on_nonfinite: str = "stop",
     silent_above: float | None = None,
+    mesh: Mesh | None = None,
 ) -> Iterator[Progress]:
     """Train by SGD; iterating does the steps.
 
@@ -116,6 +119,9 @@ def fit(
         silent_above: watch the layers: ``Progress.silent`` names each in whose batch
             more than this fraction of the neurons fired at a rate below 0.05, at the
             step when it happens (and once more where a resumed run finds it so).
+        mesh: of `make_mesh`: devices along ``data``, those of other processes too, each
+            take their part of every batch, and the states lie on all of them. The run
+            is that of one device but for the order in which sums are made.
 
     Yields:
         `Progress` after each step. The next step donates its state: copy what is to
@@ -125,17 +131,58 @@ def fit(
         NonFinite: a loss or gradient is not finite; a FloatingPointError.
         ValueError: learning rates, seed or sizes that cannot be, labels beyond the
             network's outputs, ``start`` past the last step, a target without a penalty,
-            a penalty that is no scalar.
+            a penalty that is no scalar, a batch that the devices cannot share.
     """
     checks.check_model(model)
+    for state, step, metrics, silent in train_steps(
+        [model],
+        dataset,
+        learning_rates,
+        seed=seed,
+        batch_size=batch_size,
+        timesteps=timesteps,
+        weight_decay=weight_decay,
+        augment=augment,
+        penalty=penalty,
+        target=target,
+        starts=None if start is None else [start],
+        on_nonfinite=on_nonfinite,
+        silent_above=silent_above,
+        mesh=mesh,
+        sweep=False,
+    ):
+        yield Progress(state, step, len(learning_rates), metrics, silent[0])
+
+
+def train_steps(
+    models,
+    dataset,
+    learning_rates,
+    *,
+    seed,
+    batch_size,
+    timesteps=4,
+    weight_decay=5e-4,
+    augment=False,
+    penalty=None,
+    target=None,
+    starts=None,
+    on_nonfinite="stop",
+    silent_above=None,
+    mesh=None,
+    sweep,
+) -> Iterator[tuple[TrainState, int, Metrics, list[tuple[str, ...]]]]:
+    """The loop of `fit` and of `sweep`, whose states have an axis of models."""
     checks.check_rates(learning_rates)
     checks.check_seed(seed)
     checks.check_whole(timesteps=timesteps)
     checks.check_batch(dataset, batch_size)
     checks.check_fraction(silent_above=silent_above)
+    devices.check_mesh(mesh)
+    devices.check_share(batch_size, mesh)
     if target is not None and penalty is None:
         raise ValueError("target is what a penalty takes; give penalty as well")
-    parts = split(model)
+    parts = split(models[0])
     checks.check_outputs(parts, dataset, timesteps)
     tx = sgd(weight_decay)
     train_step = make_train_step(
@@ -146,35 +193,60 @@ def fit(
         penalty=penalty,
         on_nonfinite=on_nonfinite,
         dead=silent_above is not None,
+        mesh=mesh,
+        sweep=sweep,
     )
-    state = init(model, tx) if start is None else copied(start)
-    if state.step > len(learning_rates):
+    if starts is None:
+        states = [init(model, tx) for model in models]
+    else:
+        states = [copied(start) for start in starts]
+    first = int(states[0].step)
+    if first > len(learning_rates):
         raise ValueError(
-            f"start has done {int(state.step)} steps, more than the "
+            f"start has done {first} steps, more than the "
             f"{len(learning_rates)} of learning_rates; it is of another run"
         )
-    arrays, per_epoch = on_device(dataset), steps_per_epoch(dataset, batch_size)
-    key = jax.random.key(seed)
-    batches, in_a_row = None, 0
-    above = guards.Silent(silent_above)
-    for step in range(int(state.step), len(learning_rates)):
+    if sweep:
+        state = devices.put(devices.stacked(states), mesh, P(devices.CONFIG))
+    else:
+        state = devices.put(states[0], mesh)
+    del states
+    arrays = devices.put(on_device(dataset), mesh)
+    key, target = devices.put((jax.random.key(seed), target), mesh)
+    per_epoch = steps_per_epoch(dataset, batch_size)
+    above = [guards.Silent(silent_above) for _ in models]
+    in_a_row = [0 for _ in models]
+    batches = None
+    for step in range(first, len(learning_rates)):
         epoch, place = divmod(step, per_epoch)
         if batches is None or place == 0:
             order = epoch_order(seed, epoch, len(dataset))
             batches = train_batches(order, batch_size)
+        indices = devices.put(batches[place], mesh, P(devices.DATA))
         rate = np.float32(learning_rates[step])
-        state, metrics = train_step(state, *arrays, batches[place], rate, key, target)
-        finite = np.asarray(metrics.finite)
-        in_a_row = 0 if finite.all() else in_a_row + 1
-        if in_a_row and (on_nonfinite == "stop" or in_a_row == guards.MOST_SKIPPED):
+        state, metrics = train_step(state, *arrays, indices, rate, key, target)
+        if sweep:
+            metrics = devices.fetched(metrics)
+        finite = np.asarray(metrics.finite).reshape(len(models), -1)
+        for i in range(len(models)):
+            in_a_row[i] = 0 if finite[i].all() else in_a_row[i] + 1
+            skip = on_nonfinite == "skip" and in_a_row[i] < guards.MOST_SKIPPED
+            if in_a_row[i] == 0 or skip:
+                continue
+            params = devices.unstacked(state.params)[i] if sweep else state.params
             raise guards.nonfinite(
-                model,
-                state.params,
-                finite,
+                models[i],
+                params,
+                finite[i],
                 step=step + 1,
                 steps=len(learning_rates),
-                loss=float(metrics.loss),
-                skipped=in_a_row if on_nonfinite == "skip" else 0,
+                loss=float(np.ravel(metrics.loss)[i]),
+                skipped=in_a_row[i] if on_nonfinite == "skip" else 0,
+                config=i,
             )
-        silent = above.update(metrics.dead)
-        yield Progress(state, step + 1, len(learning_rates), metrics, silent)
+        dead: list[Mapping[str, Any]] = [metrics.dead]
+        if sweep:
+            every = range(len(models))
+            dead = [{k: x[i] for k, x in metrics.dead.items()} for i in every]
+        silent = [a.update(d) for a, d in zip(above, dead, strict=True)]
+        yield state, step + 1, metrics, silent

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from snnjax import data
 from snnjax.data import Dataset
-from snnjax.train import checks, guards
+from snnjax.layers import synchronize
+from snnjax.train import checks, devices, guards
 
 Tree = TypeVar("Tree")
 Model = TypeVar("Model", bound=nnx.Module)
@@ -108,6 +111,8 @@ def make_train_step(
     penalty: Penalty | None = None,
     on_nonfinite: str = "stop",
     dead: bool = False,
+    mesh: Mesh | None = None,
+    sweep: bool = False,
 ) -> jax.stages.Wrapped:
     """The training step of one network structure, compiled once and kept.
 
@@ -125,6 +130,12 @@ def make_train_step(
             changes nothing but ``step`` and ``skipped``; with ``"stop"`` it is for the
             caller to look at ``Metrics.finite``.
         dead: whether to measure ``Metrics.dead``.
+        mesh: of `make_mesh`: each device takes its part of the batch along ``data``.
+            BatchNorm, loss and gradients are those of the whole batch, whose size the
+            devices along ``data`` must divide. ``indices`` are sharded along ``data``,
+            all else is on every device.
+        sweep: the state and the metrics have an axis of networks in front, sharded
+            along ``config``; a device with several runs them one after another.
 
     Returns:
         ``train_step(state, images, labels, mean, std, indices, learning_rate, key,
@@ -140,6 +151,8 @@ def make_train_step(
     if on_nonfinite not in guards.ON_NONFINITE:
         raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}')
 
+    axis, parts = devices.data_axis(mesh), devices.data_devices(mesh)
+
     def record(spikes):
         # Nothing of the trains is kept but what the backward pass needs.
         if penalty is None and not dead:
@@ -151,31 +164,40 @@ def make_train_step(
     ):
         batch, correct = images[indices], labels[indices]
         if augment:
-            batch = data.augment(jax.random.fold_in(key, state.step), batch)
+            key = jax.random.fold_in(key, state.step)
+            part = 0 if axis is None else jax.lax.axis_index(axis)
+            batch = data.augment(key, batch, part=(part, parts))
         batch = data.normalize(batch, mean, std)
 
         def loss_fn(params):
             model = nnx.merge(graphdef, params, state.rest, copy=True)
+            synchronize(model, axis)
             logits, rates = model(batch, timesteps=timesteps, train=True, record=record)
-            logits = jnp.mean(logits.astype(jnp.float32), axis=0)
+            wide = jnp.promote_types(logits.dtype, jnp.float32)
+            logits = jnp.mean(logits.astype(wide), axis=0)
             loss = jnp.mean(
                 optax.softmax_cross_entropy_with_integer_labels(logits, correct)
             )
             if penalty is not None:
-                added = jnp.asarray(penalty(rates, target))
+                whole = rates if axis is None else jax.lax.pmean(rates, axis)
+                added = jnp.asarray(penalty(whole, target))
                 if added.ndim:
                     raise ValueError(
                         f"penalty must return a scalar, got shape {added.shape}"
                     )
                 loss = loss + added
-            right = jnp.argmax(logits, axis=-1) == correct
-            silent = {}
-            if dead:
-                silent = guards.dead_fractions(rates, timesteps * len(indices))
-            return loss, (jnp.mean(right), split(model)[2], silent)
+            accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == correct)
+            return loss, (accuracy, split(model)[2], rates if dead else {})
 
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (accuracy, rest, silent)), grads = gradient(state.params)
+        (loss, (accuracy, rest, rates)), grads = gradient(state.params)
+        if axis is not None:
+            # All at once: one all-reduce. The rest is the same on all devices already.
+            found = loss, accuracy, rates, grads
+            loss, accuracy, rates, grads = jax.lax.pmean(found, axis)
+        silent = {}
+        if dead:
+            silent = guards.dead_fractions(rates, timesteps * len(indices) * parts)
         finite = guards.finite(loss, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = jax.tree.map(
@@ -189,12 +211,19 @@ def make_train_step(
         state = TrainState(*moved, state.step + 1, skipped)
         return state, Metrics(loss, accuracy, finite, silent)
 
-    return jax.jit(train_step, donate_argnums=0)
+    own = P(devices.CONFIG) if sweep else P()
+    arrays, batch = (P(),) * 4, P(devices.DATA)
+    program = devices.each(train_step, 1) if sweep else train_step
+    program = devices.on_mesh(
+        program, mesh, in_specs=(own, *arrays, batch, P(), P(), P()), out_specs=own
+    )
+    return jax.jit(program, donate_argnums=0)
 
 
 def trained(model: Model, state: TrainState) -> Model:
     """The network of ``state``, with ``model``'s structure."""
-    return nnx.merge(split(model)[0], state.params, state.rest, copy=True)
+    params, rest = devices.here((state.params, state.rest))
+    return nnx.merge(split(model)[0], params, rest, copy=True)
 
 
 def on_device(dataset: Dataset) -> tuple[Array, Array, Array, Array]:
