@@ -50,8 +50,12 @@ EVAL_BATCH = 128
 EVALUATED = 2 / 3  # of an image trained: two forward passes
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
-# What does not change a number: where data and results lie, how often one saves.
-_PLACES = ("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above")
+# What does not change a number: where data and results lie, how often one saves, on how
+# many devices (but for the last bits of sums).
+_PLACES = (
+    *("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above"),
+    *("devices", "coordinator", "num_processes", "process_id"),
+)
 _SEVERAL = ("seeds", "modes", "bits", "grid")
 
 
@@ -115,6 +119,14 @@ class StudyConfig:
     """A step whose loss or gradient is not finite ends the run, or is skipped."""
     silent_above: float | None = 0.99
     """Say so when a larger fraction of a layer's neurons is dead in a batch."""
+    devices: int | None = None
+    """How many to use; else all that JAX sees. On a CPU so many are made of it."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process; a TPU slice, Slurm and Open MPI are seen."""
+    num_processes: int | None = None
+    """Processes of the run, each started with the same options."""
+    process_id: int | None = None
+    """Which one this is, from 0; the first writes the run folder."""
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
@@ -148,6 +160,8 @@ class StudyConfig:
             raise ValueError(
                 f"silent_above must lie within 0..1 or be None, got {self.silent_above}"
             )
+        if self.devices is not None and self.devices < 1:
+            raise ValueError(f"devices must be at least 1, got {self.devices}")
         if not self.save_seconds >= 0:
             raise ValueError(f"save_seconds must be >= 0, got {self.save_seconds}")
         if not 0 <= self.weight_decay < math.inf:

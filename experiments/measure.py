@@ -109,7 +109,6 @@ def measure(
         "membrane_memory_bits": membrane_bits,
         "precision": config.precision,
         "platform": jax.default_backend(),
-        "devices": jax.device_count(),
         "config_hash": config.hash(),
         "versions": versions(),
     }

@@ -1,10 +1,15 @@
-"""SIGTERM and SIGINT end a run where nothing is lost: at its next look at them."""
+"""SIGTERM and SIGINT end a run where nothing is lost: at its next look at them.
+
+Of several processes one that hears a signal ends all, at the same look.
+"""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from experiments import cluster
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _heard: list[int] = []
@@ -45,19 +50,30 @@ def watched() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def asked() -> bool:
-    """Whether a signal came."""
-    return bool(_heard)
+def heard() -> int:
+    """The signal that this process got, or 0."""
+    return _heard[0] if _heard else 0
 
 
 def look(where: str) -> None:
     """End the run if it was asked to, at a place where everything is saved.
 
+    All processes must look at the same places.
+
     Raises:
         Stopped: a signal came.
     """
-    if _heard:
-        raise Stopped(_heard[0], where)
+    stop(int(cluster.of_all(heard()).max()), where)
+
+
+def stop(number: int, where: str) -> None:
+    """End the run if ``number`` is a signal's.
+
+    Raises:
+        Stopped: it is.
+    """
+    if number:
+        raise Stopped(number, where)
 
 
 def _hear(number: int, _: FrameType | None) -> None:

@@ -5,6 +5,9 @@
 
 Everything goes to the run folder (``--out``); the same command takes a stopped run up
 where it was. ``--dry-run`` says what it would do and how long it would take.
+
+All devices are used, those of other processes too: what is trained alone shares them,
+and rows of one program run side by side (``layout.py``, ``cluster.py``).
 """
 
 import functools
@@ -14,9 +17,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from experiments import report, stopping
+from experiments import cluster, layout, report, stopping
 from experiments.common import (
     BATCHNORM_IMAGES,
     EVAL_BATCH,
@@ -76,75 +80,105 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
 class Study:
     """One run: its data, its folder, and what it has computed so far."""
 
-    def __init__(self, config: StudyConfig, folder: RunFolder, sets, shown: Bar):
+    def __init__(
+        self, config: StudyConfig, folder: RunFolder, sets, shown: Bar, devices: int = 1
+    ):
         self.config = config
         self.folder = folder
         self.train_set, self.test_set = sets
         self.shown = shown
-        self.trainer = Trainer(config, self.train_set, folder.path, shown)
+        self.devices = devices
+        self.trainer = Trainer(config, self.train_set, folder.path, shown, devices)
         self.compilations = Compilations()
-        self.done = {row_name(row): row for row in folder.rows()}
+        rows = cluster.by_first(folder.rows)
+        self.done: dict[str, Row] = {row_name(row): row for row in rows}
 
     def run(self) -> None:
         """Compute every row that is missing."""
         self.shown.print("accuracy      EMD  seconds  compiling  row")
-        for part in [*references(self.config), *grid(self.config)]:
-            self.compilations.label = structure(part)
-            stopping.look(f"before {row_name(part)}, with {len(self.done)} rows done")
+        parts = [*references(self.config), *grid(self.config)]
+        missing = [part for part in parts if row_name(part) not in self.done]
+        for part in parts:
             if row_name(part) in self.done:
-                # A kill may have come between the row and this.
-                checkpoint.remove(self.trainer.states(row_name(part)))
+                self._forget(row_name(part))
                 self.shown.advance(images_of(part, self.config, *self._sizes()))
-            else:
-                self._row(part)
+        for group in layout.groups(missing, self.devices):
+            self.compilations.label = structure(group[0])
+            name = row_name(group[0])
+            stopping.look(f"before {name}, with {len(self.done)} rows done")
+            self._rows(group)
+
+    def _forget(self, name: str) -> None:
+        """The states of a row that is done; a kill may come between it and this."""
+        cluster.by_first(lambda: checkpoint.remove(self.trainer.states(name)))
 
     def _sizes(self) -> tuple[int, int]:
         return len(self.train_set), len(self.test_set)
 
-    def _row(self, part: Row) -> None:
-        name, start = row_name(part), time.monotonic()
-        compiled = self.compilations.seconds
-        model = self._network(part, name)
-        self.shown.say(f"{name}: evaluating")
-        found = train.evaluate(
-            model,
-            self.test_set,
-            reference=self.baseline(part["seed"]),
+    def _rows(self, group: list[Row]) -> None:
+        start, compiled = time.monotonic(), self.compilations.seconds
+        models = self._networks(group)
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        self.shown.say(f"{row_name(group[0])}{more}: evaluating")
+        found = self._evaluate(group, models)
+        compiled = (self.compilations.seconds - compiled) / len(group)
+        seconds = (time.monotonic() - start) / len(group)
+        for part, model, one in zip(group, models, found, strict=True):
+            name = row_name(part)
+
+            def finish(part=part, model=model, one=one) -> Row:
+                row, fired = measure(
+                    part, self.config, model, one, self.folder, self.done
+                )
+                row |= {"devices": self.devices, "seconds": round(seconds, 3)}
+                self.folder.append(row, fired)
+                return row
+
+            row = cluster.by_first(finish)
+            self._forget(name)
+            self.done[name] = row
+            self.shown.print(
+                f"{row['accuracy']:8.4f}  {row['emd_mean']:7.5f}  "
+                f"{seconds - compiled:7.1f}  {compiled:9.1f}  {name}"
+            )
+
+    def _evaluate(self, group, models) -> list[train.Evaluation]:
+        name = row_name(group[0])
+
+        def evaluated():
+            self.shown.advance(EVAL_BATCH * EVALUATED * len(group))
+            stopping.look(f"while {name} was evaluated")
+
+        options = dict(
+            reference=self.baseline(group[0]["seed"]),
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
-            on_step=lambda: self._evaluated(name),
+            on_step=evaluated,
+            mesh=layout.mesh_for(len(group), self.devices),
         )
-        compiled = self.compilations.seconds - compiled
-        seconds = time.monotonic() - start
-        row, fired = measure(part, self.config, model, found, self.folder, self.done)
-        row["seconds"] = round(seconds, 3)
-        self.folder.append(row, fired)
-        checkpoint.remove(self.trainer.states(name))
-        self.done[name] = row
-        self.shown.print(
-            f"{row['accuracy']:8.4f}  {row['emd_mean']:7.5f}  "
-            f"{seconds - compiled:7.1f}  {compiled:9.1f}  {name}"
-        )
+        if len(group) == 1:
+            return [train.evaluate(models[0], self.test_set, **options)]
+        return train.evaluate_sweep(models, self.test_set, **options)
 
-    def _evaluated(self, name: str) -> None:
-        self.shown.advance(EVAL_BATCH * EVALUATED)
-        stopping.look(f"while {name} was evaluated")
-
-    def _network(self, part: Row, name: str) -> SEWResNet:
-        """The network of a row, trained where its mode says so."""
-        if part["mode"] == "fp32":
-            return self.baseline(part["seed"])
-        model = self.quantized(part)
-        if part["mode"] == "ptq_bn":
-            self.shown.say(f"{name}: re-estimating BatchNorm")
-            return calibrate.reestimate_batchnorm(
-                model, self._batchnorm_batches(), timesteps=self.config.timesteps
-            )
-        if part["mode"] in ("qat", "control"):
+    def _networks(self, group: list[Row]) -> list[SEWResNet]:
+        """The networks of rows of one mode, trained where it says so."""
+        mode, seed = group[0]["mode"], group[0]["seed"]
+        if mode == "fp32":
+            return [self.baseline(seed)]
+        names, models = [row_name(part) for part in group], []
+        for part in group:
+            model = self.quantized(part)
+            if mode == "ptq_bn":
+                self.shown.say(f"{row_name(part)}: re-estimating BatchNorm")
+                model = calibrate.reestimate_batchnorm(
+                    model, self._batchnorm_batches(), timesteps=self.config.timesteps
+                )
+            models.append(model)
+        if mode in ("qat", "control"):
             steps = self._steps(self.config.qat_epochs)
             rates = train.cosine(steps, self.config.qat_learning_rate)
-            return self.trainer.train(name, model, rates, part["seed"])
-        return model
+            return self.trainer.train(names, models, rates, seed)
+        return models
 
     def _steps(self, epochs: int) -> int:
         return epochs * train.steps_per_epoch(self.train_set, self.config.batch_size)
@@ -155,13 +189,22 @@ class Study:
         name = f"fp32-s{seed}"
         path = self.folder.path / "checkpoints" / f"{name}.safetensors"
         model = make_model(self.config, self.train_set, seed)
-        if checkpoint.exists(path):
-            return checkpoint.load(path, model)
+        kept: list[SEWResNet] = []
+
+        def load() -> bool:
+            if checkpoint.exists(path):
+                kept.append(checkpoint.load(path, model))
+            return bool(kept)
+
+        if cluster.by_first(load):
+            graphdef, state = nnx.split(kept[0] if kept else model)
+            return nnx.merge(graphdef, cluster.of_first(state))
         rates = train.one_cycle(
             self._steps(self.config.epochs), self.config.learning_rate
         )
-        model = self.trainer.train(name, model, rates, seed)
-        checkpoint.export(path, model, self.config.numbers() | {"seed": seed})
+        [model] = self.trainer.train([name], [model], rates, seed)
+        about = self.config.numbers() | {"seed": seed}
+        cluster.by_first(lambda: str(checkpoint.export(path, model, about)))
         return model
 
     def quantized(self, part: Row) -> SEWResNet:
@@ -196,6 +239,8 @@ def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console
     for part in parts:
         console.print(row_name(part))
     train_set, test_set = sets
+    devices = layout.devices_of(config)
+    mesh = layout.mesh_for(1, devices)
     model = make_model(config, train_set, config.seeds[0])
     tx = train.sgd(config.weight_decay)
     step = train.make_train_step(
@@ -203,14 +248,16 @@ def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console
         tx,
         timesteps=config.timesteps,
         augment=config.dataset != "digits",
+        mesh=mesh,
     )
+    indices = np.arange(config.batch_size, dtype=np.int32)
     arguments = (
-        *train.on_device(train_set),
-        np.arange(config.batch_size, dtype=np.int32),
+        *train.put(train.on_device(train_set), mesh),
+        train.put(indices, mesh, P("data")),
         np.float32(0),
-        jax.random.key(0),
+        train.put(jax.random.key(0), mesh),
     )
-    state = train.init(model, tx)
+    state = train.put(train.init(model, tx), mesh)
     with console.status("compiling and timing a training step"):
         start = time.monotonic()
         compiled = step.lower(state, *arguments).compile()
@@ -234,7 +281,8 @@ def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console
             f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters"
         )
     console.print(
-        f"{len(parts)} rows; a training step of {config.batch_size} images takes "
+        f"{len(parts)} rows; a training step of {config.batch_size} images on "
+        f"{devices} {'device' if devices == 1 else 'devices'} takes "
         f"{min(seconds):.2f} s and {memory}.\n"
         f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
         f"Nothing was written; results would go to {config.out}.",
@@ -262,16 +310,26 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
             written then.
     """
     console = console or Console()
+    if not cluster.is_first():
+        console = Console(quiet=True)
     config = config.resolve()
     out = config.out
     assert out is not None, "resolve() names it"
+    devices = layout.devices_of(config)
     with console.status(f"loading {config.dataset}"):
-        sets = load_data(config)
+        sets = cluster.by_all(lambda: load_data(config))
     if config.dry_run:
         dry_run(config, sets, console)
         return RunFolder(out)
+    folder = RunFolder(out)
+
+    def take() -> None:
+        nonlocal folder
+        folder = RunFolder.open(config)
+
+    cluster.by_first(take)
     # Freed however it ends: a notebook keeps the frames of an error, and so the lock.
-    with RunFolder.open(config) as folder:
+    with folder:
         start = time.monotonic()
         parts = [*references(config), *grid(config)]
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
@@ -280,35 +338,50 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
             bar(console, work) as shown,
             jax.default_matmul_precision(config.precision),
         ):
-            study = Study(config, folder, sets, shown)
+            study = Study(config, folder, sets, shown, devices)
             missing = len(parts) - len(study.done)
             study.run()
         seconds = time.monotonic() - start
-        if missing:
-            # One entry for each time the study was started: it may have been stopped.
-            entry = {
-                "rows": missing,
-                "seconds": round(seconds, 1),
-                "compile_seconds": round(study.compilations.seconds, 1),
-                "compilations": study.compilations.counts,
-            }
-            folder.write_info(config, starts=[*folder.info().get("starts", []), entry])
-        with console.status("writing the report"):
-            page = report.write(folder.path)
+        # One entry for each time the study was started: it may have been stopped.
+        entry = {
+            "rows": missing,
+            "seconds": round(seconds, 1),
+            "compile_seconds": round(study.compilations.seconds, 1),
+            "compilations": study.compilations.counts,
+            "devices": devices,
+        }
+
+        def finish() -> str:
+            if missing:
+                starts = [*folder.info().get("starts", []), entry]
+                folder.write_info(config, starts=starts)
+            with console.status("writing the report"):
+                return str(report.write(folder.path))
+
+        page = cluster.by_first(finish)
     console.print(
         f"\n{missing} rows in {duration(seconds)}, of which "
         f"{duration(study.compilations.seconds)} compiling.",
         highlight=False,
     )
-    for sentence in report.findings(folder.rows()):
+    for sentence in report.findings(folder.rows()) if cluster.is_first() else ():
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return folder
 
 
+def command(config: StudyConfig) -> None:
+    """`run`, as one of the processes that the command line tells of."""
+    cluster.join(
+        config.devices, config.coordinator, config.num_processes, config.process_id
+    )
+    with cluster.together(ValueError, OSError, stopping.Stopped):
+        run(config)
+
+
 def main() -> None:
     run_as_command(
-        run, StudyConfig, program="python -m experiments.study", description=_ABOUT
+        command, StudyConfig, program="python -m experiments.study", description=_ABOUT
     )
 
 

@@ -1,20 +1,31 @@
-"""Training a row: saved now and then, watched, logged, and taken up where it was."""
+"""Training rows: saved now and then, watched, logged, and taken up where they were."""
 
+import contextlib
 import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from experiments import stopping
+from experiments import cluster, layout, stopping
 from experiments.common import StudyConfig
 from experiments.console import Bar
 from experiments.log import Log
 from snnjax import checkpoint, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
+from snnjax.train import Progress, SweepProgress, TrainState, devices
 
 LOG_STEPS = 50
+
+# After a step: where it is, what fell silent in each row, and how to get the states.
+Step = tuple[
+    Progress | SweepProgress,
+    Sequence[tuple[str, ...]],
+    Callable[[], list[TrainState]],
+]
 
 
 class Trainer:
@@ -25,13 +36,22 @@ class Trainer:
         dataset: training images.
         folder: of the run.
         shown: where it is said how far it is.
+        devices: how many a study takes.
     """
 
-    def __init__(self, config: StudyConfig, dataset: Dataset, folder: Path, shown: Bar):
+    def __init__(
+        self,
+        config: StudyConfig,
+        dataset: Dataset,
+        folder: Path,
+        shown: Bar,
+        devices: int = 1,
+    ):
         self.config = config
         self.dataset = dataset
         self.folder = folder
         self.shown = shown
+        self.devices = devices
         self.log = Log(folder)
 
     def states(self, name: str) -> Path:
@@ -39,39 +59,63 @@ class Trainer:
         return self.folder / "checkpoints" / f"{name}-partial"
 
     def train(
-        self, name: str, model: SEWResNet, rates: np.ndarray, seed: int
-    ) -> SEWResNet:
-        """Train ``model``, from where it was last saved.
+        self,
+        names: Sequence[str],
+        models: Sequence[SEWResNet],
+        rates: np.ndarray,
+        seed: int,
+    ) -> list[SEWResNet]:
+        """Train the networks of rows, each from where it was last saved.
+
+        Those that are after the same step go side by side, as far as devices go.
 
         Raises:
             ValueError: a loss or gradient is not finite.
-            Stopped: a signal came, and the state is saved.
+            Stopped: a signal came, and the states are saved.
         """
-        self.shown.say(f"{name}: compiling")
-        state = train.init(model, train.sgd(self.config.weight_decay))
-        with self._history(name) as history:
-            kept = self._last(name, history, state)
-            if kept is not None:
-                state = kept
-                self.shown.advance(int(state.step) * self.config.batch_size)
-            self.log.resume(name, int(state.step))
-            try:
-                state = self._steps(name, model, rates, seed, state, history)
-            except train.NonFinite as error:
-                last = history.latest
-                where = "from the beginning" if last is None else f"from step {last}"
-                raise ValueError(
-                    f"{name}: {error}; this row is as it was saved, and the same "
-                    f"command goes on {where} ({history.folder})"
-                ) from error
-        self.log.close(name)
-        if int(state.skipped):
-            self.shown.print(f"{name}: {int(state.skipped)} steps skipped")
-        return train.trained(model, state)
+        self.shown.say(f"{names[0]}: compiling")
+        with contextlib.ExitStack() as opened:
+            histories: dict[str, checkpoint.History] = {}
+            starts = [
+                self._take_up(name, model, opened, histories)
+                for name, model in zip(names, models, strict=True)
+            ]
+            together: dict[int, list[int]] = {}
+            for i, start in enumerate(starts):
+                together.setdefault(int(start.step), []).append(i)
+            trained = list(models)
+            for places in together.values():
+                for chunk in layout.chunks(places, self.devices):
+                    states = self._together(
+                        [names[i] for i in chunk],
+                        [models[i] for i in chunk],
+                        [starts[i] for i in chunk],
+                        rates,
+                        seed,
+                        histories,
+                    )
+                    for i, state in zip(chunk, states, strict=True):
+                        trained[i] = train.trained(models[i], state)
+        return trained
 
-    def _history(self, name: str) -> checkpoint.History:
-        config = self.config.numbers() | {"row": name}
-        return checkpoint.History(self.states(name), keep=2, config=config)
+    def _take_up(self, name, model, opened, histories) -> TrainState:
+        """The state that a row was last saved in, or its first."""
+        start = train.init(model, train.sgd(self.config.weight_decay))
+        kept: list[TrainState] = []
+
+        def look() -> bool:
+            config = self.config.numbers() | {"row": name}
+            history = checkpoint.History(self.states(name), keep=2, config=config)
+            histories[name] = opened.enter_context(history)
+            found = self._last(name, history, start)
+            kept.extend([] if found is None else [found])
+            self.log.resume(name, int((found or start).step))
+            return found is not None
+
+        if cluster.by_first(look):
+            start = cluster.of_first(kept[0] if kept else start)
+            self.shown.advance(int(start.step) * self.config.batch_size)
+        return start
 
     def _last(self, name, history, like):
         """The newest state that is whole; what is damaged is told."""
@@ -86,60 +130,107 @@ class Trainer:
             self.shown.print(f"{name}: {warning.message}")
         return found
 
-    def _steps(self, name, model, rates, seed, state, history):
+    def _together(self, names, models, starts, rates, seed, histories):
+        """The last states of networks that are trained side by side."""
+        steps = self._steps(models, starts, rates, seed)
+        try:
+            states = self._watched(names, steps, rates, histories, starts)
+        except train.NonFinite as error:
+            name = names[error.config]
+            last = cluster.by_first(lambda: histories[name].latest)
+            where = "from the beginning" if last is None else f"from step {last}"
+            raise ValueError(
+                f"{name}: {error}; this row is as it was saved, and the same "
+                f"command goes on {where} ({self.states(name)})"
+            ) from error
+        for name, state in zip(names, states, strict=True):
+            if cluster.is_first():
+                self.log.close(name)
+            if int(state.skipped):
+                self.shown.print(f"{name}: {int(state.skipped)} steps skipped")
+        return states
+
+    def _steps(self, models, starts, rates, seed) -> Iterator[Step]:
         config = self.config
-        saved = logged = time.monotonic()
-        done = int(state.step)
-        for progress in train.fit(
-            model,
-            self.dataset,
-            rates,
+        options = dict(
             seed=seed,
             batch_size=config.batch_size,
             timesteps=config.timesteps,
             weight_decay=config.weight_decay,
             augment=config.dataset != "digits",
-            start=state,
             on_nonfinite=config.on_nonfinite,
             silent_above=config.silent_above,
-        ):
-            state, step = progress.state, progress.step
-            self.shown.advance(config.batch_size)
-            for layer in progress.silent:
-                dead = float(progress.metrics.dead[layer])
-                self.shown.print(
-                    f"{name} step {step}: {layer} fell silent ({100 * dead:.1f} % of "
-                    "its neurons below rate 0.05)"
-                )
-            loss, accuracy = progress.metrics.loss, progress.metrics.accuracy
+            mesh=layout.mesh_for(len(models), self.devices),
+        )
+        if len(models) == 1:
+            fit = partial(train.fit, start=starts[0], **options)
+            for at in fit(models[0], self.dataset, rates):
+                yield at, (at.silent,), lambda at=at: [at.state]
+        else:
+            sweep = partial(train.sweep, starts=starts, **options)
+            for at in sweep(models, self.dataset, rates):
+                yield at, at.silent, partial(train.unstacked, at.state)
+
+    def _watched(self, names, steps, rates, histories, starts):
+        config = self.config
+        first = cluster.is_first()
+        saved = logged = time.monotonic()
+        done = int(starts[0].step)
+        states = lambda: starts  # noqa: E731
+        for at, silent, states in steps:
+            self.shown.advance(config.batch_size * len(names))
+            metrics = at.metrics
+            for i, (name, layers) in enumerate(zip(names, silent, strict=True)):
+                for layer in layers:
+                    dead = _of(metrics.dead[layer], i)
+                    self.shown.print(
+                        f"{name} step {at.step}: {layer} fell silent "
+                        f"({100 * dead:.1f} % of its neurons below rate 0.05)"
+                    )
             if self.shown.shows_now():
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 self.shown.say(
-                    f"{name}: step {step}/{progress.steps}, loss {float(loss):.3f}, "
-                    f"accuracy {float(accuracy):.2f}"
+                    f"{names[0]}{more}: step {at.step}/{at.steps}, "
+                    f"loss {_of(metrics.loss, 0):.3f}, "
+                    f"accuracy {_of(metrics.accuracy, 0):.2f}"
                 )
-            if step % LOG_STEPS == 0 or step == progress.steps or progress.silent:
+            if at.step % LOG_STEPS == 0 or at.step == at.steps or any(silent):
                 now = time.monotonic()
-                self.log.write(
-                    name,
-                    step,
-                    steps=progress.steps,
-                    loss=float(loss),
-                    accuracy=float(accuracy),
-                    learning_rate=float(rates[step - 1]),
-                    images_per_second=round(
-                        (step - done) * config.batch_size / max(now - logged, 1e-9), 1
-                    ),
-                    skipped=int(state.skipped),
-                    silent=list(progress.silent),
-                    dead={
-                        k: round(float(x), 4) for k, x in progress.metrics.dead.items()
-                    },
-                )
-                logged, done = now, step
-            if time.monotonic() - saved > config.save_seconds or stopping.asked():
-                history.save(step, state)
+                speed = (at.step - done) * config.batch_size / max(now - logged, 1e-9)
+                skipped = devices.fetched(at.state.skipped)
+                for i, name in enumerate(names if first else ()):
+                    self.log.write(
+                        name,
+                        at.step,
+                        steps=at.steps,
+                        loss=_of(metrics.loss, i),
+                        accuracy=_of(metrics.accuracy, i),
+                        learning_rate=float(rates[at.step - 1]),
+                        images_per_second=round(speed, 1),
+                        skipped=int(_of(skipped, i)),
+                        silent=list(silent[i]),
+                        dead={k: round(_of(x, i), 4) for k, x in metrics.dead.items()},
+                    )
+                logged, done = now, at.step
+            due = time.monotonic() - saved > config.save_seconds
+            said = cluster.of_all([stopping.heard(), due])
+            signal = int(said[:, 0].max())
+            if said[0, 1] or signal:
+                self._save(names, at.step, states(), histories, wait=bool(signal))
                 saved = time.monotonic()
-            if stopping.asked():
-                history.wait()
-                stopping.look(f"at {name}, step {step} of {progress.steps}")
-        return state
+            stopping.stop(signal, f"at {names[0]}, step {at.step} of {at.steps}")
+        return states()
+
+    def _save(self, names, step, states, histories, wait):
+        def save() -> None:
+            for name, state in zip(names, states, strict=True):
+                histories[name].save(step, state)
+            for name in names if wait else ():
+                histories[name].wait()
+
+        cluster.by_first(save)
+
+
+def _of(values, i: int) -> float:
+    """A row's number: of one row it is an array of no axes."""
+    return float(np.ravel(values)[i])

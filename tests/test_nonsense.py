@@ -39,6 +39,10 @@ WORDS = {
         "save_seconds": ["-1", "nan", "soon"],
         "on_nonfinite": ["ignore"],
         "silent_above": ["0", "-1", "1.5", "nan", "x"],
+        "devices": ["0", "-1", "all"],
+        "coordinator": ["localhost"],  # without the other two
+        "num_processes": ["2", "0", "some"],
+        "process_id": ["0", "first"],
         "dry_run": [],
         "tiny": [],
     },
@@ -46,10 +50,16 @@ WORDS = {
 COMMANDS = {"study": study, "benchmark": benchmark, "emd_gradients": emd_gradients}
 
 
+def no_cluster(*_):
+    """What JAX does where it sees none, in a process that has begun already."""
+    raise ValueError("coordinator_address should be defined.")
+
+
 def last_words(module, arguments, monkeypatch, capsys) -> tuple[object, str]:
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     for name in ("huge_pages.use", "one_at_a_time.use", "compilation_cache.enable"):
         monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
+    monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     with pytest.raises(SystemExit) as ended:
         module.main()
     code = ended.value.code

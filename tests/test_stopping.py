@@ -15,12 +15,12 @@ def test_a_signal_waits_until_the_run_looks(number):
     with stopping.watched():
         stopping.look("before any signal")
         signal.raise_signal(number)
-        assert stopping.asked()
+        assert stopping.heard() == number
         with pytest.raises(stopping.Stopped, match="at step 3") as stopped:
             stopping.look("at step 3")
     assert stopped.value.code == 128 + number
     assert signal.getsignal(number) is before
-    assert not stopping.asked()
+    assert stopping.heard() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

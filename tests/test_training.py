@@ -63,18 +63,13 @@ def stopped_at(trainer, step, monkeypatch):
     def signal(self, images):
         advance(self, images)
         if self.images == 16 * step:
-            heard.append(1)
-
-    def look(where):
-        if heard:
-            raise stopping.Stopped(15, where)
+            heard.append(15)
 
     with monkeypatch.context() as patch:
         patch.setattr(Shown, "advance", signal)
-        patch.setattr(stopping, "asked", lambda: bool(heard))
-        patch.setattr(stopping, "look", look)
+        patch.setattr(stopping, "heard", lambda: sum(heard))
         with pytest.raises(stopping.Stopped, match=f"step {step} of {STEPS}"):
-            trainer.train("fp32-s0", network(), rates(), seed=0)
+            trainer.train(["fp32-s0"], [network()], rates(), seed=0)
 
 
 def assert_same(a, b):
@@ -85,7 +80,7 @@ def assert_same(a, b):
 @pytest.fixture
 def undisturbed(make, tmp_path):
     trainer = make(save_seconds=1e9)
-    trained = trainer.train("other", network(), rates(), seed=0)
+    [trained] = trainer.train(["other"], [network()], rates(), seed=0)
     assert trainer.shown.images == 16 * STEPS
     assert trainer.shown.printed == []
     return trained
@@ -94,7 +89,8 @@ def undisturbed(make, tmp_path):
 def test_a_stopped_row_goes_on_exactly(make, undisturbed, monkeypatch):
     stopped_at(make(), 4, monkeypatch)
     again = make()
-    assert_same(again.train("fp32-s0", network(), rates(), seed=0), undisturbed)
+    [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
+    assert_same(trained, undisturbed)
     assert again.shown.images == 16 * STEPS
 
 
@@ -103,7 +99,8 @@ def test_damage_costs_time_and_nothing_else(make, undisturbed, monkeypatch):
     states = make().states("fp32-s0")
     (states / "4" / "about" / "metadata").write_text("{")
     again = make()
-    assert_same(again.train("fp32-s0", network(), rates(), seed=0), undisturbed)
+    [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
+    assert_same(trained, undisturbed)
     (said,) = again.shown.printed
     assert "step 4" in said
     assert "that of step 3 takes its place" in said
@@ -111,21 +108,22 @@ def test_damage_costs_time_and_nothing_else(make, undisturbed, monkeypatch):
     for about in states.glob("*/about/metadata"):
         about.write_text("{")
     again = make()
-    assert_same(again.train("fp32-s0", network(), rates(), seed=0), undisturbed)
+    [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
+    assert_same(trained, undisturbed)
     assert "trained from the beginning" in again.shown.printed[0]
 
 
 def test_states_of_another_run_are_refused(make, monkeypatch):
     stopped_at(make(), 2, monkeypatch)
     with pytest.raises(ValueError, match=r"weight_decay is 0\.0005 there and 0\.1 now"):
-        make(weight_decay=0.1).train("fp32-s0", network(), rates(), seed=0)
+        make(weight_decay=0.1).train(["fp32-s0"], [network()], rates(), seed=0)
 
 
 def test_the_log_has_every_step_once(make, monkeypatch):
     monkeypatch.setattr("experiments.training.LOG_STEPS", 1)
     trainer = make()
     stopped_at(trainer, 4, monkeypatch)
-    make().train("fp32-s0", network(), rates(), seed=0)
+    make().train(["fp32-s0"], [network()], rates(), seed=0)
     lines = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     for line, rate in zip(lines, rates(), strict=True):
@@ -142,11 +140,11 @@ def test_what_is_not_finite_names_row_step_layer_and_where_it_goes_on(make):
     with pytest.raises(
         ValueError, match=r"fp32-s0: the loss is .* at step \d of 6"
     ) as e:
-        make().train("fp32-s0", network(), wild, seed=0)
+        make().train(["fp32-s0"], [network()], wild, seed=0)
     assert "goes on from step" in str(e.value)
 
 
 def test_a_silent_layer_is_told(make):
     trainer = make(silent_above=1e-9)
-    trainer.train("fp32-s0", network(), rates(), seed=0)
+    trainer.train(["fp32-s0"], [network()], rates(), seed=0)
     assert any("fell silent" in said for said in trainer.shown.printed)
