@@ -22,14 +22,16 @@ class Network:
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         rates = self.rng.beta(0.4, 3, NEURONS) + 1e-6
-        self.drive = np.log(rates / (1 - rates))
+        self.drive = np.float32(np.log(rates / (1 - rates)))
         load = self.rng.normal(size=(FEATURES, NEURONS))
-        self.load = load * 1.2 / np.sqrt(FEATURES)
+        self.load = np.float32(load * 1.2 / np.sqrt(FEATURES))
 
     def see(self, images=IMAGES, shift=0.0):
-        features = self.rng.normal(size=(images, FEATURES))
+        features = self.rng.standard_normal((images, FEATURES), np.float32)
         rates = 1 / (1 + np.exp(-self.drive - features @ self.load))
-        return self.rng.binomial(T, np.clip(rates + shift, 0, 1))
+        # Step by step: NumPy's binomial takes three times as long.
+        drawn = self.rng.random((T, images, NEURONS), np.float32)
+        return (drawn < rates + np.float32(shift)).sum(0, dtype=np.int32)
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,13 @@ def compiled(row):
     return jax.jit(row.function, static_argnames=static)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def pulled_back(row, cotangent, x, bits, clip):
+    """The gradient, as one program: eagerly each of its operations would be one."""
+    _, pullback = jax.vjp(lambda x: row.function(x, bits=bits, clip=clip), x)
+    return pullback(cotangent)[0]
+
+
 def inputs(row, clip, n=500):
     """Random numbers within and beyond the clip, its edges, zero, infinity."""
     x = np.random.default_rng(0).uniform(-2.2, 2.2, n)
@@ -235,11 +242,7 @@ def test_gradient_is_the_written_rule(row, x64, clip):
     x = inputs(row, clip, n=60)
     cotangent = np.random.default_rng(1).normal(size=x.shape)
     for bits in row.bits[:3]:
-        _, pullback = jax.vjp(
-            lambda x: row.function(x, bits=bits, clip=clip),  # noqa: B023
-            jnp.asarray(x),
-        )
-        (got,) = pullback(jnp.asarray(cotangent))
+        got = pulled_back(row, cotangent, x, bits, clip)
         expected = row.pullback(cotangent.copy(), x, bits, clip)
         sure = (not row.learned) | (np.abs(np.abs(x) - clip) > 1e-12)  # see below
         np.testing.assert_allclose(got[sure], expected[sure], 1e-9, 1e-12)
@@ -254,8 +257,7 @@ def test_gradient_at_the_edge_and_beyond(row, clip):
     x = np.float32([0.0, 1e-30, *right, -1e-30, *(-r for r in right)])
     cotangent = np.arange(1, x.size + 1, dtype=np.float32)
     for bits in row.bits[:3]:
-        _, pullback = jax.vjp(lambda x: row.function(x, bits=bits, clip=clip), x)  # noqa: B023
-        (got,) = pullback(cotangent)
+        got = pulled_back(row, cotangent, x, bits, clip)
         assert jnp.isfinite(got).all()
         if row.learned:  # its bound is a product that may round past the clip
             sure = np.abs(np.abs(x) - edge) > 1e-6
