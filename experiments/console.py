@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _COMPILE_TIMES = "/jax/core/compile/"
@@ -82,13 +83,15 @@ class Bar:
 @contextlib.contextmanager
 def bar(console: Console, total: float) -> Iterator[Bar]:
     """A bar that stands until the block ends."""
+    # What there is no room for goes from what runs, not from the times.
+    text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}", table_column=text),
+        BarColumn(bar_width=16),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, expand=True) as progress:
         yield Bar(progress, total)
