@@ -286,6 +286,6 @@ def _best_clip(columns: Array, bits: int) -> Array:
     # least value may lie beyond the largest weight.
     candidates = max(_CLIPS, 2**18 // columns.shape[0])
     clips = jnp.arange(1, candidates + 1, dtype=columns.dtype)[:, None] / candidates
-    clips = 1.25 * clips * largest
-    best = jnp.argmin(jax.lax.map(error, clips / unit), axis=0)
-    return jnp.take_along_axis(clips, best[None], axis=0)[0]
+    clips = 1.25 * clips * (largest / unit)
+    best = jnp.argmin(jax.lax.map(error, clips), axis=0)
+    return jnp.take_along_axis(clips, best[None], axis=0)[0] * unit
