@@ -9,12 +9,12 @@ resumed from a `TrainState` is the run that was never stopped.
 from snnjax.train.devices import make_mesh as make_mesh
 from snnjax.train.devices import put as put
 from snnjax.train.devices import unstacked as unstacked
-from snnjax.train.evaluation import GROUPS as GROUPS
+from snnjax.train.eval_steps import GROUPS as GROUPS
+from snnjax.train.eval_steps import make_eval_step as make_eval_step
+from snnjax.train.eval_steps import make_trains_step as make_trains_step
 from snnjax.train.evaluation import Evaluation as Evaluation
 from snnjax.train.evaluation import evaluate as evaluate
 from snnjax.train.evaluation import evaluate_sweep as evaluate_sweep
-from snnjax.train.evaluation import make_eval_step as make_eval_step
-from snnjax.train.evaluation import make_trains_step as make_trains_step
 from snnjax.train.guards import NonFinite as NonFinite
 from snnjax.train.loop import Progress as Progress
 from snnjax.train.loop import cosine as cosine

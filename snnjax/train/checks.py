@@ -1,7 +1,7 @@
 """What training and evaluation are asked for, checked before anything is compiled."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -129,3 +129,16 @@ def check_outputs(
             f"the labels go up to {top} and the network has {shape[-1]} outputs; make "
             f"it with num_classes={max(top + 1, dataset.num_classes)}"
         )
+
+
+def check_starts(
+    starts: Sequence[Any], parts: tuple[nnx.GraphDef, nnx.State, nnx.State]
+) -> None:
+    """Raise ValueError unless all are states of networks like the one of ``parts``."""
+    expected = jax.tree.structure(parts[1:])
+    for start in starts:
+        if jax.tree.structure((start.params, start.rest)) != expected:
+            raise ValueError(
+                "start is the state of another network; train the network that it was "
+                "made from (train.init), with the same layers and quantizers"
+            )

@@ -45,7 +45,9 @@ def make_mesh(
     {'config': 1, 'data': 1}
     """
     checks.check_whole(configs=configs)
-    if devices is None or isinstance(devices, int | np.integer):
+    if isinstance(devices, Sequence):
+        chosen = list(devices)
+    else:
         there = jax.devices()
         wanted = len(there) if devices is None else devices
         checks.check_whole(devices=wanted)
@@ -56,14 +58,16 @@ def make_mesh(
                 f"--xla_force_host_platform_device_count={wanted} makes so many"
             )
         chosen = there[:wanted]
-    else:
-        chosen = list(devices)
-    if not chosen or len(chosen) % configs:
+    if not chosen:
+        raise ValueError("devices must be at least one, got none")
+    if len(chosen) % configs:
         raise ValueError(
             f"configs must divide the number of devices, {len(chosen)}, got {configs}"
         )
-    grid = np.array(chosen).reshape(configs, -1)
-    return Mesh(grid, (CONFIG, DATA), axis_types=(AxisType.Auto,) * 2)
+    shape = (configs, len(chosen) // configs)
+    types = (AxisType.Auto,) * 2
+    # JAX puts neighbours of the network next to each other.
+    return jax.make_mesh(shape, (CONFIG, DATA), types, devices=chosen)
 
 
 def check_mesh(mesh: Any) -> None:
@@ -84,6 +88,16 @@ def check_share(batch_size: int, mesh: Mesh | None) -> None:
             f"batch_size must be a multiple of {data_devices(mesh)}, the devices that "
             f"share a batch, got {batch_size}"
         )
+
+
+def check_no_keys(state: Any) -> None:
+    """Raise ValueError if a network to be trained on a mesh draws at random itself."""
+    for x in jax.tree.leaves(state):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                "the network holds random keys (dropout has them), and every device "
+                "would draw the same; train it on one, with mesh=None"
+            )
 
 
 def data_devices(mesh: Mesh | None) -> int:

@@ -1,140 +1,23 @@
 """Evaluation: accuracy and firing on every image, and timing beside a reference."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from snnjax import data, firing, spiketrain
 from snnjax.batches import eval_batches
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
 from snnjax.train import checks, devices
+from snnjax.train.eval_steps import GROUPS, Fired, make_eval_step, make_trains_step
 from snnjax.train.steps import on_device, split
 from snnjax.train.sweep import check_alike
-
-# Sets of images that are counted apart: their differences are the sampling noise.
-GROUPS = 32
-
-
-@functools.cache
-def make_trains_step(
-    graphdef: nnx.GraphDef, *, timesteps: int, mesh: Mesh | None = None
-) -> jax.stages.Wrapped:
-    """The spike trains of one network structure on a batch, compiled once and kept.
-
-    Args:
-        graphdef: the structure.
-        timesteps: T.
-        mesh: of `make_mesh`: ``indices`` and the trains' images are sharded along
-            ``data``, all else is on every device.
-
-    Returns:
-        ``trains_step(params, rest, images, labels, mean, std, indices)`` to
-        ``{layer: bool [T, B, neurons...]}``.
-
-    Raises:
-        ValueError: timesteps below 1.
-    """
-    checks.check_whole(timesteps=timesteps)
-
-    def trains_step(params, rest, images, labels, mean, std, indices):
-        del labels
-        model = nnx.merge(graphdef, params, rest, copy=True)
-        batch = data.normalize(images[indices], mean, std)
-        record = lambda spikes: spikes != 0  # noqa: E731
-        return model(batch, timesteps=timesteps, record=record)[1]
-
-    arrays, batch = (P(),) * 4, P(devices.DATA)
-    trains = P(None, devices.DATA)
-    specs = (P(), P(), *arrays, batch)
-    return jax.jit(devices.on_mesh(trains_step, mesh, specs, trains))
-
-
-class Fired(NamedTuple):
-    """What an evaluation step adds up over images, by layer; all int32.
-
-    Attributes:
-        spikes: counts ``[GROUPS, neurons...]``, by the image's place modulo GROUPS.
-        latency: steps before the first spike ``[neurons...]``.
-        moved: twice the time-W1 to the reference's trains ``[neurons...]``; empty
-            without a reference.
-    """
-
-    spikes: Mapping[str, Array]
-    latency: Mapping[str, Array]
-    moved: Mapping[str, Array]
-
-
-@functools.cache
-def make_eval_step(
-    graphdef: nnx.GraphDef,
-    *,
-    timesteps: int,
-    mesh: Mesh | None = None,
-    sweep: bool = False,
-) -> jax.stages.Wrapped:
-    """The evaluation step of one network structure, compiled once and kept.
-
-    Args:
-        graphdef: the structure.
-        timesteps: T.
-        mesh: of `make_mesh`: ``indices``, ``mask`` and the images of ``trains`` are
-            sharded along ``data``, and each device finds what its part fired: the
-            results have an axis of devices in front, which nothing is sent for.
-        sweep: parameters, rest and results have an axis of networks in front, sharded
-            along ``config``.
-
-    Returns:
-        ``eval_step(params, rest, images, labels, mean, std, indices, mask, trains)`` to
-        the number of correct predictions and what `Fired`. Images whose ``mask`` is 0
-        only fill the batch up. ``trains`` are the reference's on this batch, as
-        `make_trains_step` makes them, or None.
-
-    Raises:
-        ValueError: timesteps below 1.
-    """
-    checks.check_whole(timesteps=timesteps)
-
-    def eval_step(params, rest, images, labels, mean, std, indices, mask, trains):
-        model = nnx.merge(graphdef, params, rest, copy=True)
-        batch = data.normalize(images[indices], mean, std)
-        group = jnp.where(mask, indices % GROUPS, GROUPS)
-        logits, found = model(batch, timesteps=timesteps)
-        if trains is not None and set(trains) != set(found):
-            raise ValueError(
-                "the reference must have the same layers; only in one of the two: "
-                f"{sorted(set(trains) ^ set(found))}"
-            )
-
-        def moved(spikes, reference):
-            away = spiketrain.time_wasserstein(spikes != 0, reference)
-            away = (2 * away).astype(jnp.int32)  # whole: a spike left over costs T/2
-            mask_ = mask.reshape(-1, *(1,) * (away.ndim - 1))
-            return jnp.sum(jnp.where(mask_, away, 0), axis=0, dtype=jnp.int32)
-
-        fired = Fired(
-            {k: firing.total_by_group(s, group, GROUPS) for k, s in found.items()},
-            {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
-            {k: moved(found[k], train) for k, train in (trains or {}).items()},
-        )
-        predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)
-        found = jnp.sum((predicted == labels[indices]) & mask), fired
-        return found if mesh is None else jax.tree.map(lambda x: x[None], found)
-
-    own = P(devices.CONFIG) if sweep else P()
-    out = P(devices.CONFIG, devices.DATA) if sweep else P(devices.DATA)
-    arrays, batch, trains = (P(),) * 4, P(devices.DATA), P(None, devices.DATA)
-    specs = (own, own, *arrays, batch, batch, trains)
-    program = devices.each(eval_step, 2) if sweep else eval_step
-    return jax.jit(devices.on_mesh(program, mesh, specs, out))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -184,6 +184,8 @@ def train_steps(
         raise ValueError("target is what a penalty takes; give penalty as well")
     parts = split(models[0])
     checks.check_outputs(parts, dataset, timesteps)
+    if mesh is not None or sweep:
+        devices.check_no_keys(parts[1:])
     tx = sgd(weight_decay)
     train_step = make_train_step(
         parts[0],
@@ -199,7 +201,9 @@ def train_steps(
     if starts is None:
         states = [init(model, tx) for model in models]
     else:
-        states = [copied(start) for start in starts]
+        checks.check_starts(starts, parts)
+        # Of a mesh they may lie on more devices than this run is to take.
+        states = [copied(devices.here(start)) for start in starts]
     first = int(states[0].step)
     if first > len(learning_rates):
         raise ValueError(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -70,6 +71,11 @@ def sweep(
     """
     models = list(models)
     check_alike(models, mesh)
+    if isinstance(starts, TrainState):
+        raise ValueError(
+            "starts must be a list of states, got one state of all networks; "
+            "unstacked(state) makes a list of it"
+        )
     if starts is not None:
         starts = list(starts)
         steps = sorted({int(start.step) for start in starts})
@@ -103,11 +109,18 @@ def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:
             f"models must be a multiple of {side_by_side}, the devices along config, "
             f"got {len(models)}; make_mesh(configs=...) takes a divisor of their number"
         )
-    graphdefs = [split(model)[0] for model in models]
-    for i, graphdef in enumerate(graphdefs):
-        if graphdef != graphdefs[0]:
+    structures = [_structure(model) for model in models]
+    for i, structure in enumerate(structures):
+        if structure != structures[0]:
             raise ValueError(
                 f"the networks of a sweep must have one structure, and network {i} "
-                "differs from the first: layers, sizes, and quantizers' methods, grids "
-                "and signs must be the same, bits and bounds may differ"
+                "differs from the first: layers, sizes, dtypes, neurons, quantizers' "
+                "methods, grids and signs, and LQ-Net's bits must be the same, other "
+                "bits and bounds may differ"
             )
+
+
+def _structure(model: nnx.Module) -> tuple:
+    graphdef, *state = split(model)
+    leaves, treedef = jax.tree.flatten(state)
+    return graphdef, treedef, [(x.shape, x.dtype) for x in leaves]
