@@ -1,6 +1,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import re
 
@@ -285,16 +286,21 @@ def test_a_state_of_a_longer_run_is_refused(lq_run):
 # Evaluation
 
 
+def program(model):
+    """Three steps of a network, compiled."""
+    return jax.jit(lambda x: model(x, timesteps=3))
+
+
 @pytest.fixture(scope="module")
 def evaluated():
     """A network that fires, and what it does with each image alone."""
     images, model = dataset(11), Net()
     for norm in (model.bn1, model.bn2):
         norm.bias.set_value(norm.bias.get_value() + 0.5)
-    correct, spikes = [], []
+    correct, spikes, run = [], [], program(model)
     for image, label in zip(images.images, images.labels, strict=True):
         x = data.normalize(image[None], images.mean, images.std)
-        logits, trains = model(x, timesteps=3)
+        logits, trains = run(x)
         correct.append(int(np.asarray(logits, float).mean(0).argmax() == label))
         spikes.append({k: np.asarray(v, int) for k, v in trains.items()})
     return model, images, correct, spikes
@@ -332,7 +338,8 @@ def test_evaluation_is_the_sum_over_single_images(evaluated, batch_size):
 
 def test_images_are_counted_by_their_place(evaluated, monkeypatch):
     model, images, _, spikes = evaluated
-    monkeypatch.setattr("snnjax.train.evaluation.GROUPS", 4)
+    for module in ("evaluation", "eval_steps"):
+        monkeypatch.setattr(f"snnjax.train.{module}.GROUPS", 4)
     train.make_eval_step.cache_clear()
     found = train.evaluate(model, images, timesteps=3, batch_size=3)
     train.make_eval_step.cache_clear()
@@ -352,7 +359,7 @@ def test_spike_times_are_compared_image_by_image(evaluated, batch_size):
     options = dict(timesteps=3, batch_size=batch_size)
     found = train.evaluate(other, images, reference=model, **options)
     x = data.normalize(images.images, images.mean, images.std)
-    trains = {k: np.asarray(v, int) for k, v in other(x, timesteps=3)[1].items()}
+    trains = {k: np.asarray(v, int) for k, v in program(other)(x)[1].items()}
     for layer, now in trains.items():
         before = np.concatenate([image[layer] for image in spikes], axis=1)
         # Of three steps: every spike that stays costs nothing, one moves or stays away.
@@ -385,7 +392,7 @@ def test_a_reference_of_other_layers_is_refused(evaluated):
 def test_evaluation_sees_accuracy(evaluated):
     model, images, _, _ = evaluated
     x = data.normalize(images.images, images.mean, images.std)
-    right = np.asarray(model(x, timesteps=3)[0].mean(0).argmax(-1), np.int32)
+    right = np.asarray(program(model)(x)[0].mean(0).argmax(-1), np.int32)
     for labels, expected in ((right, 1), ((right + 1) % 10, 0)):
         other = dataclasses.replace(images, labels=labels)
         found = train.evaluate(model, other, timesteps=3, batch_size=4)
@@ -508,22 +515,21 @@ def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
     # What the first batch fires, with statistics of that batch.
     order = epoch_order(3, 0, 11)
     x = data.normalize(dataset().images[order[:4]], dataset().mean, dataset().std)
-    _, spikes = Net()(x, timesteps=2, train=True)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def penalty_of(params):
+        graphdef, _, rest = train.split(Net())
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        _, spikes = model(x, timesteps=2, train=True)
+        return mean_rate({k: s.mean((0, 1)) for k, s in spikes.items()}, 3), spikes
+
+    (_, spikes), slopes = penalty_of(train.split(Net())[1])
     rate = np.mean([np.mean(s) for s in spikes.values()])
     assert rate > 0
     added = float(some.metrics.loss) - float(plain.metrics.loss)
     assert added == pytest.approx(3 * rate, rel=1e-5)
-
     # SGD's first Nesterov step is -lr (1 + momentum) times the gradient.
-    def penalty_of(params):
-        graphdef, _, rest = train.split(Net())
-        model = nnx.merge(graphdef, params, rest, copy=True)
-        rates = {
-            k: s.mean((0, 1)) for k, s in model(x, timesteps=2, train=True)[1].items()
-        }
-        return mean_rate(rates, 3)
-
-    slopes = jax.grad(penalty_of)(train.split(Net())[1])
     moved = jax.tree.map(jnp.subtract, some.state.params, plain.state.params)
     for slope, change in zip(*map(jax.tree.leaves, (slopes, moved)), strict=True):
         np.testing.assert_allclose(change, -0.1 * 1.9 * slope, atol=1e-6)

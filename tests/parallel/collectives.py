@@ -1,0 +1,130 @@
+"""What the devices send each other: collectives of the compiled programs, as JSON."""
+
+import collections
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import small_nets
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from snnjax import models, train
+from snnjax.layers import BatchNorm, norm
+from snnjax.train import devices, evaluation
+
+OPERATIONS = (
+    *("all-reduce", "all-gather", "reduce-scatter", "all-to-all"),
+    *("collective-permute", "collective-broadcast"),
+)
+
+
+def sent(program, *arguments):
+    """How many of which collectives are in the program as XLA runs it; its results.
+
+    Of the results shapes and places alone: nothing is run.
+    """
+    traced = program.trace(*arguments)
+    compiled = traced.lower().compile()
+    text = compiled.as_text()
+    assert "ENTRY" in text
+    found = re.findall(rf" ({'|'.join(OPERATIONS)})(?:-start)?\(", text)
+    shapes = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        traced.out_info,
+        compiled.output_shardings,
+    )
+    return collections.Counter(found), shapes
+
+
+def of_statistics(mesh, gradient):
+    """Of BatchNorm's statistics alone, or of their gradient with them."""
+
+    def product(x):
+        mean, var = norm.statistics(x, axis_name="data")
+        return jnp.sum(mean * var)
+
+    function, out = (jax.grad(product), P("data")) if gradient else (product, P())
+    program = devices.on_mesh(function, mesh, P("data"), out)
+    return sent(jax.jit(program), np.ones((8, 4, 4, 3), np.float32))[0]
+
+
+class Programs:
+    """The steps of one network on one mesh, and what they take."""
+
+    def __init__(self, model, mesh, sweep=False):
+        self.model, self.mesh, self.sweep = model, mesh, sweep
+        self.arrays = devices.put(train.on_device(small_nets.images()), mesh)
+        batch = np.arange(16, dtype=np.int32), np.ones(16, bool)
+        self.indices, self.mask = devices.put(batch, mesh, P("data"))
+        self.graphdef, *self.state = train.split(model)
+
+    def put(self, state):
+        if not self.sweep:
+            return devices.put(state, self.mesh)
+        return devices.put(devices.stacked([state] * 8), self.mesh, P("config"))
+
+    def step(self, penalty=None):
+        tx = train.sgd(5e-4)
+        step = train.make_train_step(
+            self.graphdef,
+            tx,
+            timesteps=2,
+            augment=True,
+            dead=True,
+            penalty=penalty,
+            mesh=self.mesh,
+            sweep=self.sweep,
+        )
+        state = self.put(train.init(self.model, tx))
+        key, target = devices.put((jax.random.key(0), jnp.float32(1)), self.mesh)
+        rest = (self.indices, np.float32(0.1), key, target if penalty else None)
+        return sent(step, state, *self.arrays, *rest)[0]
+
+    def evaluation(self):
+        options = {"timesteps": 2, "mesh": self.mesh}
+        reference = (*devices.put(self.state, self.mesh), *self.arrays, self.indices)
+        found = {}
+        step = train.make_trains_step(self.graphdef, **options)
+        found["trains"], trains = sent(step, *reference)
+        step = train.make_eval_step(self.graphdef, sweep=self.sweep, **options)
+        own = (*self.put(self.state), *self.arrays, self.indices, self.mask, trains)
+        found["step"], total = sent(step, *own)
+        found["add"], total = sent(evaluation._add, total, total)
+        step = evaluation._sum_of_devices(self.mesh, self.sweep)
+        found["sum"], _ = sent(step, total)
+        return found
+
+
+def quickly():
+    """Of a network that compiles quickly."""
+    data, configs = train.make_mesh(), train.make_mesh(configs=8)
+    net = small_nets.Dense(membrane=small_nets.LSQ)
+    small = small_nets.Dense(depth=1)
+    side_by_side = Programs(small, configs, sweep=True)
+    return net, {
+        "forward": of_statistics(data, gradient=False),
+        "gradient": of_statistics(data, gradient=True),
+        "step": Programs(net, data).step(),
+        "evaluation": Programs(small, data).evaluation(),
+        "sweep step": side_by_side.step(),
+        "sweep evaluation": side_by_side.evaluation(),
+    }
+
+
+def convolutional():
+    """Of a SEW-ResNet with quantizers, and what it keeps for the backward pass."""
+    mesh, found, net = train.make_mesh(), {}, None
+    for remat in models.sew_resnet.REMAT:
+        net = small_nets.sew(dtype=jnp.float32, blocks=(1, 1), remat=remat)
+        found[remat] = Programs(net, mesh).step()
+    found["penalty"] = Programs(net, mesh).step(penalty=small_nets.quiet)
+    return net, found
+
+
+if __name__ == "__main__":
+    net, found = {"quickly": quickly, "convolutional": convolutional}[sys.argv[1]]()
+    norms = sum(isinstance(m, BatchNorm) for _, m in nnx.iter_modules(net))
+    small_nets.tell(found | {"norms": norms})
