@@ -77,22 +77,28 @@ def test_encodings_work_under_jit_and_vmap(key):
     np.testing.assert_array_equal(compiled(x), encoding.poisson(key, x, timesteps=6))
 
 
-def test_direct_sequence_is_what_a_model_makes_of_an_image():
-    model = models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(0))
-    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
-    logits, _ = model(x, timesteps=3)
-    again, _ = model(encoding.direct(x, timesteps=3), timesteps=3)
+@pytest.fixture(scope="module")
+def model():
+    """A network of one block, compiled for each length."""
+    model = models.SEWResNet(10, blocks=(1,), width=2, in_channels=2, rngs=nnx.Rngs(0))
+    return jax.jit(model.__call__, static_argnames="timesteps")
+
+
+def test_direct_sequence_is_what_a_model_makes_of_an_image(model):
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 2))
+    logits, _ = model(x, timesteps=5)
+    again, _ = model(encoding.direct(x, timesteps=5), timesteps=5)
     np.testing.assert_allclose(again, logits, 1e-5, 1e-6)
 
 
-def test_event_frames_are_a_models_input(key):
-    model = models.sew_resnet8(width=2, in_channels=2, rngs=nnx.Rngs(0))
+def test_event_frames_are_a_models_input(key, model):
     events = jax.random.poisson(key, 0.3, (5, 2, 8, 8, 2)).astype(jnp.float32)
     logits, spikes = model(events, timesteps=5)
     assert logits.shape == (5, 2, 10)
     assert spikes["sn1"].shape == (5, 2, 8, 8, 2)
     late = model(events.at[3:].set(0), timesteps=5)[0]
     np.testing.assert_array_equal(late[:3], logits[:3])
+    assert (late[3:] != logits[3:]).any()
     with pytest.raises(ValueError, match=r"5 time steps .* timesteps is 4"):
         model(events, timesteps=4)
 

@@ -182,8 +182,8 @@ def test_a_resumed_run_skips_and_reports_as_the_run_never_stopped(skipping, stop
 def test_skipping_gives_up(monkeypatch):
     assert guards.MOST_SKIPPED == 100
     monkeypatch.setattr(guards, "MOST_SKIPPED", 3)
-    fit(Net(bright=poisoned), 9, on_nonfinite="skip")  # never three in a row
-    model = Net()
+    model = Net(bright=poisoned)
+    fit(model, 9, on_nonfinite="skip")  # never three in a row
     model.fc.kernel.set_value(jnp.full((6, 3), jnp.nan))
     with pytest.raises(train.NonFinite, match=r"3 steps in a row, all skip") as error:
         fit(model, 9, on_nonfinite="skip")
@@ -243,8 +243,14 @@ def test_the_dead_are_counted_beside_a_penalty():
     )
     images = dataset()
     x = data.normalize(images.images[batch], images.mean, images.std)
-    _, spikes = model(x, timesteps=2, train=True)
-    for layer, s in spikes.items():
+    graphdef, params, rest = train.split(model)
+
+    @jax.jit
+    def fired(params):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        return model(x, timesteps=2, train=True)[1]
+
+    for layer, s in fired(params).items():
         dead = np.mean(np.asarray(s, int).sum((0, 1)) < 0.05 * 2 * BATCH)
         assert float(plain[layer]) == float(both[layer]) == pytest.approx(dead)
     assert 0 < plain["sn1"] < 1

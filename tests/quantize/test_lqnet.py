@@ -1,5 +1,6 @@
 """LQ-Net against the paper's Algorithm 1, transcribed in numpy float64."""
 
+import functools
 import itertools
 
 import jax
@@ -10,10 +11,13 @@ import pytest
 from snnjax import quantize
 from snnjax.quantize import LqState
 
-net = jax.jit(quantize.lq_net)
-solve = jax.jit(quantize.lq_solve)
-update = jax.jit(quantize.lq_update)
-fit = jax.jit(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
+# Compiling is nearly all that these tests do, and this halves it.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = functools.partial(jax.jit, compiler_options=QUICK)
+net = compiled(quantize.lq_net)
+solve = compiled(quantize.lq_solve)
+update = compiled(quantize.lq_update)
+fit = compiled(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
 
 SIZES = [(27, 1), (27, 2), (27, 3), (27, 4), (27, 8), (288, 5), (576, 6), (1152, 7)]
 SIZES += [(4608, 1), (4608, 8)]
@@ -78,7 +82,9 @@ def test_a_tie_goes_to_the_lower_level():
 def test_gradient_is_the_identity_and_the_basis_has_none():
     w, cotangent = weights(27, 3), weights(27, 3, seed=1)
     basis = jnp.full((2, 3), 0.01)  # most weights lie far beyond the top level
-    _, pullback = jax.vjp(lambda w, v: net(w, state(v)), jnp.float32(w), basis)
+    _, pullback = jax.vjp(
+        lambda w, v: quantize.lq_net(w, state(v)), jnp.float32(w), basis
+    )
     by_w, by_basis = pullback(jnp.float32(cotangent))
     np.testing.assert_array_equal(by_w, np.float32(cotangent))
     np.testing.assert_array_equal(by_basis, 0)
