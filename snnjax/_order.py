@@ -3,7 +3,7 @@
 XLA for CPUs runs whatever is ready, so that work which could wait holds its memory
 early, and it finds out that something made again is there already, and keeps that.
 `jax.lax.optimization_barrier` is gone by the time it decides. A dependency on data is
-not.
+not. On a TPU both are needed.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,15 @@ from jax.typing import DTypeLike
 Tree = TypeVar("Tree")
 
 
-def after(x: Array, other: Array) -> Array:
-    """Give x, but not before ``other`` is known: x plus what is always zero."""
+def after(x: Array, other: Array, *, anew: bool = False) -> Array:
+    """Give x, but not before ``other`` is known: x plus what is always zero.
+
+    With ``anew`` what is made of x is made again, on a TPU too: that sums bfloat16 in
+    float32, finds that it has x in float32 already, and would keep it until then.
+    """
     late = other[(0,) * other.ndim] > jnp.inf
+    if anew:
+        x, late = jax.lax.optimization_barrier((x, late))
     return x + late.astype(x.dtype)
 
 
@@ -53,7 +59,7 @@ def _remade_bwd(function, keep, residuals, cotangents):
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
         known = differentiated_once(known)
-    first = after(first, known).astype(known.dtype)
+    first = after(first, known, anew=True).astype(known.dtype)
     return jax.vjp(function, first, *rest)[1](cotangents)
 
 

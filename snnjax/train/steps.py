@@ -1,5 +1,6 @@
 """The training step: a pure function under ``jax.jit``, compiled once a structure."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +13,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from snnjax import data
+from snnjax import _pytree, data
 from snnjax.data import Dataset
 from snnjax.layers import synchronize
 from snnjax.train import checks, devices, guards
@@ -139,10 +140,10 @@ def make_train_step(
 
     Returns:
         ``train_step(state, images, labels, mean, std, indices, learning_rate, key,
-        target)`` to the next state and its `Metrics`. ``images`` uint8 and ``labels``
-        are the whole data set; ``indices [B]`` choose the batch on the device. The loss
-        is cross-entropy of the logits' mean over time, and the penalty. The state is
-        donated.
+        target)`` to the next state and its `Metrics`. ``images`` and ``labels``, as
+        `on_device` gives them, are the whole data set; ``indices [B]`` choose the batch
+        on the device. The loss is cross-entropy of the logits' mean over time, and the
+        penalty. The state is donated.
 
     Raises:
         ValueError: timesteps below 1, or another ``on_nonfinite``.
@@ -226,7 +227,32 @@ def trained(model: Model, state: TrainState) -> Model:
     return nnx.merge(split(model)[0], params, rest, copy=True)
 
 
-def on_device(dataset: Dataset) -> tuple[Array, Array, Array, Array]:
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images on the device, one a row: ``images[indices]`` is ``[B, H, W, C]``.
+
+    A TPU lays ``[N, H, W, C]`` out with the images innermost, and then copies all of
+    them into another order before it takes a batch, in every step.
+
+    Attributes:
+        rows: uint8 ``[N, H * W * C]``.
+        shape: (H, W, C).
+    """
+
+    rows: Array
+    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+
+    def __getitem__(self, indices: Array) -> Array:
+        """The images at these places."""
+        return self.rows[indices].reshape(*indices.shape, *self.shape)
+
+
+_pytree.register(Images)
+
+
+def on_device(dataset: Dataset) -> tuple[Images, Array, Array, Array]:
     """Images, labels, mean and deviation as the steps take them."""
-    images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
-    return images, labels, jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
+    images = dataset.images
+    rows = Images(jnp.asarray(images.reshape(len(images), -1)), images.shape[1:])
+    labels, mean = jnp.asarray(dataset.labels), jnp.asarray(dataset.mean)
+    return rows, labels, mean, jnp.asarray(dataset.std)

@@ -108,7 +108,7 @@ def test_lsq(signed, x, bits, step):
     low, high = (
         (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     )
-    y, s = flushed(x) / float(step), float(step)
+    y, s = flushed(flushed(x) / float(step)), float(step)
     codes = np.float64(got) / s
     np.testing.assert_allclose(codes, np.round(codes), 1e-6)
     assert (np.abs(codes - np.clip(y, low, high)) <= 0.5 + 1e-6 * np.abs(codes)).all()

@@ -1,0 +1,336 @@
+"""The training step compiled for a TPU that is not there: memory, work, collectives.
+
+    python -m experiments.tpu_compile --topology v5e:2x4 --model sew_resnet18
+    python -m experiments.tpu_compile --topology v6e:2x4 --largest-batch
+
+XLA compiles for a TPU wherever its library lies: ``pip install -e '.[tpu-compile]'``,
+in an environment of its own, for where JAX finds it, it looks for a TPU. Nothing runs,
+so there are no times here. What is compiled is `train.make_train_step` over all chips
+of the topology, the data set on each of them, as the study has it.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+from experiments.common import CLASSES, run_as_command
+from snnjax import models, train
+from snnjax.data import Dataset
+
+Numbers = dict[str, Any]
+
+_ABOUT = (
+    "Compile the training step for a TPU topology, with no TPU there, and say what it "
+    "takes of each chip: memory, operations, collectives. Nothing runs."
+)
+
+# Without these libtpu asks a metadata server which machine this is, for minutes, and
+# lets only one process use it at a time.
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+IMAGES = {
+    "digits": (1438, 8, 8, 1),
+    "cifar10": (50_000, 32, 32, 3),
+    "cifar100": (50_000, 32, 32, 3),
+}
+# Of a register: XLA puts an image in each where they are many, and fills up the last.
+LANES = 128
+GB = 2**30
+_UNITS = {"G": GB, "T": 1024 * GB}
+
+# A collective's result is that of its line, or of the line where it is done.
+_COLLECTIVE = re.compile(
+    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|"
+    r"collective-permute|collective-broadcast)(-done)?\("
+)
+_ARRAY = re.compile(r"[a-z]+(?P<bits>\d+)?[a-z\d]*\[(?P<sizes>[\d,]*)\]")
+_TOO_LARGE = re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileConfig:
+    """Compile the training step for a TPU topology."""
+
+    topology: str = "v5e:2x4"
+    """Generation and arrangement of the chips: v5e:2x4, v6e:2x4, v5p:2x2x1, ..."""
+    model: Literal["sew_resnet8", "sew_resnet18"] = "sew_resnet18"
+    """The network."""
+    dataset: Literal["digits", "cifar10", "cifar100"] = "cifar10"
+    """Number and size of its images; they need not be there."""
+    width: int = 64
+    """Channels of the stem and of the first stage."""
+    timesteps: int = 4
+    """T."""
+    batch: int = 1024
+    """Images a step, over all chips."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of convolutions and activations; parameters and membranes stay float32."""
+    precision: Literal["highest", "default"] = "highest"
+    """Of float32 products: the study's, or rounded to bfloat16 first."""
+    remat: Literal["none", "block", "full"] = "none"
+    """What the backward pass makes again."""
+    largest_batch: bool = False
+    """Find the largest batch that fits, in steps of 128 images a chip."""
+    out: Path | None = None
+    """Append what was found to this file, a JSON object a line."""
+
+    def __post_init__(self):
+        for name in ("width", "timesteps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+
+def chips_of(topology: str) -> list[jax.Device]:
+    """The chips of a topology; none of them is there.
+
+    Raises:
+        ValueError: libtpu is not installed, or knows no such topology.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError(
+            "compiling for a TPU needs libtpu, which is not installed; in an "
+            "environment of its own, run: pip install -e '.[tpu-compile]'"
+        )
+    os.environ.update(_NO_TPU)
+    jax.config.update("jax_platforms", "cpu")  # else JAX waits for a TPU
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(topology, "tpu").devices)
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            "topology must be a generation and whole hosts of its chips, such as "
+            f"v5e:2x4, v6e:4x4 or v5p:2x2x1, got {topology!r}; libtpu says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowered:
+    """The training step as the study calls it, of shapes alone."""
+    if config.batch % len(chips):
+        raise ValueError(
+            f"batch must be a multiple of {len(chips)}, the chips of "
+            f"{config.topology}, got {config.batch}"
+        )
+    number, *image = IMAGES[config.dataset]
+    tx, mesh = train.sgd(5e-4), train.make_mesh(chips)
+
+    def model():
+        return getattr(models, config.model)(
+            CLASSES[config.dataset],
+            width=config.width,
+            in_channels=image[-1],
+            remat=config.remat,
+            dtype=None if config.dtype == "float32" else jnp.dtype(config.dtype),
+            rngs=nnx.Rngs(0),
+        )
+
+    graphdef = train.split(nnx.eval_shape(model))[0]
+    step = train.make_train_step(
+        graphdef,
+        tx,
+        timesteps=config.timesteps,
+        augment=config.dataset != "digits",
+        dead=True,
+        mesh=mesh,
+    )
+
+    def array(like, *axes):
+        sharding = NamedSharding(mesh, P(*axes))
+        return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
+
+    images, mean = np.zeros((number, *image), np.uint8), np.zeros(image[-1])
+    labels, classes = np.zeros(number, np.int32), CLASSES[config.dataset]
+    dataset = Dataset(images, labels, classes, config.dataset, mean, mean + 1)
+    arguments = jax.eval_shape(
+        lambda: (
+            train.init(model(), tx),
+            *train.on_device(dataset),
+            jnp.zeros(config.batch, jnp.int32),
+            jnp.float32(0),
+            jax.random.key(0),
+        )
+    )
+    everywhere = list(jax.tree.map(array, arguments))
+    everywhere[5] = array(arguments[5], "data")  # the batch
+    with jax.default_matmul_precision(config.precision):
+        return step.lower(*everywhere, None)
+
+
+def collectives(program: str) -> dict[str, dict[str, int]]:
+    """Number and bytes of each kind of collective in a compiled program's text.
+
+    Bytes are those of the results, on one device.
+
+    >>> collectives("%x = (f32[3,8]{1,0}, bf16[2]) all-reduce(%a, %b), channel_id=1")
+    {'all-reduce': {'number': 1, 'bytes': 100}}
+    """
+    found: dict[str, dict[str, int]] = {}
+    for line in _COLLECTIVE.finditer(program):
+        kind = found.setdefault(line["kind"], {"number": 0, "bytes": 0})
+        kind["number"] += 1
+        for array in _ARRAY.finditer(line["shape"]):
+            size = math.prod(int(n) for n in array["sizes"].split(",") if n)
+            kind["bytes"] += size * max(int(array["bits"] or 8), 8) // 8
+    return found
+
+
+def too_large(error: Exception) -> tuple[float, float]:
+    """Bytes that a program needs and that a chip has; other errors are raised."""
+    if found := _TOO_LARGE.search(str(error)):
+        needed, unit, has, unit_of_has = found.groups()
+        return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
+    raise error
+
+
+def memory_of(chip: jax.Device) -> float:
+    """Bytes that XLA may fill on a chip: it says so where a program needs more."""
+    sharding = NamedSharding(train.make_mesh([chip]), P())
+    x = jax.ShapeDtypeStruct((2**18, 128), np.float32, sharding=sharding)
+    try:
+        jax.jit(lambda x: (x @ x.T) @ (x @ x.T)).lower(x).compile()
+    except jax.errors.JaxRuntimeError as error:
+        return too_large(error)[1]
+    raise AssertionError("256 GiB fit on no chip")
+
+
+def compiled(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
+    """What a step takes on each chip; where it does not fit only that, and how much."""
+    start = time.monotonic()
+    numbers: Numbers = {"batch": config.batch}
+    program: Any = lowered(config, chips)
+    try:
+        program = program.compile()
+    except jax.errors.JaxRuntimeError as error:
+        numbers |= {"fits": False, "peak": too_large(error)[0]}
+    else:
+        memory, cost = program.memory_analysis(), program.cost_analysis()
+        numbers |= {
+            "fits": True,
+            "arguments": memory.argument_size_in_bytes,
+            "temporaries": memory.temp_size_in_bytes,
+            "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+            "program": memory.generated_code_size_in_bytes,
+            "peak": memory.peak_memory_in_bytes,
+            "operations": cost["flops"],
+            "bytes_accessed": cost["bytes accessed"],
+            "collectives": collectives(program.as_text()),
+        }
+    return numbers | {"seconds": time.monotonic() - start}
+
+
+def largest(
+    config: CompileConfig, chips: list[jax.Device], first: Numbers, memory: float
+) -> list[Numbers]:
+    """Compiled steps up to the largest that fits and the next, which does not.
+
+    Memory is nearly linear in the batch: the next guess is where it would be full. XLA
+    makes things again where memory is short, so there may be more; it goes on until
+    neighbours differ.
+    """
+    step, tried = LANES * len(chips), [first]
+    below, above = 0, math.inf
+    while True:
+        last = tried[-1]
+        if last["fits"]:
+            below = last["batch"] // step * step
+        else:
+            above = -(-last["batch"] // step) * step
+        if above - below <= step:
+            return tried
+        fixed = last.get("arguments", 0)
+        guess = (memory - fixed) / (last["peak"] - fixed) * last["batch"]
+        guess = int(min(max(guess // step * step, below + step), above - step))
+        tried.append(compiled(dataclasses.replace(config, batch=guess), chips))
+
+
+def table(memory: float, tried: list[Numbers]) -> Table:
+    """For a terminal: a column for each batch."""
+    shown = Table("on each chip")
+    for _ in tried:
+        shown.add_column(justify="right")
+
+    def row(name, text):
+        shown.add_row(name, *(text(n) if n["fits"] else "" for n in tried))
+
+    shown.add_row("images on all chips", *(str(n["batch"]) for n in tried))
+    for key in ("arguments", "temporaries", "outputs", "program"):
+        row(f"{key}, GiB", lambda n, key=key: f"{n[key] / GB:.3f}")
+    peaks = (f"{n['peak'] / GB:.2f}{' do not fit' * (not n['fits'])}" for n in tried)
+    shown.add_row(f"peak, of {memory / GB:.2f} GiB", *peaks)
+    row("operations a step, 10^9", lambda n: f"{n['operations'] / 1e9:.1f}")
+    row("accessed a step, 10^9 bytes", lambda n: f"{n['bytes_accessed'] / 1e9:.2f}")
+    for kind in sorted({kind for n in tried for kind in n.get("collectives", ())}):
+
+        def text(n, kind=kind):
+            found = n["collectives"].get(kind, {"number": 0, "bytes": 0})
+            return f"{found['number']}: {found['bytes'] / 1e6:.2f}"
+
+        row(f"{kind}, number: 10^6 bytes", text)
+    shown.add_row("seconds to compile", *(f"{n['seconds']:.0f}" for n in tried))
+    return shown
+
+
+def run(config: CompileConfig, console: Console | None = None) -> list[Numbers]:
+    """Compile, print the table, and append to ``out`` where that is asked for.
+
+    Raises:
+        ValueError: no libtpu, no such topology, or a batch that its chips cannot share.
+    """
+    console = console or Console()
+    chips = chips_of(config.topology)
+    with console.status("compiling, which takes minutes"):
+        tried, memory = [compiled(config, chips)], memory_of(chips[0])
+        if config.largest_batch:
+            tried = largest(config, chips, tried[0], memory)
+    kind = chips[0].device_kind
+    what = f"{config.model}, width {config.width}, T = {config.timesteps}, "
+    what += f"{config.dtype}, {len(chips)} x {kind}"
+    console.print(what, highlight=False, soft_wrap=True)
+    console.print(table(memory, tried))
+    if config.largest_batch:
+        fit = max((n["batch"] for n in tried if n["fits"]), default="none")
+        console.print(f"largest batch that fits: {fit}", highlight=False)
+    if config.out is not None:
+        about = dataclasses.asdict(config)
+        about |= {"devices": len(chips), "device_kind": kind, "memory": memory}
+        with config.out.open("a", encoding="utf-8") as file:
+            for numbers in tried:
+                file.write(json.dumps(about | numbers, default=str) + "\n")
+    return tried
+
+
+def main() -> None:
+    run_as_command(
+        run,
+        CompileConfig,
+        program="python -m experiments.tpu_compile",
+        description=_ABOUT,
+        stopped="nothing was written",
+    )
+
+
+if __name__ == "__main__":
+    main()
