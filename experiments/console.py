@@ -95,3 +95,15 @@ def bar(console: Console, total: float) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console, expand=True) as progress:
         yield Bar(progress, total)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people think in.
+
+    >>> duration(5400)
+    '1.5 hours'
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -15,9 +15,7 @@ import time
 from collections.abc import Iterator
 
 import jax
-import numpy as np
 from flax import nnx
-from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from experiments import cluster, layout, report, stopping
@@ -35,7 +33,8 @@ from experiments.common import (
     run_as_command,
     structure,
 )
-from experiments.console import Bar, Compilations, bar
+from experiments.console import Bar, Compilations, bar, duration
+from experiments.dry_run import dry_run
 from experiments.measure import measure
 from experiments.run_folder import RunFolder, row_name
 from experiments.training import Trainer
@@ -233,73 +232,20 @@ class Study:
             self.shown.advance(size / 3)
 
 
-def dry_run(config: StudyConfig, sets: tuple[Dataset, Dataset], console: Console):
-    """Print the rows, and the time and memory they will take, from a few real steps."""
-    parts = [*references(config), *grid(config)]
-    for part in parts:
-        console.print(row_name(part))
-    train_set, test_set = sets
-    devices = layout.devices_of(config)
-    mesh = layout.mesh_for(1, devices)
-    model = make_model(config, train_set, config.seeds[0])
-    tx = train.sgd(config.weight_decay)
-    step = train.make_train_step(
-        train.split(model)[0],
-        tx,
-        timesteps=config.timesteps,
-        augment=config.dataset != "digits",
-        mesh=mesh,
-    )
-    indices = np.arange(config.batch_size, dtype=np.int32)
-    arguments = (
-        *train.put(train.on_device(train_set), mesh),
-        train.put(indices, mesh, P("data")),
-        np.float32(0),
-        train.put(jax.random.key(0), mesh),
-    )
-    state = train.put(train.init(model, tx), mesh)
-    with console.status("compiling and timing a training step"):
-        start = time.monotonic()
-        compiled = step.lower(state, *arguments).compile()
-        compile_seconds = time.monotonic() - start
-        seconds = []
-        for _ in range(4):
-            start = time.monotonic()
-            state, metrics = compiled(state, *arguments)
-            metrics.loss.block_until_ready()
-            seconds.append(time.monotonic() - start)
-    each = min(seconds) / config.batch_size
-    sizes = (len(train_set), len(test_set))
-    running = each * sum(images_of(part, config, *sizes) for part in parts)
-    # A structure compiles a training, an evaluation and a BatchNorm step.
-    compiling = 1.7 * compile_seconds * len({structure(part) for part in parts})
-    used = compiled.memory_analysis()
-    memory = "memory this backend does not tell"
-    if used is not None:
-        memory = (
-            f"{used.temp_size_in_bytes / 1e6:.0f} MB beside "
-            f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters"
-        )
-    console.print(
-        f"{len(parts)} rows; a training step of {config.batch_size} images on "
-        f"{devices} {'device' if devices == 1 else 'devices'} takes "
-        f"{min(seconds):.2f} s and {memory}.\n"
-        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
-        f"Nothing was written; results would go to {config.out}.",
-        highlight=False,
-    )
+def _check_alike(config: StudyConfig) -> None:
+    """Processes of other options would wait for each other without end."""
+    asked = config.numbers() | {"dry_run": config.dry_run}
+    first = cluster.by_first(lambda: asked)
+    other = [name for name in asked if asked[name] != first[name]]
 
+    def check() -> None:
+        if other:
+            raise ValueError(
+                "all processes must be started with the same options, and "
+                f"{', '.join(other)} of this one differ from the first's"
+            )
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people think in.
-
-    >>> duration(5400)
-    '1.5 hours'
-    """
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    cluster.by_all(check)
 
 
 def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
@@ -315,11 +261,13 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
     config = config.resolve()
     out = config.out
     assert out is not None, "resolve() names it"
+    _check_alike(config)
     devices = layout.devices_of(config)
     with console.status(f"loading {config.dataset}"):
         sets = cluster.by_all(lambda: load_data(config))
     if config.dry_run:
-        dry_run(config, sets, console)
+        model = make_model(config, sets[0], config.seeds[0])
+        dry_run(config, sets, model, console)
         return RunFolder(out)
     folder = RunFolder(out)
 

@@ -96,6 +96,8 @@ class Trainer:
                     )
                     for i, state in zip(chunk, states, strict=True):
                         trained[i] = train.trained(models[i], state)
+            # What is still being written may fail, and the others have to hear it.
+            cluster.by_first(opened.close)
         return trained
 
     def _take_up(self, name, model, opened, histories) -> TrainState:
@@ -143,9 +145,8 @@ class Trainer:
                 f"{name}: {error}; this row is as it was saved, and the same "
                 f"command goes on {where} ({self.states(name)})"
             ) from error
+        cluster.by_first(lambda: [self.log.close(name) for name in names])
         for name, state in zip(names, states, strict=True):
-            if cluster.is_first():
-                self.log.close(name)
             if int(state.skipped):
                 self.shown.print(f"{name}: {int(state.skipped)} steps skipped")
         return states
@@ -173,7 +174,6 @@ class Trainer:
 
     def _watched(self, names, steps, rates, histories, starts):
         config = self.config
-        first = cluster.is_first()
         saved = logged = time.monotonic()
         done = int(starts[0].step)
         states = lambda: starts  # noqa: E731
@@ -197,20 +197,7 @@ class Trainer:
             if at.step % LOG_STEPS == 0 or at.step == at.steps or any(silent):
                 now = time.monotonic()
                 speed = (at.step - done) * config.batch_size / max(now - logged, 1e-9)
-                skipped = devices.fetched(at.state.skipped)
-                for i, name in enumerate(names if first else ()):
-                    self.log.write(
-                        name,
-                        at.step,
-                        steps=at.steps,
-                        loss=_of(metrics.loss, i),
-                        accuracy=_of(metrics.accuracy, i),
-                        learning_rate=float(rates[at.step - 1]),
-                        images_per_second=round(speed, 1),
-                        skipped=int(_of(skipped, i)),
-                        silent=list(silent[i]),
-                        dead={k: round(_of(x, i), 4) for k, x in metrics.dead.items()},
-                    )
+                self._log(names, at, silent, rates, speed)
                 logged, done = now, at.step
             due = time.monotonic() - saved > config.save_seconds
             said = cluster.of_all([stopping.heard(), due])
@@ -220,6 +207,26 @@ class Trainer:
                 saved = time.monotonic()
             stopping.stop(signal, f"at {names[0]}, step {at.step} of {at.steps}")
         return states()
+
+    def _log(self, names, at, silent, rates, speed):
+        metrics, skipped = at.metrics, devices.fetched(at.state.skipped)
+
+        def write() -> None:
+            for i, name in enumerate(names):
+                self.log.write(
+                    name,
+                    at.step,
+                    steps=at.steps,
+                    loss=_of(metrics.loss, i),
+                    accuracy=_of(metrics.accuracy, i),
+                    learning_rate=float(rates[at.step - 1]),
+                    images_per_second=round(speed, 1),
+                    skipped=int(_of(skipped, i)),
+                    silent=list(silent[i]),
+                    dead={k: round(_of(x, i), 4) for k, x in metrics.dead.items()},
+                )
+
+        cluster.by_first(write)
 
     def _save(self, names, step, states, histories, wait):
         def save() -> None:

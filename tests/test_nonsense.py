@@ -50,7 +50,7 @@ WORDS = {
 COMMANDS = {"study": study, "benchmark": benchmark, "emd_gradients": emd_gradients}
 
 
-def no_cluster(*_):
+def no_cluster(*_, **options):
     """What JAX does where it sees none, in a process that has begun already."""
     raise ValueError("coordinator_address should be defined.")
 

@@ -1,0 +1,78 @@
+"""What a study would do, and how long that would take."""
+
+import time
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+
+from experiments import layout
+from experiments.common import StudyConfig, grid, images_of, references, structure
+from experiments.console import duration
+from experiments.run_folder import row_name
+from snnjax import train
+from snnjax.data import Dataset
+from snnjax.models import SEWResNet
+
+
+def dry_run(
+    config: StudyConfig,
+    sets: tuple[Dataset, Dataset],
+    model: SEWResNet,
+    console: Console,
+) -> None:
+    """Print the rows, and the time and memory they will take, from a few real steps."""
+    parts = [*references(config), *grid(config)]
+    for part in parts:
+        console.print(row_name(part))
+    train_set, test_set = sets
+    devices = layout.devices_of(config)
+    mesh = layout.mesh_for(1, devices)
+    tx = train.sgd(config.weight_decay)
+    step = train.make_train_step(
+        train.split(model)[0],
+        tx,
+        timesteps=config.timesteps,
+        augment=config.dataset != "digits",
+        mesh=mesh,
+    )
+    indices = np.arange(config.batch_size, dtype=np.int32)
+    arguments = (
+        *train.put(train.on_device(train_set), mesh),
+        train.put(indices, mesh, P("data")),
+        np.float32(0),
+        train.put(jax.random.key(0), mesh),
+        None,  # of a penalty; on a mesh no argument is left out
+    )
+    state = train.put(train.init(model, tx), mesh)
+    with console.status("compiling and timing a training step"):
+        start = time.monotonic()
+        compiled = step.lower(state, *arguments).compile()
+        compile_seconds = time.monotonic() - start
+        seconds = []
+        for _ in range(4):
+            start = time.monotonic()
+            state, metrics = compiled(state, *arguments)
+            metrics.loss.block_until_ready()
+            seconds.append(time.monotonic() - start)
+    each = min(seconds) / config.batch_size
+    sizes = (len(train_set), len(test_set))
+    running = each * sum(images_of(part, config, *sizes) for part in parts)
+    # A structure compiles a training, an evaluation and a BatchNorm step.
+    compiling = 1.7 * compile_seconds * len({structure(part) for part in parts})
+    used = compiled.memory_analysis()
+    memory = "memory this backend does not tell"
+    if used is not None:
+        memory = (
+            f"{used.temp_size_in_bytes / 1e6:.0f} MB beside "
+            f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters"
+        )
+    console.print(
+        f"{len(parts)} rows; a training step of {config.batch_size} images on "
+        f"{devices} {'device' if devices == 1 else 'devices'} takes "
+        f"{min(seconds):.2f} s and {memory}.\n"
+        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
+        f"Nothing was written; results would go to {config.out}.",
+        highlight=False,
+    )
