@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from jax import Array
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 Tree = TypeVar("Tree")
@@ -117,15 +116,13 @@ def _connect() -> None:
     """
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return
+    from snnjax import train  # not for commands that are not of a cluster
+
     of_all(0)
     number = jax.device_count()
     for configs in range(1, number + 1):
         if number % configs == 0:
-            mesh = jax.make_mesh(
-                (configs, number // configs),
-                ("config", "data"),
-                axis_types=(AxisType.Auto,) * 2,
-            )
+            mesh = train.make_mesh(configs=configs)
             jax.jit(jax.shard_map(_word, mesh=mesh, in_specs=(), out_specs=P()))()
 
 

@@ -12,18 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_disk import PROGRAM
 
 from experiments.common import StudyConfig, grid, references
 from experiments.run_folder import RunFolder, row_name
 
 ROOT = Path(__file__).parents[1]
-# A disk that takes its time: otherwise no kill would ever meet what is being written.
-PROGRAM = (
-    "import os, runpy, time\n"
-    "sync = os.fsync\n"
-    "os.fsync = lambda file: (time.sleep(0.05), sync(file))[1]\n"
-    "runpy.run_module('experiments.study', run_name='__main__', alter_sys=True)"
-)
 # The short form draws no report, which takes seconds; the long one does.
 UNDRAWN = (
     "from experiments import report\nreport.write = lambda path: path / 'report.html'\n"

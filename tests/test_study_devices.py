@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_disk import PROGRAM
 
 from experiments.common import StudyConfig, grid, references
 from experiments.run_folder import RunFolder, row_name
@@ -29,13 +30,6 @@ CONFIG = StudyConfig(
 ).resolve()
 WORDS = "--tiny --width 4 --timesteps 2 --seeds 0 --only weights --modes ptq qat"
 WORDS += " --bits 2 --grid mid_rise"
-# A disk that takes its time, so that a signal comes in the middle of the training.
-PROGRAM = (
-    "import os, runpy, time\n"
-    "sync = os.fsync\n"
-    "os.fsync = lambda file: (time.sleep(0.05), sync(file))[1]\n"
-    "runpy.run_module('experiments.study', run_name='__main__', alter_sys=True)"
-)
 BESIDE = [  # the rows that are trained side by side first
     f"weights-uniform-mid_rise-signed-clip{clip}-b2-qat-s0" for clip in (1, 10)
 ]
