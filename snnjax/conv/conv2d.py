@@ -202,7 +202,8 @@ def _kernel_gradient(
     """The fast way to a kernel gradient, or None for XLA's own."""
     n, height, width, _ = dy.shape
     size = w.shape[:2]
-    if min(w.shape[2:]) < 32 or n * height * width < 128:
+    channels, positions = min(w.shape[2:]), n * height * width
+    if channels < 16 or positions < 128 or (channels < 32 and positions < 2**15):
         return None
     if size == (3, 3) and strides == (1, 1) and width >= winograd.TILE:
         return partial(winograd.kernel_gradient, k=3, padding=padding)
