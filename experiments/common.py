@@ -1,5 +1,6 @@
 """What a study is: its configuration, and the rows that follow from it."""
 
+import argparse
 import dataclasses
 import errno
 import hashlib
@@ -7,7 +8,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,9 +43,11 @@ CLIPS = {"narrow": 1.0, "wide": 10.0}
 # LQ-Net keeps its 2^bits levels in a table; the library takes no more bits.
 LQ_NET_BITS = 8
 
-# The blocks; the stem's convolution and neurons and the last layer stay as they are.
+# The blocks, or the stem's convolution and neurons and the last layer as well.
 WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
 MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
+ALL_WEIGHTS = rf"conv1|fc|{WEIGHTS}"
+ALL_MEMBRANES = rf"sn1|{MEMBRANES}"
 
 EVAL_BATCH = 128
 EVALUATED = 2 / 3  # of an image trained: two forward passes
@@ -57,6 +60,8 @@ _PLACES = (
     *("devices", "coordinator", "num_processes", "process_id"),
 )
 _SEVERAL = ("seeds", "modes", "bits", "grid")
+# These may be empty, and where they are None they follow another.
+_SOME = ("qat_bits", "repeat_qat_bits", "ablation_bits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,30 +88,50 @@ class StudyConfig:
     """Epochs of quantization-aware training, and of the control."""
     seeds: tuple[int, ...] = (0, 1)
     """The first runs the grid; others only what the noise floor needs."""
+    repeat: bool = False
+    """The other seeds run the grid as well."""
     only: Literal["weights", "membrane"] | None = None
     """Quantize only these (default: both, one after the other)."""
     modes: tuple[Literal["ptq", "ptq_bn", "qat"], ...] = ("ptq", "ptq_bn", "qat")
     """ptq: BatchNorm frozen; ptq_bn: BatchNorm re-estimated; qat: trained on."""
     bits: tuple[int, ...] = (2, 4, 6, 8)
     """Bit widths, 2 to 16."""
+    qat_bits: tuple[int, ...] | None = None
+    """Bit widths of quantization-aware training, the dearest rows (default: bits)."""
+    repeat_qat_bits: tuple[int, ...] | None = None
+    """The same of the other seeds, with --repeat (default: qat_bits)."""
+    ablation_bits: tuple[int, ...] = ()
+    """Of the first seed, try the other site and scope as well at these bits."""
     grid: tuple[Literal["mid_rise", "mid_tread"], ...] = GRIDS
     """Of the uniform weight quantizers: 2^b levels without 0, 2^b - 1 with it."""
     membrane_grid: Literal["mid_rise", "mid_tread"] = "mid_tread"
     """Of the membrane quantizers."""
     site: Literal["post_reset", "pre_fire"] = "post_reset"
     """What of a membrane is quantized: what stays after a step, or what fires."""
+    quantize_all: bool = False
+    """Quantize the stem and the last layer too, not the residual blocks alone."""
     emd: Literal["exact", "ott"] = "exact"
     """Earth mover's distance from integer counts, or through ott-jax."""
     precision: Literal["highest", "default"] = "highest"
     """Of convolutions; default may round to TF32, which moves membranes."""
     batch_size: int = 32
     """Images a training step."""
+    augment: bool = True
+    """Crop and mirror the CIFARs' training images; digits stay as they are."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum 0.9, or Adam with decoupled weight decay."""
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    """Of the baseline's learning rate."""
+    warmup_epochs: int = 0
+    """Of the cosine schedule: epochs up to the peak."""
     learning_rate: float = 0.1
-    """Peak of the baseline's one-cycle schedule (SGD, Nesterov 0.9)."""
+    """Peak of the baseline's schedule."""
     qat_learning_rate: float = 0.01
     """Start of the cosine decay of QAT and of the control."""
     weight_decay: float = 5e-4
-    """On convolution and linear kernels; none on BatchNorm and biases."""
+    """On convolution and linear kernels; none on BatchNorm, biases, quantizers."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
     cache: Path | None = dataclasses.field(
@@ -140,6 +165,8 @@ class StudyConfig:
         _one_of("reset", self.reset, RESETS)
         _one_of("site", self.site, SITES)
         _one_of("membrane_grid", self.membrane_grid, GRIDS)
+        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        _one_of("schedule", self.schedule, ("one_cycle", "cosine"))
         _one_of("emd", self.emd, ("exact", "ott"))
         _one_of("precision", self.precision, ("highest", "default"))
         for name, choices in (("modes", MODES), ("grid", GRIDS)):
@@ -168,6 +195,28 @@ class StudyConfig:
             raise ValueError(
                 f"weight_decay must be >= 0 and finite, got {self.weight_decay}"
             )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must lie within [0, 1), got {self.label_smoothing}"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs must lie within 0 and the {self.epochs} epochs, got "
+                f"{self.warmup_epochs}"
+            )
+        if self.warmup_epochs and self.schedule == "one_cycle":
+            raise ValueError(
+                "warmup_epochs is of the cosine schedule (one_cycle warms up by "
+                f"itself), got {self.warmup_epochs} with one_cycle"
+            )
+        if self.repeat_qat_bits is not None and not self.repeat:
+            raise ValueError("repeat_qat_bits needs repeat: other seeds run no grid")
+        for name in _SOME:
+            values = getattr(self, name) or ()
+            if not set(values) <= set(self.bits) or len(set(values)) != len(values):
+                raise ValueError(
+                    f"{name} must be some of bits {self.bits}, each once, got {values}"
+                )
         for b in self.bits:
             if not 2 <= b <= 16:
                 raise ValueError(
@@ -187,8 +236,8 @@ class StudyConfig:
             for field in dataclasses.fields(cls)
             if field.name in numbers
         }
-        for name in _SEVERAL:
-            if name in values:
+        for name in (*_SEVERAL, *_SOME):
+            if values.get(name) is not None:
                 values[name] = tuple(values[name])
         return cls(**values)
 
@@ -202,6 +251,10 @@ class StudyConfig:
             small = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
             usual = {f.name: f.default for f in dataclasses.fields(self)}
             unset = {k: v for k, v in small.items() if getattr(self, k) == usual[k]}
+            for name in _SOME:  # of bits that may be no more
+                values = getattr(self, name)
+                if "bits" in unset and values is not None:
+                    unset[name] = tuple(b for b in values if b in small["bits"])
             config = dataclasses.replace(config, **unset)
         if config.out is None:
             name = f"{config.dataset}-{config.model}-w{config.width}"
@@ -227,9 +280,27 @@ def _one_of(name: str, value: object, choices: tuple) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
-def parse(config: type, *, program: str, description: str | None = None) -> Any:
-    """The dataclass ``config`` from the command line."""
-    return tyro.cli(config, prog=program, description=description)
+def parse(
+    config: type,
+    *,
+    program: str,
+    description: str | None = None,
+    presets: Mapping[str, Any] | None = None,
+) -> Any:
+    """The dataclass ``config`` from the command line, over the preset it names."""
+    words, default = sys.argv[1:], None
+    if presets:
+        first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
+        first.add_argument("--preset", choices=tuple(presets))
+        found, words = first.parse_known_args(words)
+        names = ", ".join(presets)
+        description = f"{description} --preset NAME sets what is not given: {names}."
+        default = presets.get(found.preset)
+    if default is None:
+        return tyro.cli(config, prog=program, description=description, args=words)
+    return tyro.cli(
+        config, prog=program, description=description, args=words, default=default
+    )
 
 
 def run_as_command(
@@ -239,6 +310,7 @@ def run_as_command(
     program: str,
     description: str | None = None,
     stopped: str = "the same command goes on from here",
+    presets: Mapping[str, Any] | None = None,
 ) -> None:
     """Run an experiment as a command: what is wrong, and how to go on, is one line.
 
@@ -246,7 +318,9 @@ def run_as_command(
     where the config has a ``cache``, with the programs compiled before.
     """
     try:
-        chosen = parse(config, program=program, description=description)
+        chosen = parse(
+            config, program=program, description=description, presets=presets
+        )
         one_at_a_time.use()
         huge_pages.use()
         # A dry run measures how long compiling takes.
@@ -288,7 +362,8 @@ def _of_the_system(error: OSError) -> str:
 
 def references(config: StudyConfig) -> list[Row]:
     """The partial rows without quantization: all baselines, then all controls."""
-    nothing = dict.fromkeys(("method", "grid", "clip", "signed", "site", "bits"))
+    names = ("method", "grid", "clip", "signed", "site", "quantize_all", "bits")
+    nothing = dict.fromkeys(names)
     return [
         {"target": "none", **nothing, "mode": mode, "seed": seed}
         for mode in ("fp32", "control")
@@ -303,6 +378,30 @@ def grid(config: StudyConfig) -> list[Row]:
     >>> [(row["signed"], row["bits"], row["mode"]) for row in grid(config)]
     [(True, 2, 'qat'), (True, 4, 'qat'), (False, 2, 'qat'), (False, 4, 'qat')]
     """
+    first, *others = config.seeds
+    rows = _of_seed(config, first, config.bits, _qat_bits(config))
+    for seed in others if config.repeat else ():
+        qat_bits = config.repeat_qat_bits
+        qat_bits = _qat_bits(config) if qat_bits is None else qat_bits
+        rows += _of_seed(config, seed, config.bits, qat_bits)
+    if config.ablation_bits:
+        [other_site] = set(SITES) - {config.site}
+        qat_bits = tuple(set(config.ablation_bits) & set(_qat_bits(config)))
+        for other, target in (
+            ({"quantize_all": not config.quantize_all}, "weights"),
+            ({"site": other_site}, "membrane"),
+        ):
+            if config.only in (None, target):
+                there = dataclasses.replace(config, only=target, **other)
+                rows += _of_seed(there, first, config.ablation_bits, qat_bits)
+    return rows
+
+
+def _qat_bits(config: StudyConfig) -> tuple[int, ...]:
+    return config.bits if config.qat_bits is None else config.qat_bits
+
+
+def _of_seed(config: StudyConfig, seed: int, bits, qat_bits) -> list[Row]:
     clips = tuple(CLIPS.values())
     weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
     # Rows of equal program structure follow each other, so that each is compiled once.
@@ -319,16 +418,18 @@ def grid(config: StudyConfig) -> list[Row]:
             "clip": clip,
             "signed": signed,
             "site": site,
-            "bits": bits,
+            "quantize_all": config.quantize_all,
+            "bits": b,
             "mode": mode,
-            "seed": config.seeds[0],
+            "seed": seed,
         }
         for target, method, levels, signed, site, clips in ways
         if config.only in (None, target)
         for clip in clips
-        for bits in config.bits
-        if method != "lq_net" or bits <= LQ_NET_BITS
+        for b in bits
+        if method != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
+        if mode != "qat" or b in qat_bits
     ]
 
 
@@ -337,10 +438,13 @@ def structure(part: Row) -> str:
     if part["target"] == "none":
         return "full precision"
     if part["target"] == "membrane":
-        return f"membrane {'signed' if part['signed'] else 'unsigned'}"
-    if part["method"] == "lq_net":
-        return f"weights lq_net {part['bits']} bit"
-    return f"weights {part['method']} {part['grid']}"
+        name = f"membrane {'signed' if part['signed'] else 'unsigned'}"
+        name += " pre-fire" * (part["site"] == "pre_fire")
+    elif part["method"] == "lq_net":
+        name = f"weights lq_net {part['bits']} bit"
+    else:
+        name = f"weights {part['method']} {part['grid']}"
+    return name + " everywhere" * part["quantize_all"]
 
 
 def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> float:

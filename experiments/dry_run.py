@@ -11,6 +11,7 @@ from experiments import layout
 from experiments.common import StudyConfig, grid, images_of, references, structure
 from experiments.console import duration
 from experiments.run_folder import row_name
+from experiments.training import augments, optimizer
 from snnjax import train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
@@ -29,12 +30,13 @@ def dry_run(
     train_set, test_set = sets
     devices = layout.devices_of(config)
     mesh = layout.mesh_for(1, devices)
-    tx = train.sgd(config.weight_decay)
+    tx = optimizer(config)
     step = train.make_train_step(
         train.split(model)[0],
         tx,
         timesteps=config.timesteps,
-        augment=config.dataset != "digits",
+        augment=augments(config),
+        label_smoothing=config.label_smoothing,
         mesh=mesh,
     )
     indices = np.arange(config.batch_size, dtype=np.int32)

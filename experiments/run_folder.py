@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import subprocess
 import weakref
 import zipfile
 import zlib
@@ -46,6 +47,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def commit() -> str | None:
+    """The commit that the code is of, with a "+" if it was changed; None if unknown."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return None
+    return found.stdout.strip() or None
+
+
 def row_name(row: Row) -> str:
     """The row's name: unique in a run folder, and a file name.
 
@@ -59,6 +71,8 @@ def row_name(row: Row) -> str:
         row["method"],
         row["grid"],
         "signed" if row["signed"] else "unsigned",
+        # Runs made before there was a choice do not say where all is quantized.
+        "prefire" * (row["site"] == "pre_fire") + "all" * bool(row.get("quantize_all")),
         f"clip{row['clip']:g}",
         f"b{row['bits']}",
         row["mode"],

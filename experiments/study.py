@@ -1,7 +1,7 @@
 """The study: train a baseline, quantize it in every way, measure how it fires.
 
     python -m experiments.study                 # digits, minutes on 2 cores
-    python -m experiments.study --dataset cifar10 --data-dir DIR --width 16
+    python -m experiments.study --preset paper-small --data-dir DIR
 
 Everything goes to the run folder (``--out``); the same command takes a stopped run up
 where it was. ``--dry-run`` says what it would do and how long it would take.
@@ -20,6 +20,8 @@ from rich.console import Console
 
 from experiments import cluster, layout, report, stopping
 from experiments.common import (
+    ALL_MEMBRANES,
+    ALL_WEIGHTS,
     BATCHNORM_IMAGES,
     EVAL_BATCH,
     EVALUATED,
@@ -36,7 +38,8 @@ from experiments.common import (
 from experiments.console import Bar, Compilations, bar, duration
 from experiments.dry_run import dry_run
 from experiments.measure import measure
-from experiments.run_folder import RunFolder, row_name
+from experiments.presets import PRESETS
+from experiments.run_folder import RunFolder, commit, row_name
 from experiments.training import Trainer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset
@@ -198,9 +201,11 @@ class Study:
         if cluster.by_first(load):
             graphdef, state = nnx.split(kept[0] if kept else model)
             return nnx.merge(graphdef, cluster.of_first(state))
-        rates = train.one_cycle(
-            self._steps(self.config.epochs), self.config.learning_rate
-        )
+        steps, peak = self._steps(self.config.epochs), self.config.learning_rate
+        if self.config.schedule == "cosine":
+            rates = train.cosine(steps, peak, self._steps(self.config.warmup_epochs))
+        else:
+            rates = train.one_cycle(steps, peak)
         [model] = self.trainer.train([name], [model], rates, seed)
         about = self.config.numbers() | {"seed": seed}
         cluster.by_first(lambda: str(checkpoint.export(path, model, about)))
@@ -218,10 +223,11 @@ class Study:
             signed=part["signed"],
             grid=part["grid"] or "mid_rise",
         )
+        everywhere = part["quantize_all"]
         if part["target"] == "membrane":
-            rules = {MEMBRANES: spec}
+            rules = {ALL_MEMBRANES if everywhere else MEMBRANES: spec}
             return calibrate.quantize(model, rules, membrane_site=part["site"])
-        return calibrate.quantize(model, {WEIGHTS: spec})
+        return calibrate.quantize(model, {ALL_WEIGHTS if everywhere else WEIGHTS: spec})
 
     def _batchnorm_batches(self) -> Iterator[jax.Array]:
         images = self.train_set.images[:BATCHNORM_IMAGES]
@@ -287,28 +293,31 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
             jax.default_matmul_precision(config.precision),
         ):
             study = Study(config, folder, sets, shown, devices)
-            missing = len(parts) - len(study.done)
-            study.run()
-        seconds = time.monotonic() - start
-        # One entry for each time the study was started: it may have been stopped.
-        entry = {
-            "rows": missing,
-            "seconds": round(seconds, 1),
-            "compile_seconds": round(study.compilations.seconds, 1),
-            "compilations": study.compilations.counts,
-            "devices": devices,
-        }
+            before = len(study.done)
+            try:
+                study.run()
+            finally:
+                seconds, made = time.monotonic() - start, len(study.done) - before
+                # One entry for each time the study ran, however that ended.
+                if len(parts) > before and cluster.is_first():
+                    entry = {
+                        "rows": made,
+                        "seconds": round(seconds, 1),
+                        "compile_seconds": round(study.compilations.seconds, 1),
+                        "compilations": study.compilations.counts,
+                        "devices": devices,
+                        "commit": commit(),
+                    }
+                    starts = [*folder.info().get("starts", []), entry]
+                    folder.write_info(config, starts=starts)
 
         def finish() -> str:
-            if missing:
-                starts = [*folder.info().get("starts", []), entry]
-                folder.write_info(config, starts=starts)
             with console.status("writing the report"):
                 return str(report.write(folder.path))
 
         page = cluster.by_first(finish)
     console.print(
-        f"\n{missing} rows in {duration(seconds)}, of which "
+        f"\n{made} rows in {duration(seconds)}, of which "
         f"{duration(study.compilations.seconds)} compiling.",
         highlight=False,
     )
@@ -329,7 +338,11 @@ def command(config: StudyConfig) -> None:
 
 def main() -> None:
     run_as_command(
-        command, StudyConfig, program="python -m experiments.study", description=_ABOUT
+        command,
+        StudyConfig,
+        program="python -m experiments.study",
+        description=_ABOUT,
+        presets=PRESETS,
     )
 
 

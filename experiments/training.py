@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import optax
 
 from experiments import cluster, layout, stopping
 from experiments.common import StudyConfig
@@ -26,6 +27,16 @@ Step = tuple[
     Sequence[tuple[str, ...]],
     Callable[[], list[TrainState]],
 ]
+
+
+def optimizer(config: StudyConfig) -> optax.GradientTransformation:
+    """What `train.fit` makes of ``config``."""
+    return train.OPTIMIZERS[config.optimizer](config.weight_decay)
+
+
+def augments(config: StudyConfig) -> bool:
+    """Whether training images are cropped and mirrored; a mirrored digit is none."""
+    return config.augment and config.dataset != "digits"
 
 
 class Trainer:
@@ -102,7 +113,7 @@ class Trainer:
 
     def _take_up(self, name, model, opened, histories) -> TrainState:
         """The state that a row was last saved in, or its first."""
-        start = train.init(model, train.sgd(self.config.weight_decay))
+        start = train.init(model, optimizer(self.config))
         kept: list[TrainState] = []
 
         def look() -> bool:
@@ -157,8 +168,10 @@ class Trainer:
             seed=seed,
             batch_size=config.batch_size,
             timesteps=config.timesteps,
+            optimizer=config.optimizer,
             weight_decay=config.weight_decay,
-            augment=config.dataset != "digits",
+            label_smoothing=config.label_smoothing,
+            augment=augments(config),
             on_nonfinite=config.on_nonfinite,
             silent_above=config.silent_above,
             mesh=layout.mesh_for(len(models), self.devices),

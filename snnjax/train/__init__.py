@@ -22,8 +22,10 @@ from snnjax.train.loop import fit as fit
 from snnjax.train.loop import one_cycle as one_cycle
 from snnjax.train.loop import steps_per_epoch as steps_per_epoch
 from snnjax.train.memory import estimate_memory as estimate_memory
+from snnjax.train.steps import OPTIMIZERS as OPTIMIZERS
 from snnjax.train.steps import Metrics as Metrics
 from snnjax.train.steps import TrainState as TrainState
+from snnjax.train.steps import adamw as adamw
 from snnjax.train.steps import init as init
 from snnjax.train.steps import make_train_step as make_train_step
 from snnjax.train.steps import on_device as on_device

@@ -15,6 +15,7 @@ from snnjax.batches import epoch_order, train_batches
 from snnjax.data import Dataset
 from snnjax.train import checks, devices, guards
 from snnjax.train.steps import (
+    OPTIMIZERS,
     Metrics,
     Penalty,
     TrainState,
@@ -22,7 +23,6 @@ from snnjax.train.steps import (
     init,
     make_train_step,
     on_device,
-    sgd,
     split,
 )
 
@@ -59,15 +59,25 @@ def one_cycle(steps: int, peak: float) -> np.ndarray:
     return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
 
 
-def cosine(steps: int, start: float) -> np.ndarray:
+def cosine(steps: int, start: float, warmup: int = 0) -> np.ndarray:
     """Learning rates: from ``start`` down to 0 along half a cosine.
 
+    Before it, ``warmup`` of the steps go up in a line: step k has
+    ``start * (k + 1) / (warmup + 1)``.
+
     Raises:
-        ValueError: no steps, or a start that is no finite number from 0.
+        ValueError: no steps, a start that is no finite number from 0, or a warm-up that
+            takes all steps.
     """
     checks.check_whole(steps=steps)
+    checks.check_whole(0, warmup=warmup)
     checks.check_number(start=start)
+    if warmup >= steps:
+        raise ValueError(f"warmup must be below the {steps} steps, got {warmup}")
     schedule = optax.cosine_decay_schedule(start, steps)
+    if warmup:
+        first = start / (warmup + 1)
+        schedule = optax.warmup_cosine_decay_schedule(first, start, warmup, steps)
     return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
 
 
@@ -89,7 +99,9 @@ def fit(
     seed: int,
     batch_size: int,
     timesteps: int = 4,
+    optimizer: str = "sgd",
     weight_decay: float = 5e-4,
+    label_smoothing: float = 0.0,
     augment: bool = False,
     penalty: Penalty | None = None,
     target: Any = None,
@@ -98,7 +110,7 @@ def fit(
     silent_above: float | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Progress]:
-    """Train by SGD; iterating does the steps.
+    """Train; iterating does the steps.
 
     Args:
         model: where to start; it is not changed. `trained` takes the result out.
@@ -107,7 +119,9 @@ def fit(
         seed: of the order of batches and of the augmentation.
         batch_size: images a step; what is left of an epoch is dropped.
         timesteps: T.
+        optimizer: ``"sgd"``, with Nesterov momentum 0.9, or ``"adamw"``.
         weight_decay: on kernels.
+        label_smoothing: share of each label spread over all classes.
         augment: crop and flip, see `data.augment`.
         penalty: added to the loss, see `make_train_step`.
         target: what ``penalty`` takes beside the rates; arrays.
@@ -141,7 +155,9 @@ def fit(
         seed=seed,
         batch_size=batch_size,
         timesteps=timesteps,
+        optimizer=optimizer,
         weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
         augment=augment,
         penalty=penalty,
         target=target,
@@ -162,7 +178,9 @@ def train_steps(
     seed,
     batch_size,
     timesteps=4,
+    optimizer="sgd",
     weight_decay=5e-4,
+    label_smoothing=0.0,
     augment=False,
     penalty=None,
     target=None,
@@ -186,12 +204,17 @@ def train_steps(
     checks.check_outputs(parts, dataset, timesteps)
     if mesh is not None or sweep:
         devices.check_no_keys(parts[1:])
-    tx = sgd(weight_decay)
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer must be one of {tuple(OPTIMIZERS)}, got {optimizer!r}"
+        )
+    tx = OPTIMIZERS[optimizer](weight_decay)
     train_step = make_train_step(
         parts[0],
         tx,
         timesteps=timesteps,
         augment=augment,
+        label_smoothing=label_smoothing,
         penalty=penalty,
         on_nonfinite=on_nonfinite,
         dead=silent_above is not None,

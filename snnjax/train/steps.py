@@ -63,18 +63,51 @@ class Metrics(NamedTuple):
 def sgd(weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformation:
     """SGD with Nesterov momentum and weight decay, for a learning rate of 1.
 
-    The step multiplies by the learning rate, which is traced. Kernels decay; biases
-    and BatchNorm do not.
+    The step multiplies by the learning rate, which is traced. Kernels decay; biases,
+    BatchNorm and the steps of quantizers do not.
 
     Raises:
         ValueError: one of the two is no finite number from 0.
     """
     checks.check_number(weight_decay=weight_decay, momentum=momentum)
-    kernels = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
     return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=kernels),
+        optax.add_decayed_weights(weight_decay, mask=_kernels),
         optax.trace(momentum, nesterov=True),
     )
+
+
+@functools.cache
+def adamw(
+    weight_decay: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay, for a learning rate of 1.
+
+    The step multiplies by the learning rate, which is traced: decay is
+    ``learning_rate * weight_decay * kernel``, as in Loshchilov and Hutter, 2019,
+    algorithm 2, and optax.adamw. Kernels decay as with `sgd`.
+
+    Raises:
+        ValueError: one of them is no finite number from 0, or b1 or b2 is not below 1.
+    """
+    checks.check_number(weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
+    if max(b1, b2) >= 1:
+        raise ValueError(f"b1 and b2 must be below 1, got {b1} and {b2}")
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay, mask=_kernels),
+    )
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
+
+
+def _kernels(params):
+    """What decays: not BatchNorm, biases, neurons' constants and quantizers' steps."""
+
+    def is_kernel(path, leaf):
+        return leaf.ndim > 1 and "quant_scale" not in jax.tree_util.keystr(path)
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
@@ -109,6 +142,7 @@ def make_train_step(
     *,
     timesteps: int,
     augment: bool,
+    label_smoothing: float = 0.0,
     penalty: Penalty | None = None,
     on_nonfinite: str = "stop",
     dead: bool = False,
@@ -122,6 +156,8 @@ def make_train_step(
         tx: the optimizer, for a learning rate of 1.
         timesteps: T.
         augment: crop and flip, see `data.augment`.
+        label_smoothing: share s in [0, 1) of each label that is spread evenly over all
+            classes: ``(1 - s) * onehot + s / classes`` (Szegedy et al., 2016).
         penalty: ``penalty(rates, target)``, a scalar that is added to the loss, of the
             batch's firing rates ``{layer: [neurons...]}``, differentiable through the
             surrogates, and of a ``target`` that is traced. A distance to another
@@ -146,9 +182,13 @@ def make_train_step(
         penalty. The state is donated.
 
     Raises:
-        ValueError: timesteps below 1, or another ``on_nonfinite``.
+        ValueError: timesteps below 1, label smoothing outside [0, 1), or another
+            ``on_nonfinite``.
     """
     checks.check_whole(timesteps=timesteps)
+    checks.check_number(label_smoothing=label_smoothing)
+    if label_smoothing >= 1:
+        raise ValueError(f"label_smoothing must be below 1, got {label_smoothing}")
     if on_nonfinite not in guards.ON_NONFINITE:
         raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}')
 
@@ -176,9 +216,7 @@ def make_train_step(
             logits, rates = model(batch, timesteps=timesteps, train=True, record=record)
             wide = jnp.promote_types(logits.dtype, jnp.float32)
             logits = jnp.mean(logits.astype(wide), axis=0)
-            loss = jnp.mean(
-                optax.softmax_cross_entropy_with_integer_labels(logits, correct)
-            )
+            loss = jnp.mean(_cross_entropy(logits, correct, label_smoothing))
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 added = jnp.asarray(penalty(whole, target))
@@ -219,6 +257,13 @@ def make_train_step(
         program, mesh, in_specs=(own, *arrays, batch, P(), P(), P()), out_specs=own
     )
     return jax.jit(program, donate_argnums=0)
+
+
+def _cross_entropy(logits, labels, smoothing):
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(onehot, smoothing))
 
 
 def trained(model: Model, state: TrainState) -> Model:
