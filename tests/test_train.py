@@ -560,6 +560,7 @@ def test_a_sweep_of_strengths_compiles_once():
         train.sgd(5e-4),
         timesteps=2,
         augment=False,
+        label_smoothing=0.0,
         penalty=mean_rate,
         on_nonfinite="stop",
         dead=False,

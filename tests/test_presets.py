@@ -1,0 +1,112 @@
+"""Studies by name, and the rows of repeated seeds and of the ablation."""
+
+import collections
+import sys
+
+import pytest
+
+from experiments.common import StudyConfig, grid, parse, references
+from experiments.presets import PRESETS
+from experiments.run_folder import row_name
+
+
+def asked(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["study", *words])
+    return parse(StudyConfig, program="study", description="A study.", presets=PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_config_that_options_override(monkeypatch, name):
+    assert asked(monkeypatch, "--preset", name) == PRESETS[name]
+    mine = asked(monkeypatch, "--epochs", "9", f"--preset={name}", "--seeds", "7")
+    assert (mine.epochs, mine.seeds) == (9, (7,))
+    assert mine.model == PRESETS[name].model
+
+
+def test_without_a_preset_the_defaults_are_as_before(monkeypatch):
+    assert asked(monkeypatch) == StudyConfig()
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        asked(monkeypatch, "--preset", "paper")
+    said = capsys.readouterr().err
+    assert all(name in said for name in PRESETS)
+
+
+def test_help_names_the_presets(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        asked(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    assert all(name in said for name in PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_can_be_tried_tiny(monkeypatch, name):
+    config = asked(monkeypatch, "--preset", name, "--tiny").resolve()
+    assert set(config.qat_bits or config.bits) <= set(config.bits) == {2, 8}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rows_have_names_of_their_own(name):
+    rows = [*references(PRESETS[name]), *grid(PRESETS[name])]
+    assert len({row_name(row) for row in rows}) == len(rows)
+
+
+def count(rows, *keys):
+    return collections.Counter(tuple(row[key] for key in keys) for row in rows)
+
+
+def test_the_papers_grid_is_run_by_every_seed():
+    config = PRESETS["paper-cifar100"]
+    rows = [row for row in grid(config) if not ablation(row, config)]
+    assert count(rows, "seed", "mode") == {
+        (seed, mode): 32 for seed in (0, 1, 2) for mode in ("ptq", "ptq_bn", "qat")
+    }
+
+
+def ablation(row, config):
+    site = row["site"] or config.site
+    return row["quantize_all"] != config.quantize_all or site != config.site
+
+
+def test_dear_rows_are_fewer_where_that_is_asked_for():
+    config = PRESETS["paper-small"]
+    rows = [row for row in grid(config) if not ablation(row, config)]
+    trained = [row for row in rows if row["mode"] == "qat"]
+    assert count(trained, "seed", "bits") == {(0, 2): 8, (0, 4): 8, (1, 2): 8}
+    assert count(rows, "seed", "mode")[1, "ptq"] == 32
+
+
+def test_the_ablation_is_the_other_site_and_scope_of_the_first_seed():
+    config = PRESETS["paper-small"]
+    others = [row for row in grid(config) if ablation(row, config)]
+    assert count(others, "target", "site", "quantize_all", "seed", "bits") == {
+        ("weights", None, True, 0, 2): 18,
+        ("weights", None, True, 0, 4): 18,
+        ("membrane", "pre_fire", False, 0, 2): 6,
+        ("membrane", "pre_fire", False, 0, 4): 6,
+    }
+    # What differs from the main grid is that alone.
+    names = {row_name(row) for row in grid(config)}
+    for row in others:
+        plain = row | {"quantize_all": False, "site": row["site"] and config.site}
+        assert row_name(plain) in names
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"qat_bits": (3,)}, "qat_bits must be some of bits"),
+        ({"ablation_bits": (2, 2)}, "ablation_bits must be some of bits .*each once"),
+        ({"repeat_qat_bits": (2,)}, "repeat_qat_bits needs repeat"),
+        ({"warmup_epochs": 3}, "warmup_epochs is of the cosine schedule"),
+        ({"warmup_epochs": 30, "schedule": "cosine"}, "within 0 and the 30 epochs"),
+        ({"label_smoothing": 1.0}, "label_smoothing must lie within"),
+        ({"optimizer": "lamb"}, "optimizer must be one of .*'lamb'"),
+        ({"schedule": "step"}, "schedule must be one of .*'step'"),
+    ],
+)
+def test_bad_plans_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        StudyConfig(**options)
