@@ -64,7 +64,11 @@ _COLLECTIVE = re.compile(
     r"collective-permute|collective-broadcast)(-done)?\("
 )
 _ARRAY = re.compile(r"[a-z]+(?P<bits>\d+)?[a-z\d]*\[(?P<sizes>[\d,]*)\]")
-_TOO_LARGE = re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)")
+# Before it is put in order, and after that.
+_TOO_LARGE = (
+    re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)"),
+    re.compile(r"Used ([\d.]+)([GT]) of ([\d.]+)([GT]) hbm"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,9 +214,10 @@ def _collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] |
 
 def too_large(error: Exception) -> tuple[float, float]:
     """Bytes that a program needs and that a chip has; other errors are raised."""
-    if found := _TOO_LARGE.search(str(error)):
-        needed, unit, has, unit_of_has = found.groups()
-        return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
+    for said in _TOO_LARGE:
+        if found := said.search(str(error)):
+            needed, unit, has, unit_of_has = found.groups()
+            return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
     raise error
 
 
