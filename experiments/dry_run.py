@@ -1,6 +1,7 @@
 """What a study would do, and how long that would take."""
 
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -8,7 +9,14 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from experiments import layout
-from experiments.common import StudyConfig, grid, images_of, references, structure
+from experiments.common import (
+    Row,
+    StudyConfig,
+    grid,
+    images_of,
+    references,
+    structure,
+)
 from experiments.console import duration
 from experiments.run_folder import row_name
 from experiments.training import augments, optimizer
@@ -23,10 +31,24 @@ def dry_run(
     model: SEWResNet,
     console: Console,
 ) -> None:
-    """Print the rows, and the time and memory they will take, from a few real steps."""
+    """Print the rows, and the time and memory they will take."""
     parts = [*references(config), *grid(config)]
     for part in parts:
         console.print(row_name(part))
+    expect(config, sets, model, parts, console)
+    console.print(
+        f"Nothing was written; results would go to {config.out}.", highlight=False
+    )
+
+
+def expect(
+    config: StudyConfig,
+    sets: tuple[Dataset, Dataset],
+    model: SEWResNet,
+    parts: Sequence[Row],
+    console: Console,
+) -> None:
+    """Print the time and memory that these rows will take, from a few real steps."""
     train_set, test_set = sets
     devices = layout.devices_of(config)
     mesh = layout.mesh_for(1, devices)
@@ -37,6 +59,8 @@ def dry_run(
         timesteps=config.timesteps,
         augment=augments(config),
         label_smoothing=config.label_smoothing,
+        on_nonfinite=config.on_nonfinite,
+        dead=config.silent_above is not None,
         mesh=mesh,
     )
     indices = np.arange(config.batch_size, dtype=np.int32)
@@ -48,7 +72,10 @@ def dry_run(
         None,  # of a penalty; on a mesh no argument is left out
     )
     state = train.put(train.init(model, tx), mesh)
-    with console.status("compiling and timing a training step"):
+    with (
+        console.status("compiling and timing a training step"),
+        jax.default_matmul_precision(config.precision),
+    ):
         start = time.monotonic()
         compiled = step.lower(state, *arguments).compile()
         compile_seconds = time.monotonic() - start
@@ -74,7 +101,6 @@ def dry_run(
         f"{len(parts)} rows; a training step of {config.batch_size} images on "
         f"{devices} {'device' if devices == 1 else 'devices'} takes "
         f"{min(seconds):.2f} s and {memory}.\n"
-        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling. "
-        f"Nothing was written; results would go to {config.out}.",
+        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling.",
         highlight=False,
     )

@@ -36,7 +36,7 @@ from experiments.common import (
     structure,
 )
 from experiments.console import Bar, Compilations, bar, duration
-from experiments.dry_run import dry_run
+from experiments.dry_run import dry_run, expect
 from experiments.measure import measure
 from experiments.presets import PRESETS
 from experiments.run_folder import RunFolder, commit, row_name
@@ -287,6 +287,12 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         start = time.monotonic()
         parts = [*references(config), *grid(config)]
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
+        done = {row_name(row) for row in cluster.by_first(folder.rows)}
+        left = [part for part in parts if row_name(part) not in done]
+        # Hours are told before they begin; a study of digits takes minutes.
+        if left and config.dataset != "digits" and not config.tiny:
+            model = make_model(config, sets[0], config.seeds[0])
+            expect(config, sets, model, left, console)
         with (
             stopping.watched(),
             bar(console, work) as shown,
@@ -299,7 +305,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
             finally:
                 seconds, made = time.monotonic() - start, len(study.done) - before
                 # One entry for each time the study ran, however that ended.
-                if len(parts) > before and cluster.is_first():
+                if left and cluster.is_first():
                     entry = {
                         "rows": made,
                         "seconds": round(seconds, 1),
@@ -321,7 +327,8 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         f"{duration(study.compilations.seconds)} compiling.",
         highlight=False,
     )
-    for sentence in report.findings(folder.rows()) if cluster.is_first() else ():
+    found = report.load(folder.path).main if cluster.is_first() else ()
+    for sentence in report.findings(found) if cluster.is_first() else ():
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return folder

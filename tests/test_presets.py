@@ -4,10 +4,20 @@ import collections
 import sys
 
 import pytest
+from flax import nnx
 
-from experiments.common import StudyConfig, grid, parse, references
+from experiments.common import (
+    ALL_MEMBRANES,
+    ALL_WEIGHTS,
+    StudyConfig,
+    grid,
+    parse,
+    references,
+)
 from experiments.presets import PRESETS
 from experiments.run_folder import row_name
+from snnjax import calibrate, models
+from snnjax.quantize import QuantSpec
 
 
 def asked(monkeypatch, *words):
@@ -92,6 +102,18 @@ def test_the_ablation_is_the_other_site_and_scope_of_the_first_seed():
     for row in others:
         plain = row | {"quantize_all": False, "site": row["site"] and config.site}
         assert row_name(plain) in names
+
+
+@pytest.mark.parametrize("name", ["weight_quant", "membrane_quant"])
+def test_everywhere_is_what_a_model_means_by_quantize_all(name):
+    spec = QuantSpec(bits=4, clip=1.0, grid="mid_tread")
+    made = {"width": 2, "rngs": nnx.Rngs(0)}
+    rule = ALL_WEIGHTS if name == "weight_quant" else ALL_MEMBRANES
+    quantized = calibrate.quantize(models.sew_resnet8(10, **made), {rule: spec})
+    wanted = models.sew_resnet8(10, **{name: spec}, quantize_all=True, **made)
+    assert calibrate.describe(quantized) == calibrate.describe(wanted)
+    blocks = models.sew_resnet8(10, **{name: spec}, **made)
+    assert calibrate.describe(quantized) != calibrate.describe(blocks)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ KEYS = {
         "grid",
         "clip",
     ),
-    *("signed", "site", "bits", "mode", "accuracy", "mean_rate", "dead_fraction"),
+    *("signed", "site", "quantize_all", "bits", "mode", "accuracy", "mean_rate"),
+    "dead_fraction",
     *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
     *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
     *("ks", "latency_emd", "latency_emd_mean", "time_w1", "time_w1_mean"),
@@ -235,6 +236,10 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     assert any((copy.path / "checkpoints").iterdir())
     undrawn(config)
     assert numbers(copy) == numbers(short)
+    # The time of the run that was stopped is not lost.
+    *_, cut, rest = copy.info()["starts"]
+    assert cut["rows"] + rest["rows"] == len(copy.rows())
+    assert min(cut["seconds"], rest["seconds"]) > 0
 
 
 def test_ott_finds_the_same_distances(finished, tmp_path):
@@ -263,7 +268,7 @@ def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     assert len(rows) == 2 + 2
     for row in rows.values():
         assert (row["surrogate"], row["reset"]) == ("triangular", "soft")
-    rise = rows["membrane-uniform-mid_rise-unsigned-clip1-b2-ptq-s0"]
+    rise = rows["membrane-uniform-mid_rise-unsigned-prefire-clip1-b2-ptq-s0"]
     assert (rise["grid"], rise["site"]) == ("mid_rise", "pre_fire")
     assert {row["grid"] for row in grid(dataclasses.replace(config, only=None))} == {
         *("mid_tread", "mid_rise", None)

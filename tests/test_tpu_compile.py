@@ -39,9 +39,9 @@ def test_too_little_memory_is_told_from_other_errors():
     )
     assert tpu_compile.too_large(told) == (1536 * 2**30, 15.75 * 2**30)
     told = RuntimeError(
-        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent error. "
-        "Ran out of memory in memory space hbm. Used 31.25G of 31.24G hbm. Exceeded hbm "
-        "capacity by 2.29M."
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent "
+        "error. Ran out of memory in memory space hbm. Used 31.25G of 31.24G hbm. "
+        "Exceeded hbm capacity by 2.29M."
     )
     assert tpu_compile.too_large(told) == (31.25 * 2**30, 31.24 * 2**30)
     with pytest.raises(RuntimeError, match="INTERNAL"):
