@@ -248,13 +248,14 @@ class StudyConfig:
         """
         config = self
         if config.tiny:
-            small = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
+            bits = (2, 8)
+            small: dict[str, Any] = {"epochs": 1, "qat_epochs": 1, "bits": bits}
             usual = {f.name: f.default for f in dataclasses.fields(self)}
             unset = {k: v for k, v in small.items() if getattr(self, k) == usual[k]}
             for name in _SOME:  # of bits that may be no more
                 values = getattr(self, name)
                 if "bits" in unset and values is not None:
-                    unset[name] = tuple(b for b in values if b in small["bits"])
+                    unset[name] = tuple(b for b in values if b in bits)
             config = dataclasses.replace(config, **unset)
         if config.out is None:
             name = f"{config.dataset}-{config.model}-w{config.width}"
@@ -385,14 +386,13 @@ def grid(config: StudyConfig) -> list[Row]:
         qat_bits = _qat_bits(config) if qat_bits is None else qat_bits
         rows += _of_seed(config, seed, config.bits, qat_bits)
     if config.ablation_bits:
-        [other_site] = set(SITES) - {config.site}
         qat_bits = tuple(set(config.ablation_bits) & set(_qat_bits(config)))
-        for other, target in (
-            ({"quantize_all": not config.quantize_all}, "weights"),
-            ({"site": other_site}, "membrane"),
-        ):
+        scope = dataclasses.replace(config, quantize_all=not config.quantize_all)
+        other = "post_reset" if config.site == "pre_fire" else "pre_fire"
+        site = dataclasses.replace(config, site=other)
+        for there, target in ((scope, "weights"), (site, "membrane")):
             if config.only in (None, target):
-                there = dataclasses.replace(config, only=target, **other)
+                there = dataclasses.replace(there, only=target)
                 rows += _of_seed(there, first, config.ablation_bits, qat_bits)
     return rows
 

@@ -205,7 +205,7 @@ def _collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] |
     # JAX 0.10 cannot print some programs of libtpu 0.0.52, those with operations that
     # overlap others; what they take of memory it knows.
     try:
-        return collectives(program.as_text())
+        return collectives(program.as_text() or "")
     except jax.errors.JaxRuntimeError as error:
         if "async-update" not in str(error):
             raise

@@ -1,28 +1,38 @@
 """The report of a study, from its run folder alone: table, findings, figures, page.
 
-    python -m experiments.report RUN            makes a run's report again
-    python -m experiments.report RUN RUN ...    compares runs on one page
+    python -m experiments.report RUN                  makes a run's report again
+    python -m experiments.report RUN RUN ...          compares runs on one page
+    python -m experiments.report RUN --publish DIR    its results, to be committed
 
 Here is what a study calls. Below it imports run one way: ``names``, then ``judge``,
-then ``findings``, ``table``, ``run`` and ``figures``, then ``pictures``, then ``page``.
+then ``findings``, ``table``, ``run`` and ``figures``, then ``settings`` and ``pairs``,
+then the sections of the results page (``claims``, ``ablation``, ``prediction``,
+``origin``), then ``pictures``, then ``page`` and ``results``.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report import page, pictures, table
+from experiments.report import page, pictures, results, table
 from experiments.report.findings import findings  # from here on, the function
 from experiments.report.names import DEFINITIONS
 from experiments.report.pictures import Picture
 from experiments.report.run import Run, load, unfinished, what
 from experiments.run_folder import RunFolder
 
-__all__ = ["compare", "findings", "load", "write"]
+__all__ = ["compare", "findings", "load", "publish", "write"]
+
+LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
+# What the results page shows. The others need spike counts, which are not published.
+_PUBLISHED = ("over_bits", "layers", "prediction")
 
 
 def write(run_path: Path, out: Path | None = None) -> Path:
-    """Write table.md, figures/*.png and report.html of one run; returns the page.
+    """Write the report of one run; returns its page.
+
+    That is report.html, table.md, results.md and figures/*.png.
 
     Everything is made before anything is written, and each file is replaced whole.
 
@@ -32,7 +42,54 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     """
     run = load(run_path)
     folder = Path(run_path) if out is None else _no_run(out)
-    return _publish(folder, [run], pictures.of_run(run))
+    text = results.markdown(run)
+    page = _write(folder, [run], pictures.of_run(run))
+    RunFolder(folder).write_text("results.md", text)
+    return page
+
+
+def publish(run_path: Path, out: Path) -> Path:
+    """Write what a run found, finished or not, to be committed; returns the page.
+
+    That is ``NAME.md``, with its figures, rows and config in ``NAME/``, and the
+    baselines in ``checkpoints/``; NAME is the dataset. The page follows from the copies
+    of rows and config, which may themselves be published again.
+
+    Raises:
+        ValueError: ``run_path`` is no run folder, ``out`` is one, or a checkpoint is
+            larger than 3 MB. Nothing is written then.
+    """
+    run, folder = load(run_path), RunFolder(_no_run(out))
+    name = run.config.dataset
+    text = results.markdown(run, figures=name)
+    files = {
+        f"{name}/results.jsonl": "".join(
+            f"{json.dumps(row)}\n" for row in run.rows
+        ).encode(),
+        f"{name}/config.json": f"{json.dumps(run.info, indent=2)}\n".encode(),
+    }
+    for picture in pictures.of_run(run, only=_PUBLISHED):
+        files[f"{name}/{picture.name}.png"] = picture.png
+    model = f"{run.config.model}-w{run.config.width}"
+    for row in [row for row in run.rows if row["mode"] == "fp32"]:
+        path = run.folder.path / "checkpoints" / f"fp32-s{row['seed']}.safetensors"
+        if path.exists():
+            copy = f"checkpoints/{name}-{model}-s{row['seed']}.safetensors"
+            files[copy] = _small(path)
+    for file, data in files.items():
+        folder.write_bytes(file, data)
+    return folder.write_text(f"{name}.md", text)
+
+
+def _small(checkpoint: Path) -> bytes:
+    """A file that git may hold."""
+    data = checkpoint.read_bytes()
+    if len(data) > LARGEST:
+        raise ValueError(
+            f"{checkpoint} has {len(data):,} bytes; expected at most {LARGEST:,} to "
+            "publish it. Move it away to publish the results without it"
+        )
+    return data
 
 
 def compare(run_paths: Sequence[Path], out: Path) -> Path:
@@ -50,7 +107,7 @@ def compare(run_paths: Sequence[Path], out: Path) -> Path:
     for run in runs:
         for row in run.rows:
             row["run"] = run.name
-    return _publish(out, runs, pictures.of_runs(runs))
+    return _write(out, runs, pictures.of_runs(runs))
 
 
 def _no_run(out: Path) -> Path:
@@ -60,7 +117,7 @@ def _no_run(out: Path) -> Path:
     return Path(out)
 
 
-def _publish(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
+def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
     text, html = _markdown(runs), page.html(runs, drawn)
     folder = RunFolder(out)
     for picture in drawn:
@@ -73,7 +130,7 @@ def _publish(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
 def _markdown(runs: Sequence[Run]) -> str:
     lines = [f"# {page.TITLE}", ""]
     for run in runs:
-        lines += [f"**{what(run)}**", "", *(f"- {s}" for s in findings(run.rows)), ""]
+        lines += [f"**{what(run)}**", "", *(f"- {s}" for s in findings(run.main)), ""]
         if left := unfinished(run):
             lines += [left, ""]
     lines += [table.markdown([row for run in runs for row in run.rows])]

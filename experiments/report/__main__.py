@@ -1,4 +1,4 @@
-"""Make a run's report again, or one page that compares several runs."""
+"""Make a run's report again, publish it, or compare several runs on one page."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from experiments import common, report
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Make a run's report again, or one page that compares several runs."""
+    """Make a run's report again, publish it, or compare several runs on one page."""
 
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
@@ -20,12 +20,18 @@ class ReportConfig:
     """Run folders."""
     out: Path | None = None
     """Where to write (default: into the run; runs/compare for several)."""
+    publish: Path | None = None
+    """Write the run's results page here, with what it is made from: docs/results."""
 
 
 def make(config: ReportConfig) -> Path:
-    """The report of one run, or the comparison of several; returns the page."""
+    """The report or results of one run, or several compared; returns the page."""
     if not config.runs:
         raise ValueError("give at least one run folder")
+    if config.publish is not None:
+        if len(config.runs) > 1 or config.out is not None:
+            raise ValueError("publish one run, and without --out")
+        return report.publish(config.runs[0], config.publish)
     if len(config.runs) == 1:
         return report.write(config.runs[0], config.out)
     return report.compare(config.runs, config.out or Path("runs/compare"))
@@ -39,7 +45,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     for path in config.runs:
         run = report.load(path)
-        print(f"{run.name}:", *report.findings(run.rows), sep="\n")
+        print(f"{run.name}:", *report.findings(run.main), sep="\n")
     print(f"report: {page}")
 
 

@@ -5,7 +5,8 @@ drawn anywhere.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -35,7 +36,7 @@ class Panel(NamedTuple):
 
     Attributes:
         title: what the column shows.
-        rows: quantized rows, any order.
+        rows: quantized rows, any order; of one method and bits those of all seeds.
         baseline: accuracy of the full-precision network, where known.
         floor: EMD that shows without any quantization, where known.
     """
@@ -91,11 +92,10 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
         if panel.floor:
             bottom.axhspan(low, panel.floor, color=PALE, lw=0)
         for name, rows in _by_method(panel.rows).items():
-            bits = [row["bits"] for row in rows]
             style = method_style(rows[0]) | {"label": name, "clip_on": False}
-            top.plot(bits, [_error(row["accuracy"]) for row in rows], **style)
+            _line(top, rows, lambda row: _error(row["accuracy"]), style)
             # A logarithmic axis has no place for 0: such points lie on its edge.
-            bottom.plot(bits, [max(row["emd_mean"], low) for row in rows], **style)
+            _line(bottom, rows, lambda row: max(row["emd_mean"], low), style)
         bottom.set_xlabel("bits")
         for axis in (top, bottom):
             axis.grid(axis="y", color="#ececec", lw=0.6)
@@ -113,6 +113,20 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
     bottom_left.set_ylabel("mean EMD (band: noise floor)")
     _legend(figure, everything)
     return figure
+
+
+def _line(
+    axis: Axes, rows: Sequence[Row], value: Callable[[Row], float], style: dict
+) -> None:
+    """Means over seeds, over bits, and a bar from the lowest to the highest."""
+    seeds: dict[int, list[float]] = {}
+    for row in rows:
+        seeds.setdefault(row["bits"], []).append(value(row))
+    axis.plot(list(seeds), [statistics.fmean(v) for v in seeds.values()], **style)
+    several = {bits: values for bits, values in seeds.items() if len(values) > 1}
+    if several:
+        low, high = zip(*((min(v), max(v)) for v in several.values()), strict=True)
+        axis.vlines(list(several), low, high, color=style["color"], lw=0.9, zorder=1.5)
 
 
 def _error(accuracy: float) -> float:
@@ -158,27 +172,29 @@ def layer_map(
     """EMD of each layer (columns) in each configuration (lines), a panel a mode.
 
     Args:
-        rows: quantized rows.
-        controls: rows shown at the top of every panel, to compare with.
+        rows: quantized rows; of those that differ by their seed alone the mean.
+        controls: their mean is at the top of every panel, to compare with.
         floor: EMD up to which a cell is grey.
     """
     modes = [mode for mode in MODE_NAMES if any(row["mode"] == mode for row in rows)]
     layers = list(rows[0]["emd"])
-    lines: list[tuple[str, dict[str, Row]]] = [
-        ("control", dict.fromkeys(modes, row)) for row in controls
-    ]
+    lines: list[tuple[str, dict[str, Sequence[Row]]]] = []
+    if controls:
+        lines.append(("control", dict.fromkeys(modes, controls)))
     starts = []
     for name, some in _by_method(rows).items():
         starts.append(len(lines))
         for bits in sorted({row["bits"] for row in some}):
             head = f"{name}   " if len(lines) == starts[-1] else ""
-            at = {row["mode"]: row for row in some if row["bits"] == bits}
-            lines.append((f"{head}{bits} bit", at))
+            at = [row for row in some if row["bits"] == bits]
+            by_mode = ((m, [row for row in at if row["mode"] == m]) for m in modes)
+            lines.append((f"{head}{bits} bit", dict(by_mode)))
     values = np.full((len(modes), len(lines), len(layers)), np.nan)
     for m, mode in enumerate(modes):
         for y, (_, at) in enumerate(lines):
-            if mode in at:
-                values[m, y] = [at[mode]["emd"].get(name, np.nan) for name in layers]
+            seeds = [[r["emd"].get(name, np.nan) for name in layers] for r in at[mode]]
+            if seeds:
+                values[m, y] = np.mean(seeds, axis=0)
     high = float(np.nanmax(values))
     low = floor or float(np.nanmin(values, where=values > 0, initial=high))
     if not 0 < low < high:  # nothing above the floor, or nothing at all

@@ -4,30 +4,38 @@ import statistics
 from collections.abc import Sequence
 
 from experiments.common import MODES, Row
-from experiments.report.judge import Verdict, noise_floors, verdicts
+from experiments.report.judge import Verdict, baselines, noise_floors, verdicts
 from experiments.report.names import FLOORS, MODE_NAMES, emd_text, method_name, percent
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """What one run found: exactly three sentences, whatever is finished of it."""
+    """What one run found: exactly three sentences, whatever is finished of it.
+
+    Args:
+        rows: of one run, without its ablation.
+    """
     judged = [v for v in verdicts(rows) if v.state != "reference"]
     return [_baseline_found(rows), _drift_found(judged), _methods_found(judged)]
 
 
 def _baseline_found(rows: Sequence[Row]) -> str:
-    baselines = [row for row in rows if row["mode"] == "fp32"]
-    if not baselines:
+    bases, floors = baselines(rows), noise_floors(rows)
+    if not bases:
         return "The baseline is missing, so there is nothing to compare with yet."
-    base, floors = baselines[0], noise_floors(rows)
+    accuracy, rate, dead = (
+        statistics.fmean(row[key] for row in bases)
+        for key in ("accuracy", "mean_rate", "dead_fraction")
+    )
+    means = f" (means over {len(bases)} seeds)" if len(bases) > 1 else ""
     parts = ", ".join(
         f"{words} {emd_text(floors[name]) if name in floors else 'missing'}"
         for name, words in FLOORS.items()
     )
     floor = f"is {emd_text(max(floors.values()))}" if floors else "is missing"
     return (
-        f"The full-precision baseline reaches {percent(base['accuracy'])} accuracy at "
-        f"a mean firing rate of {base['mean_rate']:.3f} with "
-        f"{percent(base['dead_fraction'])} of its neurons dead, and the noise floor "
+        f"The full-precision baseline reaches {percent(accuracy)} accuracy at "
+        f"a mean firing rate of {rate:.3f} with "
+        f"{percent(dead)} of its neurons dead{means}, and the noise floor "
         f"of its EMD {floor} ({parts})."
     )
 
@@ -71,6 +79,8 @@ def _drift_found(judged: Sequence[Verdict]) -> str:
         furthest = max(hidden or by["drift"], key=lambda v: v.ratio)
         text += f", {len(hidden)} of which drift all the same" if hidden else ""
         text += f"; furthest{' of these' if hidden else ''} is {furthest.told}"
+        if len({v.row["seed"] for v in judged}) > 1:
+            text += f", of seed {furthest.row['seed']}"
     return f"{text}."
 
 

@@ -32,8 +32,14 @@ class Verdict:
 
     row: Row
     floor: float | None
-    kept: bool | None  # accuracy within a point of the baseline's; None: no baseline
+    loss: float | None  # accuracy that its seed's baseline has more; None: no baseline
     state: Literal["reference", "collapsed", "no floor", "within", "drift"]
+
+    @property
+    def kept(self) -> bool | None:
+        """Accuracy within a point of the baseline's; None without a baseline."""
+        # The small number is for decimals such as 0.98 - 0.97.
+        return None if self.loss is None else self.loss <= POINT + 1e-9
 
     @property
     def unseen(self) -> bool:
@@ -72,9 +78,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         if control and row.get("floor_control") is None:
             floors.append(control["emd_mean"])
         floor = max(floors, default=None)
-        kept = None
-        if base:  # the small number is for decimals such as 0.98 - 0.97
-            kept = row["accuracy"] >= base["accuracy"] - POINT - 1e-9
+        loss = base["accuracy"] - row["accuracy"] if base else None
         twice_chance = 2 / CLASSES.get(row["dataset"], float("inf"))
         # Beside a baseline that has not learned, nothing can be said to collapse.
         learned = base is None or base["accuracy"] >= twice_chance
@@ -86,8 +90,15 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             state = "no floor"
         else:
             state = "drift" if row["emd_mean"] > floor else "within"
-        judged.append(Verdict(row, floor, kept, state))
+        judged.append(Verdict(row, floor, loss, state))
     return judged
+
+
+def baselines(rows: Sequence[Row]) -> list[Row]:
+    """Of one run, the baselines that it quantizes; before it does, the first one."""
+    seeds = {row["seed"] for row in rows if not is_full(row)}
+    found = [row for row in rows if row["mode"] == "fp32"]
+    return [row for row in found if row["seed"] in seeds] or found[:1]
 
 
 def noise_floors(rows: Sequence[Row]) -> dict[str, float]:
@@ -101,9 +112,10 @@ def noise_floors(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    target, *method = method_order(row)
+    target, everywhere, site, *method = method_order(row)
     mode = list(MODE_NAMES).index(row["mode"])
-    return (target, mode, *method, row["seed"], row["bits"] or 0, row.get("run", ""))
+    scope = (target, everywhere, site, mode)
+    return (*scope, *method, row["bits"] or 0, row["seed"], row.get("run", ""))
 
 
 def missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
@@ -126,7 +138,7 @@ def telling(rows: Sequence[Row]) -> list[Row]:
     """The row whose firing moved furthest at kept accuracy, and one that kept both.
 
     Where no accuracy was kept, rows that did not collapse; the second row is of the
-    first one's mode, so that the two are a fair pair.
+    first one's mode and baseline, so that the two are a fair pair.
     """
     judged = [v for v in verdicts(rows) if v.state != "reference"]
     alive = [v for v in judged if v.state != "collapsed"] or judged
@@ -134,7 +146,8 @@ def telling(rows: Sequence[Row]) -> list[Row]:
     if not some:
         return []
     far = max(some, key=lambda v: v.ratio)
-    near = min(
-        (v for v in some if v.row["mode"] == far.row["mode"]), key=lambda v: v.ratio
-    )
+    fair = [
+        v for v in some if all(v.row[key] == far.row[key] for key in ("mode", "seed"))
+    ]
+    near = min(fair, key=lambda v: v.ratio)
     return [far.row] if near is far else [far.row, near.row]

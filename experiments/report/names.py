@@ -45,6 +45,9 @@ DEFINITIONS = {
     "much training would move firing, not how uncertain the rows are",
     "QAT": "the baseline, trained on with the quantizer",
     "narrow, wide": "weights clipped to [-1, 1], to [-10, 10]",
+    "everywhere": "the stem and the last layer too, not the residual blocks alone",
+    "pre-fire": "the membrane is quantized as the threshold sees it, not as it is kept",
+    "synaptic operations": "spikes times the connections that each has, an image",
 }
 
 
@@ -83,6 +86,7 @@ def method_name(row: Row) -> str:
     else:
         target = row["target"] * (row["target"] != "weights")
         parts = [target, method, grid, clip, sign * (not row["signed"])]
+    parts.append("everywhere" * bool(row.get("quantize_all")))
     return " ".join(part for part in parts if part)
 
 
@@ -91,6 +95,8 @@ def method_order(row: Row) -> tuple[Any, ...]:
     targets, methods = ("none", "weights", "membrane"), (None, "uniform", "lq_net")
     return (
         (*targets, row["target"]).index(row["target"]),
+        bool(row.get("quantize_all")),
+        row.get("site") == "pre_fire",
         (*methods, row["method"]).index(row["method"]),
         row["grid"] or "",
         row["clip"] or 0.0,

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.common import Row
 from experiments.report.findings import findings
-from experiments.report.judge import noise_floors, verdicts
+from experiments.report.judge import baselines, noise_floors, verdicts
 from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent
 from experiments.report.pictures import Picture
 from experiments.report.run import Run, command, unfinished, what
@@ -16,6 +16,8 @@ from experiments.report.style import SORT, STYLE
 from experiments.report.table import TEXT_COLUMNS, cells, groups
 
 TITLE = "Accuracy and firing under quantization"
+# Figures with a section of their own.
+_ELSEWHERE = ("over_bits", "prediction")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
 POLICY += "script-src 'unsafe-inline'"
 
@@ -24,12 +26,14 @@ def html(runs: Sequence[Run], pictures: Sequence[Picture]) -> str:
     """One self-contained HTML page: it loads nothing from anywhere."""
     rows = [row for run in runs for row in run.rows]
     over_bits = [_figure(p) for p in pictures if p.name.startswith("over_bits")]
-    others = [_figure(p) for p in pictures if not p.name.startswith("over_bits")]
+    predicted = [_figure(p) for p in pictures if p.name == "prediction"]
+    others = [_figure(p) for p in pictures if not p.name.startswith(_ELSEWHERE)]
     others += [_layer_table(run) for run in runs if run.rows]
     sections = {
         "Accuracy and EMD over bits": over_bits or ["<p>No quantized row yet.</p>"],
         "All rows": [_html_table(rows)],
         "Layer by layer": others,
+        "Does EMD predict anything?": predicted,
         "Definitions": [_terms(DEFINITIONS)],
         "Make it again": [_origin(run) for run in runs],
     }
@@ -53,13 +57,14 @@ def _head(run: Run) -> str:
     text = f"<h3>{escape(what(run))}</h3>"
     if left := unfinished(run):
         text += f"<p><strong>{escape(left)}</strong></p>"
-    sentences = "".join(f"<li>{escape(s)}</li>" for s in findings(run.rows))
+    sentences = "".join(f"<li>{escape(s)}</li>" for s in findings(run.main))
     tiles = {}
-    for row in [row for row in run.rows if row["mode"] == "fp32"][:1]:
-        tiles["baseline accuracy"] = percent(row["accuracy"])
-        tiles["baseline mean rate"] = f"{row['mean_rate']:.4f}"
-        tiles["baseline dead"] = percent(row["dead_fraction"])
-    for name, floor in noise_floors(run.rows).items():
+    for row in (bases := baselines(run.main)):
+        seed = f", seed {row['seed']}" if len(bases) > 1 else ""
+        tiles[f"baseline accuracy{seed}"] = percent(row["accuracy"])
+        tiles[f"baseline mean rate{seed}"] = f"{row['mean_rate']:.4f}"
+        tiles[f"baseline dead{seed}"] = percent(row["dead_fraction"])
+    for name, floor in noise_floors(run.main).items():
         tiles[f"EMD floor: {FLOORS[name]}"] = emd_text(floor)
     divs = (f"<div><b>{escape(v)}</b>{escape(k)}</div>" for k, v in tiles.items())
     text += f'<ol class="card">{sentences}</ol>'
@@ -144,9 +149,11 @@ def _layer_table(run: Run) -> str:
     for v in judged:
         emds = (v.row["emd"].get(layer) for layer in layers)
         tds = "".join(f"<td>{'-' if e is None else emd_text(e)}</td>" for e in emds)
-        lines += f'<tr><td class="text">{escape(v.name)}</td>{tds}</tr>\n'
+        lines += f'<tr><td class="text">{escape(v.name)}</td>'
+        lines += f"<td>{v.row['seed']}</td>{tds}</tr>\n"
     return (
         f"<details><summary>EMD of each layer in numbers, {escape(run.name)}</summary>"
         '<div class="scroll"><table><thead><tr><th class="text" scope="col">row</th>'
-        f"{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
+        f'<th scope="col">seed</th>{head}</tr></thead><tbody>{lines}</tbody></table>'
+        "</div></details>"
     )

@@ -1,11 +1,12 @@
 """A run's figures with their captions, as far as its rows allow them."""
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 
 from experiments.common import MODES
-from experiments.report import figures, flows
-from experiments.report.judge import noise_floors, telling, verdicts
+from experiments.report import figures, flows, prediction, scatter
+from experiments.report.judge import baselines, noise_floors, telling, verdicts
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
 from experiments.run_folder import Lost
@@ -14,13 +15,14 @@ OVER_BITS = (
     "Accuracy (above, its error on a logarithmic scale) and mean EMD to the baseline "
     "(below, logarithmic) over bits. A point in the upper band and above the lower one "
     "keeps accuracy and fires differently: accuracy hides that. Points in the lower "
-    "band moved no more than training on or another seed moves firing anyway."
+    "band moved no more than training on or another seed moves firing anyway. Of "
+    "several seeds: their mean, and a bar from the lowest to the highest."
 )
 LAYER_MAP = (
     "EMD of each layer, from the first to the last, in each configuration. Grey cells "
     "lie within the noise floor (of the mean); the control's line shows which layers "
     "move without quantization. Colour that strengthens to the right is drift that "
-    "grows with depth; empty is not measured."
+    "grows with depth; empty is not measured. Of several seeds: their mean."
 )
 RATES = (
     "How firing rates spread in each layer (share of its neurons, logarithmic): the "
@@ -35,6 +37,12 @@ FLOWS = (
     "coupling keeps the order of rates: it shows how the distribution moved, not what "
     "became of single neurons."
 )
+PREDICTION = (
+    "What measures of firing tell: mean EMD, paired shift and time-W1 of each "
+    "quantized row against what changed from its baseline; ρ is Spearman's rank "
+    "correlation. Exact zeros lie on the edge of logarithmic axes; the axis of "
+    "accuracy is even within a point."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +54,48 @@ class Picture:
     caption: str
 
 
-def of_run(run: Run) -> list[Picture]:
-    """All figures of one run that its rows allow."""
-    quantized = [row for row in run.rows if not is_full(row)]
-    if not quantized:
+def of_run(run: Run, only: Sequence[str] = ()) -> list[Picture]:
+    """All figures of one run that its rows allow, or those of some names."""
+    if all(is_full(row) for row in run.main):
         return []
-    panels = [_panel(name, run, mode) for mode, name in MODE_NAMES.items()]
-    panels = [p for p in panels if p.rows and not is_full(p.rows[0])]
-    controls = [row for row in run.rows if row["mode"] == "control"][:1]
-    layer_map = figures.layer_map(quantized, controls, panels[0].floor)
+    makers = {
+        "over_bits": _over_bits,
+        "layers": _layers,
+        "rates": _rates_and_flows,
+        "prediction": _prediction,
+    }
     return [
-        Picture("over_bits", figures.png(figures.over_bits(panels)), OVER_BITS),
-        Picture("layers", figures.png(layer_map), LAYER_MAP),
-        *_rates_and_flows(run),
+        picture
+        for name, make in makers.items()
+        if name in only or not only
+        for picture in make(run)
     ]
+
+
+def _panels(run: Run) -> list[figures.Panel]:
+    panels = [_panel(name, run, mode) for mode, name in MODE_NAMES.items()]
+    return [p for p in panels if p.rows and not is_full(p.rows[0])]
+
+
+def _over_bits(run: Run) -> list[Picture]:
+    return [
+        Picture("over_bits", figures.png(figures.over_bits(_panels(run))), OVER_BITS)
+    ]
+
+
+def _layers(run: Run) -> list[Picture]:
+    quantized = [row for row in run.main if not is_full(row)]
+    seeds = {row["seed"] for row in quantized}
+    controls = [r for r in run.main if r["mode"] == "control" and r["seed"] in seeds]
+    drawn = figures.layer_map(quantized, controls, _panels(run)[0].floor)
+    return [Picture("layers", figures.png(drawn), LAYER_MAP)]
+
+
+def _prediction(run: Run) -> list[Picture]:
+    if not prediction.enough(run.rows):
+        return []
+    png = figures.png(scatter.prediction(prediction.points(run.rows)))
+    return [Picture("prediction", png, PREDICTION)]
 
 
 def of_runs(runs: Sequence[Run]) -> list[Picture]:
@@ -76,19 +112,21 @@ def of_runs(runs: Sequence[Run]) -> list[Picture]:
 
 def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     """A column of ``over_bits``: the rows of one mode."""
-    accuracies = [row["accuracy"] for row in run.rows if row["mode"] == "fp32"]
-    rows = [row for row in run.rows if row["mode"] == mode]
-    floor = max(noise_floors(run.rows).values(), default=None)
-    return figures.Panel(title, rows, next(iter(accuracies), None), floor)
+    accuracies = [row["accuracy"] for row in baselines(run.main)]
+    rows = [row for row in run.main if row["mode"] == mode]
+    floor = max(noise_floors(run.main).values(), default=None)
+    accuracy = statistics.fmean(accuracies) if accuracies else None
+    return figures.Panel(title, rows, accuracy, floor)
 
 
 def _firing(run: Run) -> list[figures.Firing] | str:
     """The baseline and the telling rows, or why there are none."""
-    baseline = [row for row in run.rows if row["mode"] == "fp32"][:1]
+    told = telling(run.main)
+    baseline = [row for row in baselines(run.main) if row["seed"] == told[0]["seed"]]
     if not baseline:
         return "the baseline is missing"
     firing = []
-    for row in baseline + telling(run.rows):
+    for row in baseline + told:
         name = "baseline" if is_full(row) else verdicts([row])[0].name
         try:
             counts = run.folder.fired(row).counts

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import Row, StudyConfig
+from experiments.presets import PRESETS
 from experiments.report.judge import missing
+from experiments.report.names import is_full
 from experiments.run_folder import RunFolder
 
 
@@ -18,6 +20,23 @@ class Run:
     folder: RunFolder
     info: dict[str, Any]
     rows: list[Row]
+
+    @property
+    def config(self) -> StudyConfig:
+        """What was to be run."""
+        return StudyConfig.from_numbers(self.info["config"])
+
+    @property
+    def main(self) -> list[Row]:
+        """The rows of the config's own site and scope: all but the ablation's."""
+        # Rows made before there was a choice do not say where all is quantized.
+        scopes, sites = (None, self.config.quantize_all), (None, self.config.site)
+        return [
+            row
+            for row in self.rows
+            if is_full(row)
+            or (row.get("quantize_all") in scopes and row["site"] in sites)
+        ]
 
 
 def load(path: Path) -> Run:
@@ -31,16 +50,31 @@ def load(path: Path) -> Run:
 
 
 def command(config: dict[str, Any]) -> str:
-    """The command line of a run with ``config``, defaults left out."""
-    plain = StudyConfig(tiny=bool(config.get("tiny"))).resolve().numbers()
+    """The command line of a run with ``config``: what no preset or default says."""
+    tiny = bool(config.get("tiny"))
+    options = {
+        name: _options(config, dataclasses.replace(usual, tiny=tiny).resolve())
+        for name, usual in ({"": StudyConfig()} | PRESETS).items()
+    }
+    name = min(options, key=lambda name: len(options[name]))
     words = ["python", "-m", "experiments.study"]
+    words += ["--preset", name] if name else []
+    words += [word for option in options[name] for word in option]
+    return shlex.join(words + ["--tiny"] * tiny)
+
+
+def _options(config: dict[str, Any], usual: StudyConfig) -> list[list[str]]:
+    """The options that turn ``usual`` into ``config``."""
+    plain, options = usual.numbers(), []
     for name, value in config.items():
-        if name == "tiny":
-            words += ["--tiny"] * bool(value)
-        elif value is not None and value != plain.get(name):
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return shlex.join(words)
+        if name in plain and value != plain[name]:
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                options.append([f"--{flag}" if value else f"--no-{flag}"])
+            else:
+                values = value if isinstance(value, list) else [value]
+                options.append([f"--{flag}", *map(str, values)])
+    return options
 
 
 def what(run: Run) -> str:
@@ -60,5 +94,5 @@ def what(run: Run) -> str:
 
 def unfinished(run: Run) -> str:
     """The rows still missing, in a sentence; empty where none is."""
-    left = missing(run.rows, StudyConfig.from_numbers(run.info["config"]))
+    left = missing(run.rows, run.config)
     return f"Unfinished, rows still missing: {'; '.join(left)}." if left else ""

@@ -24,20 +24,32 @@ def markdown(rows: Sequence[Row]) -> str:
         return "No row is finished yet.\n"
     text = ""
     for title, judged in titled.items():
-        lines = [cells(verdict) for verdict in judged]
-        widths = {k: max(len(k), *(len(c[k]) for c in lines)) for k in lines[0]}
-        rule = {
-            k: "-" * w if k in TEXT_COLUMNS else "-" * (w - 1) + ":"
+        text += f"### {title}\n\n{aligned([cells(v) for v in judged])}\n"
+    return text
+
+
+def aligned(
+    lines: Sequence[Mapping[str, str]], text_columns: Sequence[str] = TEXT_COLUMNS
+) -> str:
+    """Lines of one table, each by its columns, as markdown: text left, numbers right.
+
+    >>> print(aligned([{"method": "LQ-Net", "EMD": "0.1"}]), end="")
+    | method | EMD |
+    | ------ | --: |
+    | LQ-Net | 0.1 |
+    """
+    widths = {k: max(2, len(k), *(len(c[k]) for c in lines)) for k in lines[0]}
+    rule = {
+        k: "-" * w if k in text_columns else "-" * (w - 1) + ":"
+        for k, w in widths.items()
+    }
+    text = ""
+    for line in ({k: k for k in widths}, rule, *lines):
+        padded = (
+            line[k].ljust(w) if k in text_columns else line[k].rjust(w)
             for k, w in widths.items()
-        }
-        text += f"### {title}\n\n"
-        for line in ({k: k for k in widths}, rule, *lines):
-            padded = (
-                line[k].ljust(w) if k in TEXT_COLUMNS else line[k].rjust(w)
-                for k, w in widths.items()
-            )
-            text += f"| {' | '.join(padded)} |\n"
-        text += "\n"
+        )
+        text += f"| {' | '.join(padded)} |\n"
     return text
 
 
@@ -46,7 +58,10 @@ def groups(judged: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     titled: dict[str, list[Verdict]] = {}
     for v in judged:
         mode = MODE_NAMES[v.row["mode"]]
-        title = f"{v.row['target'].capitalize()}, {mode}"
+        target = v.row["target"].capitalize()
+        target += " everywhere" * bool(v.row.get("quantize_all"))
+        target += " pre-fire" * (v.row["site"] == "pre_fire")
+        title = f"{target}, {mode}"
         title = "Full precision" if is_full(v.row) else title
         titled.setdefault(title, []).append(v)
     return titled
@@ -55,28 +70,37 @@ def groups(judged: Sequence[Verdict]) -> dict[str, list[Verdict]]:
 def cells(verdict: Verdict) -> dict[str, str]:
     """One line of the table, by its columns."""
     row, floor = verdict.row, verdict.floor
-    mark = verdict.state
-    if mark == "drift":
-        mark = f"{verdict.ratio:.2f} x floor"
-    elif row["mode"] == "control":
-        mark = "noise floor"
-    elif verdict.unseen:
-        mark = "no drift seen"
     run = {"run": row["run"].replace("|", "\\|")} if "run" in row else {}
     return run | {
         "method": method_name(row),
         "mode": MODE_NAMES[row["mode"]],
         "bits": "-" if row["bits"] is None else str(row["bits"]),
+        "seed": str(row["seed"]),
         "accuracy %": f"{100 * row['accuracy']:.2f}",
         "mean rate": f"{row['mean_rate']:.4f}",
         "dead %": f"{100 * row['dead_fraction']:.1f}",
         "saturated %": f"{100 * row['saturated_fraction']:.1f}",
         "EMD": emd_text(row["emd_mean"]),
         "noise floor": "-" if floor is None else emd_text(floor),
-        "drift": mark,
-        **{title: _mean_over_layers(row.get(key)) for title, key in COMPANIONS.items()},
+        "drift": drift(verdict),
+        **{title: _shown(over_layers(row, key)) for title, key in COMPANIONS.items()},
     }
 
 
-def _mean_over_layers(values: Mapping[str, float] | None) -> str:
-    return emd_text(statistics.fmean(values.values())) if values else "-"
+def drift(verdict: Verdict) -> str:
+    """In a word or two, whether the row fires otherwise than its baseline."""
+    if verdict.state == "drift":
+        return f"{verdict.ratio:.2f} x floor"
+    if verdict.row["mode"] == "control":
+        return "noise floor"
+    return "no drift seen" if verdict.unseen else verdict.state
+
+
+def over_layers(row: Row, key: str) -> float | None:
+    """The mean over layers; None where the row does not have it."""
+    values = row.get(key)
+    return statistics.fmean(values.values()) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else emd_text(value)

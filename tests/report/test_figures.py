@@ -91,6 +91,8 @@ def test_methods_have_names_an_order_and_styles_of_their_own():
             {"target": "membrane", "grid": "mid_rise", "site": "pre_fire"},
             "membrane signed mid-rise pre-fire",
         ),
+        ({"quantize_all": True}, "uniform mid-rise narrow everywhere"),
+        ({"quantize_all": False}, "uniform mid-rise narrow"),
     ],
 )
 def test_other_rows_have_names_too(more, name):
@@ -140,6 +142,28 @@ def test_over_bits_draws_each_method_where_its_rows_are():
     assert smallest_font(figure) >= 8
 
 
+def test_over_bits_draws_means_of_seeds_and_their_range():
+    rows = [
+        a_row(bits=bits, seed=seed, emd=emd, accuracy=accuracy)
+        for bits, seed, emd, accuracy in (
+            (2, 0, 0.01, 0.80),
+            (2, 1, 0.03, 0.90),
+            (4, 0, 0.02, 0.95),
+        )
+    ]
+    figure = figures.over_bits([figures.Panel("QAT", rows, 0.98, 0.004)])
+    top, bottom = figure.axes
+    (name,) = lines_of(top)
+    np.testing.assert_allclose(lines_of(top)[name].get_ydata(), [15, 5])
+    np.testing.assert_allclose(lines_of(bottom)[name].get_ydata(), [0.02, 0.02])
+    # One bar, at the bits of two seeds.
+    for axis, ends in ((top, [20, 10]), (bottom, [0.01, 0.03])):
+        (bars,) = axis.collections
+        (bar,) = bars.get_segments()
+        np.testing.assert_allclose(np.sort(bar[:, 1]), np.sort(ends))
+        np.testing.assert_allclose(bar[:, 0], 2)
+
+
 @pytest.mark.parametrize("emd", [0.0, 0.01])
 def test_over_bits_takes_one_point_and_extremes(emd):
     rows = [a_row(emd=emd, accuracy=1.0), a_row(bits=4, emd=emd, accuracy=0.0)]
@@ -165,6 +189,15 @@ def test_layer_map_shows_each_layer_of_each_configuration():
     red, green, blue, _ = mesh.cmap(mesh.norm(0.005))
     assert red == green == blue
     assert smallest_font(figure) >= 8
+
+
+def test_layer_map_shows_the_mean_of_seeds():
+    rows = [a_row(seed=seed, emd=emd) for seed, emd in ((0, 0.02), (1, 0.06))]
+    controls = [a_row(mode="control", emd=emd) for emd in (0.001, 0.003)]
+    figure = figures.layer_map(rows, controls, floor=0.001)
+    (mesh,) = figure.axes[0].findobj(QuadMesh)
+    shown = np.reshape(mesh.get_array(), (2, 3))
+    np.testing.assert_allclose(shown, [[0.001, 0.002, 0.003], [0.02, 0.04, 0.06]])
 
 
 @pytest.mark.parametrize("floor", [None, 0.0, 0.5])

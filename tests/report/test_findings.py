@@ -103,6 +103,21 @@ def test_drift_that_accuracy_hides_is_named_before_larger_drift():
     assert "furthest of these is uniform mid-rise wide 4 bit QAT" in drift
 
 
+def test_several_seeds_are_told_by_their_means_and_drift_by_its_seed():
+    rows = reference((0, 1))
+    rows[2] |= {"accuracy": 0.968}
+    rows += [
+        quantized(WEIGHTS[0], 4, "qat", seed=seed, emd=0.01 * (1 + seed))
+        for seed in (0, 1)
+    ]
+    first, drift, _ = findings(rows)
+    assert "97.3% accuracy" in first
+    assert "(means over 2 seeds)" in first
+    assert drift.endswith("and EMD 0.0200, 4.26 times its floor, of seed 1.")
+    assert "seed" not in findings(rows[:-1])[1]
+    assert "means" not in findings(rows[:-1])[0]
+
+
 def test_methods_are_ranked_at_bits_that_all_have():
     best = [quantized(WEIGHTS[4], b, "qat", emd=0.006) for b in (2, 8)]
     # Better at 8 bit, but measured nowhere else: at 8 bit LQ-Net is ahead.

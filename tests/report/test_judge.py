@@ -5,7 +5,7 @@ import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
 from experiments.common import StudyConfig
-from experiments.report.judge import missing, verdicts
+from experiments.report.judge import baselines, missing, telling, verdicts
 
 
 def test_nothing_collapses_beside_a_baseline_that_has_not_learned():
@@ -49,6 +49,31 @@ def test_accuracy_a_point_lower_is_kept():
         False,
     ]
     assert verdicts(rows)[0].kept is None
+
+
+def test_the_telling_pair_is_of_one_mode_and_seed():
+    rows = [
+        quantized(WEIGHTS[0], 2, "qat", seed=0, emd=0.020),
+        quantized(WEIGHTS[1], 2, "qat", seed=0, emd=0.006),
+        quantized(WEIGHTS[1], 2, "qat", seed=1, emd=0.001),
+        quantized(WEIGHTS[1], 2, "ptq", seed=0, emd=0.001),
+    ]
+    assert telling(reference((0, 1)) + rows) == rows[:2]
+
+
+def test_loss_is_against_the_baseline_of_the_seed():
+    bases = [a_row("fp32", seed=seed, accuracy=0.9 + seed / 100) for seed in (0, 1)]
+    rows = [quantized(WEIGHTS[0], 2, "qat", seed=s, accuracy=0.9) for s in (0, 1, 2)]
+    losses = [v.loss for v in verdicts(bases + rows) if v.state != "reference"]
+    assert losses == [0.0, pytest.approx(0.01), None]
+
+
+def test_baselines_are_those_that_are_quantized():
+    rows = reference((0, 1, 2))
+    assert [row["seed"] for row in baselines(rows)] == [0]
+    rows += [quantized(WEIGHTS[0], 2, "qat", seed=seed) for seed in (1, 2)]
+    assert [row["seed"] for row in baselines(rows)] == [1, 2]
+    assert baselines([]) == []
 
 
 def test_restricted_run_is_not_unfinished():

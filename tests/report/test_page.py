@@ -1,8 +1,10 @@
 """The page: every row, safe to open, nothing loaded from anywhere."""
 
 import base64
+import dataclasses
 import json
 import re
+import shlex
 
 import pytest
 from planted import (
@@ -14,9 +16,11 @@ from planted import (
     quantized,
     reference,
 )
+from studied import a_run
 
-from experiments import report
+from experiments import common, report
 from experiments.common import StudyConfig
+from experiments.presets import PRESETS
 from experiments.report import findings, run, table
 from experiments.run_folder import RunFolder
 
@@ -88,6 +92,21 @@ def test_lost_spike_counts_are_told(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rates_are_beside_the_baseline_of_their_seed(tmp_path, seed):
+    rows = [
+        *reference((0, 1)),
+        quantized(WEIGHTS[0], 2, "qat", seed=seed, emd=0.02),
+        quantized(WEIGHTS[0], 2, "qat", seed=1 - seed),
+    ]
+    path = make_run(tmp_path / "run", rows)
+    (path / "firing" / f"fp32-s{1 - seed}.npz").unlink()
+    assert "No histograms" not in report.write(path).read_text()
+    (path / "firing" / f"fp32-s{seed}.npz").unlink()
+    assert "no spike counts of baseline." in report.write(path).read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_everything_is_escaped(tmp_path):
     evil = "<script>alert('&')</script>"
     rows = [row | {"dataset": evil} for row in reference()]
@@ -114,3 +133,38 @@ def test_command_makes_the_same_config():
     )
     tiny = StudyConfig(tiny=True, width=8).resolve().numbers()
     assert run.command(tiny) == "python -m experiments.study --width 8 --tiny"
+    small = PRESETS["paper-small"]
+    assert run.command(small.numbers()) == (
+        "python -m experiments.study --preset paper-small"
+    )
+
+
+@pytest.mark.parametrize("name", ["", *PRESETS])
+def test_command_is_read_as_the_same_config(name, monkeypatch):
+    """Flags that are off, nothing and empty lists have words of their own."""
+    config = dataclasses.replace(
+        PRESETS.get(name, StudyConfig()),
+        dataset="digits",
+        augment=False,
+        qat_bits=None,
+        ablation_bits=(),
+        grid=("mid_rise",),
+    )
+    words = shlex.split(run.command(config.numbers()))
+    monkeypatch.setattr("sys.argv", ["study", *words[3:]])
+    read = common.parse(StudyConfig, program="study", presets=PRESETS)
+    assert read.numbers() == config.numbers()
+
+
+def test_main_rows_are_of_the_configs_own_site_and_scope():
+    config = StudyConfig(bits=(2,), modes=("ptq",), ablation_bits=(2,), site="pre_fire")
+    one = a_run(config)
+    left = [row for row in one.rows if row not in one.main]
+    assert {(row["site"], row["quantize_all"]) for row in left} == {
+        (None, True),
+        ("post_reset", False),
+    }
+    assert len(one.main) == 4 + 8
+    # Rows made before there was a choice of scope are the run's own.
+    old = [{k: v for k, v in r.items() if k != "quantize_all"} for r in one.main]
+    assert len(a_run(config, rows=old).main) == len(old)

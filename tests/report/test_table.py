@@ -1,6 +1,6 @@
 """The table: a line a row, with its drift."""
 
-from planted import FLOOR, WEIGHTS, grid, quantized, reference
+from planted import FLOOR, MEMBRANE, WEIGHTS, grid, quantized, reference
 
 from experiments.report import names, table
 
@@ -36,6 +36,26 @@ def test_table_has_a_line_a_row():
     assert last["KS"] == "0.0300"
     assert last["latency EMD"] == "0.0090"
     assert last["time-W1"] == "0.0120"
+
+
+def test_the_ablation_has_tables_of_its_own():
+    everywhere = quantized(WEIGHTS[0], 2, "qat", quantize_all=True)
+    before = quantized(MEMBRANE[0], 2, "qat", site="pre_fire", quantize_all=False)
+    usual = [
+        quantized(way, 2, "qat", seed=seed, quantize_all=False)
+        for seed in (0, 1)
+        for way in (WEIGHTS[0], MEMBRANE[0])
+    ]
+    text = table.markdown([everywhere, before, *usual])
+    titles = [line[4:] for line in text.splitlines() if line.startswith("###")]
+    assert titles == [
+        "Weights, QAT",
+        "Weights everywhere, QAT",
+        "Membrane, QAT",
+        "Membrane pre-fire, QAT",
+    ]
+    lines = text.split("###")[1].splitlines()[4:]
+    assert [line.split("|")[4].strip() for line in lines if line] == ["0", "1"]
 
 
 def test_an_emd_that_other_images_make_is_no_drift_seen():

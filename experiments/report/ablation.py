@@ -1,0 +1,112 @@
+"""What the paper leaves open, one choice at a time: grid, membrane site, scope."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from experiments.report.judge import Verdict, verdicts
+from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
+from experiments.report.pairs import matched
+from experiments.report.run import Run
+from experiments.report.table import aligned
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A choice, and the rows of one and of the other that differ in nothing else."""
+
+    title: str
+    one: str
+    other: str
+    pairs: Sequence[tuple[Verdict, Verdict]]
+
+
+def choices(run: Run) -> list[Choice]:
+    """The choices of which the run has both sides, at the ablation's bits if any."""
+    bits = run.config.ablation_bits or run.config.bits
+    judged = [v for v in verdicts(run.rows) if v.row["bits"] in bits]
+    main = {id(row) for row in run.main}
+    own = [v for v in judged if id(v.row) in main and not is_full(v.row)]
+    found = [
+        Choice(
+            "Grid type",
+            "mid-rise",
+            "mid-tread",
+            matched(own, "grid", "mid_rise", "mid_tread"),
+        ),
+        Choice(
+            "Membrane site",
+            "post-reset",
+            "pre-fire",
+            matched(judged, "site", "post_reset", "pre_fire"),
+        ),
+        Choice(
+            "Scope",
+            "blocks",
+            "everywhere",
+            matched(judged, "quantize_all", False, True),
+        ),
+    ]
+    return [choice for choice in found if choice.pairs]
+
+
+def markdown(choice: Choice) -> str:
+    """What the choice does, in a sentence, and its pairs."""
+    lines = [_line(choice, *pair) for pair in choice.pairs]
+    return f"{effect(choice)}\n\n{aligned(lines, ('method', 'mode'))}"
+
+
+def effect(choice: Choice) -> str:
+    """Mean and range of what the other side changes, in a sentence."""
+    alive = [p for p in choice.pairs if all(v.state != "collapsed" for v in p)]
+    fallen = len(choice.pairs) - len(alive)
+    text = f"{choice.other.capitalize()} in place of {choice.one}, "
+    text += _told(choice.pairs)
+    if fallen and alive:
+        text += f"; {_told(alive)}, without the pairs of which one collapsed"
+    elif fallen:
+        text += "; in each pair one collapsed"
+    return f"{text}."
+
+
+def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
+    accuracy = _changes(some, lambda v: 100 * v.row["accuracy"])
+    firing = _changes(some, lambda v: v.row["emd_mean"])
+    return (
+        f"over {len(some)} pairs, changes accuracy by "
+        f"{statistics.fmean(accuracy):+.2f} points on the mean "
+        f"({min(accuracy):+.2f} to {max(accuracy):+.2f}) and EMD by "
+        f"{_signed(statistics.fmean(firing))} ({_signed(min(firing))} to "
+        f"{_signed(max(firing))})"
+    )
+
+
+def _changes(
+    some: Sequence[tuple[Verdict, Verdict]], value: Callable[[Verdict], float]
+) -> list[float]:
+    return [value(other) - value(one) for one, other in some]
+
+
+def _signed(emd: float) -> str:
+    return f"{'-' if emd < 0 else '+'}{emd_text(abs(emd))}"
+
+
+def _line(choice: Choice, one: Verdict, other: Verdict) -> dict[str, Any]:
+    accuracies = [100 * v.row["accuracy"] for v in (one, other)]
+    emds = [v.row["emd_mean"] for v in (one, other)]
+    name = method_name(one.row)
+    if choice.title == "Grid type":
+        name = name.replace(f" {choice.one}", "")
+    return {
+        "method": name,
+        "bits": str(one.row["bits"]),
+        "mode": MODE_NAMES[one.row["mode"]],
+        "seed": str(one.row["seed"]),
+        f"accuracy %, {choice.one}": f"{accuracies[0]:.2f}",
+        choice.other: f"{accuracies[1]:.2f}",
+        "change": f"{accuracies[1] - accuracies[0]:+.2f}",
+        f"EMD, {choice.one}": emd_text(emds[0]),
+        f"{choice.other} ": emd_text(emds[1]),
+        "change ": _signed(emds[1] - emds[0]),
+    }

@@ -1,0 +1,57 @@
+"""How a run was made: command, time, versions, and what decides its numbers."""
+
+from typing import Any
+
+from experiments.console import duration
+from experiments.report.run import Run, command
+from experiments.report.table import aligned
+
+
+def markdown(run: Run) -> str:
+    """All that it takes to make the run again."""
+    name = run.config.dataset
+    versions = ", ".join(f"{k} {v}" for k, v in run.info.get("versions", {}).items())
+    config = [
+        {"option": key, "value": _plain(value)}
+        for key, value in run.info["config"].items()
+    ]
+    return (
+        f"```\n{command(run.info['config'])}\n"
+        "python -m experiments.report RUN --publish docs/results\n```\n\n"
+        "The first with --data-dir where prepared data lie elsewhere; the second made "
+        f"this page, and makes it again from docs/results/{name}. {_time(run)}\n"
+        f"Versions: {versions}. Config {run.info['config_hash']}:\n\n"
+        f"{aligned(config, ('option', 'value'))}"
+    )
+
+
+def _time(run: Run) -> str:
+    """What rows took, and each start of the study."""
+    text = ""
+    seconds = [row["seconds"] for row in run.rows if "seconds" in row]
+    if seconds:
+        text += f"The {len(seconds)} rows took {duration(sum(seconds))} by their own "
+        text += "clocks. "
+    starts = run.info.get("starts", [])
+    if not starts:
+        return f"{text}The study has not stopped yet, so its run time is not known.\n"
+    lines = [
+        {
+            "start": str(n),
+            "rows": str(start["rows"]),
+            "time": duration(start["seconds"]),
+            "devices": str(start.get("devices", "-")),
+            "commit": start.get("commit") or "-",
+        }
+        for n, start in enumerate(starts, 1)
+    ]
+    total = duration(sum(start["seconds"] for start in starts))
+    times = "once" if len(starts) == 1 else f"{len(starts)} times"
+    text += f"The study was started {times} and ran for {total} in all (a + is a "
+    text += "commit with changes):\n\n"
+    return text + aligned(lines, ("time", "commit"))
+
+
+def _plain(value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    return ", ".join("none" if v is None else str(v) for v in values) or "none"

@@ -1,0 +1,132 @@
+"""Rows set beside each other: one option apart, or equal in accuracy."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from experiments.report.judge import Verdict
+from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
+from experiments.report.table import aligned, drift
+
+EQUAL = 0.005  # accuracies that differ by no more are equal
+OTHERWISE = 1.5  # EMDs further apart, one over the other, are different
+SHOWN = 5
+
+_OPTIONS = (
+    *("target", "method", "grid", "clip", "signed", "site", "quantize_all"),
+    *("bits", "mode", "seed"),
+)
+
+
+def matched(
+    judged: Sequence[Verdict], option: str, one: Any, other: Any
+) -> list[tuple[Verdict, Verdict]]:
+    """Rows that differ in one option alone, where it is ``one`` and ``other``."""
+
+    def rest(v: Verdict) -> tuple[Any, ...]:
+        return tuple(v.row.get(name) for name in _OPTIONS if name != option)
+
+    others = {rest(v): v for v in judged if v.row.get(option) == other}
+    ones = [v for v in judged if v.row.get(option) == one]
+    return [(v, others[rest(v)]) for v in ones if rest(v) in others]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two rows of equal accuracy, one mode and one seed."""
+
+    far: Verdict
+    near: Verdict
+
+    @property
+    def ratio(self) -> float:
+        """The larger EMD over the smaller."""
+        return self.far.row["emd_mean"] / max(self.near.row["emd_mean"], 1e-12)
+
+    @property
+    def differs(self) -> bool:
+        """One EMD is so much larger than the other."""
+        return self.ratio > OTHERWISE
+
+    @property
+    def hides(self) -> bool:
+        """And the larger one above its noise floor: accuracy hides a drift."""
+        return self.differs and self.far.state == "drift"
+
+    @property
+    def settings(self) -> tuple[str, str, str]:
+        """What it has in common with the pairs of other seeds."""
+        return self.far.row["mode"], _name(self.far), _name(self.near)
+
+
+def _name(v: Verdict) -> str:
+    return f"{method_name(v.row)} {v.row['bits']} bit"
+
+
+def equal(judged: Iterable[Verdict]) -> list[Pair]:
+    """All pairs of equal accuracy, without what collapsed; the furthest apart first."""
+    groups: dict[tuple[str, int], list[Verdict]] = {}
+    for v in judged:
+        if not is_full(v.row) and v.state != "collapsed":
+            groups.setdefault((v.row["mode"], v.row["seed"]), []).append(v)
+    pairs = []
+    for some in groups.values():
+        for two in itertools.combinations(some, 2):
+            near, far = sorted(two, key=lambda v: v.row["emd_mean"])
+            apart = abs(near.row["accuracy"] - far.row["accuracy"])
+            if apart <= EQUAL + 1e-9:
+                pairs.append(Pair(far, near))
+    return sorted(pairs, key=lambda pair: -pair.ratio)
+
+
+def repeated(
+    pairs: Sequence[Pair], judged: Iterable[Verdict]
+) -> list[tuple[Pair, int]]:
+    """The pairs that hide a drift in every seed that has both rows, and in how many."""
+    ran: dict[tuple[str, str], set[int]] = {}
+    for v in judged:
+        if not is_full(v.row):
+            ran.setdefault((v.row["mode"], _name(v)), set()).add(v.row["seed"])
+    hiding: dict[tuple[str, str, str], list[Pair]] = {}
+    for pair in pairs:
+        if pair.hides:
+            hiding.setdefault(pair.settings, []).append(pair)
+    return [
+        (seeds[0], len(seeds))
+        for (mode, far, near), seeds in hiding.items()
+        if len(seeds) == len(ran[mode, far] & ran[mode, near])
+    ]
+
+
+def top(pairs: Sequence[Pair]) -> str:
+    """Of each mode some pairs that differ, as markdown: those that hide a drift first.
+
+    A setting is named once a mode, so that one that hardly moves does not fill it.
+    """
+    lines = []
+    for mode, title in MODE_NAMES.items():
+        named: set[str] = set()
+        some = [p for p in pairs if p.differs and p.settings[0] == mode]
+        for pair in sorted(some, key=lambda p: (not p.hides, -p.ratio)):
+            _, far, near = pair.settings
+            if {far, near} & named or len(named) == 2 * SHOWN:
+                continue
+            named |= {far, near}
+            lines.append(
+                {
+                    "mode": title,
+                    "seed": str(pair.far.row["seed"]),
+                    "further off": far,
+                    "accuracy %": f"{100 * pair.far.row['accuracy']:.2f}",
+                    "EMD": emd_text(pair.far.row["emd_mean"]),
+                    "nearer": near,
+                    "its accuracy %": f"{100 * pair.near.row['accuracy']:.2f}",
+                    "its EMD": emd_text(pair.near.row["emd_mean"]),
+                    "ratio": f"{pair.ratio:.1f}",
+                    "drift": drift(pair.far),
+                }
+            )
+    if not lines:
+        return "None was found.\n"
+    return aligned(lines, ("mode", "further off", "nearer", "drift"))

@@ -1,0 +1,202 @@
+"""The paper's claims of single quantizers: clips, LQ-Net, membranes."""
+
+import statistics
+from collections.abc import Sequence
+
+from experiments.common import CLIPS, Row
+from experiments.report import pairs
+from experiments.report.claim import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    alive,
+    beside,
+    is_lq_net,
+    is_membrane,
+    is_qat,
+    is_uniform,
+    lacking,
+    majority,
+    sign_of,
+)
+from experiments.report.judge import POINT, Verdict
+from experiments.report.names import MODE_NAMES, emd_text, percent
+from experiments.report.run import Run
+from experiments.report.settings import Setting
+
+
+def wide_drifts(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> Claim:
+    """Uniform weights: the wide clip against the narrow one."""
+    uniform = [v for v in judged if is_uniform(v.row)]
+    clips = pairs.matched(uniform, "clip", CLIPS["narrow"], CLIPS["wide"])
+    told, counts = [], {}
+    for mode in ("qat", "ptq_bn"):
+        two = [pair for pair in clips if pair[0].row["mode"] == mode]
+        signs = [sign_of(wide, narrow) for narrow, wide in two if alive(narrow, wide)]
+        counts[mode] = [signs.count(sign) for sign in (1, -1, 0)]
+        told.append(f"By {MODE_NAMES[mode]} {_clips_told(two, signs)}")
+    lack = lacking(run, lambda row: is_uniform(row) and is_qat(row))
+    for_it, against, neither = counts["qat"]
+    if lack:
+        verdict, why = UNDECIDED, lack
+    elif not any(counts["qat"]):
+        verdict, why = UNDECIDED, "of each pair one collapsed"
+    else:
+        verdict = majority(for_it, against, neither)
+        why = (
+            f"{for_it} QAT pairs for it, {against} against, {neither} within the floor"
+        )
+    six = beside(some, lambda row: is_uniform(row) and row["bits"] == 6)
+    return Claim(
+        "Uniform quantization drifts with the wide clip, less with the narrow one",
+        "at 6 bit, narrow 74.9% / 0.0077, wide 73.7% / 0.0136",
+        "QAT pairs of one grid, bits and seed. Reproduced where the wide clip's EMD is "
+        "larger by more than the floor in at least half of them and smaller in none; "
+        "not where as many are smaller",
+        f"{'. '.join(told)}. At 6 bit: {six}",
+        verdict,
+        why,
+    )
+
+
+def _clips_told(two: Sequence[tuple[Verdict, Verdict]], signs: Sequence[int]) -> str:
+    """What the wide clip does in pairs of narrow and wide."""
+    text = (
+        "the wide clip's EMD is larger by more than the floor in "
+        f"{signs.count(1)} of {len(signs)} pairs, smaller in {signs.count(-1)}"
+    )
+    if signs:
+        narrow, wide = (
+            statistics.fmean(pair[i].row["emd_mean"] for pair in two if alive(*pair))
+            for i in (0, 1)
+        )
+        text += f" (mean EMD narrow {emd_text(narrow)}, wide {emd_text(wide)})"
+    if len(two) > len(signs):
+        fallen = sum(wide.state == "collapsed" for _, wide in two)
+        text += f"; {len(two) - len(signs)} more pairs collapsed, {fallen} of them "
+        text += "with the wide clip"
+    return text
+
+
+def lq_net_keeps(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> Claim:
+    """LQ-Net: accuracy and firing against the baseline, and clip against clip."""
+    ours = [s for s in some if is_lq_net(s.row) and is_qat(s.row)]
+    trained = [v for v in judged if is_lq_net(v.row) and is_qat(v.row)]
+    clips = pairs.matched(trained, "clip", CLIPS["narrow"], CLIPS["wide"])
+    lossy = [s.name for s in ours if not s.kept]
+    moved = [s.name for s in ours if not s.within]
+    apart = [n.name for n, w in clips if sign_of(n, w)]
+    lack = lacking(run, lambda row: is_lq_net(row) and is_qat(row))
+    failed = [
+        f"{what}: {', '.join(dict.fromkeys(names))}"
+        for what, names in (
+            ("accuracy lost", lossy),
+            ("firing moved", moved),
+            ("clips apart", apart),
+        )
+        if names
+    ]
+    if lack or not clips:
+        verdict, why = UNDECIDED, lack or "no pair of clips"
+    elif any(s.floor is None or s.loss is None for s in ours):
+        verdict, why = UNDECIDED, "a baseline or its floor is missing"
+    elif failed:
+        verdict, why = NOT_REPRODUCED, "; ".join(failed)
+    else:
+        verdict, why = REPRODUCED, "all settings keep both and no clips are apart"
+
+    def told(row: Row) -> bool:
+        wide = row["bits"] == 2 and row["clip"] == CLIPS["wide"]
+        return row["target"] == "weights" and (
+            wide or (is_lq_net(row) and row["bits"] == 6)
+        )
+
+    return Claim(
+        "LQ-Net keeps accuracy and firing, and does not care for the clip",
+        "at 6 bit, narrow 75.3% / 0.0073, wide 75.3% / 0.0072 (baseline 75.2%); at 2 "
+        "bit wide, LQ-Net 74.4% / 0.0121 against uniform 51.6% / 0.1206",
+        "QAT. Reproduced where every setting keeps accuracy and firing and no narrow "
+        "and wide EMDs differ by more than the floor; one that does not is enough "
+        "against it. It is a claim of no difference, and a high floor makes it easier",
+        f"{len(ours) - len(lossy)} of {len(ours)} settings keep accuracy, "
+        f"{len(ours) - len(moved)} firing; {len(apart)} of {len(clips)} pairs of clips "
+        f"are apart. {beside(some, told)}",
+        verdict,
+        why,
+    )
+
+
+def four_bits(run: Run, some: Sequence[Setting]) -> Claim:
+    """Membranes: whether 2 bits are too few, and 4 enough."""
+    ours = [s for s in some if is_membrane(s.row) and is_qat(s.row)]
+    enough = {
+        (s.row["signed"], s.row["bits"]): s.kept and s.within and not s.collapsed
+        for s in ours
+    }
+    lack = lacking(run, lambda r: is_membrane(r) and is_qat(r) and r["bits"] in (2, 4))
+    both = (True, False)
+    if lack or any((sign, b) not in enough for sign in both for b in (2, 4)):
+        verdict, why = UNDECIDED, lack or "2 or 4 bits were not trained"
+    elif any(s.floor is None or s.loss is None for s in ours):
+        verdict, why = UNDECIDED, "a baseline or its floor is missing"
+    else:
+        holds = all(enough[sign, 4] and not enough[sign, 2] for sign in both)
+        verdict = REPRODUCED if holds else NOT_REPRODUCED
+        why = "; ".join(
+            f"{'signed' if sign else 'unsigned'}: 2 bits "
+            f"{'are' if enough[sign, 2] else 'are not'} enough, 4 "
+            f"{'are' if enough[sign, 4] else 'are not'}"
+            for sign in both
+        )
+    few = beside(some, lambda row: is_membrane(row) and row["bits"] in (2, 4))
+    return Claim(
+        "Membranes need 4 bits",
+        "at 2 bit, unsigned 71.9% / 0.010, signed 67.1% / 0.014 (baseline 75.2%)",
+        "QAT. Bits are enough where accuracy and firing are kept. Reproduced where 4 "
+        "are and 2 are not, signed and unsigned; not reproduced otherwise",
+        few,
+        verdict,
+        why,
+    )
+
+
+def unsigned_better(run: Run, judged: Sequence[Verdict]) -> Claim:
+    """Membranes of 2 bits: unsigned against signed."""
+    two = [v for v in judged if is_membrane(v.row) and v.row["bits"] == 2]
+    signs = pairs.matched(two, "signed", True, False)
+    trained = [pair for pair in signs if is_qat(pair[0].row)]
+    left = [pair for pair in trained if alive(*pair)]
+    gains = [u.row["accuracy"] - s.row["accuracy"] for s, u in left]
+    firing = [sign_of(s, u) for s, u in left]
+    accuracy = [(gain > POINT) - (gain < -POINT) for gain in gains]
+    lack = lacking(run, lambda r: is_membrane(r) and is_qat(r) and r["bits"] == 2)
+    if lack or not left:
+        verdict, why = UNDECIDED, lack or "of each pair one collapsed"
+    elif all(sign == 1 for sign in accuracy + firing):
+        verdict, why = REPRODUCED, "in every seed, by both"
+    elif any(all(sign == -1 for sign in own) for own in (accuracy, firing)):
+        verdict, why = NOT_REPRODUCED, "signed is better in every seed by one of them"
+    else:
+        verdict = UNDECIDED
+        why = (
+            f"of {len(left)} seeds, accuracy is better by more than a point in "
+            f"{accuracy.count(1)}, EMD by more than the floor in {firing.count(1)}"
+        )
+    told = [
+        f"seed {u.row['seed']}, {MODE_NAMES[u.row['mode']]}: unsigned "
+        f"{percent(u.row['accuracy'])} / {emd_text(u.row['emd_mean'])}, signed "
+        f"{percent(s.row['accuracy'])} / {emd_text(s.row['emd_mean'])}"
+        for s, u in signs
+        if u.row["mode"] in ("qat", "ptq_bn")
+    ]
+    return Claim(
+        "At 2 bits unsigned membranes are better than signed ones",
+        "unsigned 71.9% / 0.010, signed 67.1% / 0.014",
+        "QAT, seed by seed. Reproduced where in every seed unsigned has a point more "
+        "accuracy and an EMD smaller by more than the floor; not where signed has one "
+        "of these in every seed",
+        "; ".join(told) or "not measured",
+        verdict,
+        why,
+    )

@@ -1,0 +1,86 @@
+"""A setting: what a network is quantized by, its rows those of all seeds."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable
+
+from experiments.common import Row
+from experiments.report.judge import POINT, Verdict
+from experiments.report.names import is_full, method_name
+from experiments.report.table import drift
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Rows that differ by their seed alone, judged; at least one."""
+
+    judged: tuple[Verdict, ...]
+
+    @property
+    def row(self) -> Row:
+        """One of its rows, for what is the same in all."""
+        return self.judged[0].row
+
+    @property
+    def name(self) -> str:
+        """Method and bits."""
+        return f"{method_name(self.row)} {self.row['bits']} bit"
+
+    def values(self, value: Callable[[Row], float | None]) -> list[float]:
+        """A number of each row that has it."""
+        found = (value(v.row) for v in self.judged)
+        return [number for number in found if number is not None]
+
+    def mean(self, key: str) -> float:
+        """The mean over seeds of what stands in the rows."""
+        return statistics.fmean(v.row[key] for v in self.judged)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a seed collapsed."""
+        return any(v.state == "collapsed" for v in self.judged)
+
+    @property
+    def loss(self) -> float | None:
+        """Accuracy lost against the baselines; None where one is missing."""
+        losses = [v.loss for v in self.judged if v.loss is not None]
+        return statistics.fmean(losses) if len(losses) == len(self.judged) else None
+
+    @property
+    def kept(self) -> bool:
+        """Accuracy within a point of the baselines'."""
+        return self.loss is not None and self.loss <= POINT + 1e-9
+
+    @property
+    def floor(self) -> float | None:
+        """The largest noise floor of its seeds."""
+        return max((v.floor for v in self.judged if v.floor is not None), default=None)
+
+    @property
+    def within(self) -> bool:
+        """EMD at most the noise floor."""
+        return self.floor is not None and self.mean("emd_mean") <= self.floor
+
+    @property
+    def drift(self) -> str:
+        """The word of all seeds, or that they differ."""
+        words = [drift(v) for v in self.judged]
+        if len(set(words)) == 1:
+            return words[0]
+        states = [v.state for v in self.judged]
+        if set(states) == {"drift"}:
+            return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
+        if set(states) == {"within"}:
+            return "within"
+        state = "collapsed" if "collapsed" in states else "drift"
+        return f"{state} in {states.count(state)} of {len(states)}"
+
+
+def settings(judged: Iterable[Verdict]) -> list[Setting]:
+    """The settings of quantized rows, in the table's order."""
+    found: dict[tuple[str, str, int], list[Verdict]] = {}
+    for v in judged:
+        if not is_full(v.row):
+            key = (v.row["mode"], method_name(v.row), v.row["bits"])
+            found.setdefault(key, []).append(v)
+    return [Setting(tuple(some)) for some in found.values()]

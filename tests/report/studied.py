@@ -1,0 +1,45 @@
+"""Whole studies whose rows say what a test wants them to, for the results page."""
+
+from pathlib import Path
+
+from planted import a_row
+
+from experiments.common import StudyConfig, grid, references
+from experiments.report.names import method_name
+from experiments.report.run import Run
+from experiments.run_folder import RunFolder
+
+BITS = (2, 4, 8)
+CONFIG = StudyConfig(bits=BITS, repeat=True)
+FLOORS = {"floor_control": 0.002, "floor_seed": 0.004, "floor_sampling": 0.001}
+BASE = 0.90
+
+
+def rows_of(config=CONFIG, tell=lambda row: {}):
+    """A row for each that is planned; ``tell(row)`` says what is not the usual."""
+    rows = []
+    for part in [*references(config), *grid(config)]:
+        full = part["target"] == "none"
+        quiet = part["mode"] == "fp32"
+        usual = {"accuracy": BASE, "emd": 0.0 if quiet else 0.002, "synops": 1000.0}
+        usual |= dict.fromkeys(FLOORS) | {"floor_sampling": 0.001} if quiet else FLOORS
+        told = usual | (tell(part) if not full else {})
+        extra = {"seconds": 2.0} | {k: v for k, v in told.items() if k != "emd"}
+        rows.append(a_row(**part | extra, emd=told["emd"]))
+    return rows
+
+
+def a_run(config=CONFIG, tell=lambda row: {}, rows=None, **info):
+    """A run as if it were loaded."""
+    rows = rows_of(config, tell) if rows is None else rows
+    about = {"config": config.numbers(), "config_hash": config.hash()}
+    return Run("a-run", RunFolder(Path("nowhere")), about | info, rows)
+
+
+def is_row(row, name, bits=None, mode=None):
+    """Whether it is of this method, bits and mode."""
+    return (
+        method_name(row) == name
+        and bits in (None, row["bits"])
+        and mode in (None, row["mode"])
+    )

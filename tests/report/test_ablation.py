@@ -1,0 +1,78 @@
+"""What the paper leaves open: pairs that differ in that alone, and their changes."""
+
+from studied import BASE, a_run
+
+from experiments.common import StudyConfig
+from experiments.report import ablation
+
+CONFIG = StudyConfig(bits=(2, 4, 8), modes=("ptq", "qat"), ablation_bits=(2, 4))
+
+
+def changed(row):
+    """Mid-tread costs 2 points, pre-fire 0.001 EMD a bit, everywhere both."""
+    change = {}
+    if row["grid"] == "mid_tread" and row["target"] == "weights":
+        change = {"accuracy": BASE - 0.02}
+    if row["site"] == "pre_fire":
+        change = {"emd": 0.002 + 0.001 * row["bits"]}
+    if row["quantize_all"]:
+        change = {"accuracy": BASE - 0.05, "emd": 0.012}
+    return change
+
+
+def test_choices_have_the_pairs_of_the_ablation_bits():
+    grid, site, scope = ablation.choices(a_run(CONFIG, changed))
+    # Two clips, two signs, six methods; each at two bits in two modes.
+    assert [len(choice.pairs) for choice in (grid, site, scope)] == [8, 8, 24]
+    for one, other in site.pairs:
+        assert one.row["bits"] == other.row["bits"] in (2, 4)
+        assert (one.row["site"], other.row["site"]) == ("post_reset", "pre_fire")
+    assert not any(v.row["quantize_all"] for pair in grid.pairs for v in pair)
+
+
+def test_the_sentence_tells_mean_and_range():
+    grid, site, scope = ablation.choices(a_run(CONFIG, changed))
+    assert ablation.effect(grid) == (
+        "Mid-tread in place of mid-rise, over 8 pairs, changes accuracy by -2.00 "
+        "points on the mean (-2.00 to -2.00) and EMD by +0.0000 (+0.0000 to +0.0000)."
+    )
+    assert "+0.0030 (+0.0020 to +0.0040)" in ablation.effect(site)
+    text = ablation.markdown(scope)
+    assert text.startswith("Everywhere in place of blocks, over 24 pairs")
+    assert len(text.splitlines()) == 2 + 2 + 24
+    (line,) = [
+        li for li in text.splitlines() if "LQ-Net wide" in li and "4 | QAT" in li
+    ]
+    cells = [cell.strip() for cell in line.split("|")[5:-1]]
+    assert cells == ["90.00", "85.00", "-5.00", "0.0020", "0.0120", "+0.0100"]
+
+
+def test_collapsed_pairs_are_told_apart():
+    def collapses(row):
+        if row["quantize_all"] and row["bits"] == 2:
+            return {"accuracy": 0.1, "emd": 0.2}
+        return changed(row)
+
+    *_, scope = ablation.choices(a_run(CONFIG, collapses))
+    text = ablation.effect(scope)
+    assert "over 24 pairs" in text
+    assert "; over 12 pairs, changes accuracy by -4.33 points" in text
+    assert text.endswith("without the pairs of which one collapsed.")
+
+
+def test_without_an_ablation_the_grids_are_compared_at_all_bits():
+    (grid,) = ablation.choices(a_run())
+    assert grid.title == "Grid type"
+    assert {one.row["bits"] for one, _ in grid.pairs} == {2, 4, 8}
+    one_grid = StudyConfig(bits=(2,), grid=("mid_rise",))
+    assert ablation.choices(a_run(one_grid)) == []
+
+
+def test_the_study_may_be_the_other_side():
+    """Blocks are the one side and everywhere the other, whichever the config has."""
+    config = StudyConfig(
+        bits=(2,), modes=("ptq",), ablation_bits=(2,), quantize_all=True
+    )
+    *_, scope = ablation.choices(a_run(config, changed))
+    assert {one.row["quantize_all"] for one, _ in scope.pairs} == {False}
+    assert "changes accuracy by -4." in ablation.effect(scope)

@@ -1,0 +1,290 @@
+"""The paper's claims: each verdict from rows whose truth is known."""
+
+import pytest
+from studied import BASE, CONFIG, a_run, is_row, rows_of
+
+from experiments.common import StudyConfig
+from experiments.report.claim import (
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    majority,
+)
+from experiments.report.claims import claims
+
+EQUAL, WIDE, LQ_NET, BEFORE, FOUR, UNSIGNED, TRAINED = range(7)
+
+
+def claim(n, tell=lambda row: {}, **more):
+    return claims(a_run(tell=tell, **more))[n]
+
+
+def wide(row):
+    return row["method"] == "uniform" and row["clip"] == 10.0
+
+
+def test_nothing_happens_and_nothing_is_claimed():
+    verdicts = [one.verdict for one in claims(a_run())]
+    # All rows alike, with EMDs within the floor: no difference is what LQ-Net claims.
+    assert verdicts[LQ_NET] == REPRODUCED
+    assert verdicts[FOUR] == NOT_REPRODUCED  # 2 bits are enough
+    assert verdicts[EQUAL] == NOT_REPRODUCED  # no such pair, and no row is missing
+    assert verdicts[WIDE] == verdicts[BEFORE] == verdicts[UNSIGNED] == UNDECIDED
+    assert verdicts[TRAINED] == NOT_RUN
+
+
+@pytest.mark.parametrize("rows", [[], rows_of()[:4]])
+def test_without_rows_nothing_is_decided(rows):
+    assert {one.verdict for one in claims(a_run(rows=rows))} == {UNDECIDED, NOT_RUN}
+
+
+def test_a_pair_that_hides_a_drift_is_found_and_named():
+    def drifts(row):
+        return {"emd": 0.03} if is_row(row, "uniform mid-rise wide", 4, "qat") else {}
+
+    found = claim(EQUAL, drifts)
+    assert found.verdict == REPRODUCED
+    assert "uniform mid-rise wide 4 bit QAT" in found.ours
+    assert "15.0 times, in 2 of 2 seeds" in found.ours
+
+
+@pytest.mark.parametrize(
+    ("seeds", "emd", "accuracy", "verdict"),
+    [
+        ((0, 1), 0.0045, BASE - 0.005, REPRODUCED),
+        ((0,), 0.0045, BASE, UNDECIDED),  # in one seed, and not in the other
+        ((0, 1), 0.0039, BASE, UNDECIDED),  # within the floor
+        ((0, 1), 0.0029, BASE, NOT_REPRODUCED),  # hardly apart
+        ((0, 1), 0.0045, BASE - 0.006, NOT_REPRODUCED),  # not of equal accuracy
+        ((0, 1), 0.1, 0.19, NOT_REPRODUCED),  # collapsed
+    ],
+)
+def test_a_pair_must_be_equal_apart_above_the_floor_and_repeated(
+    seeds, emd, accuracy, verdict
+):
+    def drifts(row):
+        this = is_row(row, "LQ-Net wide", 8, "ptq") and row["seed"] in seeds
+        return {"emd": emd, "accuracy": accuracy} if this else {}
+
+    assert claim(EQUAL, drifts).verdict == verdict
+
+
+def test_no_pair_is_no_verdict_while_rows_are_missing():
+    found = claim(EQUAL, rows=rows_of()[:-1])
+    assert (found.verdict, found.why) == (UNDECIDED, "1 of its 144 rows are missing")
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide_emd", "verdict"),
+    [
+        (0.002, 0.0061, REPRODUCED),  # more than the floor apart
+        (0.002, 0.0059, UNDECIDED),
+        (0.0061, 0.002, NOT_REPRODUCED),
+        (0.002, 0.002, UNDECIDED),
+    ],
+)
+def test_the_wide_clip_drifts_where_it_is_further_off_than_the_floor(
+    narrow, wide_emd, verdict
+):
+    def drifts(row):
+        return {"emd": wide_emd if wide(row) else narrow}
+
+    assert claim(WIDE, drifts).verdict == verdict
+
+
+def test_collapsed_pairs_are_left_out_and_counted():
+    def collapses(row):
+        if wide(row) and row["grid"] == "mid_tread":
+            return {"emd": 0.1, "accuracy": 0.1}
+        return {"emd": 0.02} if wide(row) else {}
+
+    found = claim(WIDE, collapses)
+    assert found.verdict == REPRODUCED
+    assert "larger by more than the floor in 6 of 6 pairs" in found.ours
+    assert "6 more pairs collapsed, 6 of them with the wide clip" in found.ours
+    every = claim(WIDE, lambda row: {"accuracy": 0.1} if wide(row) else {})
+    assert (every.verdict, every.why) == (UNDECIDED, "of each pair one collapsed")
+
+
+def test_a_missing_row_leaves_the_wide_clip_undecided():
+    rows = rows_of(tell=lambda row: {"emd": 0.02} if wide(row) else {})
+    left = [row for row in rows if not (wide(row) and row["mode"] == "qat")]
+    assert claim(WIDE, rows=rows).verdict == REPRODUCED
+    found = claim(WIDE, rows=left)
+    assert (found.verdict, found.why) == (UNDECIDED, "12 of its 24 rows are missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"accuracy": BASE - 0.011}, "accuracy lost: LQ-Net wide 4 bit"),
+        ({"emd": 0.0041}, "firing moved: LQ-Net wide 4 bit"),
+        ({"emd": 0.0061}, "clips apart: LQ-Net narrow 4 bit"),
+    ],
+)
+def test_one_setting_refutes_lq_net(change, why):
+    def changed(row):
+        return change if is_row(row, "LQ-Net wide", 4, "qat") else {}
+
+    found = claim(LQ_NET, changed)
+    assert found.verdict == NOT_REPRODUCED
+    assert why in found.why
+
+
+def test_one_seed_alone_does_not_refute_lq_net():
+    """The mean over seeds is judged: of 1.5 points in one seed that is 0.75."""
+
+    def lossy(row):
+        this = is_row(row, "LQ-Net wide", 4, "qat") and row["seed"] == 1
+        return {"accuracy": BASE - 0.015} if this else {}
+
+    assert claim(LQ_NET, lossy).verdict == REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("accuracy_from", "firing_from", "verdict"),
+    [
+        (4, 8, REPRODUCED),
+        (4, None, REPRODUCED),  # firing never recovers
+        (8, 4, NOT_REPRODUCED),
+        (None, 4, NOT_REPRODUCED),
+        (4, 4, UNDECIDED),  # a tie
+        (2, 2, UNDECIDED),  # both at once: nothing is told
+        (None, None, UNDECIDED),
+    ],
+)
+def test_which_of_accuracy_and_firing_recovers_first(
+    accuracy_from, firing_from, verdict
+):
+    def recovers(row):
+        return {
+            "accuracy": BASE - 0.05 * (row["bits"] < (accuracy_from or 99)),
+            "emd": 0.02 if row["bits"] < (firing_from or 99) else 0.001,
+        }
+
+    found = claim(BEFORE, recovers)
+    assert found.verdict == verdict
+    cell = f"{accuracy_from or 'never'} / {firing_from or 'never'}"
+    assert cell in found.ours
+
+
+def test_what_is_lost_again_with_more_bits_has_not_recovered():
+    def relapses(row):
+        return {"accuracy": BASE - 0.05} if row["bits"] == 4 else {}
+
+    assert "8 / 2" in claim(BEFORE, relapses).ours
+
+
+def test_methods_that_do_not_tell_are_not_counted():
+    """Six never lose anything, or never recover; the two that tell decide."""
+
+    def recovers(row):
+        if row["target"] == "membrane":
+            return {"emd": 0.02} if row["bits"] < 8 else {}
+        return {"emd": 0.02, "accuracy": 0.8} if row["clip"] == 10.0 else {}
+
+    found = claim(BEFORE, recovers)
+    assert found.verdict == REPRODUCED
+    assert "accuracy first with 2 methods" in found.why
+    assert found.why.endswith("6 do not tell")
+
+
+def test_two_bit_widths_are_no_scale():
+    config = StudyConfig(bits=(2, 8), repeat=True)
+
+    def recovers(row):
+        return {"emd": 0.02} if row["bits"] < 8 else {}
+
+    found = claim(BEFORE, recovers, config=config)
+    assert (found.verdict, found.why) == (UNDECIDED, "fewer than three bit widths")
+
+
+def test_the_finest_scale_decides_what_recovers_first():
+    """QAT of two bit widths is no scale; PTQ+BN, of all, is asked."""
+    config = StudyConfig(bits=(2, 4, 8), qat_bits=(2, 4), repeat=True)
+
+    def recovers(row):
+        late = 8 if row["mode"] == "ptq_bn" else 2
+        return {"emd": 0.02} if row["bits"] < late else {}
+
+    found = claim(BEFORE, recovers, config=config)
+    assert found.verdict == REPRODUCED
+    assert found.why.startswith("by PTQ+BN, accuracy first with 8 methods")
+
+
+@pytest.mark.parametrize(
+    ("two", "four", "verdict"),
+    [
+        ({"accuracy": BASE - 0.02}, {}, REPRODUCED),
+        ({"emd": 0.005}, {}, REPRODUCED),
+        ({}, {}, NOT_REPRODUCED),
+        ({"emd": 0.005}, {"emd": 0.005}, NOT_REPRODUCED),
+    ],
+)
+def test_membranes_need_four_bits_where_two_are_not_enough(two, four, verdict):
+    def told(row):
+        if row["target"] != "membrane":
+            return {}
+        return {2: two, 4: four}.get(row["bits"], {})
+
+    assert claim(FOUR, told).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("signed", "unsigned", "verdict"),
+    [
+        ({"accuracy": 0.87, "emd": 0.009}, {"accuracy": 0.89}, REPRODUCED),
+        ({"accuracy": 0.885, "emd": 0.009}, {"accuracy": 0.89}, UNDECIDED),
+        ({"accuracy": 0.87, "emd": 0.005}, {"accuracy": 0.89}, UNDECIDED),
+        ({"accuracy": 0.91, "emd": 0.009}, {"accuracy": 0.89}, NOT_REPRODUCED),
+        ({"accuracy": 0.87}, {"accuracy": 0.89, "emd": 0.009}, NOT_REPRODUCED),
+        ({"accuracy": 0.1}, {}, UNDECIDED),  # collapsed
+    ],
+)
+def test_unsigned_is_better_by_accuracy_and_emd(signed, unsigned, verdict):
+    def told(row):
+        this = row["target"] == "membrane" and row["bits"] == 2
+        return (signed if row["signed"] else unsigned) if this else {}
+
+    assert claim(UNSIGNED, told).verdict == verdict
+
+
+def test_unsigned_must_be_better_in_every_seed():
+    def told(row):
+        this = row["target"] == "membrane" and row["signed"] and row["seed"] == 0
+        return {"accuracy": 0.87, "emd": 0.009} if this else {}
+
+    assert claim(UNSIGNED, told).verdict == UNDECIDED
+
+
+def test_the_ablation_is_no_evidence():
+    """Its rows have another site or scope than the paper's grid."""
+    config = StudyConfig(bits=(2, 4, 8), repeat=True, ablation_bits=(2, 4))
+
+    def drifts(row):
+        return {"emd": 0.03} if row["quantize_all"] or row["site"] == "pre_fire" else {}
+
+    plain = [(one.verdict, one.why) for one in claims(a_run())]
+    ablated = claims(a_run(config, drifts))
+    assert [(one.verdict, one.why) for one in ablated] == plain
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ((1, 0, 0), REPRODUCED),
+        ((2, 0, 2), REPRODUCED),
+        ((1, 0, 2), UNDECIDED),
+        ((3, 1, 0), UNDECIDED),
+        ((1, 1, 5), NOT_REPRODUCED),
+        ((0, 1, 5), NOT_REPRODUCED),
+        ((0, 0, 5), UNDECIDED),
+    ],
+)
+def test_majority(counts, verdict):
+    assert majority(*counts) == verdict
+
+
+def test_config_of_these_tests_is_finished():
+    assert len(rows_of()) == 4 + 2 * 8 * 3 * len(CONFIG.bits)

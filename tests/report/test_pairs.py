@@ -1,0 +1,69 @@
+"""Pairs of rows: what differs in one option, and what is equal in accuracy."""
+
+from planted import MEMBRANE, WEIGHTS, quantized, reference
+
+from experiments.report import pairs
+from experiments.report.judge import verdicts
+
+
+def test_matched_rows_differ_in_that_option_alone():
+    rows = [
+        quantized(way, bits, mode, seed=seed)
+        for way in WEIGHTS + MEMBRANE
+        for bits in (2, 4)
+        for mode in ("ptq", "qat")
+        for seed in (0, 1)
+    ]
+    clips = pairs.matched(verdicts(rows), "clip", 1.0, 10.0)
+    assert len(clips) == 3 * 2 * 2 * 2
+    for narrow, wide in clips:
+        assert narrow.row | {"clip": 10.0} == wide.row
+    # A partner that is missing leaves the other alone.
+    assert len(pairs.matched(verdicts(rows[1:]), "clip", 1.0, 10.0)) == 23
+
+
+def test_pairs_are_of_one_mode_and_seed_and_the_furthest_apart_come_first():
+    rows = [
+        quantized(WEIGHTS[i], 4, mode, seed=seed, emd=emd)
+        for i, mode, seed, emd in (
+            (0, "ptq", 0, 0.002),
+            (1, "ptq", 0, 0.006),
+            (2, "ptq", 0, 0.020),
+            (3, "ptq", 1, 0.001),
+            (4, "qat", 0, 0.001),
+        )
+    ]
+    found = pairs.equal(verdicts(reference((0, 1)) + rows))
+    emds = [(p.far.row["emd_mean"], p.near.row["emd_mean"]) for p in found]
+    assert emds == [(0.020, 0.002), (0.020, 0.006), (0.006, 0.002)]
+    assert [round(p.ratio, 3) for p in found] == [10, 3.333, 3]
+
+
+def test_the_table_shows_hidden_drift_first_and_each_setting_once():
+    rows = [
+        quantized(WEIGHTS[i], 4, "qat", emd=emd, accuracy=accuracy)
+        for i, emd, accuracy in (
+            (0, 0.0001, 0.978),
+            (1, 0.0041, 0.978),
+            (2, 0.0080, 0.970),
+            (3, 0.0030, 0.970),
+            (4, 0.0002, 0.978),
+        )
+    ]
+    text = pairs.top(pairs.equal(verdicts(reference() + rows)))
+    first, second = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()[2:]
+    )
+    # 41 times apart, but within the floor; 2.7 times, and beyond it.
+    assert [first[i] for i in (4, 7, 8, 9)] == [
+        "0.0080",
+        "0.0030",
+        "2.7",
+        "1.70 x floor",
+    ]
+    assert [second[i] for i in (4, 7, 8, 9)] == ["0.0041", "0.0001", "41.0", "within"]
+
+
+def test_no_pair_is_told():
+    assert pairs.top([]) == "None was found.\n"

@@ -1,0 +1,120 @@
+"""Rank correlations: SciPy's on the same numbers, and what intervals promise."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from studied import a_run, rows_of
+
+from experiments.common import StudyConfig
+from experiments.report import figures, prediction, scatter
+
+
+def test_correlations_are_scipys():
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(2, 40, 3))
+    x[:, 1] = np.round(x[:, 1])  # ties
+    y[:, 2] += x[:, 2]
+    found, low, high = prediction.correlations(x, y)
+    for p in range(3):
+        for o in range(3):
+            right = stats.spearmanr(x[:, p], y[:, o]).statistic
+            assert found[p, o] == pytest.approx(right, abs=1e-12)
+    assert (low < high).all()
+    assert ((low <= found) & (found <= high)).all()
+
+
+def test_intervals_are_scipys_bootstrap():
+    generator = np.random.default_rng(2)
+    x = generator.normal(size=30)
+    y = x + generator.normal(size=30)
+    right = stats.bootstrap(
+        (x, y),
+        lambda a, b: stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    _, low, high = prediction.correlations(x[:, None], y[:, None])[:, 0, 0]
+    # Two draws of 2,000 resamples: their ends differ by some hundredths.
+    np.testing.assert_allclose([low, high], right, atol=0.04)
+
+
+def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
+    x = np.arange(10.0)[:, None]
+    y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
+    table = prediction.correlations(x, y)
+    np.testing.assert_allclose(table[:, 0, 0], 1)
+    np.testing.assert_allclose(table[:, 0, 1], -1)
+    assert np.isnan(table[:, 0, 2]).all()
+
+
+def test_rows_are_set_against_the_baseline_of_their_seed():
+    rows = rows_of(StudyConfig(bits=(2,), repeat=True, modes=("ptq",)))
+    for row in rows:
+        if row["mode"] == "fp32":
+            row |= {"synops": 1000.0 + row["seed"], "mean_rate": 0.1}
+        row["accuracy"] -= 0.01 * row["seed"]
+    found = prediction.points(rows)
+    seeds = np.array([v.row["seed"] for v in found.judged])
+    np.testing.assert_allclose(found.y[seeds == 0], [[0.0, 0.0234, 0.0]] * 8, atol=1e-9)
+    np.testing.assert_allclose(
+        found.y[seeds == 1], [[100 / 1001, 0.0234, 0.0]] * 8, atol=1e-9
+    )
+    # Mean over layers: EMD, twice and four times it, as they are planted.
+    np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008]] * 16)
+
+
+def telling(row):
+    """EMD orders operations well and accuracy not at all; 2 bit PTQ collapses."""
+    if row["bits"] == 2 and row["mode"] == "ptq":
+        return {"emd": 0.1, "accuracy": 0.1, "synops": 1.0}
+    at = hash((row["method"], row["clip"], row["bits"], row["mode"])) % 97
+    return {"emd": 0.001 * (1 + at), "synops": 1000.0 + at, "accuracy": 0.9 - at % 7e-3}
+
+
+def test_the_section_tells_rows_modes_and_collapse():
+    run = a_run(tell=telling)
+    text = prediction.markdown(run.rows)
+    assert "over 144 quantized rows" in text
+    assert "(16 collapsed)" in text
+    for title, n in (
+        ("all", 144),
+        ("all, not collapsed", 128),
+        ("PTQ", 48),
+        ("PTQ, not collapsed", 32),
+        ("QAT", 48),
+    ):
+        (line,) = [li for li in text.splitlines() if li.startswith(f"| {title} ")]
+        assert line.split("|")[2].strip() == str(n)
+    # Nothing of QAT collapsed: it has no second line of its own.
+    assert "QAT, not collapsed" not in text
+    (line,) = [li for li in text.splitlines() if li.startswith("| all, not")]
+    assert line.split("|")[4].strip() == "1.00 [1.00, 1.00]"
+
+
+def test_few_rows_or_rows_without_the_measures_make_no_table():
+    rows = rows_of(StudyConfig(bits=(2,), modes=("ptq",)))
+    assert prediction.enough(rows)
+    for some in (rows[:-1], [row | {"time_w1": None} for row in rows]):
+        assert not prediction.enough(some)
+        assert prediction.markdown(some).startswith("Fewer than 8")
+
+
+def test_the_figure_shows_each_row_in_each_panel():
+    found = prediction.points(a_run(tell=telling).rows)
+    figure = scatter.prediction(found)
+    assert len(figure.axes) == 9
+    for axis in figure.axes:
+        assert sum(len(dots.get_offsets()) for dots in axis.collections) == 144
+        hollow = [d for d in axis.collections if not len(d.get_facecolors())]
+        assert sum(len(dots.get_offsets()) for dots in hollow) == 16
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["PTQ", "PTQ+BN", "QAT", "collapsed (hollow)"]
+
+
+@pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
+def test_the_figure_takes_rows_that_are_all_alike(tell):
+    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).rows)))
+    assert png.startswith(b"\x89PNG")

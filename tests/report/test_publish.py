@@ -1,0 +1,121 @@
+"""Publishing: the page is made again from what is published, byte for byte."""
+
+import json
+
+import pytest
+from planted import make_run
+from studied import CONFIG, rows_of
+
+from experiments import report
+from experiments.report.__main__ import ReportConfig, make
+
+FILES = {
+    "digits.md",
+    "digits/results.jsonl",
+    "digits/config.json",
+    "digits/over_bits.png",
+    "digits/layers.png",
+    "digits/prediction.png",
+}
+
+
+def files_of(path):
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.fixture
+def run_path(tmp_path):
+    path = make_run(tmp_path / "any-name", rows_of(), CONFIG)
+    (path / "checkpoints").mkdir()
+    for seed in (0, 1):
+        (path / "checkpoints" / f"fp32-s{seed}.safetensors").write_bytes(b"w%d" % seed)
+    return path
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_is_made_again_from_what_is_published(tmp_path, run_path):
+    before = files_of(run_path)
+    page = make(ReportConfig((run_path,), publish=tmp_path / "out"))
+    assert page == tmp_path / "out" / "digits.md"
+    published = files_of(tmp_path / "out")
+    assert set(published) == FILES | {
+        f"checkpoints/digits-sew_resnet8-w16-s{seed}.safetensors" for seed in (0, 1)
+    }
+    assert published["checkpoints/digits-sew_resnet8-w16-s1.safetensors"] == b"w1"
+    for name in ("results.jsonl", "config.json"):
+        assert json.loads(published[f"digits/{name}"].split(b"\n{")[0]) == (
+            json.loads(before[name].split(b"\n{")[0])
+        )
+    assert published["digits/results.jsonl"] == before["results.jsonl"]
+    assert files_of(run_path) == before
+    # Again from the copies, which have neither spike counts nor checkpoints.
+    report.publish(tmp_path / "out" / "digits", tmp_path / "again")
+    assert files_of(tmp_path / "again") == {name: published[name] for name in FILES}
+    report.publish(tmp_path / "out" / "digits", tmp_path / "out")
+    assert files_of(tmp_path / "out") == published
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("finished", [0, 1, 4, 40])
+def test_an_unfinished_run_is_published_piece_by_piece(tmp_path, finished):
+    path = make_run(tmp_path / "run", rows_of()[:finished], CONFIG)
+    with open(path / "results.jsonl", "a") as results:
+        results.write('{"half a')
+    page = report.publish(path, tmp_path / "out")
+    assert "Unfinished" in page.read_text()
+    # Whole lines alone are copied, and figures only where there is something to draw.
+    copied = (tmp_path / "out" / "digits" / "results.jsonl").read_text()
+    assert copied.count("\n") == finished
+    assert "half a" not in copied
+    drawn = {file.name for file in (tmp_path / "out").rglob("*.png")}
+    assert bool(drawn) == (finished > 4)
+    for line in page.read_text().splitlines():
+        if line.startswith("!["):
+            assert (tmp_path / "out" / line.partition("(")[2].rstrip(")")).exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_large_checkpoint_is_refused_and_nothing_written(tmp_path, run_path):
+    large = run_path / "checkpoints" / "fp32-s1.safetensors"
+    large.write_bytes(bytes(3_000_001))
+    with pytest.raises(ValueError, match="3,000,001 bytes; expected at most 3,000,000"):
+        report.publish(run_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    large.write_bytes(bytes(3_000_000))
+    report.publish(run_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"runs": ("run", "run2")}, "publish one run"),
+        ({"out": "elsewhere"}, "without --out"),
+        ({"publish": "run"}, "is a run folder"),
+        ({"runs": ("absent",)}, "does not exist"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(tmp_path, config, words):
+    make_run(tmp_path / "run", [], CONFIG)
+    asked = {"runs": ("run",), "publish": "out"} | config
+    paths = {
+        name: tuple(tmp_path / v for v in value)
+        if isinstance(value, tuple)
+        else tmp_path / value
+        for name, value in asked.items()
+    }
+    with pytest.raises(ValueError, match=words):
+        make(ReportConfig(**paths))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_has_its_own_results_page(tmp_path, run_path):
+    report.write(run_path)
+    text = (run_path / "results.md").read_text()
+    for name in ("over_bits", "layers", "prediction"):
+        assert f"](figures/{name}.png)" in text
+        assert (run_path / "figures" / f"{name}.png").exists()

@@ -1,0 +1,205 @@
+"""The results page: what it says of studies whose rows are known."""
+
+import itertools
+import re
+import statistics
+
+import pytest
+from studied import BASE, CONFIG, a_run, is_row, rows_of
+
+from experiments.common import StudyConfig
+from experiments.report import results
+
+
+def section(text, title):
+    return re.split(rf"^##+ {re.escape(title)}$", text, flags=re.M)[1].split("\n## ")[0]
+
+
+def table(text):
+    """The first table of a text, a dictionary a line."""
+    lines = text.splitlines()
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+    lines = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    head, _, *body = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    )
+    return [dict(zip(head, line, strict=True)) for line in body]
+
+
+def two_seeds(row):
+    """LQ-Net wide, 4 bit QAT, differs by its seed."""
+    if is_row(row, "LQ-Net wide", 4, "qat"):
+        return {
+            "accuracy": (0.88, 0.895)[row["seed"]],
+            "emd": (0.003, 0.0034)[row["seed"]],
+        }
+    if is_row(row, "uniform mid-rise wide", 4, "qat"):
+        return {"emd": 0.02}
+    if is_row(row, "uniform mid-tread wide", 2, "qat"):
+        return {"emd": 0.1, "accuracy": 0.1}
+    return {}
+
+
+@pytest.fixture(scope="module")
+def page():
+    return results.markdown(a_run(tell=two_seeds))
+
+
+def test_the_papers_table_has_mean_and_deviation(page):
+    lines = table(section(page, "QAT"))
+    assert len(lines) == 8
+    assert list(lines[0]) == ["method", "2 bit", "4 bit", "8 bit"]
+    by_name = {line["method"]: line for line in lines}
+    accuracy = statistics.fmean((88, 89.5)), statistics.stdev((88, 89.5))
+    assert by_name["LQ-Net wide"]["4 bit"] == (
+        f"{accuracy[0]:.1f} ± {accuracy[1]:.1f} / 0.0032 ± 0.0003"
+    )
+    # A drift that accuracy hides is bold, a collapse italic.
+    assert by_name["uniform mid-rise wide"]["4 bit"].startswith("**90.0 ± 0.0 / 0.0200")
+    assert by_name["uniform mid-tread wide"]["2 bit"].startswith("*10.0 ±")
+    assert by_name["LQ-Net narrow"]["2 bit"] == "90.0 ± 0.0 / 0.0020 ± 0.0000"
+    assert "over 2 seeds" in section(page, "Accuracy and EMD")
+
+
+def test_one_seed_has_no_deviation():
+    run = a_run(StudyConfig(bits=(2,), modes=("ptq",)))
+    text = section(results.markdown(run), "Accuracy and EMD")
+    assert "±" not in text
+    assert table(text)[0]["2 bit"] == "90.0 / 0.0020"
+
+
+def test_all_measures_stand_beside_the_floor(page):
+    lines = table(section(page, "QAT, all measures"))
+    (line,) = [li for li in lines if (li["method"], li["bits"]) == ("LQ-Net wide", "4")]
+    assert line | {"mean rate": ""} == {
+        "method": "LQ-Net wide",
+        "bits": "4",
+        "seeds": "2",
+        "accuracy %": "88.75",
+        "EMD": "0.0032",
+        "noise floor": "0.0040",
+        "drift": "within",
+        "mean rate": "",
+        "dead %": "41.2",
+        "saturated %": "1.30",
+        # The rows plant twice and four times the EMD.
+        "paired shift": "0.0064",
+        "time-W1": "0.0128",
+    }
+    drifts = {(li["method"], li["bits"]): li["drift"] for li in lines}
+    assert drifts["uniform mid-rise wide", "4"] == "5.00 x floor"
+    assert drifts["uniform mid-tread wide", "2"] == "collapsed"
+
+
+def test_seeds_that_differ_are_said_to():
+    def once(row):
+        this = is_row(row, "LQ-Net wide", 4, "qat") and row["seed"] == 1
+        return {"emd": 0.02} if this else {}
+
+    lines = table(section(results.markdown(a_run(tell=once)), "QAT, all measures"))
+    (line,) = [li for li in lines if (li["method"], li["bits"]) == ("LQ-Net wide", "4")]
+    assert line["drift"] == "drift in 1 of 2"
+
+
+def test_baselines_have_their_floors_and_their_spread():
+    rows = rows_of()
+    for row in rows[:4]:
+        row["accuracy"] = BASE + 0.01 * row["seed"]
+    first, second, mean = table(
+        section(results.markdown(a_run(rows=rows)), "Baselines")
+    )
+    assert (first["seed"], first["accuracy %"]) == ("0", "90.00")
+    assert second["accuracy %"] == "91.00"
+    assert mean["accuracy %"] == "90.50 ± 0.71"
+    floors = {k: v for k, v in first.items() if k.startswith("floor")}
+    assert floors == {
+        "floor: control": "0.0020",
+        "floor: seed": "0.0040",
+        "floor: sampling": "0.0010",
+    }
+
+
+def test_the_ablation_is_not_in_the_main_tables():
+    config = StudyConfig(bits=(2, 4, 8), repeat=True, ablation_bits=(2, 4))
+
+    def other(row):
+        far = row["quantize_all"] or row["site"] == "pre_fire"
+        return {"emd": 0.03, "accuracy": 0.5} if far else {}
+
+    plain, ablated = (results.markdown(run) for run in (a_run(), a_run(config, other)))
+    for title in ("Baselines", "Accuracy and EMD", "All measures"):
+        assert section(plain, title) == section(ablated, title)
+    assert "### Membrane site" in ablated
+    assert "### Scope" in ablated
+    assert "### Scope" not in plain
+    assert "### Grid type" in plain
+
+
+def test_every_claim_has_a_verdict_by_both_floors(page):
+    text = section(page, "The paper's claims")
+    lines = table(text)
+    assert len(lines) == 7
+    assert lines[0]["verdict"] == "**reproduced**"
+    assert text.count("- Rule: ") == text.count("- Paper: ") == 7
+    assert "of 144 rows" not in text
+
+
+def test_the_lower_floor_is_without_other_seeds():
+    """0.0035 is within the floor of another seed, and beyond the control's."""
+
+    def moved(row):
+        return {"emd": 0.0035} if is_row(row, "LQ-Net wide", 4, "qat") else {}
+
+    line = table(section(results.markdown(a_run(tell=moved)), "The paper's claims"))[2]
+    assert line["verdict"] == "**reproduced**"
+    assert line["by the lower floor"] == "not reproduced"
+
+
+@pytest.mark.parametrize("finished", [0, 1, 4, 5, 20, 100])
+def test_an_unfinished_run_has_a_page_too(finished):
+    rows = rows_of(tell=two_seeds)
+    text = results.markdown(a_run(rows=rows[:finished]))
+    assert "**Unfinished, rows still missing: " in text
+    assert text.endswith("\n")
+    if finished <= 4:
+        assert "No quantized network is finished yet." in text
+    assert "Unfinished" not in results.markdown(a_run(rows=rows))
+
+
+def test_the_page_tells_how_it_was_made():
+    starts = [
+        {"rows": 100, "seconds": 3600.0, "devices": 1, "commit": "abc1234"},
+        {"rows": 48, "seconds": 1800.0, "devices": 2, "commit": None},
+    ]
+    run = a_run(versions={"jax": "0.10.2"}, starts=starts)
+    text = section(results.markdown(run), "How it was made")
+    assert "python -m experiments.study --repeat --bits 2 4 8\n" in text
+    assert "started 2 times and ran for 1.5 hours in all" in text
+    assert [line["commit"] for line in table(text)] == ["abc1234", "-"]
+    assert "jax 0.10.2" in text
+    options = dict(re.findall(r"^\| (\w+) +\| (.+?) +\|$", text, re.M))
+    assert {name: options[name] for name in ("bits", "repeat", "only")} == {
+        "bits": "2, 4, 8",
+        "repeat": "True",
+        "only": "none",
+    }
+    assert set(CONFIG.numbers()) <= set(options)
+    once = results.markdown(a_run(starts=starts[:1]))
+    assert "started once and ran for 1.0 hours" in once
+    assert "run time is not known" in results.markdown(a_run())
+
+
+def test_links_go_where_the_figures_are(page):
+    assert re.findall(r"^!\[[^]]+\]\((.+)\)$", page, re.M) == [
+        "figures/over_bits.png",
+        "figures/layers.png",
+        "figures/prediction.png",
+    ]
+    assert "](cifar10/over_bits.png)" in results.markdown(a_run(), figures="cifar10")
+
+
+def test_the_page_hangs_on_no_order_of_rows(page):
+    """Rows of a group may be finished in any order."""
+    rows = rows_of(tell=two_seeds)
+    references, quantized = rows[:4], rows[4:]
+    assert results.markdown(a_run(rows=references + quantized[::-1])) == page

@@ -1,0 +1,31 @@
+"""What docs/results says is what its rows say: pages are made again from them."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import report
+from experiments.report import results
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+PAGES = [
+    page
+    for page in sorted(RESULTS.glob("*.md"))
+    if (RESULTS / page.stem / "results.jsonl").exists()
+]
+
+
+@pytest.mark.skipif(not PAGES, reason="no results page is published yet")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_is_what_its_rows_make(page):
+    run = report.load(RESULTS / page.stem)
+    assert results.markdown(run, figures=page.stem) == page.read_text("utf-8")
+
+
+@pytest.mark.skipif(not PAGES, reason="no results page is published yet")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_figures_are_there(page):
+    lines = page.read_text("utf-8").splitlines()
+    links = [line.partition("](")[2].rstrip(")") for line in lines if line[:2] == "!["]
+    assert links
+    assert all((RESULTS / link).exists() for link in links)
