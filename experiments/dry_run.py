@@ -9,15 +9,9 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from experiments import layout
-from experiments.common import (
-    Row,
-    StudyConfig,
-    grid,
-    images_of,
-    references,
-    structure,
-)
+from experiments.common import Row, StudyConfig
 from experiments.console import duration
+from experiments.rows import grid, images_of, references, structure
 from experiments.run_folder import row_name
 from experiments.training import augments, optimizer
 from snnjax import train

@@ -6,7 +6,8 @@ from typing import TypeVar
 import jax
 from jax.sharding import Mesh
 
-from experiments.common import Row, StudyConfig, structure
+from experiments.common import Row, StudyConfig
+from experiments.rows import structure
 from snnjax import train
 
 Item = TypeVar("Item")

@@ -19,7 +19,13 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import cluster, layout, report, stopping
-from experiments.common import (
+from experiments.command_line import run_as_command
+from experiments.common import Row, StudyConfig
+from experiments.console import Bar, Compilations, bar, duration
+from experiments.dry_run import dry_run, expect
+from experiments.measure import measure
+from experiments.presets import PRESETS
+from experiments.rows import (
     ALL_MEMBRANES,
     ALL_WEIGHTS,
     BATCHNORM_IMAGES,
@@ -27,18 +33,11 @@ from experiments.common import (
     EVALUATED,
     MEMBRANES,
     WEIGHTS,
-    Row,
-    StudyConfig,
     grid,
     images_of,
     references,
-    run_as_command,
     structure,
 )
-from experiments.console import Bar, Compilations, bar, duration
-from experiments.dry_run import dry_run, expect
-from experiments.measure import measure
-from experiments.presets import PRESETS
 from experiments.run_folder import RunFolder, commit, row_name
 from experiments.training import Trainer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train

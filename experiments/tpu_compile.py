@@ -28,7 +28,8 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.table import Table
 
-from experiments.common import CLASSES, run_as_command
+from experiments.command_line import run_as_command
+from experiments.common import CLASSES
 from snnjax import models, train
 from snnjax.data import Dataset
 

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiments import huge_pages, one_at_a_time
-from experiments.common import (
-    CLIPS,
-    SURROGATES,
-    StudyConfig,
-    grid,
-    parse,
-    references,
-    run_as_command,
-)
+from experiments.command_line import parse, run_as_command
+from experiments.common import SURROGATES, StudyConfig
+from experiments.rows import CLIPS, grid, references
 from experiments.run_folder import row_name
 from snnjax import surrogate
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from slow_disk import PROGRAM
 
-from experiments.common import StudyConfig, grid, references
+from experiments.common import StudyConfig
+from experiments.rows import grid, references
 from experiments.run_folder import RunFolder, row_name
 
 ROOT = Path(__file__).parents[1]

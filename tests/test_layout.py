@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import layout
-from experiments.common import MODES, StudyConfig, grid, references, structure
+from experiments.common import MODES, StudyConfig
+from experiments.rows import grid, references, structure
 from experiments.run_folder import row_name
 
 DEVICES = st.integers(1, 16)

@@ -6,15 +6,10 @@ import sys
 import pytest
 from flax import nnx
 
-from experiments.common import (
-    ALL_MEMBRANES,
-    ALL_WEIGHTS,
-    StudyConfig,
-    grid,
-    parse,
-    references,
-)
+from experiments.command_line import parse
+from experiments.common import StudyConfig
 from experiments.presets import PRESETS
+from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references
 from experiments.run_folder import row_name
 from snnjax import calibrate, models
 from snnjax.quantize import QuantSpec

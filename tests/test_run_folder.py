@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import run_folder
-from experiments.common import StudyConfig, grid, references
+from experiments.common import StudyConfig
+from experiments.rows import grid, references
 from experiments.run_folder import Fired, RunFolder, row_name
 from snnjax.firing import FiringCounts
 

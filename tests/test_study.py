@@ -17,7 +17,9 @@ import pytest
 from rich.console import Console
 
 from experiments import stopping, study
-from experiments.common import StudyConfig, grid, parse, references
+from experiments.command_line import parse
+from experiments.common import StudyConfig
+from experiments.rows import grid, references
 from experiments.run_folder import RunFolder, row_name
 from snnjax import surrogate
 

@@ -17,7 +17,7 @@ from experiments.benchmark import conv, emd, networks, tables
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import installed
 from experiments.benchmark.timing import Comparisons, measure, medians
-from experiments.common import run_as_command
+from experiments.command_line import run_as_command
 from experiments.run_folder import RunFolder, versions
 
 # What a user may have set that changes speed; every contender sees it.

@@ -11,7 +11,8 @@ import jax
 from rich.console import Console
 
 from experiments import compilation_cache
-from experiments.common import Row, run_as_command
+from experiments.command_line import run_as_command
+from experiments.common import Row
 from experiments.console import Bar, bar
 from experiments.emd_gradients import estimators, report
 from experiments.emd_gradients.pull import Epochs, Puller, names

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.common import WEIGHTS, Row
+from experiments.common import Row
 from experiments.emd_gradients.losses import (
     FEW,
     LOSSES,
@@ -24,6 +24,7 @@ from experiments.emd_gradients.losses import (
     penalty,
     targets,
 )
+from experiments.rows import WEIGHTS
 from snnjax import calibrate, checkpoint, data, firing, models, train
 from snnjax.batches import epoch_order, train_batches
 from snnjax.data import Dataset

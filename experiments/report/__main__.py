@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments import common, report
+from experiments import command_line, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ def make(config: ReportConfig) -> Path:
 
 
 def main() -> None:
-    config = common.parse(ReportConfig, program="python -m experiments.report")
+    config = command_line.parse(ReportConfig, program="python -m experiments.report")
     try:
         page = make(config)
     except ValueError as error:

@@ -10,7 +10,8 @@ from typing import Any
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common import CLIPS, Row
+from experiments.common import Row
+from experiments.rows import CLIPS
 
 WIDTH = 9.6
 GREY = "#6b6b6b"

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from experiments.common import Row, grid
+from experiments.common import Row
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent
 from experiments.report.run import Run
 from experiments.report.settings import Setting
+from experiments.rows import grid
 from experiments.run_folder import row_name
 
 REPRODUCED = "reproduced"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from experiments.common import CLASSES, Row, StudyConfig, grid, references
+from experiments.common import CLASSES, Row, StudyConfig
 from experiments.report.names import (
     FLOORS,
     MODE_NAMES,
@@ -20,6 +20,7 @@ from experiments.report.names import (
     method_order,
     percent,
 )
+from experiments.rows import grid, references
 from experiments.run_folder import row_name
 
 # Accuracy this far under the baseline's still counts as kept.

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from experiments.common import CLIPS, Row
+from experiments.common import Row
+from experiments.rows import CLIPS
 
 MODE_NAMES = {
     "fp32": "baseline",

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import CLIPS, Row
+from experiments.common import Row
 from experiments.report import pairs
 from experiments.report.claim import (
     NOT_REPRODUCED,
@@ -24,6 +24,7 @@ from experiments.report.judge import POINT, Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent
 from experiments.report.run import Run
 from experiments.report.settings import Setting
+from experiments.rows import CLIPS
 
 
 def wide_drifts(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> Claim:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from planted import a_row
 
-from experiments.common import StudyConfig, grid, references
+from experiments.common import StudyConfig
 from experiments.report.names import method_name
 from experiments.report.run import Run
+from experiments.rows import grid, references
 from experiments.run_folder import RunFolder
 
 BITS = (2, 4, 8)

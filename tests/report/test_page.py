@@ -18,7 +18,7 @@ from planted import (
 )
 from studied import a_run
 
-from experiments import common, report
+from experiments import command_line, report
 from experiments.common import StudyConfig
 from experiments.presets import PRESETS
 from experiments.report import findings, run, table
@@ -152,7 +152,7 @@ def test_command_is_read_as_the_same_config(name, monkeypatch):
     )
     words = shlex.split(run.command(config.numbers()))
     monkeypatch.setattr("sys.argv", ["study", *words[3:]])
-    read = common.parse(StudyConfig, program="study", presets=PRESETS)
+    read = command_line.parse(StudyConfig, program="study", presets=PRESETS)
     assert read.numbers() == config.numbers()
 
 
