@@ -26,13 +26,14 @@ def measure(
     found: Evaluation,
     folder: RunFolder,
     done: Mapping[str, Row],
+    epoch_before: Evaluation | None = None,
 ) -> tuple[Row, Fired]:
     """The whole row of ``part``, and its spike counts and latencies.
 
     Firing is compared with the baseline of the row's seed, which must be among
     ``done``, the finished rows; a baseline's own distances are 0. The floors are those
     of that baseline: its distance to its control, to the other seeds' baselines, and to
-    itself on other images.
+    itself on other images. ``epoch_before`` is of a control as its last epoch began.
     """
     seed, mode = part["seed"], part["mode"]
     layers = layers_of(model)
@@ -93,6 +94,9 @@ def measure(
         "dead_fraction": fired.dead_fraction,
         "saturated_fraction": fired.saturated_fraction,
         "emd_mean": fired.emd_mean,
+        "emd_mean_epoch_before": None
+        if epoch_before is None
+        else distance(reference, Fired(epoch_before.counts, {})),
         "emd": fired.emd,
         "paired_shift": fired.paired_shift,
         "mean_shift": fired.mean_shift,

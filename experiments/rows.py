@@ -118,4 +118,6 @@ def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> floa
     if part["mode"] == "ptq_bn":
         size = min(EVAL_BATCH, n_train)
         return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
+    if part["mode"] == "control" and config.qat_epochs > 1:
+        tested *= 2  # before its last epoch as well
     return tested + epochs.get(part["mode"], 0) * per_epoch

@@ -39,7 +39,7 @@ from experiments.rows import (
     structure,
 )
 from experiments.run_folder import RunFolder, commit, row_name
-from experiments.training import Trainer
+from experiments.training import Trainer, optimizer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
@@ -111,7 +111,12 @@ class Study:
 
     def _forget(self, name: str) -> None:
         """The states of a row that is done; a kill may come between it and this."""
-        cluster.by_first(lambda: checkpoint.remove(self.trainer.states(name)))
+
+        def remove() -> None:
+            checkpoint.remove(self.trainer.states(name))
+            checkpoint.remove(self.trainer.epoch_before(name))
+
+        cluster.by_first(remove)
 
     def _sizes(self) -> tuple[int, int]:
         return len(self.train_set), len(self.test_set)
@@ -122,6 +127,7 @@ class Study:
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         self.shown.say(f"{row_name(group[0])}{more}: evaluating")
         found = self._evaluate(group, models)
+        before = self._epoch_before(group, models[0])
         compiled = (self.compilations.seconds - compiled) / len(group)
         seconds = (time.monotonic() - start) / len(group)
         for part, model, one in zip(group, models, found, strict=True):
@@ -129,7 +135,7 @@ class Study:
 
             def finish(part=part, model=model, one=one) -> Row:
                 row, fired = measure(
-                    part, self.config, model, one, self.folder, self.done
+                    part, self.config, model, one, self.folder, self.done, before
                 )
                 row |= {"devices": self.devices, "seconds": round(seconds, 3)}
                 self.folder.append(row, fired)
@@ -160,6 +166,17 @@ class Study:
         if len(group) == 1:
             return [train.evaluate(models[0], self.test_set, **options)]
         return train.evaluate_sweep(models, self.test_set, **options)
+
+    def _epoch_before(self, group, model) -> train.Evaluation | None:
+        """A control one epoch before its end: whether its firing still moves."""
+        if group[0]["mode"] != "control" or self.config.qat_epochs == 1:
+            return None
+        path = self.trainer.epoch_before(row_name(group[0]))
+        start = train.init(model, optimizer(self.config))
+        kept: list[train.TrainState] = []
+        cluster.by_first(lambda: kept.append(checkpoint.load(path, start)))
+        state = cluster.of_first(kept[0] if kept else start)
+        return self._evaluate(group, [train.trained(model, state)])[0]
 
     def _networks(self, group: list[Row]) -> list[SEWResNet]:
         """The networks of rows of one mode, trained where it says so."""

@@ -69,6 +69,10 @@ class Trainer:
         """Where the states of a row in training lie."""
         return self.folder / "checkpoints" / f"{name}-partial"
 
+    def epoch_before(self, name: str) -> Path:
+        """Where the state of a control lies as its last epoch began."""
+        return self.folder / "checkpoints" / f"{name}-epoch-before"
+
     def train(
         self,
         names: Sequence[str],
@@ -145,7 +149,7 @@ class Trainer:
 
     def _together(self, names, models, starts, rates, seed, histories):
         """The last states of networks that are trained side by side."""
-        steps = self._steps(models, starts, rates, seed)
+        steps = self._put_aside(names, self._steps(models, starts, rates, seed))
         try:
             states = self._watched(names, steps, rates, histories, starts)
         except train.NonFinite as error:
@@ -184,6 +188,19 @@ class Trainer:
             sweep = partial(train.sweep, starts=starts, **options)
             for at in sweep(models, self.dataset, rates):
                 yield at, at.silent, partial(train.unstacked, at.state)
+
+    def _put_aside(self, names, steps) -> Iterator[Step]:
+        """The same steps; states of controls are kept where their last epoch begins."""
+        per_epoch = train.steps_per_epoch(self.dataset, self.config.batch_size)
+        for at, silent, states in steps:
+            if at.step == at.steps - per_epoch and names[0].startswith("control"):
+
+                def save(states=states) -> None:
+                    for name, state in zip(names, states(), strict=True):
+                        checkpoint.save(self.epoch_before(name), state)
+
+                cluster.by_first(save)
+            yield at, silent, states
 
     def _watched(self, names, steps, rates, histories, starts):
         config = self.config

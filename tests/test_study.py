@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from experiments.command_line import parse
 from experiments.common import StudyConfig
 from experiments.rows import grid, references
 from experiments.run_folder import RunFolder, row_name
-from snnjax import surrogate
+from snnjax import checkpoint, firing, surrogate, train
 
 ROOT = Path(__file__).parents[1]
 # LQ-Net, the slowest to compile, ends at 8 bits; one grid stands for both.
@@ -45,6 +46,7 @@ KEYS = {
     *("signed", "site", "quantize_all", "bits", "mode", "accuracy", "mean_rate"),
     "dead_fraction",
     *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
+    "emd_mean_epoch_before",
     *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
     *("ks", "latency_emd", "latency_emd_mean", "time_w1", "time_w1_mean"),
     *("weight_memory_bits", "membrane_memory_bits", "platform", "devices", "seconds"),
@@ -242,6 +244,40 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     *_, cut, rest = copy.info()["starts"]
     assert cut["rows"] + rest["rows"] == len(copy.rows())
     assert min(cut["seconds"], rest["seconds"]) > 0
+
+
+def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
+    options = SHORT | {"modes": ("ptq",), "seeds": (0,), "qat_epochs": 2}
+    config = StudyConfig(out=tmp_path / "two", **options).resolve()
+    _, control, *quantized = undrawn(config).rows()
+    assert {row["emd_mean_epoch_before"] for row in quantized} == {None}
+    # One epoch of its two, by hand.
+    train_set, test_set = study.load_data(config)
+    baseline = checkpoint.load(
+        config.out / "checkpoints/fp32-s0.safetensors",
+        study.make_model(config, train_set, 0),
+    )
+    per_epoch = train.steps_per_epoch(train_set, config.batch_size)
+    run = train.fit(
+        baseline,
+        train_set,
+        train.cosine(2 * per_epoch, config.qat_learning_rate),
+        seed=0,
+        batch_size=config.batch_size,
+        timesteps=config.timesteps,
+        weight_decay=config.weight_decay,
+    )
+    for progress in itertools.islice(run, per_epoch):
+        state = progress.state
+    options = {"timesteps": config.timesteps, "batch_size": 128}
+    before, after = (
+        train.evaluate(model, test_set, **options).counts
+        for model in (baseline, train.trained(baseline, state))
+    )
+    expected = firing.report(before, after).emd_mean
+    assert control["emd_mean_epoch_before"] == pytest.approx(expected, rel=1e-6)
+    assert control["emd_mean"] != control["emd_mean_epoch_before"] != 0
+    assert not list((config.out / "checkpoints").glob("*epoch-before*"))
 
 
 def test_ott_finds_the_same_distances(finished, tmp_path):

@@ -119,6 +119,16 @@ def _baselines(run: Run) -> str:
     floors = ", ".join(f"{k.removeprefix('floor_')}: {v}" for k, v in FLOORS.items())
     text = f"{aligned(lines)}\nThe noise floors are EMDs without quantization ({floors}"
     text += "). A row is judged by the largest of its seed.\n"
+    for row in controls:
+        if (before := row.get("emd_mean_epoch_before")) is not None and before > 0:
+            moved = row["emd_mean"] / before - 1
+            text += (
+                f"In its last epoch the EMD of seed {row['seed']}'s control went from "
+                f"{emd_text(before)} to {emd_text(row['emd_mean'])}, by "
+                f"{100 * moved:+.0f} %: it "
+                f"{'still moved' if abs(moved) > 0.1 else 'had settled'} (by more or "
+                "less than 10 %).\n"
+            )
     if len(bases) > 1:
         text += f"± is the sample standard deviation over {len(bases)} seeds.\n"
     return text
