@@ -235,6 +235,8 @@ class StudyConfig:
                 values = getattr(self, name)
                 if "bits" in unset and values is not None:
                     unset[name] = tuple(b for b in values if b in bits)
+            if "epochs" in unset:
+                unset["warmup_epochs"] = 0
             config = dataclasses.replace(config, **unset)
         if config.out is None:
             name = f"{config.dataset}-{config.model}-w{config.width}"

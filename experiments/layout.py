@@ -71,6 +71,7 @@ def groups(parts: Sequence[Row], devices: int) -> list[list[Row]]:
     alike: dict[object, list[Row]] = {}
     for i, part in enumerate(parts):
         alone = part["target"] == "none"
-        key = i if alone else (structure(part), part["mode"])
+        # Rows side by side have one baseline, and one order of batches.
+        key = i if alone else (structure(part), part["mode"], part["seed"])
         alike.setdefault(key, []).append(part)
     return [chunk for rows in alike.values() for chunk in chunks(rows, devices)]

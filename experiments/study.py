@@ -12,7 +12,7 @@ and rows of one program run side by side (``layout.py``, ``cluster.py``).
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from flax import nnx
@@ -94,8 +94,8 @@ class Study:
         rows = cluster.by_first(folder.rows)
         self.done: dict[str, Row] = {row_name(row): row for row in rows}
 
-    def run(self) -> None:
-        """Compute every row that is missing."""
+    def run(self, made: Callable[[], None]) -> None:
+        """Compute every row that is missing, and call ``made`` after each."""
         self.shown.print("accuracy      EMD  seconds  compiling  row")
         parts = [*references(self.config), *grid(self.config)]
         missing = [part for part in parts if row_name(part) not in self.done]
@@ -108,6 +108,7 @@ class Study:
             name = row_name(group[0])
             stopping.look(f"before {name}, with {len(self.done)} rows done")
             self._rows(group)
+            made()
 
     def _forget(self, name: str) -> None:
         """The states of a row that is done; a kill may come between it and this."""
@@ -172,6 +173,8 @@ class Study:
         if group[0]["mode"] != "control" or self.config.qat_epochs == 1:
             return None
         path = self.trainer.epoch_before(row_name(group[0]))
+        if not cluster.by_first(lambda: checkpoint.exists(path)):
+            return None  # trained so far by an earlier version
         start = train.init(model, optimizer(self.config))
         kept: list[train.TrainState] = []
         cluster.by_first(lambda: kept.append(checkpoint.load(path, start)))
@@ -300,7 +303,8 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
     cluster.by_first(take)
     # Freed however it ends: a notebook keeps the frames of an error, and so the lock.
     with folder:
-        start = time.monotonic()
+        start, ran = time.monotonic(), commit()
+        earlier = cluster.by_first(folder.info).get("starts", [])
         parts = [*references(config), *grid(config)]
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
         done = {row_name(row) for row in cluster.by_first(folder.rows)}
@@ -316,22 +320,25 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         ):
             study = Study(config, folder, sets, shown, devices)
             before = len(study.done)
-            try:
-                study.run()
-            finally:
-                seconds, made = time.monotonic() - start, len(study.done) - before
-                # One entry for each time the study ran, however that ended.
+
+            def entry() -> None:
+                """How long the study has run since it was started, until now."""
+                now = {
+                    "rows": len(study.done) - before,
+                    "seconds": round(time.monotonic() - start, 1),
+                    "compile_seconds": round(study.compilations.seconds, 1),
+                    "compilations": study.compilations.counts,
+                    "devices": devices,
+                    "commit": ran,
+                }
                 if left and cluster.is_first():
-                    entry = {
-                        "rows": made,
-                        "seconds": round(seconds, 1),
-                        "compile_seconds": round(study.compilations.seconds, 1),
-                        "compilations": study.compilations.counts,
-                        "devices": devices,
-                        "commit": commit(),
-                    }
-                    starts = [*folder.info().get("starts", []), entry]
-                    folder.write_info(config, starts=starts)
+                    folder.write_info(config, starts=[*earlier, now])
+
+            try:
+                study.run(entry)
+            finally:
+                entry()
+        seconds, made = time.monotonic() - start, len(study.done) - before
 
         def finish() -> str:
             with console.status("writing the report"):

@@ -29,6 +29,7 @@ PARTS = st.builds(
     modes=some(MODES),
     bits=some((2, 3, 8, 9)),
     grid=some(("mid_rise", "mid_tread")),
+    repeat=st.booleans(),
 ).flatmap(lambda parts: st.lists(st.sampled_from(parts), unique_by=row_name))
 
 

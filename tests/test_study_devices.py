@@ -23,6 +23,7 @@ CONFIG = StudyConfig(
     tiny=True,
     width=4,
     timesteps=2,
+    qat_epochs=2,
     seeds=(0,),
     only="weights",
     modes=("ptq", "qat"),
@@ -30,7 +31,7 @@ CONFIG = StudyConfig(
     grid=("mid_rise",),
 ).resolve()
 WORDS = "--tiny --width 4 --timesteps 2 --seeds 0 --only weights --modes ptq qat"
-WORDS += " --bits 2 --grid mid_rise"
+WORDS += " --bits 2 --grid mid_rise --qat-epochs 2"
 BESIDE = [  # the rows that are trained side by side first
     f"weights-uniform-mid_rise-signed-clip{clip}-b2-qat-s0" for clip in (1, 10)
 ]

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from experiments.common import Row
+from experiments.console import duration
 from experiments.report.findings import findings
 from experiments.report.judge import baselines, noise_floors, verdicts
 from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent
@@ -73,8 +74,10 @@ def _head(run: Run) -> str:
 
 def _origin(run: Run) -> str:
     """Command, config and versions of the run."""
-    info = {"seconds": run.info.get("seconds", "not finished")}
-    for part in ("config", "versions", "compilations"):
+    starts = run.info.get("starts", [])
+    info = {"run time": duration(sum(start["seconds"] for start in starts))}
+    info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
+    for part in ("config", "versions"):
         prefix = "" if part == "config" else f"{part} "
         info |= {f"{prefix}{k}": v for k, v in run.info.get(part, {}).items()}
     return (

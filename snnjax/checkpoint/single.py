@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 import orbax.checkpoint as ocp
 
 from snnjax.checkpoint import weights
@@ -24,7 +25,8 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     """Write the arrays of a pytree to the folder ``path``, in place of what is there.
 
     A kill at any moment leaves the old one or the new: it is written beside the folder,
-    as ``path.new``, and put in its place when complete, by the next call if need be.
+    as ``path.new``, and put in its place when complete, by the next call if need be. Of
+    several processes one calls it, and waits for no other.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
@@ -34,7 +36,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     _remove_temporaries(new)
     about = {"crc32": digests(arrays)}
     try:
-        with quietly(), ocp.StandardCheckpointer() as checkpointer:
+        with quietly(), _checkpointer() as checkpointer:
             checkpointer.save(new, with_elements(arrays), custom_metadata=about)
     except Exception as error:  # Orbax has no type of its own for a full disk
         _remove_temporaries(new)
@@ -43,6 +45,15 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
             "or permit writing there, and save again"
         ) from None
     _settle(path)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone; Orbax's own would wait until all processes save."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"p{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -70,7 +81,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
         raise ValueError(f"there is no checkpoint at {path}")
     expected = ordered(like)
     stored = with_elements(expected)
-    with quietly(), ocp.StandardCheckpointer() as checkpointer:
+    with quietly(), _checkpointer() as checkpointer:
         try:
             metadata = checkpointer.metadata(path)
             tree = getattr(metadata.item_metadata, "tree", None)

@@ -18,7 +18,8 @@ def full_run(tmp_path_factory):
         and (row["bits"], row["mode"]) == (6, "ptq")
     )
     planted |= {"emd_mean": 0.0263, "accuracy": 0.972}
-    path = make_run(tmp_path_factory.mktemp("runs") / "full", rows, seconds=391.5)
+    starts = [{"rows": len(rows), "seconds": 391.5, "commit": "1a2b3c4"}]
+    path = make_run(tmp_path_factory.mktemp("runs") / "full", rows, starts=starts)
     return path, report.write(path)
 
 

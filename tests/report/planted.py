@@ -92,7 +92,6 @@ def make_run(path, rows, config=None, **info):
         "config": config.numbers(),
         "config_hash": config.hash(),
         "versions": {"snnjax": "0.1.0"},
-        "compilations": {"uniform mid_rise": 1},
     }
     run.write_text("config.json", json.dumps(about | info))
     generator = np.random.default_rng(0)

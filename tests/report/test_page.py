@@ -55,8 +55,8 @@ def test_page_tells_findings_definitions_and_how_to_run_it_again(full_run):
     assert table.markdown(rows) in (path / "table.md").read_text()
     assert "|mean shift| &lt;= EMD &lt;= paired shift" in text
     assert "python -m experiments.study" in text
-    assert "391.5" in text
-    assert "compilations uniform mid_rise" in text
+    assert "6.5 minutes" in text
+    assert "1a2b3c4" in text
     assert "Unfinished" not in text
     assert not list(path.rglob("*.part"))
 
