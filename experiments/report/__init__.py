@@ -22,7 +22,7 @@ from experiments.report.pictures import Picture
 from experiments.report.run import Run, load, unfinished, what
 from experiments.run_folder import RunFolder
 
-__all__ = ["compare", "findings", "load", "publish", "write"]
+__all__ = ["compare", "findings", "load", "publish", "unpublished", "write"]
 
 LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
 # What the results page shows. The others need spike counts, which are not published.
@@ -52,15 +52,17 @@ def publish(run_path: Path, out: Path) -> Path:
     """Write what a run found, finished or not, to be committed; returns the page.
 
     That is ``NAME.md``, with its figures, rows and config in ``NAME/``, and the
-    baselines in ``checkpoints/``; NAME is the dataset. The page follows from the copies
-    of rows and config, which may themselves be published again.
+    baselines in ``checkpoints/`` but those that ``unpublished`` lists; NAME is the
+    dataset. The page follows from the copies of rows and config, which may themselves
+    be published again.
 
     Raises:
-        ValueError: ``run_path`` is no run folder, ``out`` is one, or a checkpoint is
-            larger than 3 MB. Nothing is written then.
+        ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
+            config's results of this dataset. Nothing is written then.
     """
     run, folder = load(run_path), RunFolder(_no_run(out))
     name = run.config.dataset
+    _no_other(run, folder.path / name)
     text = results.markdown(run, figures=name)
     files = {
         f"{name}/results.jsonl": "".join(
@@ -71,25 +73,41 @@ def publish(run_path: Path, out: Path) -> Path:
     for picture in pictures.of_run(run, only=_PUBLISHED):
         files[f"{name}/{picture.name}.png"] = picture.png
     model = f"{run.config.model}-w{run.config.width}"
-    for row in [row for row in run.rows if row["mode"] == "fp32"]:
-        path = run.folder.path / "checkpoints" / f"fp32-s{row['seed']}.safetensors"
-        if path.exists():
-            copy = f"checkpoints/{name}-{model}-s{row['seed']}.safetensors"
-            files[copy] = _small(path)
+    for seed, path in _checkpoints(run).items():
+        if path.stat().st_size <= LARGEST:
+            files[f"checkpoints/{name}-{model}-s{seed}.safetensors"] = path.read_bytes()
     for file, data in files.items():
         folder.write_bytes(file, data)
     return folder.write_text(f"{name}.md", text)
 
 
-def _small(checkpoint: Path) -> bytes:
-    """A file that git may hold."""
-    data = checkpoint.read_bytes()
-    if len(data) > LARGEST:
+def unpublished(run: Run) -> list[str]:
+    """Of each of its checkpoints that is too large for git, a sentence."""
+    return [
+        f"weights of {path.stat().st_size / 1e6:.1f} MB are not published: {path}"
+        for path in _checkpoints(run).values()
+        if path.stat().st_size > LARGEST
+    ]
+
+
+def _checkpoints(run: Run) -> dict[int, Path]:
+    """The baselines' files that are there, by seed."""
+    seeds = [row["seed"] for row in run.rows if row["mode"] == "fp32"]
+    folder = run.folder.path / "checkpoints"
+    paths = {seed: folder / f"fp32-s{seed}.safetensors" for seed in seeds}
+    return {seed: path for seed, path in paths.items() if path.exists()}
+
+
+def _no_other(run: Run, published: Path) -> None:
+    """Refuse to write over the results of another config."""
+    if not (published / "config.json").exists():
+        return
+    there, own = RunFolder(published).info()["config_hash"], run.info["config_hash"]
+    if there != own:
         raise ValueError(
-            f"{checkpoint} has {len(data):,} bytes; expected at most {LARGEST:,} to "
-            "publish it. Move it away to publish the results without it"
+            f"{published} holds the results of config {there}, and this run is of "
+            f"{own}; publish into another folder or remove these first"
         )
-    return data
 
 
 def compare(run_paths: Sequence[Path], out: Path) -> Path:

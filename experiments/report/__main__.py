@@ -46,6 +46,8 @@ def main() -> None:
     for path in config.runs:
         run = report.load(path)
         print(f"{run.name}:", *report.findings(run.main), sep="\n")
+        for sentence in report.unpublished(run) if config.publish else ():
+            print(sentence)
     print(f"report: {page}")
 
 

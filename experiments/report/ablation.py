@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from experiments.common import MODES
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
 from experiments.report.pairs import matched
@@ -52,22 +53,29 @@ def choices(run: Run) -> list[Choice]:
 
 
 def markdown(choice: Choice) -> str:
-    """What the choice does, in a sentence, and its pairs."""
+    """What the choice does, in a sentence a mode, and its pairs."""
     lines = [_line(choice, *pair) for pair in choice.pairs]
     return f"{effect(choice)}\n\n{aligned(lines, ('method', 'mode'))}"
 
 
 def effect(choice: Choice) -> str:
-    """Mean and range of what the other side changes, in a sentence."""
-    alive = [p for p in choice.pairs if all(v.state != "collapsed" for v in p)]
-    fallen = len(choice.pairs) - len(alive)
-    text = f"{choice.other.capitalize()} in place of {choice.one}, "
-    text += _told(choice.pairs)
-    if fallen and alive:
-        text += f"; {_told(alive)}, without the pairs of which one collapsed"
-    elif fallen:
-        text += "; in each pair one collapsed"
-    return f"{text}."
+    """Mean and range of what the other side changes, in a sentence a mode."""
+    sentences = []
+    for mode in MODES:
+        some = [pair for pair in choice.pairs if pair[0].row["mode"] == mode]
+        alive = [p for p in some if all(v.state != "collapsed" for v in p)]
+        if not some:
+            continue
+        text = f"By {MODE_NAMES[mode]}, {choice.other} in place of {choice.one}, "
+        text += _told(some)
+        if len(alive) < len(some):
+            text += (
+                f"; {_told(alive)}, without the pairs of which one collapsed"
+                if alive
+                else "; in each pair one collapsed"
+            )
+        sentences.append(f"- {text}.")
+    return "\n".join(sentences)
 
 
 def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:

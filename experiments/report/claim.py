@@ -21,9 +21,10 @@ RULES = (
     "a point of the seed's baseline; of several seeds the mean is judged. A difference "
     "of two EMDs counts where it is larger than the floor: EMD is a distance, so "
     "networks whose EMDs to one baseline are that far apart are at least as far from "
-    "each other. What collapsed is left out of pairs, and counted. A claim that its "
-    "rows neither bear out nor contradict, because differences are within the floor or "
-    "rows are missing, is not decidable."
+    "each other. Pairs of quantizers of which both collapsed are left out; where one "
+    "did, the pair counts as measured, and is told. A claim that its rows neither bear "
+    "out nor contradict, because differences are within the floor or rows are missing, "
+    "is not decidable, and none is beside a baseline under twice chance."
 )
 
 
@@ -39,8 +40,8 @@ class Claim:
     why: str
 
 
-def lacking(run: Run, wanted: Callable[[Row], bool]) -> str:
-    """Why a claim cannot be judged by the planned rows that it wants, if so."""
+def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
+    """Verdict and why where the planned rows that a claim wants cannot judge it."""
     config = run.config
     planned = [
         row
@@ -52,8 +53,10 @@ def lacking(run: Run, wanted: Callable[[Row], bool]) -> str:
     done = {row_name(row) for row in run.main}
     left = sum(row_name(row) not in done for row in planned)
     if not planned:
-        return "this run has no such rows"
-    return f"{left} of its {len(planned)} rows are missing" if left else ""
+        return NOT_RUN, "this run has no such rows"
+    if left:
+        return UNDECIDED, f"{left} of its {len(planned)} rows are missing"
+    return None
 
 
 def beside(some: Sequence[Setting], wanted: Callable[[Row], bool]) -> str:
@@ -68,15 +71,19 @@ def beside(some: Sequence[Setting], wanted: Callable[[Row], bool]) -> str:
 
 
 def majority(for_it: int, against: int, neither: int) -> str:
-    """The verdict of pairs: for it half of all at least, and none against it."""
-    if for_it and not against and for_it >= neither:
+    """The verdict of pairs: for it more than half, or against it as many as not.
+
+    Reproduced with none against it; not reproduced where those against are at least as
+    many as those for it, and as those that tell nothing.
+    """
+    if not against and for_it > neither:
         return REPRODUCED
-    return NOT_REPRODUCED if against and against >= for_it else UNDECIDED
+    return NOT_REPRODUCED if against and against >= max(for_it, neither) else UNDECIDED
 
 
-def alive(*some: Verdict) -> bool:
-    """Whether none of them collapsed."""
-    return all(v.state != "collapsed" for v in some)
+def fallen(pair: tuple[Verdict, Verdict]) -> int:
+    """How many of the two collapsed."""
+    return sum(v.state == "collapsed" for v in pair)
 
 
 def sign_of(one: Verdict, other: Verdict) -> int:

@@ -80,12 +80,11 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             floors.append(control["emd_mean"])
         floor = max(floors, default=None)
         loss = base["accuracy"] - row["accuracy"] if base else None
-        twice_chance = 2 / CLASSES.get(row["dataset"], float("inf"))
         # Beside a baseline that has not learned, nothing can be said to collapse.
-        learned = base is None or base["accuracy"] >= twice_chance
+        beside_learned = base is None or learned(base)
         if is_full(row):
             state, floor = "reference", None
-        elif learned and row["accuracy"] < twice_chance:
+        elif beside_learned and not learned(row):
             state = "collapsed"
         elif floor is None:
             state = "no floor"
@@ -93,6 +92,11 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             state = "drift" if row["emd_mean"] > floor else "within"
         judged.append(Verdict(row, floor, loss, state))
     return judged
+
+
+def learned(row: Row) -> bool:
+    """Accuracy of twice chance at least."""
+    return row["accuracy"] >= 2 / CLASSES.get(row["dataset"], float("inf"))
 
 
 def baselines(rows: Sequence[Row]) -> list[Row]:

@@ -75,7 +75,9 @@ def _head(run: Run) -> str:
 def _origin(run: Run) -> str:
     """Command, config and versions of the run."""
     starts = run.info.get("starts", [])
-    info: dict[str, Any] = {"run time": duration(sum(start["seconds"] for start in starts))}
+    info: dict[str, Any] = {
+        "run time": duration(sum(start["seconds"] for start in starts))
+    }
     info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
     for part in ("config", "versions"):
         prefix = "" if part == "config" else f"{part} "

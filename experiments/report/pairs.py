@@ -50,9 +50,28 @@ class Pair:
         return self.ratio > OTHERWISE
 
     @property
+    def kept(self) -> bool:
+        """Both have accuracy within a point of the baseline's: neither is broken."""
+        return bool(self.far.kept and self.near.kept)
+
+    @property
+    def beyond(self) -> bool:
+        """The larger EMD is above its noise floor, and above the other by as much."""
+        apart = self.far.row["emd_mean"] - self.near.row["emd_mean"]
+        floor = self.far.floor
+        return self.far.state == "drift" and floor is not None and apart > floor
+
+    @property
     def hides(self) -> bool:
-        """And the larger one above its noise floor: accuracy hides a drift."""
-        return self.differs and self.far.state == "drift"
+        """Accuracy, kept by both, hides a drift."""
+        return self.differs and self.kept and self.beyond
+
+    @property
+    def mark(self) -> str:
+        """Whether it hides a drift, and if not why."""
+        if not self.kept:
+            return "accuracy not kept"
+        return "hides a drift" if self.hides else "within the floor"
 
     @property
     def settings(self) -> tuple[str, str, str]:
@@ -102,7 +121,8 @@ def repeated(
 def top(pairs: Sequence[Pair]) -> str:
     """Of each mode some pairs that differ, as markdown: those that hide a drift first.
 
-    A setting is named once a mode, so that one that hardly moves does not fill it.
+    The others are marked with what keeps them from it. A setting is named once a mode,
+    so that one that hardly moves does not fill it.
     """
     lines = []
     for mode, title in MODE_NAMES.items():
@@ -125,8 +145,9 @@ def top(pairs: Sequence[Pair]) -> str:
                     "its EMD": emd_text(pair.near.row["emd_mean"]),
                     "ratio": f"{pair.ratio:.1f}",
                     "drift": drift(pair.far),
+                    "pair": pair.mark,
                 }
             )
     if not lines:
         return "None was found.\n"
-    return aligned(lines, ("mode", "further off", "nearer", "drift"))
+    return aligned(lines, ("mode", "further off", "nearer", "drift", "pair"))

@@ -79,11 +79,29 @@ def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         ``[3, predictors, outcomes]``: the correlation, and the interval's ends; NaN
         where one of the two is the same in all rows.
     """
+    return _interval(*_resampled(x, y))
+
+
+def beyond_first(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How much higher each predictor's correlation is than the first one's.
+
+    The rows are the same, so the resamples are too: a paired bootstrap. Arguments and
+    result are as of ``correlations``.
+    """
+    of_all, resampled = _resampled(x, y)
+    return _interval(of_all - of_all[:1], resampled - resampled[:, :1])
+
+
+def _resampled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The correlations of all rows, and of each resample."""
     rows = len(x)
     drawn = np.random.default_rng(0).integers(rows, size=(RESAMPLES, rows))
-    of_all = _spearman(x[None], y[None])[0]
+    return _spearman(x[None], y[None])[0], _spearman(x[drawn], y[drawn])
+
+
+def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """What was found, and the percentiles of its resamples."""
     ends = (50 - LEVEL / 2, 50 + LEVEL / 2)
-    resampled = _spearman(x[drawn], y[drawn])
     # A resample may hold one value alone; of what never varies there is no interval.
     blank = np.isnan(resampled).all(0)
     low, high = np.nanpercentile(np.where(blank, 0, resampled), ends, axis=0)
@@ -128,8 +146,8 @@ def markdown(rows: Sequence[Row]) -> str:
     found = points(rows)
     if not enough(rows):
         return f"Fewer than {FEWEST} quantized rows have all measures yet.\n"
-    lines, told = [], {}
-    for title, some in subsets(found).items():
+    lines, told, sets = [], {}, subsets(found)
+    for title, some in sets.items():
         table = told[title] = correlations(some.x, some.y)
         for p, predictor in enumerate(PREDICTORS):
             lines.append(
@@ -144,7 +162,9 @@ def markdown(rows: Sequence[Row]) -> str:
                 }
             )
     collapsed = sum(v.state == "collapsed" for v in found.judged)
-    main = "all, not collapsed" if "all, not collapsed" in told else "all"
+    main = "all, not collapsed" if "all, not collapsed" in sets else "all"
+    beyond = beyond_first(sets[main].x, sets[main].y)
+    said = _said(told[main][0], beyond, main)
     return (
         f"Spearman's rank correlation over {len(found.judged)} quantized rows of all "
         f"seeds and modes, the ablation's too ({collapsed} collapsed), of each "
@@ -155,7 +175,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "they are not independent and the intervals are optimistic. That EMD goes with "
         "the mean rate is in part no finding: a layer's mean rate cannot move by more "
         "than its EMD.\n\n"
-        f"{aligned(lines, ('rows of', 'measure'))}\n{_said(told[main], main)}\n"
+        f"{aligned(lines, ('rows of', 'measure'))}\n{said}\n"
     )
 
 
@@ -165,19 +185,20 @@ def _cell(values: np.ndarray) -> str:
     return "{:.2f} [{:.2f}, {:.2f}]".format(*(values + 0.0))
 
 
-def _said(table: np.ndarray, title: str) -> str:
+def _said(table: np.ndarray, beyond: np.ndarray, title: str) -> str:
     """Which measure orders each outcome best, in a sentence each."""
     parts = []
     for o, outcome in enumerate(OUTCOMES):
-        values, low, high = table[:, :, o]
+        values = table[:, o]
         if np.isnan(values).any():
             continue
         best = int(np.argmax(values))
         text = f"the {outcome.split(',')[0]} is ordered best by "
         text += f"{list(PREDICTORS)[best]} ({values[best]:.2f})"
         if best:
-            apart = high[0] < low[best] or high[best] < low[0]
-            text += f", by EMD {values[0]:.2f}, the intervals "
-            text += "apart" if apart else "overlapping"
+            difference = beyond[:, best, o]
+            apart = "above 0" if difference[1] > 0 else "not told from 0"
+            text += f", by EMD {values[0]:.2f}; the difference, {_cell(difference)} by "
+            text += f"the same resamples, is {apart}"
         parts.append(text)
     return f'Over the rows of "{title}" {"; ".join(parts)}.' if parts else ""

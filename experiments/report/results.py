@@ -74,10 +74,10 @@ def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     text = show(statistics.fmean(values))
     if len(values) == 1:
         return text
-    # To as many digits as the mean.
-    digits = len(text.partition(".")[2])
+    # To as many digits as the mean, unless that is told by its power of ten.
+    form = ".2g" if "e" in text else f".{len(text.partition('.')[2])}f"
     scale = 100 if show is _points else 1
-    return f"{text} ± {scale * statistics.stdev(values):.{digits}f}"
+    return f"{text} ± {scale * statistics.stdev(values):{form}}"
 
 
 def _points(share: float) -> str:
@@ -119,7 +119,7 @@ def _baselines(run: Run) -> str:
     floors = ", ".join(f"{k.removeprefix('floor_')}: {v}" for k, v in FLOORS.items())
     text = f"{aligned(lines)}\nThe noise floors are EMDs without quantization ({floors}"
     text += "). A row is judged by the largest of its seed.\n"
-    for row in controls:
+    for row in filter(None, controls):
         if (before := row.get("emd_mean_epoch_before")) is not None and before > 0:
             moved = row["emd_mean"] / before - 1
             text += (
@@ -129,6 +129,9 @@ def _baselines(run: Run) -> str:
                 f"{'still moved' if abs(moved) > 0.1 else 'had settled'} (by more or "
                 "less than 10 %).\n"
             )
+        elif before is None and run.config.qat_epochs > 1:
+            text += f"Whether the EMD of seed {row['seed']}'s control had settled was "
+            text += "not measured.\n"
     if len(bases) > 1:
         text += f"± is the sample standard deviation over {len(bases)} seeds.\n"
     return text
@@ -265,8 +268,10 @@ def _pairs(run: Run) -> str:
         f"Pairs of one mode and seed whose accuracies differ by at most "
         f"{100 * pairs.EQUAL:g} points and whose EMDs are more than {pairs.OTHERWISE} "
         f"times apart: of each mode at most {pairs.SHOWN}, each setting once. First "
-        "those whose larger EMD is drift beyond the noise floor, then the furthest "
-        "apart.\n\n"
+        "those that hide a drift: both accuracies within a point of the baseline, the "
+        "larger EMD above the noise floor, and above the other by more than it. Then "
+        "the furthest apart, marked as what is within the floor, or as accuracy that "
+        "is not kept.\n\n"
     )
     return text + pairs.top(pairs.equal(judged))
 

@@ -9,6 +9,9 @@ from experiments.report.judge import POINT, Verdict
 from experiments.report.names import is_full, method_name
 from experiments.report.table import drift
 
+# Accuracy this near to a point's loss decides nothing: it is a matter of luck.
+MARGIN = 0.005
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -52,9 +55,24 @@ class Setting:
         return self.loss is not None and self.loss <= POINT + 1e-9
 
     @property
+    def surely_kept(self) -> bool:
+        """Accuracy within a point, and not by a hair."""
+        return self.loss is not None and self.loss <= POINT - MARGIN + 1e-9
+
+    @property
+    def surely_lost(self) -> bool:
+        """Accuracy not within a point, and not by a hair."""
+        return self.loss is not None and self.loss >= POINT + MARGIN - 1e-9
+
+    @property
     def floor(self) -> float | None:
         """The largest noise floor of its seeds."""
         return max((v.floor for v in self.judged if v.floor is not None), default=None)
+
+    @property
+    def sampling(self) -> float | None:
+        """The largest floor of its seeds that other test images alone make."""
+        return max(self.values(lambda row: row.get("floor_sampling")), default=None)
 
     @property
     def within(self) -> bool:

@@ -30,16 +30,18 @@ def test_choices_have_the_pairs_of_the_ablation_bits():
     assert not any(v.row["quantize_all"] for pair in grid.pairs for v in pair)
 
 
-def test_the_sentence_tells_mean_and_range():
+def test_a_sentence_a_mode_tells_mean_and_range():
     grid, site, scope = ablation.choices(a_run(CONFIG, changed))
-    assert ablation.effect(grid) == (
-        "Mid-tread in place of mid-rise, over 8 pairs, changes accuracy by -2.00 "
-        "points on the mean (-2.00 to -2.00) and EMD by +0.0000 (+0.0000 to +0.0000)."
-    )
+    assert ablation.effect(grid).splitlines() == [
+        f"- By {mode}, mid-tread in place of mid-rise, over 4 pairs, changes accuracy "
+        "by -2.00 points on the mean (-2.00 to -2.00) and EMD by +0.0000 (+0.0000 to "
+        "+0.0000)."
+        for mode in ("PTQ", "QAT")
+    ]
     assert "+0.0030 (+0.0020 to +0.0040)" in ablation.effect(site)
     text = ablation.markdown(scope)
-    assert text.startswith("Everywhere in place of blocks, over 24 pairs")
-    assert len(text.splitlines()) == 2 + 2 + 24
+    assert text.startswith("- By PTQ, everywhere in place of blocks, over 12 pairs")
+    assert len(text.splitlines()) == 2 + 1 + 2 + 24
     (line,) = [
         li for li in text.splitlines() if "LQ-Net wide" in li and "4 | QAT" in li
     ]
@@ -47,17 +49,29 @@ def test_the_sentence_tells_mean_and_range():
     assert cells == ["90.00", "85.00", "-5.00", "0.0020", "0.0120", "+0.0100"]
 
 
+def test_modes_are_not_averaged():
+    def by_mode(row):
+        loss = {"ptq": 0.04, "qat": 0.01}[row["mode"]] * (row["site"] == "pre_fire")
+        return {"accuracy": BASE - loss}
+
+    _, site, _ = ablation.choices(a_run(CONFIG, by_mode))
+    ptq, qat = ablation.effect(site).splitlines()
+    assert "by -4.00 points on the mean (-4.00 to -4.00)" in ptq
+    assert "by -1.00 points on the mean (-1.00 to -1.00)" in qat
+
+
 def test_collapsed_pairs_are_told_apart():
     def collapses(row):
-        if row["quantize_all"] and row["bits"] == 2:
+        if row["quantize_all"] and (row["bits"] == 2 or row["mode"] == "qat"):
             return {"accuracy": 0.1, "emd": 0.2}
         return changed(row)
 
     *_, scope = ablation.choices(a_run(CONFIG, collapses))
-    text = ablation.effect(scope)
-    assert "over 24 pairs" in text
-    assert "; over 12 pairs, changes accuracy by -4.33 points" in text
-    assert text.endswith("without the pairs of which one collapsed.")
+    ptq, qat = ablation.effect(scope).splitlines()
+    assert "over 12 pairs" in ptq
+    assert "; over 6 pairs, changes accuracy by -4.33 points" in ptq
+    assert ptq.endswith("without the pairs of which one collapsed.")
+    assert qat.endswith("; in each pair one collapsed.")
 
 
 def test_without_an_ablation_the_grids_are_compared_at_all_bits():

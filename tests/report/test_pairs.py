@@ -1,6 +1,6 @@
 """Pairs of rows: what differs in one option, and what is equal in accuracy."""
 
-from planted import MEMBRANE, WEIGHTS, quantized, reference
+from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
 from experiments.report.judge import verdicts
@@ -63,6 +63,25 @@ def test_the_table_shows_hidden_drift_first_and_each_setting_once():
         "1.70 x floor",
     ]
     assert [second[i] for i in (4, 7, 8, 9)] == ["0.0041", "0.0001", "41.0", "within"]
+
+
+def test_pairs_that_hide_nothing_are_marked():
+    def pair(far, near, **more):
+        rows = [
+            quantized(WEIGHTS[i], 4, "qat", emd=emd, **more)
+            for i, emd in enumerate((far, near))
+        ]
+        (found,) = pairs.equal(verdicts(reference() + rows))
+        assert found.differs
+        assert f"| {found.mark}" in pairs.top([found])
+        assert found.hides == (found.mark == "hides a drift")
+        return found.mark
+
+    assert pair(FLOOR + 0.0021, 0.002) == "hides a drift"
+    # Above the floor, but the two are no floor apart; and below it.
+    assert pair(FLOOR + 0.0019, 0.002) == "within the floor"
+    assert pair(FLOOR - 0.0001, 0.0) == "within the floor"
+    assert pair(0.2, 0.002, accuracy=0.5) == "accuracy not kept"
 
 
 def test_no_pair_is_told():

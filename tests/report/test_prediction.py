@@ -41,6 +41,32 @@ def test_intervals_are_scipys_bootstrap():
     np.testing.assert_allclose([low, high], right, atol=0.04)
 
 
+def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
+    """Far narrower than two intervals tell: what is shared by the two drops out."""
+    generator = np.random.default_rng(4)
+    y = generator.normal(size=60)
+    noise = generator.normal(size=60)
+    x = np.stack([y + 0.5 * noise, y + 0.4 * noise], axis=1)
+    right = stats.bootstrap(
+        (*x.T, y),
+        lambda a, b, c: (
+            stats.spearmanr(b, c).statistic - stats.spearmanr(a, c).statistic
+        ),
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(5),
+    ).confidence_interval
+    found, low, high = prediction.beyond_first(x, y[:, None])[:, 1, 0]
+    np.testing.assert_allclose([low, high], right, atol=0.01)
+    table = prediction.correlations(x, y[:, None])[..., 0]
+    assert found == pytest.approx(table[0, 1] - table[0, 0])
+    # The two intervals overlap, and yet the one is higher.
+    assert table[1, 1] < table[2, 0]
+    assert low > 0
+
+
 def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
     x = np.arange(10.0)[:, None]
     y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
@@ -92,6 +118,19 @@ def test_the_section_tells_rows_modes_and_collapse():
     assert "QAT, not collapsed" not in text
     (line,) = [li for li in text.splitlines() if li.startswith("| all, not")]
     assert line.split("|")[4].strip() == "1.00 [1.00, 1.00]"
+
+
+def test_the_best_measure_is_set_against_emd_by_the_difference():
+    generator = np.random.default_rng(4)
+    rows = rows_of()
+    for row in rows[4:]:
+        change, noise = generator.uniform(1, 2), generator.uniform(0, 1)
+        row["emd_mean"], row["synops"] = change + noise, 1000 - change
+        row["paired_shift"] = {"sn1": change + 0.8 * noise}
+        row["time_w1"] = {"sn1": noise}
+    text = prediction.markdown(rows).splitlines()[-1]
+    assert "synaptic operations is ordered best by paired shift" in text
+    assert text.count("by the same resamples, is above 0") == 1
 
 
 def test_few_rows_or_rows_without_the_measures_make_no_table():

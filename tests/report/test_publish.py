@@ -1,5 +1,6 @@
 """Publishing: the page is made again from what is published, byte for byte."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from planted import make_run
 from studied import CONFIG, rows_of
 
 from experiments import report
+from experiments.report import __main__ as command_line
 from experiments.report.__main__ import ReportConfig, make
 
 FILES = {
@@ -79,14 +81,33 @@ def test_an_unfinished_run_is_published_piece_by_piece(tmp_path, finished):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_large_checkpoint_is_refused_and_nothing_written(tmp_path, run_path):
+def test_a_large_checkpoint_is_left_out_and_told(
+    tmp_path, run_path, monkeypatch, capsys
+):
     large = run_path / "checkpoints" / "fp32-s1.safetensors"
-    large.write_bytes(bytes(3_000_001))
-    with pytest.raises(ValueError, match="3,000,001 bytes; expected at most 3,000,000"):
-        report.publish(run_path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    large.write_bytes(bytes(3_000_000))
-    report.publish(run_path, tmp_path / "out")
+    copies = tmp_path / "out" / "checkpoints"
+    asked = ["report", str(run_path), "--publish", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", asked)
+    for size, seeds in ((3_200_000, "0"), (3_000_001, "0"), (3_000_000, "01")):
+        large.write_bytes(bytes(size))
+        command_line.main()
+        there = {f"digits-sew_resnet8-w16-s{seed}.safetensors" for seed in seeds}
+        assert {file.name for file in copies.iterdir()} == there
+        told = f"weights of {size / 1e6:.1f} MB are not published: {large}"
+        assert (told in capsys.readouterr().out) == (size > 3_000_000)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_results_of_another_config_are_not_written_over(tmp_path, run_path):
+    out = tmp_path / "out"
+    report.publish(run_path, out)
+    before = files_of(out)
+    config = dataclasses.replace(CONFIG, bits=(2, 4))
+    other = make_run(tmp_path / "other", rows_of(config), config)
+    with pytest.raises(ValueError, match=f"{CONFIG.hash()}, and this run is of") as got:
+        report.publish(other, out)
+    assert config.hash() in str(got.value)
+    assert files_of(out) == before
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The results page: what it says of studies whose rows are known."""
 
+import dataclasses
 import itertools
 import re
 import statistics
@@ -9,6 +10,7 @@ from studied import BASE, CONFIG, a_run, is_row, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import results
+from experiments.report.names import emd_text
 
 
 def section(text, title):
@@ -117,6 +119,29 @@ def test_baselines_have_their_floors_and_their_spread():
         "floor: seed": "0.0040",
         "floor: sampling": "0.0010",
     }
+
+
+def test_a_spread_has_the_digits_of_its_mean():
+    assert results._spread([0.003, 0.0034], emd_text) == "0.0032 ± 0.0003"
+    assert results._spread([3e-4, 5e-4], emd_text) == "0.0004 ± 0.0001"
+    # A power of ten has no digits to count.
+    assert results._spread([6e-5, 6.2e-5], emd_text) == "6.1e-05 ± 1.4e-06"
+    assert results._spread([5e-5, 7e-5], emd_text) == "6e-05 ± 1.4e-05"
+
+
+def test_a_control_tells_whether_it_has_settled():
+    rows = rows_of()
+    control = next(r for r in rows if (r["mode"], r["seed"]) == ("control", 0))
+    control["emd_mean_epoch_before"] = 0.001
+    text = section(results.markdown(a_run(rows=rows)), "Baselines")
+    assert "seed 0's control went from 0.0010 to 0.0020, by +100 %: it still" in text
+    unknown = "Whether the EMD of seed {}'s control had settled was not measured."
+    assert unknown.format(1) in text
+    assert unknown.format(0) not in text
+    # With one epoch there is none before; and a control that is missing tells nothing.
+    once = dataclasses.replace(CONFIG, qat_epochs=1)
+    for run in (a_run(once, rows=rows), a_run(rows=rows[:2])):
+        assert "not measured" not in section(results.markdown(run), "Baselines")
 
 
 def test_the_ablation_is_not_in_the_main_tables():
