@@ -71,8 +71,9 @@ def row_name(row: Row) -> str:
         row["method"],
         row["grid"],
         "signed" if row["signed"] else "unsigned",
-        # Runs made before there was a choice do not say where all is quantized.
-        "prefire" * (row["site"] == "pre_fire") + "all" * bool(row.get("quantize_all")),
+        # Rows of earlier versions do not have both.
+        "prefire" * (row.get("site") == "pre_fire"),
+        "all" * bool(row.get("quantize_all")),
         f"clip{row['clip']:g}",
         f"b{row['bits']}",
         row["mode"],
