@@ -206,6 +206,27 @@ def of_first(tree: Tree) -> Tree:
     return multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
 
 
+def kept_by_first(load: Callable[[], Tree | None], like: Tree) -> Tree | None:
+    """What the first process has kept, in all processes; None where that is nothing.
+
+    Args:
+        load: called in the first process.
+        like: a tree of the structure, shapes and dtypes of what ``load`` returns.
+
+    Raises:
+        ValueError: ``load`` raised one, or an OSError; in all processes.
+    """
+    kept: list[Tree] = []
+
+    def look() -> bool:
+        found = load()
+        if found is not None:
+            kept.append(found)
+        return bool(kept)
+
+    return of_first(kept[0] if kept else like) if by_first(look) else None
+
+
 def of_all(values: Any) -> np.ndarray:
     """Each process's numbers, ``[processes, ...]``."""
     values = np.asarray(values)

@@ -20,19 +20,15 @@ def parse(
     presets: Mapping[str, Any] | None = None,
 ) -> Any:
     """The dataclass ``config`` from the command line, over the preset it names."""
-    words, default = sys.argv[1:], None
+    words, base = sys.argv[1:], {}
     if presets:
         first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
         first.add_argument("--preset", choices=tuple(presets))
         found, words = first.parse_known_args(words)
         names = ", ".join(presets)
         description = f"{description} --preset NAME sets what is not given: {names}."
-        default = presets.get(found.preset)
-    if default is None:
-        return tyro.cli(config, prog=program, description=description, args=words)
-    return tyro.cli(
-        config, prog=program, description=description, args=words, default=default
-    )
+        base = {"default": presets[found.preset]} if found.preset else {}
+    return tyro.cli(config, prog=program, description=description, args=words, **base)
 
 
 def run_as_command(

@@ -82,7 +82,13 @@ class Study:
     """One run: its data, its folder, and what it has computed so far."""
 
     def __init__(
-        self, config: StudyConfig, folder: RunFolder, sets, shown: Bar, devices: int = 1
+        self,
+        config: StudyConfig,
+        folder: RunFolder,
+        sets,
+        shown: Bar,
+        done: dict[str, Row],
+        devices: int = 1,
     ):
         self.config = config
         self.folder = folder
@@ -91,13 +97,11 @@ class Study:
         self.devices = devices
         self.trainer = Trainer(config, self.train_set, folder.path, shown, devices)
         self.compilations = Compilations()
-        rows = cluster.by_first(folder.rows)
-        self.done: dict[str, Row] = {row_name(row): row for row in rows}
+        self.done = done
 
-    def run(self, made: Callable[[], None]) -> None:
-        """Compute every row that is missing, and call ``made`` after each."""
+    def run(self, parts: list[Row], made: Callable[[], None]) -> None:
+        """Compute the rows that are missing, and call ``made`` after each."""
         self.shown.print("accuracy      EMD  seconds  compiling  row")
-        parts = [*references(self.config), *grid(self.config)]
         missing = [part for part in parts if row_name(part) not in self.done]
         for part in parts:
             if row_name(part) in self.done:
@@ -173,12 +177,14 @@ class Study:
         if group[0]["mode"] != "control" or self.config.qat_epochs == 1:
             return None
         path = self.trainer.epoch_before(row_name(group[0]))
-        if not cluster.by_first(lambda: checkpoint.exists(path)):
+        like = train.init(model, optimizer(self.config))
+
+        def load() -> train.TrainState | None:
+            return checkpoint.load(path, like) if checkpoint.exists(path) else None
+
+        state = cluster.kept_by_first(load, like)
+        if state is None:
             return None  # trained so far by an earlier version
-        start = train.init(model, optimizer(self.config))
-        kept: list[train.TrainState] = []
-        cluster.by_first(lambda: kept.append(checkpoint.load(path, start)))
-        state = cluster.of_first(kept[0] if kept else start)
         return self._evaluate(group, [train.trained(model, state)])[0]
 
     def _networks(self, group: list[Row]) -> list[SEWResNet]:
@@ -210,16 +216,15 @@ class Study:
         name = f"fp32-s{seed}"
         path = self.folder.path / "checkpoints" / f"{name}.safetensors"
         model = make_model(self.config, self.train_set, seed)
-        kept: list[SEWResNet] = []
+        graphdef, like = nnx.split(model)
 
-        def load() -> bool:
-            if checkpoint.exists(path):
-                kept.append(checkpoint.load(path, model))
-            return bool(kept)
+        def load() -> nnx.State | None:
+            there = checkpoint.exists(path)
+            return nnx.state(checkpoint.load(path, model)) if there else None
 
-        if cluster.by_first(load):
-            graphdef, state = nnx.split(kept[0] if kept else model)
-            return nnx.merge(graphdef, cluster.of_first(state))
+        state = cluster.kept_by_first(load, like)
+        if state is not None:
+            return nnx.merge(graphdef, state)
         steps, peak = self._steps(self.config.epochs), self.config.learning_rate
         if self.config.schedule == "cosine":
             rates = train.cosine(steps, peak, self._steps(self.config.warmup_epochs))
@@ -307,7 +312,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         earlier = cluster.by_first(folder.info).get("starts", [])
         parts = [*references(config), *grid(config)]
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
-        done = {row_name(row) for row in cluster.by_first(folder.rows)}
+        done = {row_name(row): row for row in cluster.by_first(folder.rows)}
         left = [part for part in parts if row_name(part) not in done]
         # Hours are told before they begin; a study of digits takes minutes.
         if left and config.dataset != "digits" and not config.tiny:
@@ -318,13 +323,12 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
             bar(console, work) as shown,
             jax.default_matmul_precision(config.precision),
         ):
-            study = Study(config, folder, sets, shown, devices)
-            before = len(study.done)
+            study, before = Study(config, folder, sets, shown, done, devices), len(done)
 
             def entry() -> None:
                 """How long the study has run since it was started, until now."""
                 now = {
-                    "rows": len(study.done) - before,
+                    "rows": len(done) - before,
                     "seconds": round(time.monotonic() - start, 1),
                     "compile_seconds": round(study.compilations.seconds, 1),
                     "compilations": study.compilations.counts,
@@ -335,10 +339,10 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
                     folder.write_info(config, starts=[*earlier, now])
 
             try:
-                study.run(entry)
+                study.run(parts, entry)
             finally:
                 entry()
-        seconds, made = time.monotonic() - start, len(study.done) - before
+        seconds = time.monotonic() - start
 
         def finish() -> str:
             with console.status("writing the report"):
@@ -346,13 +350,13 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
 
         page = cluster.by_first(finish)
     console.print(
-        f"\n{made} rows in {duration(seconds)}, of which "
+        f"\n{len(left)} rows in {duration(seconds)}, of which "
         f"{duration(study.compilations.seconds)} compiling.",
         highlight=False,
     )
-    found = report.load(folder.path).main if cluster.is_first() else ()
-    for sentence in report.findings(found) if cluster.is_first() else ():
-        console.print(sentence, highlight=False, markup=False)
+    if cluster.is_first():
+        for sentence in report.findings(report.load(folder.path).main):
+            console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return folder
 

@@ -118,21 +118,20 @@ class Trainer:
     def _take_up(self, name, model, opened, histories) -> TrainState:
         """The state that a row was last saved in, or its first."""
         start = train.init(model, optimizer(self.config))
-        kept: list[TrainState] = []
 
-        def look() -> bool:
+        def last() -> TrainState | None:
             config = self.config.numbers() | {"row": name}
             history = checkpoint.History(self.states(name), keep=2, config=config)
             histories[name] = opened.enter_context(history)
             found = self._last(name, history, start)
-            kept.extend([] if found is None else [found])
             self.log.resume(name, int((found or start).step))
-            return found is not None
+            return found
 
-        if cluster.by_first(look):
-            start = cluster.of_first(kept[0] if kept else start)
-            self.shown.advance(int(start.step) * self.config.batch_size)
-        return start
+        found = cluster.kept_by_first(last, start)
+        if found is None:
+            return start
+        self.shown.advance(int(found.step) * self.config.batch_size)
+        return found
 
     def _last(self, name, history, like):
         """The newest state that is whole; what is damaged is told."""

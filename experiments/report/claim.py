@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from experiments.common import Row
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent
-from experiments.report.run import Run
+from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting
 from experiments.rows import grid
 from experiments.run_folder import row_name
@@ -43,13 +43,7 @@ class Claim:
 def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
     """Verdict and why where the planned rows that a claim wants cannot judge it."""
     config = run.config
-    planned = [
-        row
-        for row in grid(config)
-        if row["quantize_all"] == config.quantize_all
-        and row["site"] in (None, config.site)
-        and wanted(row)
-    ]
+    planned = [row for row in grid(config) if is_main(row, config) and wanted(row)]
     done = {row_name(row) for row in run.main}
     left = sum(row_name(row) not in done for row in planned)
     if not planned:

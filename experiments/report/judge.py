@@ -16,9 +16,9 @@ from experiments.report.names import (
     MODE_NAMES,
     emd_text,
     is_full,
-    method_name,
     method_order,
     percent,
+    setting_name,
 )
 from experiments.rows import grid, references
 from experiments.run_folder import row_name
@@ -57,8 +57,7 @@ class Verdict:
     @property
     def name(self) -> str:
         """Method, bits and mode."""
-        bits = "" if is_full(self.row) else f" {self.row['bits']} bit"
-        return f"{method_name(self.row)}{bits} {MODE_NAMES[self.row['mode']]}"
+        return f"{setting_name(self.row)} {MODE_NAMES[self.row['mode']]}"
 
     @property
     def told(self) -> str:

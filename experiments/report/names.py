@@ -91,6 +91,18 @@ def method_name(row: Row) -> str:
     return " ".join(part for part in parts if part)
 
 
+def setting_name(row: Row) -> str:
+    """Method and bits: what the rows of several seeds and modes have in common."""
+    name = method_name(row)
+    return name if is_full(row) else f"{name} {row['bits']} bit"
+
+
+def plain(value: Any) -> str:
+    """An option's value, or its values."""
+    values = value if isinstance(value, list) else [value]
+    return ", ".join("none" if v is None else str(v) for v in values) or "none"
+
+
 def method_order(row: Row) -> tuple[Any, ...]:
     """Sort key: full precision, weights (uniform, LQ-Net), membrane, the rest."""
     targets, methods = ("none", "weights", "membrane"), (None, "uniform", "lq_net")

@@ -1,8 +1,7 @@
 """How a run was made: command, time, versions, and what decides its numbers."""
 
-from typing import Any
-
 from experiments.console import duration
+from experiments.report.names import plain
 from experiments.report.run import Run, command
 from experiments.report.table import aligned
 
@@ -12,7 +11,7 @@ def markdown(run: Run) -> str:
     name = run.config.dataset
     versions = ", ".join(f"{k} {v}" for k, v in run.info.get("versions", {}).items())
     config = [
-        {"option": key, "value": _plain(value)}
+        {"option": key, "value": plain(value)}
         for key, value in run.info["config"].items()
     ]
     return (
@@ -45,13 +44,8 @@ def _time(run: Run) -> str:
         }
         for n, start in enumerate(starts, 1)
     ]
-    total = duration(sum(start["seconds"] for start in starts))
+    total = duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
     text += f"The study was started {times} and ran for {total} in all (a + is a "
     text += "commit with changes):\n\n"
     return text + aligned(lines, ("time", "commit"))
-
-
-def _plain(value: Any) -> str:
-    values = value if isinstance(value, list) else [value]
-    return ", ".join("none" if v is None else str(v) for v in values) or "none"

@@ -10,7 +10,7 @@ from experiments.common import Row
 from experiments.console import duration
 from experiments.report.findings import findings
 from experiments.report.judge import baselines, noise_floors, verdicts
-from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent
+from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent, plain
 from experiments.report.pictures import Picture
 from experiments.report.run import Run, command, unfinished, what
 from experiments.report.style import SORT, STYLE
@@ -75,9 +75,7 @@ def _head(run: Run) -> str:
 def _origin(run: Run) -> str:
     """Command, config and versions of the run."""
     starts = run.info.get("starts", [])
-    info: dict[str, Any] = {
-        "run time": duration(sum(start["seconds"] for start in starts))
-    }
+    info: dict[str, Any] = {"run time": duration(run.seconds)}
     info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
     for part in ("config", "versions"):
         prefix = "" if part == "config" else f"{part} "
@@ -87,13 +85,8 @@ def _origin(run: Run) -> str:
         f"<pre>{escape(command(run.info['config']))}</pre>"
         '<p class="soft">With --data-dir where prepared data lie elsewhere, and a '
         "fresh folder as --out: in the old one, finished rows are kept.</p>"
-        + _terms({key: _plain(value) for key, value in info.items()})
+        + _terms({key: plain(value) for key, value in info.items()})
     )
-
-
-def _plain(value: Any) -> str:
-    values = value if isinstance(value, list) else [value]
-    return ", ".join("none" if v is None else str(v) for v in values)
 
 
 def _terms(terms: dict[str, str]) -> str:

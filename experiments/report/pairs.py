@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.report.judge import Verdict
-from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
+from experiments.report.names import MODE_NAMES, emd_text, is_full, setting_name
 from experiments.report.table import aligned, drift
 
 EQUAL = 0.005  # accuracies that differ by no more are equal
@@ -76,11 +76,11 @@ class Pair:
     @property
     def settings(self) -> tuple[str, str, str]:
         """What it has in common with the pairs of other seeds."""
-        return self.far.row["mode"], _name(self.far), _name(self.near)
-
-
-def _name(v: Verdict) -> str:
-    return f"{method_name(v.row)} {v.row['bits']} bit"
+        return (
+            self.far.row["mode"],
+            setting_name(self.far.row),
+            setting_name(self.near.row),
+        )
 
 
 def equal(judged: Iterable[Verdict]) -> list[Pair]:
@@ -106,7 +106,9 @@ def repeated(
     ran: dict[tuple[str, str], set[int]] = {}
     for v in judged:
         if not is_full(v.row):
-            ran.setdefault((v.row["mode"], _name(v)), set()).add(v.row["seed"])
+            ran.setdefault((v.row["mode"], setting_name(v.row)), set()).add(
+                v.row["seed"]
+            )
     hiding: dict[tuple[str, str, str], list[Pair]] = {}
     for pair in pairs:
         if pair.hides:

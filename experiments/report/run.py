@@ -8,7 +8,6 @@ from typing import Any
 from experiments.common import Row, StudyConfig
 from experiments.presets import PRESETS
 from experiments.report.judge import missing
-from experiments.report.names import is_full
 from experiments.run_folder import RunFolder
 
 
@@ -29,14 +28,20 @@ class Run:
     @property
     def main(self) -> list[Row]:
         """The rows of the config's own site and scope: all but the ablation's."""
-        # Rows made before there was a choice do not say where all is quantized.
-        scopes, sites = (None, self.config.quantize_all), (None, self.config.site)
-        return [
-            row
-            for row in self.rows
-            if is_full(row)
-            or (row.get("quantize_all") in scopes and row["site"] in sites)
-        ]
+        config = self.config
+        return [row for row in self.rows if is_main(row, config)]
+
+    @property
+    def seconds(self) -> float:
+        """Run time of all starts."""
+        return sum(start["seconds"] for start in self.info.get("starts", []))
+
+
+def is_main(row: Row, config: StudyConfig) -> bool:
+    """Whether a row is of the config's own site and scope, or quantizes nothing."""
+    # Rows made before there was a choice do not say where all is quantized.
+    scopes, sites = (None, config.quantize_all), (None, config.site)
+    return row.get("quantize_all") in scopes and row["site"] in sites
 
 
 def load(path: Path) -> Run:

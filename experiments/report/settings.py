@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from experiments.common import Row
 from experiments.report.judge import POINT, Verdict
-from experiments.report.names import is_full, method_name
+from experiments.report.names import is_full, setting_name
 from experiments.report.table import drift
 
 # Accuracy this near to a point's loss decides nothing: it is a matter of luck.
@@ -27,7 +27,7 @@ class Setting:
     @property
     def name(self) -> str:
         """Method and bits."""
-        return f"{method_name(self.row)} {self.row['bits']} bit"
+        return setting_name(self.row)
 
     def values(self, value: Callable[[Row], float | None]) -> list[float]:
         """A number of each row that has it."""
@@ -96,9 +96,9 @@ class Setting:
 
 def settings(judged: Iterable[Verdict]) -> list[Setting]:
     """The settings of quantized rows, in the table's order."""
-    found: dict[tuple[str, str, int], list[Verdict]] = {}
+    found: dict[tuple[str, str], list[Verdict]] = {}
     for v in judged:
         if not is_full(v.row):
-            key = (v.row["mode"], method_name(v.row), v.row["bits"])
+            key = (v.row["mode"], setting_name(v.row))
             found.setdefault(key, []).append(v)
     return [Setting(tuple(some)) for some in found.values()]
