@@ -180,14 +180,27 @@ def test_every_surrogate_of_the_library_can_be_chosen():
 
 
 def test_rows_of_one_program_lie_together():
-    rows = grid(StudyConfig())
-    programs = [(r["target"], r["method"], r["grid"], r["signed"]) for r in rows]
-    starts = [a for a, b in zip(programs, [None, *programs], strict=False) if a != b]
-    assert len(starts) == len(set(programs)) == 5
-    first = rows[:24]
-    assert [row["clip"] for row in first] == [1.0] * 12 + [10.0] * 12
-    assert [row["bits"] for row in first] == [2, 2, 2, 4, 4, 4, 6, 6, 6, 8, 8, 8] * 2
-    assert [row["mode"] for row in first] == ["ptq", "ptq_bn", "qat"] * 8
+    ptq, qat = (
+        grid(StudyConfig(modes=modes)) for modes in (("ptq", "ptq_bn"), ("qat",))
+    )
+    for rows in (ptq, qat):
+        programs = [(r["target"], r["method"], r["grid"], r["signed"]) for r in rows]
+        shifted = [None, *programs]
+        starts = [a for a, b in zip(programs, shifted, strict=False) if a != b]
+        assert len(starts) == len(set(programs)) == 5
+    first = ptq[:16]
+    assert [row["clip"] for row in first] == [1.0] * 8 + [10.0] * 8
+    assert [row["bits"] for row in first] == [2, 2, 4, 4, 6, 6, 8, 8] * 2
+    assert [row["mode"] for row in first] == ["ptq", "ptq_bn"] * 8
+
+
+def test_what_needs_no_training_comes_first():
+    config = StudyConfig(seeds=(0, 1), repeat=True, ablation_bits=(2,))
+    modes = [row["mode"] for row in grid(config)]
+    first = modes.index("qat")
+    assert set(modes[:first]) == {"ptq", "ptq_bn"}
+    assert set(modes[first:]) == {"qat"}
+    assert grid(config)[first:] == grid(dataclasses.replace(config, modes=("qat",)))
 
 
 def test_grid_can_be_restricted():
