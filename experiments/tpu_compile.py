@@ -263,7 +263,8 @@ def largest(
 ) -> list[Numbers]:
     """Compiled steps up to the largest that fits and the next, which does not.
 
-    Memory is nearly linear in the batch: the next guess is where it would be full. XLA
+    Memory is nearly linear in the batch: the next guess is a step above where it would
+    be full, since what does not fit is told in seconds and what fits takes minutes. XLA
     makes things again where memory is short, so there may be more; it goes on until
     neighbours differ.
     """
@@ -279,7 +280,7 @@ def largest(
             return tried
         fixed = last.get("arguments", 0)
         guess = (memory - fixed) / (last["peak"] - fixed) * last["batch"]
-        guess = int(min(max(guess // step * step, below + step), above - step))
+        guess = int(min(max((guess // step + 1) * step, below + step), above - step))
         tried.append(compiled(dataclasses.replace(config, batch=guess), chips))
 
 

@@ -25,7 +25,8 @@ def test_the_page_is_what_its_rows_make(page):
 @pytest.mark.skipif(not PAGES, reason="no results page is published yet")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_figures_are_there(page):
-    lines = page.read_text("utf-8").splitlines()
-    links = [line.partition("](")[2].rstrip(")") for line in lines if line[:2] == "!["]
-    assert links
+    text = page.read_text("utf-8")
+    lines = [line for line in text.splitlines() if line[:2] == "!["]
+    links = [line.partition("](")[2].rstrip(")") for line in lines]
+    assert links or "No quantized network is finished yet" in text
     assert all((RESULTS / link).exists() for link in links)
