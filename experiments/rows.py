@@ -63,7 +63,7 @@ def _qat_bits(config: StudyConfig) -> tuple[int, ...]:
 def _of_seed(config: StudyConfig, seed: int, bits, qat_bits) -> list[Row]:
     clips = tuple(CLIPS.values())
     weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
-    # Rows of equal program structure follow each other, so that each is compiled once.
+    # Rows of equal program structure follow each other, in training and without it.
     ways = [("weights", *way, True, None, clips) for way in weights]
     ways += [
         ("membrane", "uniform", config.membrane_grid, signed, config.site, clips[:1])

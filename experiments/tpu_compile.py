@@ -264,8 +264,8 @@ def largest(
     """Compiled steps up to the largest that fits and the next, which does not.
 
     Memory is nearly linear in the batch: the next guess is a step above where it would
-    be full, since what does not fit is told in seconds and what fits takes minutes. XLA
-    makes things again where memory is short, so there may be more; it goes on until
+    be full, since what does not fit is mostly told before it is compiled. XLA makes
+    things again where memory is short, so there may be more; it goes on until
     neighbours differ.
     """
     step, tried = LANES * len(chips), [first]

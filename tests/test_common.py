@@ -192,6 +192,8 @@ def test_rows_of_one_program_lie_together():
     assert [row["clip"] for row in first] == [1.0] * 8 + [10.0] * 8
     assert [row["bits"] for row in first] == [2, 2, 4, 4, 6, 6, 8, 8] * 2
     assert [row["mode"] for row in first] == ["ptq", "ptq_bn"] * 8
+    assert [row["clip"] for row in qat[:8]] == [1.0] * 4 + [10.0] * 4
+    assert [row["bits"] for row in qat[:8]] == [2, 4, 6, 8] * 2
 
 
 def test_what_needs_no_training_comes_first():
