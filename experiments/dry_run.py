@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import layout
 from experiments.common import Row, StudyConfig
 from experiments.console import duration
-from experiments.rows import grid, images_of, references, structure
+from experiments.rows import images_of, planned, structure
 from experiments.run_folder import row_name
 from experiments.training import augments, optimizer
 from snnjax import train
@@ -26,7 +26,7 @@ def dry_run(
     console: Console,
 ) -> None:
     """Print the rows, and the time and memory they will take."""
-    parts = [*references(config), *grid(config)]
+    parts = planned(config)
     for part in parts:
         console.print(row_name(part))
     expect(config, sets, model, parts, console)

@@ -56,6 +56,11 @@ def grid(config: StudyConfig) -> list[Row]:
     return sorted(rows, key=lambda row: row["mode"] == "qat")
 
 
+def planned(config: StudyConfig) -> list[Row]:
+    """All partial rows of a study, in the order they are made."""
+    return [*references(config), *grid(config)]
+
+
 def _qat_bits(config: StudyConfig) -> tuple[int, ...]:
     return config.bits if config.qat_bits is None else config.qat_bits
 

@@ -33,9 +33,8 @@ from experiments.rows import (
     EVALUATED,
     MEMBRANES,
     WEIGHTS,
-    grid,
     images_of,
-    references,
+    planned,
     structure,
 )
 from experiments.run_folder import RunFolder, commit, row_name
@@ -310,7 +309,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
     with folder:
         start, ran = time.monotonic(), commit()
         earlier = cluster.by_first(folder.info).get("starts", [])
-        parts = [*references(config), *grid(config)]
+        parts = planned(config)
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
         done = {row_name(row): row for row in cluster.by_first(folder.rows)}
         left = [part for part in parts if row_name(part) not in done]

@@ -20,7 +20,7 @@ from experiments.report.names import (
     percent,
     setting_name,
 )
-from experiments.rows import grid, references
+from experiments.rows import planned
 from experiments.run_folder import row_name
 
 # Accuracy this far under the baseline's still counts as kept.
@@ -125,10 +125,10 @@ def _order(row: Row) -> tuple[Any, ...]:
 def missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
     """What a run of ``config`` has not finished yet, in words."""
     done = {row_name(row) for row in rows}
-    planned = references(config) + grid(config)
-    wanted = Counter((row["target"], row["mode"]) for row in planned)
+    parts = planned(config)
+    wanted = Counter((row["target"], row["mode"]) for row in parts)
     left = Counter(
-        (row["target"], row["mode"]) for row in planned if row_name(row) not in done
+        (row["target"], row["mode"]) for row in parts if row_name(row) not in done
     )
     return [
         f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "
