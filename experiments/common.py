@@ -32,6 +32,10 @@ SURROGATES = get_args(Surrogate)
 RESETS = ("hard", "soft")
 SITES = ("post_reset", "pre_fire")
 GRIDS = ("mid_rise", "mid_tread")
+# Where no learning rate is given: of the baseline and of QAT, by optimizer.
+_RATES = {"sgd": (0.1, 0.01), "adamw": (1e-3, 1e-4)}
+# What --tiny sets, beside the number of images.
+TINY: dict[str, Any] = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
 # What does not change a number: where data and results lie, how often one saves, on how
 # many devices (but for the last bits of sums).
 _PLACES = (
@@ -103,10 +107,10 @@ class StudyConfig:
     """Of the baseline's learning rate."""
     warmup_epochs: int = 0
     """Of the cosine schedule: epochs up to the peak."""
-    learning_rate: float = 0.1
-    """Peak of the baseline's schedule."""
-    qat_learning_rate: float = 0.01
-    """Start of the cosine decay of QAT and of the control."""
+    learning_rate: float | None = None
+    """Peak of the baseline's schedule (default: 0.1, of adamw 0.001)."""
+    qat_learning_rate: float | None = None
+    """Start of the decay in QAT and the control (default: 0.01, of adamw 0.0001)."""
     weight_decay: float = 5e-4
     """On convolution and linear kernels; none on BatchNorm, biases, quantizers."""
     label_smoothing: float = 0.0
@@ -157,10 +161,9 @@ class StudyConfig:
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
         for name in ("learning_rate", "qat_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be positive and finite, got {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
         _one_of("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         if self.silent_above is not None and not 0 < self.silent_above <= 1:
             raise ValueError(
@@ -221,20 +224,22 @@ class StudyConfig:
         return cls(**values)
 
     def resolve(self) -> "StudyConfig":
-        """The config with ``tiny`` and the default run folder filled in.
+        """The config with ``tiny``, learning rates and run folder filled in.
 
         ``tiny`` leaves alone what was set to something else than its default.
         """
-        config = self
+        rates = zip(
+            ("learning_rate", "qat_learning_rate"), _RATES[self.optimizer], strict=True
+        )
+        unset = {k: rate for k, rate in rates if getattr(self, k) is None}
+        config = dataclasses.replace(self, **unset)
         if config.tiny:
-            bits = (2, 8)
-            small: dict[str, Any] = {"epochs": 1, "qat_epochs": 1, "bits": bits}
             usual = {f.name: f.default for f in dataclasses.fields(self)}
-            unset = {k: v for k, v in small.items() if getattr(self, k) == usual[k]}
+            unset = {k: v for k, v in TINY.items() if getattr(self, k) == usual[k]}
             for name in _SOME:  # of bits that may be no more
                 values = getattr(self, name)
                 if "bits" in unset and values is not None:
-                    unset[name] = tuple(b for b in values if b in bits)
+                    unset[name] = tuple(b for b in values if b in TINY["bits"])
             if "epochs" in unset:
                 unset["warmup_epochs"] = 0
             config = dataclasses.replace(config, **unset)
@@ -253,7 +258,7 @@ class StudyConfig:
 
     def hash(self) -> str:
         """Twelve hexadecimal digits that differ where the numbers would."""
-        text = json.dumps(self.numbers(), sort_keys=True)
+        text = json.dumps(self.resolve().numbers(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -8,7 +8,7 @@ CPU cores; the other two are the paper's networks, for a TPU or a GPU.
 
 import dataclasses
 
-from experiments.common import StudyConfig
+from experiments.common import TINY, StudyConfig
 
 # The paper does not give its recipe. This is the usual one of residual networks on
 # CIFAR: He et al., 2016, section 4.2, with the cosine of Loshchilov and Hutter, 2017.
@@ -24,8 +24,6 @@ _PAPER = StudyConfig(
     batch_size=128,
     schedule="cosine",
     warmup_epochs=5,
-    learning_rate=0.1,
-    qat_learning_rate=0.01,
     weight_decay=5e-4,
     save_seconds=300.0,
 )
@@ -53,3 +51,12 @@ PRESETS = {
         _SMALL, dataset="cifar100", repeat_qat_bits=(), ablation_bits=()
     ),
 }
+
+
+def presets(*, tiny: bool) -> dict[str, StudyConfig]:
+    """`PRESETS`, but what ``tiny`` makes small is left to it, as without a preset."""
+    usual = StudyConfig()
+    unset = {name: getattr(usual, name) for name in TINY} if tiny else {}
+    return {
+        name: dataclasses.replace(preset, **unset) for name, preset in PRESETS.items()
+    }

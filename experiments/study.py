@@ -10,12 +10,11 @@ All devices are used, those of other processes too: what is trained alone shares
 and rows of one program run side by side (``layout.py``, ``cluster.py``).
 """
 
-import functools
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
-from flax import nnx
 from rich.console import Console
 
 from experiments import cluster, layout, report, stopping
@@ -24,25 +23,18 @@ from experiments.common import Row, StudyConfig
 from experiments.console import Bar, Compilations, bar, duration
 from experiments.dry_run import dry_run, expect
 from experiments.measure import measure
-from experiments.presets import PRESETS
+from experiments.networks import Networks, make_model
+from experiments.presets import presets
 from experiments.rows import (
-    ALL_MEMBRANES,
-    ALL_WEIGHTS,
-    BATCHNORM_IMAGES,
     EVAL_BATCH,
     EVALUATED,
-    MEMBRANES,
-    WEIGHTS,
     images_of,
     planned,
     structure,
 )
 from experiments.run_folder import RunFolder, commit, row_name
-from experiments.training import Trainer, optimizer
-from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
+from snnjax import data, train
 from snnjax.data import Dataset
-from snnjax.models import SEWResNet
-from snnjax.quantize import QuantSpec
 
 _ABOUT = (
     "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
@@ -62,21 +54,6 @@ def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
     return train_set, test_set
 
 
-def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
-    """The network before its training."""
-    make = getattr(models, config.model)
-    return make(
-        dataset.num_classes,
-        width=config.width,
-        in_channels=dataset.images.shape[-1],
-        neuron=neurons.LIF(
-            v_reset=0.0 if config.reset == "hard" else None,
-            surrogate=getattr(surrogate, config.surrogate),
-        ),
-        rngs=nnx.Rngs(seed),
-    )
-
-
 class Study:
     """One run: its data, its folder, and what it has computed so far."""
 
@@ -94,7 +71,7 @@ class Study:
         self.train_set, self.test_set = sets
         self.shown = shown
         self.devices = devices
-        self.trainer = Trainer(config, self.train_set, folder.path, shown, devices)
+        self.networks = Networks(config, self.train_set, folder.path, shown, devices)
         self.compilations = Compilations()
         self.done = done
 
@@ -104,7 +81,8 @@ class Study:
         missing = [part for part in parts if row_name(part) not in self.done]
         for part in parts:
             if row_name(part) in self.done:
-                self._forget(row_name(part))
+                # A kill may come between a row and this.
+                self.networks.trainer.forget(row_name(part))
                 self.shown.advance(images_of(part, self.config, *self._sizes()))
         for group in layout.groups(missing, self.devices):
             self.compilations.label = structure(group[0])
@@ -113,25 +91,17 @@ class Study:
             self._rows(group)
             made()
 
-    def _forget(self, name: str) -> None:
-        """The states of a row that is done; a kill may come between it and this."""
-
-        def remove() -> None:
-            checkpoint.remove(self.trainer.states(name))
-            checkpoint.remove(self.trainer.epoch_before(name))
-
-        cluster.by_first(remove)
-
     def _sizes(self) -> tuple[int, int]:
         return len(self.train_set), len(self.test_set)
 
     def _rows(self, group: list[Row]) -> None:
         start, compiled = time.monotonic(), self.compilations.seconds
-        models = self._networks(group)
+        models = self.networks.of(group)
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         self.shown.say(f"{row_name(group[0])}{more}: evaluating")
         found = self._evaluate(group, models)
-        before = self._epoch_before(group, models[0])
+        earlier = self.networks.epoch_before(group[0], models[0])
+        before = None if earlier is None else self._evaluate(group, [earlier])[0]
         compiled = (self.compilations.seconds - compiled) / len(group)
         seconds = (time.monotonic() - start) / len(group)
         for part, model, one in zip(group, models, found, strict=True):
@@ -146,7 +116,7 @@ class Study:
                 return row
 
             row = cluster.by_first(finish)
-            self._forget(name)
+            self.networks.trainer.forget(name)
             self.done[name] = row
             self.shown.print(
                 f"{row['accuracy']:8.4f}  {row['emd_mean']:7.5f}  "
@@ -161,7 +131,7 @@ class Study:
             stopping.look(f"while {name} was evaluated")
 
         options = dict(
-            reference=self.baseline(group[0]["seed"]),
+            reference=self.networks.baseline(group[0]["seed"]),
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
             on_step=evaluated,
@@ -170,95 +140,6 @@ class Study:
         if len(group) == 1:
             return [train.evaluate(models[0], self.test_set, **options)]
         return train.evaluate_sweep(models, self.test_set, **options)
-
-    def _epoch_before(self, group, model) -> train.Evaluation | None:
-        """A control one epoch before its end: whether its firing still moves."""
-        if group[0]["mode"] != "control" or self.config.qat_epochs == 1:
-            return None
-        path = self.trainer.epoch_before(row_name(group[0]))
-        like = train.init(model, optimizer(self.config))
-
-        def load() -> train.TrainState | None:
-            return checkpoint.load(path, like) if checkpoint.exists(path) else None
-
-        state = cluster.kept_by_first(load, like)
-        if state is None:
-            return None  # trained so far by an earlier version
-        return self._evaluate(group, [train.trained(model, state)])[0]
-
-    def _networks(self, group: list[Row]) -> list[SEWResNet]:
-        """The networks of rows of one mode, trained where it says so."""
-        mode, seed = group[0]["mode"], group[0]["seed"]
-        if mode == "fp32":
-            return [self.baseline(seed)]
-        names, models = [row_name(part) for part in group], []
-        for part in group:
-            model = self.quantized(part)
-            if mode == "ptq_bn":
-                self.shown.say(f"{row_name(part)}: re-estimating BatchNorm")
-                model = calibrate.reestimate_batchnorm(
-                    model, self._batchnorm_batches(), timesteps=self.config.timesteps
-                )
-            models.append(model)
-        if mode in ("qat", "control"):
-            steps = self._steps(self.config.qat_epochs)
-            rates = train.cosine(steps, self.config.qat_learning_rate)
-            return self.trainer.train(names, models, rates, seed)
-        return models
-
-    def _steps(self, epochs: int) -> int:
-        return epochs * train.steps_per_epoch(self.train_set, self.config.batch_size)
-
-    @functools.lru_cache(maxsize=4)  # noqa: B019 (one study lives as long as the run)
-    def baseline(self, seed: int) -> SEWResNet:
-        """The full-precision network, from its checkpoint or trained now."""
-        name = f"fp32-s{seed}"
-        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
-        model = make_model(self.config, self.train_set, seed)
-        graphdef, like = nnx.split(model)
-
-        def load() -> nnx.State | None:
-            there = checkpoint.exists(path)
-            return nnx.state(checkpoint.load(path, model)) if there else None
-
-        state = cluster.kept_by_first(load, like)
-        if state is not None:
-            return nnx.merge(graphdef, state)
-        steps, peak = self._steps(self.config.epochs), self.config.learning_rate
-        if self.config.schedule == "cosine":
-            rates = train.cosine(steps, peak, self._steps(self.config.warmup_epochs))
-        else:
-            rates = train.one_cycle(steps, peak)
-        [model] = self.trainer.train([name], [model], rates, seed)
-        about = self.config.numbers() | {"seed": seed}
-        cluster.by_first(lambda: str(checkpoint.export(path, model, about)))
-        return model
-
-    def quantized(self, part: Row) -> SEWResNet:
-        """The baseline with the quantizers of a row, not yet trained with them."""
-        model = self.baseline(part["seed"])
-        if part["target"] == "none":
-            return model
-        spec = QuantSpec(
-            method=part["method"],
-            bits=part["bits"],
-            clip=part["clip"],
-            signed=part["signed"],
-            grid=part["grid"] or "mid_rise",
-        )
-        everywhere = part["quantize_all"]
-        if part["target"] == "membrane":
-            rules = {ALL_MEMBRANES if everywhere else MEMBRANES: spec}
-            return calibrate.quantize(model, rules, membrane_site=part["site"])
-        return calibrate.quantize(model, {ALL_WEIGHTS if everywhere else WEIGHTS: spec})
-
-    def _batchnorm_batches(self) -> Iterator[jax.Array]:
-        images = self.train_set.images[:BATCHNORM_IMAGES]
-        size = min(EVAL_BATCH, len(images))
-        for first in range(0, len(images) - size + 1, size):
-            batch = images[first : first + size]
-            yield data.normalize(batch, self.train_set.mean, self.train_set.std)
-            self.shown.advance(size / 3)
 
 
 def _check_alike(config: StudyConfig) -> None:
@@ -375,7 +256,7 @@ def main() -> None:
         StudyConfig,
         program="python -m experiments.study",
         description=_ABOUT,
-        presets=PRESETS,
+        presets=presets(tiny="--tiny" in sys.argv),
     )
 
 

@@ -70,8 +70,17 @@ class Trainer:
         return self.folder / "checkpoints" / f"{name}-partial"
 
     def epoch_before(self, name: str) -> Path:
-        """Where the state of a control lies as its last epoch began."""
+        """Where the state of a row lies as its last epoch began, where one is kept."""
         return self.folder / "checkpoints" / f"{name}-epoch-before"
+
+    def forget(self, name: str) -> None:
+        """Remove the states of a row, which is done."""
+
+        def remove() -> None:
+            checkpoint.remove(self.states(name))
+            checkpoint.remove(self.epoch_before(name))
+
+        cluster.by_first(remove)
 
     def train(
         self,
@@ -79,10 +88,13 @@ class Trainer:
         models: Sequence[SEWResNet],
         rates: np.ndarray,
         seed: int,
+        *,
+        epoch_before: bool = False,
     ) -> list[SEWResNet]:
         """Train the networks of rows, each from where it was last saved.
 
-        Those that are after the same step go side by side, as far as devices go.
+        Those that are after the same step go side by side, as far as devices go. With
+        ``epoch_before`` their states are put aside as the last epoch begins.
 
         Raises:
             ValueError: a loss or gradient is not finite.
@@ -108,6 +120,7 @@ class Trainer:
                         rates,
                         seed,
                         histories,
+                        epoch_before,
                     )
                     for i, state in zip(chunk, states, strict=True):
                         trained[i] = train.trained(models[i], state)
@@ -146,9 +159,11 @@ class Trainer:
             self.shown.print(f"{name}: {warning.message}")
         return found
 
-    def _together(self, names, models, starts, rates, seed, histories):
+    def _together(self, names, models, starts, rates, seed, histories, epoch_before):
         """The last states of networks that are trained side by side."""
-        steps = self._put_aside(names, self._steps(models, starts, rates, seed))
+        steps = self._steps(models, starts, rates, seed)
+        if epoch_before:
+            steps = self._put_aside(names, steps)
         try:
             states = self._watched(names, steps, rates, histories, starts)
         except train.NonFinite as error:
@@ -189,10 +204,10 @@ class Trainer:
                 yield at, at.silent, partial(train.unstacked, at.state)
 
     def _put_aside(self, names, steps) -> Iterator[Step]:
-        """The same steps; states of controls are kept where their last epoch begins."""
+        """The same steps; the states as the last epoch begins are kept on the side."""
         per_epoch = train.steps_per_epoch(self.dataset, self.config.batch_size)
         for at, silent, states in steps:
-            if at.step == at.steps - per_epoch and names[0].startswith("control"):
+            if at.step == at.steps - per_epoch:
 
                 def save(states=states) -> None:
                     for name, state in zip(names, states(), strict=True):

@@ -8,7 +8,7 @@ from flax import nnx
 
 from experiments.command_line import parse
 from experiments.common import StudyConfig
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, presets
 from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references
 from experiments.run_folder import row_name
 from snnjax import calibrate, models
@@ -17,7 +17,8 @@ from snnjax.quantize import QuantSpec
 
 def asked(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["study", *words])
-    return parse(StudyConfig, program="study", description="A study.", presets=PRESETS)
+    there = presets(tiny="--tiny" in words)
+    return parse(StudyConfig, program="study", description="A study.", presets=there)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -50,6 +51,22 @@ def test_help_names_the_presets(monkeypatch, capsys):
 def test_a_preset_can_be_tried_tiny(monkeypatch, name):
     config = asked(monkeypatch, "--preset", name, "--tiny").resolve()
     assert set(config.qat_bits or config.bits) <= set(config.bits) == {2, 8}
+    assert (config.epochs, config.qat_epochs, config.warmup_epochs) == (1, 1, 0)
+    assert config.model == PRESETS[name].model
+    mine = asked(monkeypatch, "--tiny", "--preset", name, "--epochs", "9").resolve()
+    assert (mine.epochs, mine.qat_epochs) == (9, 1)
+
+
+@pytest.mark.parametrize("preset", [[], ["--preset", "paper-cifar10"]])
+def test_an_optimizer_brings_its_learning_rates(monkeypatch, preset):
+    def rates(*words):
+        config = asked(monkeypatch, *preset, *words).resolve()
+        return config.learning_rate, config.qat_learning_rate
+
+    assert rates() == (0.1, 0.01)
+    assert rates("--optimizer", "adamw") == (0.001, 0.0001)
+    words = ["--optimizer", "adamw", "--learning-rate", "0.003"]
+    assert rates(*words) == (0.003, 0.0001)
 
 
 @pytest.mark.parametrize("name", PRESETS)

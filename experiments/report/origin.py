@@ -25,15 +25,10 @@ def markdown(run: Run) -> str:
 
 
 def _time(run: Run) -> str:
-    """What rows took, and each start of the study."""
-    text = ""
-    seconds = [row["seconds"] for row in run.rows if "seconds" in row]
-    if seconds:
-        text += f"The {len(seconds)} rows took {duration(sum(seconds))} by their own "
-        text += "clocks. "
+    """Each start of the study; a row that was resumed knows its last alone."""
     starts = run.info.get("starts", [])
     if not starts:
-        return f"{text}The study has not stopped yet, so its run time is not known.\n"
+        return "The study has not stopped yet, so its run time is not known.\n"
     lines = [
         {
             "start": str(n),
@@ -46,6 +41,7 @@ def _time(run: Run) -> str:
     ]
     total = duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
-    text += f"The study was started {times} and ran for {total} in all (a + is a "
-    text += "commit with changes):\n\n"
-    return text + aligned(lines, ("time", "commit"))
+    return (
+        f"The study was started {times} and ran for {total} in all (a + is a commit "
+        f"with changes):\n\n{aligned(lines, ('time', 'commit'))}"
+    )

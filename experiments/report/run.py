@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import Row, StudyConfig
-from experiments.presets import PRESETS
+from experiments.presets import presets
 from experiments.report.judge import missing
 from experiments.run_folder import RunFolder
 
@@ -59,7 +59,7 @@ def command(config: dict[str, Any]) -> str:
     tiny = bool(config.get("tiny"))
     options = {
         name: _options(config, dataclasses.replace(usual, tiny=tiny).resolve())
-        for name, usual in ({"": StudyConfig()} | PRESETS).items()
+        for name, usual in ({"": StudyConfig()} | presets(tiny=tiny)).items()
     }
     name = min(options, key=lambda name: len(options[name]))
     words = ["python", "-m", "experiments.study"]

@@ -11,7 +11,7 @@ from experiments.rows import grid, references
 from experiments.run_folder import RunFolder
 
 BITS = (2, 4, 8)
-CONFIG = StudyConfig(bits=BITS, repeat=True)
+CONFIG = StudyConfig(bits=BITS, repeat=True).resolve()
 FLOORS = {"floor_control": 0.002, "floor_seed": 0.004, "floor_sampling": 0.001}
 BASE = 0.90
 

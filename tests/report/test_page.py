@@ -126,14 +126,14 @@ def test_command_makes_the_same_config():
     config = StudyConfig(
         dataset="cifar10", only="weights", modes=("ptq", "qat"), bits=(2, 8)
     )
-    words = run.command(config.numbers())
+    words = run.command(config.resolve().numbers())
     assert words == (
         "python -m experiments.study --dataset cifar10 --only weights "
         "--modes ptq qat --bits 2 8"
     )
     tiny = StudyConfig(tiny=True, width=8).resolve().numbers()
     assert run.command(tiny) == "python -m experiments.study --width 8 --tiny"
-    small = PRESETS["paper-small"]
+    small = PRESETS["paper-small"].resolve()
     assert run.command(small.numbers()) == (
         "python -m experiments.study --preset paper-small"
     )
@@ -149,11 +149,11 @@ def test_command_is_read_as_the_same_config(name, monkeypatch):
         qat_bits=None,
         ablation_bits=(),
         grid=("mid_rise",),
-    )
+    ).resolve()
     words = shlex.split(run.command(config.numbers()))
     monkeypatch.setattr("sys.argv", ["study", *words[3:]])
     read = command_line.parse(StudyConfig, program="study", presets=PRESETS)
-    assert read.numbers() == config.numbers()
+    assert read.resolve().numbers() == config.numbers()
 
 
 def test_main_rows_are_of_the_configs_own_site_and_scope():
