@@ -11,8 +11,7 @@ from rich.console import Console
 from experiments import layout
 from experiments.common import Row, StudyConfig
 from experiments.console import duration
-from experiments.rows import images_of, planned, structure
-from experiments.run_folder import row_name
+from experiments.rows import images_of, planned, row_name, structure
 from experiments.training import augments, optimizer
 from snnjax import train
 from snnjax.data import Dataset

@@ -17,8 +17,8 @@ from experiments.rows import (
     EVAL_BATCH,
     MEMBRANES,
     WEIGHTS,
+    row_name,
 )
-from experiments.run_folder import row_name
 from experiments.training import Trainer, optimizer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset

@@ -97,6 +97,30 @@ def _of_seed(config: StudyConfig, seed: int, bits, qat_bits) -> list[Row]:
     ]
 
 
+def row_name(row: Row) -> str:
+    """The row's name: unique in a run folder, and a file name.
+
+    >>> row_name(dict(target="none", mode="fp32", seed=0))
+    'fp32-s0'
+    """
+    if row["target"] == "none":
+        return f"{row['mode']}-s{row['seed']}"
+    parts = (
+        row["target"],
+        row["method"],
+        row["grid"],
+        "signed" if row["signed"] else "unsigned",
+        # Rows of earlier versions do not have both.
+        "prefire" * (row.get("site") == "pre_fire"),
+        "all" * bool(row.get("quantize_all")),
+        f"clip{row['clip']:g}",
+        f"b{row['bits']}",
+        row["mode"],
+        f"s{row['seed']}",
+    )
+    return "-".join(part for part in parts if part)
+
+
 def structure(part: Row) -> str:
     """What a step is compiled for: rows of one structure share its programs."""
     if part["target"] == "none":

@@ -15,14 +15,16 @@ import subprocess
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
+from experiments import results_file
 from experiments.common import Row, StudyConfig
+from experiments.rows import row_name
 from snnjax.firing import FiringCounts
 
 try:
@@ -56,108 +58,6 @@ def commit() -> str | None:
     except OSError:  # there is no git
         return None
     return found.stdout.strip() or None
-
-
-def row_name(row: Row) -> str:
-    """The row's name: unique in a run folder, and a file name.
-
-    >>> row_name(dict(target="none", mode="fp32", seed=0))
-    'fp32-s0'
-    """
-    if row["target"] == "none":
-        return f"{row['mode']}-s{row['seed']}"
-    parts = (
-        row["target"],
-        row["method"],
-        row["grid"],
-        "signed" if row["signed"] else "unsigned",
-        # Rows of earlier versions do not have both.
-        "prefire" * (row.get("site") == "pre_fire"),
-        "all" * bool(row.get("quantize_all")),
-        f"clip{row['clip']:g}",
-        f"b{row['bits']}",
-        row["mode"],
-        f"s{row['seed']}",
-    )
-    return "-".join(part for part in parts if part)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The whole lines of a results file; one that is half written is not among them.
-
-    Raises:
-        ValueError: a line is not a JSON object.
-    """
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise _no_row(path, number, f"JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise _no_row(path, number, "a JSON object")
-        rows.append(row)
-    return rows
-
-
-def _no_row(path: Path, number: int, what: str) -> ValueError:
-    return ValueError(
-        f"{path} line {number} is not {what}; remove that line and its row is computed "
-        "again"
-    )
-
-
-def append_row(path: Path, row: Row) -> None:
-    """Add a line that is on the disk when this returns.
-
-    Raises:
-        OSError: it could not be written; the file is as it was.
-    """
-    line = (json.dumps(row) + "\n").encode("utf-8")
-    with _naming(path), open(path, "ab", buffering=0) as results:
-        before = results.tell()
-        try:
-            _write(results, line)
-        except BaseException:
-            # What cannot be cut now is cut when the run is taken up.
-            with contextlib.suppress(OSError):
-                results.truncate(before)
-            raise
-
-
-def _write(file: BinaryIO, data: bytes) -> None:
-    """Write ``data`` to an unbuffered file, and wait for the disk.
-
-    A buffer would try again as the file is closed, after what was written is cut.
-    """
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-    os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """The system's errors tell which file it was about; writing does not know it."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def drop_half_line(path: Path) -> None:
-    """Cut what a kill in the middle of a write left behind the last line."""
-    if not path.exists():
-        return
-    written = path.read_bytes()
-    end = written.rfind(b"\n") + 1
-    if end != len(written):
-        os.truncate(path, end)
 
 
 class Lost(ValueError):
@@ -207,7 +107,7 @@ class RunFolder:
         run._refuse_foreign(config)
         if not run._is_run():
             run.write_info(config)
-        drop_half_line(run.results)
+        results_file.drop_half_line(run.results)
         return run
 
     def close(self) -> None:
@@ -305,8 +205,8 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         try:
-            with _naming(path), open(part, "wb", buffering=0) as file:
-                _write(file, data)
+            with results_file.naming(path), open(part, "wb", buffering=0) as file:
+                results_file.write(file, data)
             os.replace(part, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -333,13 +233,13 @@ class RunFolder:
         Raises:
             ValueError: a line is not JSON, or not a study's row.
         """
-        rows = read_rows(self.results)
+        rows = results_file.read(self.results)
         for number, row in enumerate(rows, 1):
             try:
                 row_name(row)
             except (KeyError, TypeError, ValueError) as error:
                 what = f"a study's row ({error!r})"
-                raise _no_row(self.results, number, what) from None
+                raise results_file.no_row(self.results, number, what) from None
         return rows
 
     def append(self, row: Row, fired: Fired) -> None:
@@ -351,7 +251,7 @@ class RunFolder:
             arrays[_LATENCY + name] = latencies
         np.savez_compressed(file, **arrays)
         self.write_bytes(f"firing/{row_name(row)}.npz", file.getvalue())
-        append_row(self.results, row)
+        results_file.append(self.results, row)
 
     def fired(self, row: Row) -> Fired:
         """Spike counts and latencies of each layer of ``row``.

@@ -30,9 +30,10 @@ from experiments.rows import (
     EVALUATED,
     images_of,
     planned,
+    row_name,
     structure,
 )
-from experiments.run_folder import RunFolder, commit, row_name
+from experiments.run_folder import RunFolder, commit
 from snnjax import data, train
 from snnjax.data import Dataset
 

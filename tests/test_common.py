@@ -12,8 +12,7 @@ import pytest
 from experiments import huge_pages, one_at_a_time
 from experiments.command_line import parse, run_as_command
 from experiments.common import SURROGATES, StudyConfig
-from experiments.rows import CLIPS, grid, references
-from experiments.run_folder import row_name
+from experiments.rows import CLIPS, grid, references, row_name
 from snnjax import surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "quantize_all", "bits"]

@@ -15,8 +15,8 @@ import pytest
 from slow_disk import PROGRAM
 
 from experiments.common import StudyConfig
-from experiments.rows import grid, references
-from experiments.run_folder import RunFolder, row_name
+from experiments.rows import grid, references, row_name
+from experiments.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 # The short form draws no report, which takes seconds; the long one does.

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from experiments import layout
 from experiments.common import MODES, StudyConfig
-from experiments.rows import grid, references, structure
-from experiments.run_folder import row_name
+from experiments.rows import grid, references, row_name, structure
 
 DEVICES = st.integers(1, 16)
 FEWER = settings(max_examples=60)

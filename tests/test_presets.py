@@ -9,8 +9,7 @@ from flax import nnx
 from experiments.command_line import parse
 from experiments.common import StudyConfig
 from experiments.presets import PRESETS, presets
-from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references
-from experiments.run_folder import row_name
+from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references, row_name
 from snnjax import calibrate, models
 from snnjax.quantize import QuantSpec
 

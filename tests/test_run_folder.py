@@ -9,10 +9,10 @@ import os
 import numpy as np
 import pytest
 
-from experiments import run_folder
+from experiments import results_file
 from experiments.common import StudyConfig
-from experiments.rows import grid, references
-from experiments.run_folder import Fired, RunFolder, row_name
+from experiments.rows import grid, references, row_name
+from experiments.run_folder import Fired, RunFolder
 from snnjax.firing import FiringCounts
 
 COUNTS = {"sn1": np.arange(12, dtype=np.int32).reshape(2, 2, 3)}
@@ -247,14 +247,14 @@ def test_row_names(row, name):
 @pytest.mark.parametrize(
     ("times", "file"), [(1, "firing/fp32-s1.npz"), (2, "results.jsonl")]
 )
-@pytest.mark.parametrize("place", ["os.fsync", "experiments.run_folder._write"])
+@pytest.mark.parametrize("place", ["os.fsync", "experiments.results_file.write"])
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(
     tmp_path, rows, monkeypatch, times, file, place
 ):
     run = RunFolder(tmp_path)
     add(run, rows[0])
     before = run.results.read_bytes()
-    real = os.fsync if place == "os.fsync" else run_folder._write
+    real = os.fsync if place == "os.fsync" else results_file.write
     calls = []
 
     def failing(*arguments):

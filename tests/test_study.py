@@ -20,8 +20,8 @@ from rich.console import Console
 from experiments import stopping, study
 from experiments.command_line import parse
 from experiments.common import StudyConfig
-from experiments.rows import grid, references
-from experiments.run_folder import RunFolder, row_name
+from experiments.rows import grid, references, row_name
+from experiments.run_folder import RunFolder
 from snnjax import checkpoint, firing, surrogate, train
 
 ROOT = Path(__file__).parents[1]

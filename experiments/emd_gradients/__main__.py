@@ -10,19 +10,13 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import compilation_cache
+from experiments import compilation_cache, results_file
 from experiments.command_line import run_as_command
 from experiments.common import Row
 from experiments.console import Bar, bar
 from experiments.emd_gradients import estimators, report
 from experiments.emd_gradients.pull import Epochs, Puller, names
-from experiments.run_folder import (
-    RunFolder,
-    append_row,
-    drop_half_line,
-    read_rows,
-    versions,
-)
+from experiments.run_folder import RunFolder, versions
 
 _ABOUT = (
     "For each differentiable form of EMD: bias, direction and noise of its gradient, "
@@ -105,8 +99,8 @@ def run(config: GradientsConfig, console: Console | None = None) -> Path:
     config = config.resolve()
     config.out.mkdir(parents=True, exist_ok=True)
     results = config.out / "results.jsonl"
-    drop_half_line(results)
-    rows = read_rows(results)
+    results_file.drop_half_line(results)
+    rows = results_file.read(results)
     if any(row["config_hash"] != config.hash() for row in rows):
         raise ValueError(
             f"{config.out} holds a run of another config; give another folder with "
@@ -120,7 +114,7 @@ def run(config: GradientsConfig, console: Console | None = None) -> Path:
                 continue
             row = _made(shown, name, steps, make)
             row |= {"config_hash": config.hash(), "versions": versions()}
-            append_row(results, row)
+            results_file.append(results, row)
             rows.append(row)
     folder = RunFolder(config.out)
     for path, data in report.files(rows).items():

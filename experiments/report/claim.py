@@ -8,8 +8,7 @@ from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting
-from experiments.rows import grid
-from experiments.run_folder import row_name
+from experiments.rows import grid, row_name
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"

@@ -20,8 +20,7 @@ from experiments.report.names import (
     percent,
     setting_name,
 )
-from experiments.rows import planned
-from experiments.run_folder import row_name
+from experiments.rows import planned, row_name
 
 # Accuracy this far under the baseline's still counts as kept.
 POINT = 0.01

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.run_folder import append_row, drop_half_line, read_rows
+from experiments import results_file
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
@@ -33,19 +33,19 @@ def path(tmp_path_factory):
 def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
     path.unlink(missing_ok=True)
     for row in rows:
-        append_row(path, row)
-    assert read_rows(path) == rows
+        results_file.append(path, row)
+    assert results_file.read(path) == rows
     written = path.read_bytes() if rows else b""
     end = cut % (len(written) + 1)
     path.write_bytes(written[:end])
     whole = written[:end].count(b"\n")
-    assert read_rows(path) == rows[:whole]
-    drop_half_line(path)
+    assert results_file.read(path) == rows[:whole]
+    results_file.drop_half_line(path)
     # What is computed again goes on a line of its own.
     for row in rows[whole:]:
-        append_row(path, row)
+        results_file.append(path, row)
     assert path.read_bytes() == written
-    assert read_rows(path) == rows
+    assert results_file.read(path) == rows
 
 
 def is_object(line):
@@ -60,7 +60,7 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
     path.write_bytes(written)
     lines = written.split(b"\n")[:-1]
     try:
-        found = read_rows(path)
+        found = results_file.read(path)
     except ValueError as error:
         number = int(str(error).split(" line ")[1].split(" ")[0])
         assert 1 <= number <= len(lines)
@@ -68,7 +68,7 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
         assert all(map(is_object, lines[: number - 1]))
     else:
         assert len(found) == len(lines)
-    drop_half_line(path)
+    results_file.drop_half_line(path)
     left = path.read_bytes()
     assert written.startswith(left)
     assert left == b"" or left.endswith(b"\n")
