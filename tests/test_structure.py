@@ -27,7 +27,7 @@ ALLOWED = {
     "surrogate": {"_checks"},
     "cost": {"_checks"},
     "batches": {"_checks"},
-    "data": {"_checks", "batches"},
+    "data": {"_checks", "batches", "data"},
     "checkpoint": {"_pytree", "checkpoint"},
     "neurons": {"_checks", "_pytree", "neurons", "surrogate"},
     "quantize": {"_checks", "_pytree", "quantize"},

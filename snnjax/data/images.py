@@ -1,0 +1,84 @@
+"""What is done to images on the device: normalisation and augmentation."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float32, Shaped
+
+from snnjax import _checks
+
+
+def normalize(images, mean, std) -> Float32[Array, "..."]:
+    """Scale uint8 images ``[..., C]`` to ``(images / 255 - mean) / std``, float32.
+
+    Raises:
+        ValueError: if images are not uint8, or mean and std are not of shape ``[C]``.
+    """
+    images = jnp.asarray(_checks.real("images", images))
+    _checks.finite("mean", mean)
+    _checks.positive("std", std)
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    fits = images.shape[-1:] == mean.shape == std.shape
+    if images.dtype != jnp.uint8 or not fits:
+        raise ValueError(
+            "expected uint8 images [..., C] with mean and std [C], got "
+            f"{images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass pixels 0 "
+            "to 255, and normalize them once"
+        )
+    return (images.astype(jnp.float32) / 255 - mean) / std
+
+
+def augment(
+    key: Array,
+    images,
+    *,
+    pad: int = 4,
+    flip: bool = True,
+    part: tuple[ArrayLike, int] = (0, 1),
+) -> Shaped[Array, "b h w c"]:
+    """Crop each image at random out of its zero-padded self, and mirror half of them.
+
+    The defaults are CIFAR's; digits are small and not symmetric: ``pad=1, flip=False``.
+    Comes before :func:`normalize`, so that the border is black.
+
+    Args:
+        key: the result is a pure function of it and the images.
+        images: uint8 or float, ``[B, H, W, C]``.
+        pad: how many pixels an image moves at most, in each direction; static.
+        flip: whether an image is mirrored left to right with probability 1/2; static.
+        part: (i, n): the images are the i-th of n equal parts of a batch, and each
+            moves as it does where the batch is whole; i may be traced.
+
+    Returns:
+        Shape and dtype of ``images``.
+
+    Raises:
+        ValueError: if images are not of rank 4, or pad is negative.
+    """
+    images = jnp.asarray(_checks.real("images", images))
+    _checks.key(key)
+    if images.ndim != 4 or not _checks.is_whole(pad) or pad < 0:
+        raise ValueError(
+            "expected images [B, H, W, C] and pad from 0, got "
+            f"{list(images.shape)} and {pad!r}; add an axis to a single image"
+        )
+    crop_key, flip_key = jax.random.split(key)
+    index, parts = part
+    total = len(images) * parts
+
+    def own(drawn):
+        start = jnp.asarray(index) * len(images)
+        return jax.lax.dynamic_slice_in_dim(drawn, start, len(images))
+
+    corners = own(jax.random.randint(crop_key, (total, 2), 0, 2 * pad + 1))
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+    def crop(image, corner):
+        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+
+    images = jax.vmap(crop)(padded, corners)
+    if flip:
+        mirror = own(jax.random.bernoulli(flip_key, shape=(total, 1, 1, 1)))
+        images = jnp.where(mirror, images[:, :, ::-1], images)
+    return images
