@@ -20,7 +20,7 @@ from snnjax.neurons.bundles import LIF as LIF
 from snnjax.neurons.bundles import PLIF as PLIF
 from snnjax.neurons.bundles import Neuron as Neuron
 from snnjax.neurons.dynamics import SITES as SITES
-from snnjax.neurons.dynamics import if_ as if_
-from snnjax.neurons.dynamics import lif as lif
-from snnjax.neurons.dynamics import plif as plif
 from snnjax.neurons.dynamics import step as step
+from snnjax.neurons.sequences import if_ as if_
+from snnjax.neurons.sequences import lif as lif
+from snnjax.neurons.sequences import plif as plif

@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from snnjax import _pytree
 from snnjax import surrogate as surrogates
-from snnjax.neurons.dynamics import check_numbers, if_, lif, plif, w_of
+from snnjax.neurons.dynamics import check_numbers
+from snnjax.neurons.sequences import if_, lif, plif, w_of
 from snnjax.surrogate import Surrogate
 
 Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
