@@ -78,7 +78,7 @@ class StudyConfig:
     modes: tuple[Literal["ptq", "ptq_bn", "qat"], ...] = ("ptq", "ptq_bn", "qat")
     """ptq: BatchNorm frozen; ptq_bn: BatchNorm re-estimated; qat: trained on."""
     bits: tuple[int, ...] = (2, 4, 6, 8)
-    """Bit widths, 2 to 16."""
+    """Bit widths, 2 to 16; LQ-Net has rows up to 8."""
     qat_bits: tuple[int, ...] | None = None
     """Bit widths of quantization-aware training, the dearest rows (default: bits)."""
     repeat_qat_bits: tuple[int, ...] | None = None
@@ -189,10 +189,13 @@ class StudyConfig:
         if self.warmup_epochs and self.schedule == "one_cycle":
             raise ValueError(
                 "warmup_epochs is of the cosine schedule (one_cycle warms up by "
-                f"itself), got {self.warmup_epochs} with one_cycle"
+                f"itself), got {self.warmup_epochs} with one_cycle; make it 0"
             )
         if self.repeat_qat_bits is not None and not self.repeat:
-            raise ValueError("repeat_qat_bits needs repeat: other seeds run no grid")
+            raise ValueError(
+                "repeat_qat_bits needs repeat: other seeds run no grid; leave it out "
+                "(over a preset: --repeat-qat-bits None)"
+            )
         for name in _SOME:
             values = getattr(self, name) or ()
             if not set(values) <= set(self.bits) or len(set(values)) != len(values):

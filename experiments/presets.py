@@ -2,8 +2,8 @@
 
     python -m experiments.study --preset paper-cifar100 --data-dir DIR
 
-``paper-small`` and ``paper-small-cifar100`` are what docs/results was made with, on two
-CPU cores; the other two are the paper's networks, for a TPU or a GPU.
+``paper-small`` and ``paper-small-cifar100`` are the studies of CIFAR in docs/results,
+for two CPU cores; the other two are the paper's networks, for a TPU or a GPU.
 """
 
 import dataclasses

@@ -131,7 +131,7 @@ def compare(run_paths: Sequence[Path], out: Path) -> Path:
 def _no_run(out: Path) -> Path:
     """``out``, where it is not a run folder, whose own report would be lost."""
     if (Path(out) / "config.json").exists():
-        raise ValueError(f"{out} is a run folder; give another one with --out")
+        raise ValueError(f"{out} is a run folder; give another folder")
     return Path(out)
 
 
