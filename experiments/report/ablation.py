@@ -53,21 +53,24 @@ def choices(run: Run) -> list[Choice]:
 
 
 def markdown(choice: Choice) -> str:
-    """What the choice does, in a sentence a mode, and its pairs."""
+    """What the choice does, in a sentence a mode and bit width, and its pairs."""
     lines = [_line(choice, *pair) for pair in choice.pairs]
     return f"{effect(choice)}\n\n{aligned(lines, ('method', 'mode'))}"
 
 
 def effect(choice: Choice) -> str:
-    """Mean and range of what the other side changes, in a sentence a mode."""
+    """Mean and range of what the other side changes, by mode and bits."""
+    groups: dict[tuple[str, int], list[tuple[Verdict, Verdict]]] = {}
+    for pair in choice.pairs:
+        row = pair[0].row
+        groups.setdefault((row["mode"], row["bits"]), []).append(pair)
     sentences = []
-    for mode in MODES:
-        some = [pair for pair in choice.pairs if pair[0].row["mode"] == mode]
+    for (mode, bits), some in sorted(
+        groups.items(), key=lambda item: (MODES.index(item[0][0]), item[0][1])
+    ):
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
-        if not some:
-            continue
-        text = f"By {MODE_NAMES[mode]}, {choice.other} in place of {choice.one}, "
-        text += _told(some)
+        text = f"By {MODE_NAMES[mode]} at {bits} bits, {choice.other} in place of "
+        text += f"{choice.one}, {_told(some)}"
         if len(alive) < len(some):
             text += (
                 f"; {_told(alive)}, without the pairs of which one collapsed"
@@ -82,7 +85,7 @@ def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
     accuracy = _changes(some, lambda v: 100 * v.row["accuracy"])
     firing = _changes(some, lambda v: v.row["emd_mean"])
     return (
-        f"over {len(some)} pairs, changes accuracy by "
+        f"over {len(some)} pair{'s' * (len(some) > 1)}, changes accuracy by "
         f"{statistics.fmean(accuracy):+.2f} points on the mean "
         f"({min(accuracy):+.2f} to {max(accuracy):+.2f}) and EMD by "
         f"{_signed(statistics.fmean(firing))} ({_signed(min(firing))} to "

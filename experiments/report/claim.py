@@ -13,6 +13,7 @@ from experiments.rows import grid, row_name
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 UNDECIDED = "not decidable at this size"
+UNFINISHED = "not finished yet"
 NOT_RUN = "not part of this run"
 
 RULES = (
@@ -22,8 +23,9 @@ RULES = (
     "networks whose EMDs to one baseline are that far apart are at least as far from "
     "each other. Pairs of quantizers of which both collapsed are left out; where one "
     "did, the pair counts as measured, and is told. A claim that its rows neither bear "
-    "out nor contradict, because differences are within the floor or rows are missing, "
-    "is not decidable, and none is beside a baseline under twice chance."
+    "out nor contradict, because differences are within the floor, is not decidable, "
+    "and none is beside a baseline under twice chance; one whose rows are missing is "
+    "not finished."
 )
 
 
@@ -48,7 +50,7 @@ def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
     if not planned:
         return NOT_RUN, "this run has no such rows"
     if left:
-        return UNDECIDED, f"{left} of its {len(planned)} rows are missing"
+        return UNFINISHED, f"{left} of its {len(planned)} rows are missing"
     return None
 
 

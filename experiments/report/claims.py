@@ -1,9 +1,10 @@
 """The paper's claims: its numbers, ours beside them, and a verdict by a stated rule."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import MODES
+from experiments.common import MODES, Row
 from experiments.report import pairs
 from experiments.report.claim import (
     NOT_REPRODUCED,
@@ -22,9 +23,10 @@ from experiments.report.quantizer_claims import (
     unsigned_better,
     wide_drifts,
 )
-from experiments.report.run import Run
+from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, settings
 from experiments.report.table import aligned
+from experiments.rows import grid
 
 
 def claims(run: Run) -> list[Claim]:
@@ -66,27 +68,28 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
         f"of {len(same)} pairs of equal accuracy {len(kept)} keep it; "
         f"{len(differing)} of these differ so in EMD, and {len(hiding)} hide a drift"
     )
+    more = sum(n > 1 for _, n in repeated)
     if repeated:
         pair, seeds = max(repeated, key=lambda two: two[1])
-        more = sum(n > 1 for _, n in repeated)
         ours += (
             f". The furthest apart of those in most seeds: {pair.far.told}, against "
             f"{pair.near.told}: {pair.ratio:.1f} times, in {seeds} of {seeds} seeds"
         )
-        one_seed = not run.config.repeat or len(run.config.seeds) == 1
-        verdict = REPRODUCED if more or one_seed else UNDECIDED
+    one_seed = not run.config.repeat or len(run.config.seeds) == 1
+    if repeated and (more or one_seed):
+        verdict = REPRODUCED
         why = (
             f"{len(repeated)} pairs of settings hide a drift in every seed that ran "
             f"both, {more} of them in more than one"
         )
-        if verdict == UNDECIDED:
-            why = "only in pairs that ran in one seed"
+    elif lack := lacking(run, lambda row: True):
+        verdict, why = lack
+    elif repeated:
+        verdict, why = UNDECIDED, "only in pairs that ran in one seed"
     elif hiding:
         verdict, why = UNDECIDED, "no pair hides a drift in every seed that ran both"
     elif differing:
         verdict, why = UNDECIDED, "no pair's EMDs are apart by more than the floor"
-    elif lack := lacking(run, lambda row: True):
-        verdict, why = lack
     elif not kept:
         verdict, why = UNDECIDED, "no two networks keep an equal accuracy"
     else:
@@ -106,8 +109,24 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Recovery:
+    """A method in one mode: the fewest bits from which on accuracy and firing are kept.
+
+    None where the most bits, ``most``, do not keep it.
+    """
+
+    accuracy: int | None
+    firing: int | None
+    most: int
+
+    @property
+    def told(self) -> str:
+        both = (self.accuracy, self.firing)
+        return " / ".join(f"> {self.most}" if b is None else str(b) for b in both)
+
+
 def _from_where(line: Sequence[Setting], good: Callable[[Setting], bool]) -> int | None:
-    """The fewest bits from which on all are good; None where the most bits are not."""
     found = None
     for setting in sorted(line, key=lambda s: -s.row["bits"]):
         if not good(setting):
@@ -116,77 +135,80 @@ def _from_where(line: Sequence[Setting], good: Callable[[Setting], bool]) -> int
     return found
 
 
-def _recovery(
-    some: Sequence[Setting], mode: str, fires: Callable[[Setting], bool]
-) -> dict[str, tuple]:
-    """Bits from which accuracy, and from which firing is kept, by method."""
+def _recoveries(
+    some: Sequence[Setting],
+    wanted: Sequence[Row],
+    mode: str,
+    fires: Callable[[Setting], bool],
+) -> dict[str, _Recovery]:
+    """Of each method that has all the rows that are wanted, of several bit widths."""
     lines: dict[str, list[Setting]] = {}
     for s in some:
         if s.row["mode"] == mode:
             lines.setdefault(method_name(s.row), []).append(s)
+    own = Counter(method_name(row) for row in wanted if row["mode"] == mode)
     return {
-        name: (
+        name: _Recovery(
             _from_where(line, lambda s: s.kept and not s.collapsed),
             _from_where(line, lambda s: fires(s) and not s.collapsed),
+            max(s.row["bits"] for s in line),
         )
         for name, line in lines.items()
-        if len(line) > 1
+        if len(line) > 1 and sum(len(s.judged) for s in line) >= own[name]
     }
 
 
-def _first(own: Sequence[tuple], fewest: int) -> tuple[str, str]:
+def _first(own: Iterable[_Recovery], fewest: int) -> tuple[str, str]:
     """Whether accuracy comes first, by the bits of each method; and why."""
-    never, signs = 10**6, []
-    for two in own:
-        accuracy, firing = (never if b is None else b for b in two)
-        if accuracy != firing or accuracy not in (never, fewest):
+    never, signs, silent = 10**6, [], 0
+    for one in own:
+        both = (one.accuracy, one.firing)
+        accuracy, firing = (never if b is None else b for b in both)
+        if accuracy == firing and accuracy in (never, fewest):
+            silent += 1
+        else:
             signs.append((firing > accuracy) - (firing < accuracy))
     if not signs:
         return UNDECIDED, "no method tells: both at the fewest bits, or never"
     for_it, against, ties = (signs.count(sign) for sign in (1, -1, 0))
     return majority(for_it, against, ties), (
         f"accuracy first with {for_it} methods, firing first with {against}, at the "
-        f"same bits with {ties}; {len(own) - len(signs)} do not tell"
+        f"same bits with {ties}; {silent} do not tell"
     )
 
 
-def _by_sampling(setting: Setting) -> bool:
-    """EMD at most what other test images alone make."""
-    band = setting.sampling
-    return band is not None and setting.mean("emd_mean") <= band
-
-
 def _accuracy_first(run: Run, some: Sequence[Setting]) -> Claim:
-    bits = {m: {s.row["bits"] for s in some if s.row["mode"] == m} for m in MODE_NAMES}
+    wanted = [row for row in grid(run.config) if is_main(row, run.config)]
+    bits = {m: {row["bits"] for row in wanted if row["mode"] == m} for m in MODES}
     # The finest scale decides, and of equal ones the mode in which most is trained.
-    order = list(MODE_NAMES)
-    mode = max(run.config.modes, key=lambda m: (len(bits[m]), order.index(m)))
-    found = {m: _recovery(some, m, lambda s: s.within) for m in MODES}
+    mode = max(run.config.modes, key=lambda m: (len(bits[m]), MODES.index(m)))
+    found = {
+        MODE_NAMES[m]: _recoveries(some, wanted, m, lambda s: s.within) for m in MODES
+    }
+    # Firing is kept by a high floor early and by a low one late, accuracy by neither.
+    finer = _recoveries(some, wanted, mode, lambda s: s.within_lowest)
+    name = MODE_NAMES[mode]
     if lack := lacking(run, lambda row: row["mode"] == mode):
         verdict, why = lack
     elif len(bits[mode]) < 3:
         verdict, why = UNDECIDED, "fewer than three bit widths"
-    elif any(s.sampling is None for s in some):
-        verdict, why = UNDECIDED, "the floor of other test images is missing"
+    elif any(s.lowest is None for s in some):
+        verdict, why = UNDECIDED, "a noise floor is missing"
     else:
         fewest = min(bits[mode])
-        finer = _recovery(some, mode, _by_sampling)
-        verdict, why = _first(list(found[mode].values()), fewest)
-        alone, other = _first(list(finer.values()), fewest)
-        why = f"by {MODE_NAMES[mode]}, {why}"
+        verdict, why = _first(found[name].values(), fewest)
+        alone, other = _first(finer.values(), fewest)
+        why = f"by {name}, {why}"
         if alone != verdict:
-            why += f"; {verdict} by the noise floor, but {alone} by the floor of other "
-            why += f"test images alone: {other}"
+            why += f"; {verdict} by the noise floor, but {alone} by the lowest floor: "
+            why += other
             verdict = UNDECIDED
+    found[f"{name}, lowest floor"] = finer
+    methods = dict.fromkeys(n for own in found.values() for n in own)
     lines = [
-        {"method": name}
-        | {
-            MODE_NAMES[m]: " / ".join(str(b or "never") for b in own[name])
-            if name in own
-            else "-"
-            for m, own in found.items()
-        }
-        for name in dict.fromkeys(n for own in found.values() for n in own)
+        {"method": n}
+        | {title: own[n].told if n in own else "-" for title, own in found.items()}
+        for n in methods
     ]
     return Claim(
         "With more bits accuracy recovers before EMD does",
@@ -195,10 +217,10 @@ def _accuracy_first(run: Run, some: Sequence[Setting]) -> Claim:
         "from which on firing is, in the mode of the most bit widths. A method tells "
         "nothing where both are the fewest bits, or never. Reproduced where accuracy "
         "comes first with more than half of the others and firing with none; not where "
-        "firing does with as many at least as accuracy, and as tie. Other seeds and "
-        "longer training are no resolution of PTQ: the verdict must be the same with "
-        "the floor of other test images alone",
-        "bits for accuracy / bits for firing"
+        "firing does with as many at least as accuracy, and as tie. A high floor alone "
+        "lets firing recover first and a low one last, so the verdict must be the same "
+        "by each row's lowest floor",
+        "bits for accuracy / bits for firing (> 8: not by 8 bits)"
         + (f"\n\n{aligned(lines)}" if lines else ": not measured"),
         verdict,
         why,

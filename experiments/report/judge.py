@@ -42,6 +42,12 @@ class Verdict:
         return None if self.loss is None else self.loss <= POINT + 1e-9
 
     @property
+    def lowest(self) -> float | None:
+        """The lowest of its noise floors, where it has any."""
+        known = [self.row[k] for k in FLOORS if self.row.get(k) is not None]
+        return min(known, default=self.floor)
+
+    @property
     def unseen(self) -> bool:
         """EMD inside the band that the choice of test images makes."""
         band = self.row.get("floor_sampling")

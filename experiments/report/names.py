@@ -37,7 +37,8 @@ DEFINITIONS = {
     "noise floor": "the largest EMD from the baseline that shows without quantization: "
     "of the control (the baseline fine-tuned in full precision for QAT's steps), of "
     "other seeds, and what the baseline shows against itself on other images (the "
-    "EMD that 5 % of pairs of bootstrap samples of the test images exceed)",
+    "EMD that 5 % of pairs of bootstrap samples of the test images exceed; a quantized "
+    "network sees the same images as its baseline, so for it that is an upper bound)",
     "no drift seen": "EMD is at most what the choice of test images makes",
     "within": "EMD is at most the noise floor",
     "collapsed": "accuracy under twice chance, where the baseline's is not",

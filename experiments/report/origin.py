@@ -9,7 +9,13 @@ from experiments.report.table import aligned
 def markdown(run: Run) -> str:
     """All that it takes to make the run again."""
     name = run.config.dataset
-    versions = ", ".join(f"{k} {v}" for k, v in run.info.get("versions", {}).items())
+    # Each row's own: a run may go on after an upgrade.
+    seen: dict[str, dict[str, None]] = {}
+    own = [row["versions"] for row in run.rows if "versions" in row]
+    for versions in own or [run.info.get("versions", {})]:
+        for package, version in versions.items():
+            seen.setdefault(package, {})[version] = None
+    versions = ", ".join(f"{name} {' and '.join(v)}" for name, v in seen.items())
     config = [
         {"option": key, "value": plain(value)}
         for key, value in run.info["config"].items()

@@ -71,7 +71,7 @@ class Pair:
         """Whether it hides a drift, and if not why."""
         if not self.kept:
             return "accuracy not kept"
-        return "hides a drift" if self.hides else "within the floor"
+        return "hides a drift" if self.hides else "difference within the floor"
 
     @property
     def settings(self) -> tuple[str, str, str]:
@@ -118,6 +118,20 @@ def repeated(
         for (mode, far, near), seeds in hiding.items()
         if len(seeds) == len(ran[mode, far] & ran[mode, near])
     ]
+
+
+def counted(pairs: Sequence[Pair]) -> str:
+    """How many pairs there are, differ and hide a drift, in a sentence."""
+    parts = []
+    for mode, title in MODE_NAMES.items():
+        some = [p for p in pairs if p.settings[0] == mode]
+        if some:
+            parts.append(
+                f"by {title} {len(some)} pairs of equal accuracy, of which "
+                f"{sum(p.differs for p in some)} differ so and "
+                f"{sum(p.hides for p in some)} hide a drift"
+            )
+    return f"In all: {'; '.join(parts) or 'no pair of equal accuracy'}."
 
 
 def top(pairs: Sequence[Pair]) -> str:

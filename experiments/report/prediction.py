@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from experiments.common import MODES, Row
 from experiments.report.judge import Verdict, verdicts
-from experiments.report.names import MODE_NAMES, is_full
+from experiments.report.names import MODE_NAMES, is_full, setting_name
 from experiments.report.table import aligned, over_layers
 
 FEWEST = 8  # rows that a correlation is taken of
@@ -19,6 +18,7 @@ PREDICTORS: dict[str, Callable[[Row], float | None]] = {
     "EMD": lambda row: row["emd_mean"],
     "paired shift": lambda row: over_layers(row, "paired_shift"),
     "time-W1": lambda row: over_layers(row, "time_w1"),
+    "mean shift": lambda row: _mean_shift(row),
 }
 OUTCOMES: dict[str, Callable[[Row, Row], float]] = {
     "change of synaptic operations, %": lambda row, base: (
@@ -29,6 +29,11 @@ OUTCOMES: dict[str, Callable[[Row, Row], float]] = {
         100 * (base["accuracy"] - row["accuracy"])
     ),
 }
+
+
+def _mean_shift(row: Row) -> float | None:
+    shifts = row.get("mean_shift")
+    return None if shifts is None else float(np.mean(np.abs(list(shifts.values()))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,42 +66,63 @@ def points(rows: Sequence[Row]) -> Points:
         measures = [of(v.row) for of in PREDICTORS.values()]
         if is_full(v.row) or not base or None in measures:
             continue
-        if "synops" in v.row and "synops" in base:
+        if None not in (v.row.get("synops"), base.get("synops")):
             judged.append(v)
             x.append(measures)
             y.append([of(v.row, base) for of in OUTCOMES.values()])
     return Points(judged, np.array(x, float), np.array(y, float))
 
 
-def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlations and their bootstrap percentile intervals.
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """Spearman's rank correlations of all rows, and of each resample.
+
+    Attributes:
+        found: ``[predictors, outcomes]``; NaN where one is the same in all rows.
+        resampled: ``[resamples, predictors, outcomes]``.
+    """
+
+    found: np.ndarray
+    resampled: np.ndarray
+
+    @property
+    def intervals(self) -> np.ndarray:
+        """What was found and the percentile interval's ends, an axis in front."""
+        return _interval(self.found, self.resampled)
+
+    def difference(self, one: int, other: int) -> np.ndarray:
+        """How much higher one predictor's correlation is than the other's, likewise.
+
+        The resamples are the same, so it is a paired bootstrap.
+        """
+        return _interval(
+            self.found[one] - self.found[other],
+            self.resampled[:, one] - self.resampled[:, other],
+        )
+
+
+def bootstrap(x: np.ndarray, y: np.ndarray, groups: Sequence[object]) -> Bootstrap:
+    """Rank correlations of rows, resampled by whole groups.
+
+    Rows of one group are no independent witnesses: networks of one quantizer, in
+    several modes and seeds, and at times the same network.
 
     Args:
         x: ``[rows, predictors]``.
         y: ``[rows, outcomes]``.
-
-    Returns:
-        ``[3, predictors, outcomes]``: the correlation, and the interval's ends; NaN
-        where one of the two is the same in all rows.
+        groups: the group of each row.
     """
-    return _interval(*_resampled(x, y))
+    names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
+    times = np.stack([np.bincount(d, minlength=len(names)) for d in drawn])
+    weights = times[:, [names[group] for group in groups]].astype(float)
+    once = np.ones((1, len(x)))
+    return Bootstrap(_spearman(x, y, once)[0], _spearman(x, y, weights))
 
 
-def beyond_first(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How much higher each predictor's correlation is than the first one's.
-
-    The rows are the same, so the resamples are too: a paired bootstrap. Arguments and
-    result are as of ``correlations``.
-    """
-    of_all, resampled = _resampled(x, y)
-    return _interval(of_all - of_all[:1], resampled - resampled[:, :1])
-
-
-def _resampled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The correlations of all rows, and of each resample."""
-    rows = len(x)
-    drawn = np.random.default_rng(0).integers(rows, size=(RESAMPLES, rows))
-    return _spearman(x[None], y[None])[0], _spearman(x[drawn], y[drawn])
+def of_points(some: Points) -> Bootstrap:
+    """The rank correlations of rows, resampled by what they are quantized by."""
+    return bootstrap(some.x, some.y, [setting_name(v.row) for v in some.judged])
 
 
 def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
@@ -109,15 +135,19 @@ def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
     return np.where(never, np.nan, np.stack([of_all, low, high]))
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlations of ranks, of several sets of rows at once."""
+def _spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson's correlations of ranks, each row as often as its weights say."""
     unit = []
     for values in (x, y):
-        ranks = stats.rankdata(values, axis=1)
-        ranks -= ranks.mean(axis=1, keepdims=True)
-        length = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
-        unit.append(ranks / np.where(length > 0, length, np.nan))
-    return np.einsum("srp,sro->spo", *unit)
+        before = (values[:, None] > values).astype(float)
+        before += (values[:, None] == values) / 2
+        # So many rows are smaller, and half of those that are equal: the middle rank.
+        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True)
+        total = weights.sum(axis=1)[:, None]
+        ranks -= (np.einsum("si,sic->sc", weights, ranks) / total)[:, None]
+        length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
+        unit.append(ranks / np.where(length > 1e-9, length, np.nan))
+    return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)
 
 
 def subsets(found: Points) -> dict[str, Points]:
@@ -146,9 +176,10 @@ def markdown(rows: Sequence[Row]) -> str:
     found = points(rows)
     if not enough(rows):
         return f"Fewer than {FEWEST} quantized rows have all measures yet.\n"
-    lines, told, sets = [], {}, subsets(found)
-    for title, some in sets.items():
-        table = told[title] = correlations(some.x, some.y)
+    lines, tables = [], {}
+    for title, some in subsets(found).items():
+        tables[title] = of_points(some)
+        intervals = tables[title].intervals
         for p, predictor in enumerate(PREDICTORS):
             lines.append(
                 {
@@ -157,26 +188,41 @@ def markdown(rows: Sequence[Row]) -> str:
                     "measure": predictor,
                 }
                 | {
-                    outcome.split(",")[0]: _cell(table[:, p, o])
+                    outcome.split(",")[0]: _cell(intervals[:, p, o])
                     for o, outcome in enumerate(OUTCOMES)
                 }
             )
-    collapsed = sum(v.state == "collapsed" for v in found.judged)
-    main = "all, not collapsed" if "all, not collapsed" in sets else "all"
-    beyond = beyond_first(sets[main].x, sets[main].y)
-    said = _said(told[main][0], beyond, main)
+    main = "all, not collapsed" if "all, not collapsed" in tables else "all"
     return (
-        f"Spearman's rank correlation over {len(found.judged)} quantized rows of all "
-        f"seeds and modes, the ablation's too ({collapsed} collapsed), of each "
-        "measure's mean over layers with what changed against the baseline of the "
-        "row's seed: synaptic operations (relative) and mean rate in size, accuracy as "
-        f"what was lost. In brackets {LEVEL} % bootstrap percentile intervals "
-        f"({RESAMPLES:,} resamples of rows). Rows share baselines and test images, so "
-        "they are not independent and the intervals are optimistic. That EMD goes with "
-        "the mean rate is in part no finding: a layer's mean rate cannot move by more "
-        "than its EMD.\n\n"
-        f"{aligned(lines, ('rows of', 'measure'))}\n{said}\n"
+        f"Spearman's rank correlation over {_which(rows, found)}, of each measure's "
+        "mean over layers with what changed against the baseline of the row's seed: "
+        "synaptic operations (relative) and mean rate in size, accuracy as what was "
+        f"lost. In brackets {LEVEL} % bootstrap percentile intervals ({RESAMPLES:,} "
+        "resamples of settings, each with its rows of all modes and seeds). Settings "
+        "share baselines and test images, so the intervals are optimistic. That "
+        "measures go with the mean rate and with synaptic operations is in part no "
+        "finding: a layer's mean rate cannot move by more than its EMD, and operations "
+        "are a sum of the same rates, weighted by fan-out. The mean shift, how far "
+        "the layers' mean rates moved, stands beside them for that.\n\n"
+        f"{aligned(lines, ('rows of', 'measure'))}\n{_said(tables[main], main)}\n"
     )
+
+
+def _which(rows: Sequence[Row], found: Points) -> str:
+    """The rows in words: how many, of what, and how many are not among them."""
+    some = [v.row for v in found.judged]
+    quantized = [row for row in rows if not is_full(row)]
+    seeds = sorted({row["seed"] for row in some})
+    modes = [MODE_NAMES[m] for m in MODES if any(row["mode"] == m for row in some)]
+    text = f"{len(some)} quantized rows ({', '.join(modes)}; "
+    text += f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    for name in ("site", "quantize_all"):
+        if len({row[name] for row in some if row.get(name) is not None}) > 1:
+            text += f"; both choices of {name}"
+    text += f"; {sum(v.state == 'collapsed' for v in found.judged)} collapsed"
+    if left := len(quantized) - len(some):
+        text += f"; {left} more lack a measure or their baseline"
+    return f"{text})"
 
 
 def _cell(values: np.ndarray) -> str:
@@ -185,20 +231,25 @@ def _cell(values: np.ndarray) -> str:
     return "{:.2f} [{:.2f}, {:.2f}]".format(*(values + 0.0))
 
 
-def _said(table: np.ndarray, beyond: np.ndarray, title: str) -> str:
-    """Which measure orders each outcome best, in a sentence each."""
-    parts = []
+def _said(table: Bootstrap, title: str) -> str:
+    """Which measure orders each outcome best, and whether it is told from the next."""
+    parts, names = [], list(PREDICTORS)
     for o, outcome in enumerate(OUTCOMES):
-        values = table[:, o]
-        if np.isnan(values).any():
+        values, low, _ = table.intervals[:, :, o]
+        if np.isnan(values).all():
             continue
-        best = int(np.argmax(values))
-        text = f"the {outcome.split(',')[0]} is ordered best by "
-        text += f"{list(PREDICTORS)[best]} ({values[best]:.2f})"
-        if best:
-            difference = beyond[:, best, o]
-            apart = "above 0" if difference[1] > 0 else "not told from 0"
-            text += f", by EMD {values[0]:.2f}; the difference, {_cell(difference)} by "
-            text += f"the same resamples, is {apart}"
-        parts.append(text)
+        # What never varies comes last.
+        best, second = np.argsort(-values, kind="stable")[:2]
+        text = f"the {outcome.split(',')[0]} is ordered "
+        if low[best] <= 0:
+            parts.append(f"{text}by none: the best interval reaches 0")
+            continue
+        other = 0 if best else second  # EMD, or the next one where EMD is best
+        difference = table.difference(best, other)[:, o]
+        apart = "above 0" if difference[1] > 0 else "not told from 0"
+        parts.append(
+            f"{text}best by {names[best]} ({values[best]:.2f}), by {names[other]} "
+            f"{values[other]:.2f}; the difference, {_cell(difference)} by the same "
+            f"resamples, is {apart}"
+        )
     return f'Over the rows of "{title}" {"; ".join(parts)}.' if parts else ""

@@ -80,6 +80,10 @@ def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     return f"{text} ± {scale * statistics.stdev(values):{form}}"
 
 
+def _mean(values: Sequence[float], show: Callable[[float], str]) -> str:
+    return show(statistics.fmean(values))
+
+
 def _points(share: float) -> str:
     return f"{100 * share:.2f}"
 
@@ -114,11 +118,14 @@ def _baselines(run: Run) -> str:
         line = {"seed": "mean"}
         for title, (_, _, show) in shown.items():
             known = [value for value in columns[title] if value is not None]
-            line[title] = _spread(known, show) if known else "-"
+            # Of two seeds the floor is one distance, of more none is its own.
+            spread = _mean if title == "floor: seed" else _spread
+            line[title] = spread(known, show) if known else "-"
         lines.append(line)
     floors = ", ".join(f"{k.removeprefix('floor_')}: {v}" for k, v in FLOORS.items())
     text = f"{aligned(lines)}\nThe noise floors are EMDs without quantization ({floors}"
-    text += "). A row is judged by the largest of its seed.\n"
+    text += "). A row is judged by the largest of its seed, a setting by the mean of "
+    text += "its seeds' largest.\n"
     for row in filter(None, controls):
         if (before := row.get("emd_mean_epoch_before")) is not None and before > 0:
             moved = row["emd_mean"] / before - 1
@@ -133,7 +140,7 @@ def _baselines(run: Run) -> str:
             text += f"Whether the EMD of seed {row['seed']}'s control had settled was "
             text += "not measured.\n"
     if len(bases) > 1:
-        text += f"± is the sample standard deviation over {len(bases)} seeds.\n"
+        text += "± is the sample standard deviation over the seeds that have it.\n"
     return text
 
 
@@ -196,7 +203,7 @@ def _picture(name: str, folder: str, caption: str) -> str:
 
 def _measures(run: Run) -> str:
     found = _some(run)
-    text = "Of several seeds the means; the noise floor is the largest of them.\n"
+    text = "Of several seeds the means, of the noise floor too.\n"
     for mode, some in found.items():
         lines = [_all_measures(setting) for setting in some]
         table = aligned(lines, ("method", "drift"))
@@ -270,10 +277,11 @@ def _pairs(run: Run) -> str:
         f"times apart: of each mode at most {pairs.SHOWN}, each setting once. First "
         "those that hide a drift: both accuracies within a point of the baseline, the "
         "larger EMD above the noise floor, and above the other by more than it. Then "
-        "the furthest apart, marked as what is within the floor, or as accuracy that "
-        "is not kept.\n\n"
+        "the furthest apart, marked where their difference is within the floor or "
+        "accuracy is not kept.\n\n"
     )
-    return text + pairs.top(pairs.equal(judged))
+    same = pairs.equal(judged)
+    return f"{text}{pairs.counted(same)}\n\n{pairs.top(same)}"
 
 
 def _ablation(run: Run) -> str:

@@ -11,13 +11,14 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from experiments.report.chart_style import GREY, STYLE, WIDTH, plain_log_ticks
 from experiments.report.names import MODE_NAMES
-from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, correlations
+from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, of_points
 
 _MODES = {
     "ptq": {"color": "#D55E00", "marker": "o"},
     "ptq_bn": {"color": "#0072B2", "marker": "s"},
     "qat": {"color": "#009E73", "marker": "^"},
 }
+_COLUMNS = list(PREDICTORS)[:3]  # the mean shift is for the table beside EMD
 _UNITS = {"EMD": "mean EMD", "time-W1": "time-W1, steps"}
 
 
@@ -27,11 +28,11 @@ def prediction(found: Points) -> Figure:
     collapsed = np.array([v.state == "collapsed" for v in found.judged])
     modes = np.array([v.row["mode"] for v in found.judged])
     alive = found.only(lambda v: v.state != "collapsed")
-    every = correlations(found.x, found.y)[0]
-    living = correlations(alive.x, alive.y)[0] if len(alive.judged) > 1 else every
+    every = of_points(found).found
+    living = of_points(alive).found if len(alive.judged) > 1 else every
     figure = Figure((WIDTH, 8.4), layout="constrained")
     axes = figure.subplots(
-        len(OUTCOMES), len(PREDICTORS), sharex="col", sharey="row", squeeze=False
+        len(OUTCOMES), len(_COLUMNS), sharex="col", sharey="row", squeeze=False
     )
     for (o, p), axis in np.ndenumerate(axes):
         x, y = _at_least(found.x[:, p]), found.y[:, o]
@@ -55,7 +56,7 @@ def prediction(found: Points) -> Figure:
         axis.grid(color="#ececec", lw=0.6)
         axis.set_axisbelow(True)
         _corner(axis, every[p, o], living[p, o], bool(collapsed.any()))
-    for p, name in enumerate(PREDICTORS):
+    for p, name in enumerate(_COLUMNS):
         axes[-1, p].set_xlabel(_UNITS.get(name, name))
         _log(axes[-1, p], "x", _at_least(found.x[:, p]))
     for o, name in enumerate(OUTCOMES):

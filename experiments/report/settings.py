@@ -66,18 +66,27 @@ class Setting:
 
     @property
     def floor(self) -> float | None:
-        """The largest noise floor of its seeds."""
-        return max((v.floor for v in self.judged if v.floor is not None), default=None)
+        """The mean of its seeds' noise floors; None where one is missing."""
+        return self._mean_floor(v.floor for v in self.judged)
 
     @property
-    def sampling(self) -> float | None:
-        """The largest floor of its seeds that other test images alone make."""
-        return max(self.values(lambda row: row.get("floor_sampling")), default=None)
+    def lowest(self) -> float | None:
+        """The mean of the lowest floor that each of its seeds has."""
+        return self._mean_floor(v.lowest for v in self.judged)
 
     @property
     def within(self) -> bool:
-        """EMD at most the noise floor."""
+        """EMD at most the noise floor, on the mean."""
         return self.floor is not None and self.mean("emd_mean") <= self.floor
+
+    @property
+    def within_lowest(self) -> bool:
+        """EMD at most the lowest floor, on the mean."""
+        return self.lowest is not None and self.mean("emd_mean") <= self.lowest
+
+    def _mean_floor(self, floors: Iterable[float | None]) -> float | None:
+        known = [floor for floor in floors if floor is not None]
+        return statistics.fmean(known) if len(known) == len(self.judged) else None
 
     @property
     def drift(self) -> str:

@@ -33,15 +33,17 @@ def test_choices_have_the_pairs_of_the_ablation_bits():
 def test_a_sentence_a_mode_tells_mean_and_range():
     grid, site, scope = ablation.choices(a_run(CONFIG, changed))
     assert ablation.effect(grid).splitlines() == [
-        f"- By {mode}, mid-tread in place of mid-rise, over 4 pairs, changes accuracy "
-        "by -2.00 points on the mean (-2.00 to -2.00) and EMD by +0.0000 (+0.0000 to "
-        "+0.0000)."
+        f"- By {mode} at {bits} bits, mid-tread in place of mid-rise, over 2 pairs, "
+        "changes accuracy by -2.00 points on the mean (-2.00 to -2.00) and EMD by "
+        "+0.0000 (+0.0000 to +0.0000)."
         for mode in ("PTQ", "QAT")
+        for bits in (2, 4)
     ]
-    assert "+0.0030 (+0.0020 to +0.0040)" in ablation.effect(site)
+    assert "+0.0020 (+0.0020 to +0.0020)" in ablation.effect(site)
+    assert "+0.0040 (+0.0040 to +0.0040)" in ablation.effect(site)
     text = ablation.markdown(scope)
-    assert text.startswith("- By PTQ, everywhere in place of blocks, over 12 pairs")
-    assert len(text.splitlines()) == 2 + 1 + 2 + 24
+    assert text.startswith("- By PTQ at 2 bits, everywhere in place of blocks, over 6")
+    assert len(text.splitlines()) == 4 + 1 + 2 + 24
     (line,) = [
         li for li in text.splitlines() if "LQ-Net wide" in li and "4 | QAT" in li
     ]
@@ -49,29 +51,32 @@ def test_a_sentence_a_mode_tells_mean_and_range():
     assert cells == ["90.00", "85.00", "-5.00", "0.0020", "0.0120", "+0.0100"]
 
 
-def test_modes_are_not_averaged():
+def test_modes_and_bits_are_not_averaged():
     def by_mode(row):
         loss = {"ptq": 0.04, "qat": 0.01}[row["mode"]] * (row["site"] == "pre_fire")
+        loss *= row["bits"] / 2
         return {"accuracy": BASE - loss}
 
     _, site, _ = ablation.choices(a_run(CONFIG, by_mode))
-    ptq, qat = ablation.effect(site).splitlines()
-    assert "by -4.00 points on the mean (-4.00 to -4.00)" in ptq
-    assert "by -1.00 points on the mean (-1.00 to -1.00)" in qat
+    lines = ablation.effect(site).splitlines()
+    for line, loss in zip(lines, ("4.00", "8.00", "1.00", "2.00"), strict=True):
+        assert f"by -{loss} points on the mean (-{loss} to -{loss})" in line
 
 
 def test_collapsed_pairs_are_told_apart():
     def collapses(row):
-        if row["quantize_all"] and (row["bits"] == 2 or row["mode"] == "qat"):
+        some = row["method"] == "lq_net" or row["mode"] == "qat"
+        if row["quantize_all"] and some:
             return {"accuracy": 0.1, "emd": 0.2}
         return changed(row)
 
     *_, scope = ablation.choices(a_run(CONFIG, collapses))
-    ptq, qat = ablation.effect(scope).splitlines()
-    assert "over 12 pairs" in ptq
-    assert "; over 6 pairs, changes accuracy by -4.33 points" in ptq
-    assert ptq.endswith("without the pairs of which one collapsed.")
-    assert qat.endswith("; in each pair one collapsed.")
+    lines = ablation.effect(scope).splitlines()
+    for line in lines[:2]:
+        assert "over 6 pairs" in line
+        assert "; over 4 pairs, changes accuracy by -4.00 points" in line
+        assert line.endswith("without the pairs of which one collapsed.")
+    assert "over 6 pairs" in lines[2]
 
 
 def test_without_an_ablation_the_grids_are_compared_at_all_bits():

@@ -1,7 +1,7 @@
 """The paper's claims: each verdict from rows whose truth is known."""
 
 import pytest
-from studied import BASE, CONFIG, a_run, is_row, rows_of
+from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report.claim import (
@@ -9,6 +9,7 @@ from experiments.report.claim import (
     NOT_RUN,
     REPRODUCED,
     UNDECIDED,
+    UNFINISHED,
     majority,
 )
 from experiments.report.claims import claims
@@ -34,9 +35,24 @@ def test_nothing_happens_and_nothing_is_claimed():
     assert verdicts[TRAINED] == NOT_RUN
 
 
-@pytest.mark.parametrize("rows", [[], rows_of()[:4]])
-def test_without_rows_nothing_is_decided(rows):
-    assert {one.verdict for one in claims(a_run(rows=rows))} == {UNDECIDED, NOT_RUN}
+@pytest.mark.parametrize("finished", [0, 4, 24, 84])
+def test_a_run_that_is_not_finished_is_not_called_undecidable(finished):
+    """Whatever its rows say so far: no drift, or pairs within the floor."""
+    tells = [lambda row: {}, lambda row: {"emd": 0.0005 * row["bits"]}]
+    for tell in tells:
+        found = claims(a_run(rows=rows_of(tell=tell)[:finished]))
+        assert {one.verdict for one in found} == {UNFINISHED, NOT_RUN}
+        assert {one.why for one in found[:TRAINED] if "missing" not in one.why} == set()
+
+
+def test_a_hidden_drift_in_two_seeds_needs_no_more_rows():
+    def drifts(row):
+        return {"emd": 0.03} if is_row(row, "LQ-Net wide", 4, "ptq") else {}
+
+    rows = [row for row in rows_of(tell=drifts) if row["mode"] != "qat"]
+    assert claim(EQUAL, rows=rows).verdict == REPRODUCED
+    once = [row for row in rows if row["seed"] == 0 or row["target"] == "none"]
+    assert claim(EQUAL, rows=once).verdict == UNFINISHED
 
 
 def test_a_pair_that_hides_a_drift_is_found_and_named():
@@ -150,7 +166,7 @@ def test_what_is_not_planned_is_not_run(only, left_out, finished):
 
 def test_no_pair_is_no_verdict_while_rows_are_missing():
     found = claim(EQUAL, rows=rows_of()[:-1])
-    assert (found.verdict, found.why) == (UNDECIDED, "1 of its 144 rows are missing")
+    assert (found.verdict, found.why) == (UNFINISHED, "1 of its 144 rows are missing")
 
 
 @pytest.mark.parametrize(
@@ -171,15 +187,21 @@ def test_the_wide_clip_drifts_where_it_is_further_off_than_the_floor(
     assert claim(WIDE, drifts).verdict == verdict
 
 
-def test_a_pair_of_which_one_collapsed_is_evidence():
+@pytest.mark.parametrize(
+    ("bits", "verdict", "fell"), [((2,), REPRODUCED, 4), ((2, 4, 8), UNDECIDED, 12)]
+)
+def test_a_pair_of_which_one_collapsed_is_evidence_but_not_alone(bits, verdict, fell):
     def collapses(row):
-        return {"emd": 0.1, "accuracy": 0.1} if wide(row) else {}
+        if wide(row) and row["bits"] in bits:
+            return {"emd": 0.1, "accuracy": 0.1}
+        return {"emd": 0.02} if wide(row) else {}
 
     found = claim(WIDE, collapses)
-    assert found.verdict == REPRODUCED
+    assert found.verdict == verdict
     assert "larger by more than the floor in 12 of 12 pairs" in found.ours
-    assert "(mean EMD narrow 0.0020, wide 0.1000)" in found.ours
-    assert "in 12 of them one collapsed, 12 times the wide clip" in found.ours
+    assert f"in {fell} of them one collapsed, {fell} times the wide clip" in found.ours
+    alone = "without the pairs of which one collapsed 0, 0 and 0"
+    assert (alone in found.why) == (verdict == UNDECIDED)
 
 
 def test_pairs_of_which_both_collapsed_are_left_out_and_counted():
@@ -201,7 +223,7 @@ def test_a_missing_row_leaves_the_wide_clip_undecided():
     left = [row for row in rows if not (wide(row) and row["mode"] == "qat")]
     assert claim(WIDE, rows=rows).verdict == REPRODUCED
     found = claim(WIDE, rows=left)
-    assert (found.verdict, found.why) == (UNDECIDED, "12 of its 24 rows are missing")
+    assert (found.verdict, found.why) == (UNFINISHED, "12 of its 24 rows are missing")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +286,7 @@ def test_which_of_accuracy_and_firing_recovers_first(
 
     found = claim(BEFORE, recovers)
     assert found.verdict == verdict
-    cell = f"{accuracy_from or 'never'} / {firing_from or 'never'}"
+    cell = f"{accuracy_from or '> 8'} / {firing_from or '> 8'}"
     assert cell in found.ours
 
 
@@ -298,11 +320,24 @@ def test_the_floor_of_other_seeds_alone_does_not_tell_what_recovers_first():
     found = claim(BEFORE, recovers)
     assert found.verdict == UNDECIDED
     assert "not reproduced by the noise floor" in found.why
-    assert "reproduced by the floor of other test images alone" in found.why
-    rows = rows_of(tell=lambda row: recovers(row) | {"floor_sampling": 0.0035})
+    assert "but reproduced by the lowest floor" in found.why
+    low = {"floor_sampling": 0.0035, "floor_control": 0.0035}
+    rows = rows_of(tell=lambda row: recovers(row) | low)
     assert claim(BEFORE, rows=rows).verdict == NOT_REPRODUCED
-    rows = rows_of(tell=lambda row: recovers(row) | {"floor_sampling": None})
-    assert claim(BEFORE, rows=rows).why == "the floor of other test images is missing"
+    rows = rows_of(tell=lambda row: recovers(row) | dict.fromkeys(FLOORS))
+    rows = [row for row in rows if row["mode"] != "control"]
+    assert claim(BEFORE, rows=rows).why == "a noise floor is missing"
+
+
+def test_bits_are_told_of_whole_methods_and_not_beyond_what_was_tried():
+    config = StudyConfig(bits=(2, 4, 8), qat_bits=(2, 4), repeat=True)
+    rows = rows_of(config, lambda row: {"emd": 0.02})
+    assert "> 4" in claim(BEFORE, config=config, rows=rows).ours
+    row = next(row for row in rows if is_row(row, "LQ-Net wide", 8, "ptq"))
+    rows.remove(row)
+    lines = claim(BEFORE, config=config, rows=rows).ours.splitlines()
+    (line,) = [line for line in lines if line.startswith("| LQ-Net wide")]
+    assert [cell.strip() for cell in line.split("|")[2:4]] == ["-", "2 / > 8"]
 
 
 def test_two_bit_widths_are_no_scale():

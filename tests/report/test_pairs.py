@@ -79,8 +79,8 @@ def test_pairs_that_hide_nothing_are_marked():
 
     assert pair(FLOOR + 0.0021, 0.002) == "hides a drift"
     # Above the floor, but the two are no floor apart; and below it.
-    assert pair(FLOOR + 0.0019, 0.002) == "within the floor"
-    assert pair(FLOOR - 0.0001, 0.0) == "within the floor"
+    assert pair(FLOOR + 0.0019, 0.002) == "difference within the floor"
+    assert pair(FLOOR - 0.0001, 0.0) == "difference within the floor"
     assert pair(0.2, 0.002, accuracy=0.5) == "accuracy not kept"
 
 

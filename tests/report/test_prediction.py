@@ -14,7 +14,7 @@ def test_correlations_are_scipys():
     x, y = generator.normal(size=(2, 40, 3))
     x[:, 1] = np.round(x[:, 1])  # ties
     y[:, 2] += x[:, 2]
-    found, low, high = prediction.correlations(x, y)
+    found, low, high = prediction.bootstrap(x, y, range(40)).intervals
     for p in range(3):
         for o in range(3):
             right = stats.spearmanr(x[:, p], y[:, o]).statistic
@@ -36,7 +36,8 @@ def test_intervals_are_scipys_bootstrap():
         method="percentile",
         rng=np.random.default_rng(3),
     ).confidence_interval
-    _, low, high = prediction.correlations(x[:, None], y[:, None])[:, 0, 0]
+    found = prediction.bootstrap(x[:, None], y[:, None], range(30))
+    _, low, high = found.intervals[:, 0, 0]
     # Two draws of 2,000 resamples: their ends differ by some hundredths.
     np.testing.assert_allclose([low, high], right, atol=0.04)
 
@@ -58,19 +59,32 @@ def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
         method="percentile",
         rng=np.random.default_rng(5),
     ).confidence_interval
-    found, low, high = prediction.beyond_first(x, y[:, None])[:, 1, 0]
+    drawn = prediction.bootstrap(x, y[:, None], range(60))
+    found, low, high = drawn.difference(1, 0)[:, 0]
     np.testing.assert_allclose([low, high], right, atol=0.01)
-    table = prediction.correlations(x, y[:, None])[..., 0]
+    table = drawn.intervals[..., 0]
     assert found == pytest.approx(table[0, 1] - table[0, 0])
     # The two intervals overlap, and yet the one is higher.
     assert table[1, 1] < table[2, 0]
     assert low > 0
 
 
+def test_a_row_that_stands_thrice_is_no_three_witnesses():
+    generator = np.random.default_rng(6)
+    x, y = generator.normal(size=(2, 30, 1))
+    once = prediction.bootstrap(x, y, range(30)).intervals
+    groups = np.repeat(np.arange(30), 3)
+    thrice = np.repeat(x, 3, axis=0), np.repeat(y, 3, axis=0)
+    found = prediction.bootstrap(*thrice, list(groups)).intervals
+    np.testing.assert_allclose(found, once, atol=1e-12)
+    apart = prediction.bootstrap(*thrice, range(90)).intervals
+    assert apart[2] - apart[1] < 0.7 * (once[2] - once[1])
+
+
 def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
     x = np.arange(10.0)[:, None]
     y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
-    table = prediction.correlations(x, y)
+    table = prediction.bootstrap(x, y, range(10)).intervals
     np.testing.assert_allclose(table[:, 0, 0], 1)
     np.testing.assert_allclose(table[:, 0, 1], -1)
     assert np.isnan(table[:, 0, 2]).all()
@@ -89,7 +103,7 @@ def test_rows_are_set_against_the_baseline_of_their_seed():
         found.y[seeds == 1], [[100 / 1001, 0.0234, 0.0]] * 8, atol=1e-9
     )
     # Mean over layers: EMD, twice and four times it, as they are planted.
-    np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008]] * 16)
+    np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008, 0.0]] * 16)
 
 
 def telling(row):
@@ -104,7 +118,7 @@ def test_the_section_tells_rows_modes_and_collapse():
     run = a_run(tell=telling)
     text = prediction.markdown(run.rows)
     assert "over 144 quantized rows" in text
-    assert "(16 collapsed)" in text
+    assert "(PTQ, PTQ+BN, QAT; seeds 0, 1; 16 collapsed)" in text
     for title, n in (
         ("all", 144),
         ("all, not collapsed", 128),
@@ -131,6 +145,44 @@ def test_the_best_measure_is_set_against_emd_by_the_difference():
     text = prediction.markdown(rows).splitlines()[-1]
     assert "synaptic operations is ordered best by paired shift" in text
     assert text.count("by the same resamples, is above 0") == 1
+
+
+@pytest.mark.parametrize(("noise", "words"), [(0.0, "is above 0"), (0.3, "not told")])
+def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
+    """Without noise EMD is the change itself; with it, as far off as the next."""
+    generator = np.random.default_rng(5)
+    rows = rows_of()
+    for row in rows[4:]:
+        change = generator.uniform(1, 2)
+        row["emd_mean"] = change + noise * generator.normal()
+        row["paired_shift"] = {"sn1": change + 0.3 * generator.normal()}
+        row["time_w1"] = {"sn1": generator.normal()}
+        row["synops"] = 1000 - change
+    text = prediction.markdown(rows).splitlines()[-1]
+    first = text.split("; the change of mean rate")[0]
+    assert words in first
+
+
+def test_what_orders_nothing_is_called_so():
+    generator = np.random.default_rng(7)
+    rows = rows_of()
+    for row in rows[4:]:
+        row["synops"] = 1000 + generator.normal()
+        row["emd_mean"], time = generator.uniform(size=2)
+        row["paired_shift"], row["time_w1"] = {"sn1": row["emd_mean"]}, {"sn1": time}
+    text = prediction.markdown(rows).splitlines()[-1]
+    assert "synaptic operations is ordered by none" in text
+
+
+def test_rows_that_lack_a_measure_are_counted():
+    rows = rows_of()
+    rows[-1]["synops"] = None
+    rows[-2]["time_w1"] = None
+    text = prediction.markdown(rows)
+    assert "over 142 quantized rows" in text
+    assert "; 2 more lack a measure or their baseline)" in text
+    half = [row for row in rows if row["mode"] != "qat" and row["seed"] == 0]
+    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(half)
 
 
 def test_few_rows_or_rows_without_the_measures_make_no_table():
