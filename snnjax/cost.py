@@ -144,6 +144,9 @@ def multiply_accumulates(synapses: Sequence[Synapse]) -> dict[str, int]:
 def memory_bits(sizes: Iterable[tuple[int, int | float]]) -> int:
     """Memory of ``(number of values, bits of each)``, in bits.
 
+    Raises:
+        ValueError: what is no number, negative or not finite.
+
     >>> memory_bits([(1000, 2), (10, 32)])
     2320
     """

@@ -7,6 +7,9 @@ shape and floating point; the spikes are 0 or 1, of its shape and dtype. Slopes 
 traced: they may be scheduled, swept, mapped or given for each neuron without
 recompiling. Their own gradient is zero, since they do not act forward. There is no
 forward mode: `jax.jvp` and `jax.jacfwd` raise JAX's TypeError for a custom VJP.
+
+All raise ValueError for an ``x`` that is not floating point, and for a slope that is
+not a finite number (of a width, positive) or does not broadcast to ``x``.
 """
 
 import dataclasses

@@ -22,7 +22,11 @@ class RateSummary(NamedTuple):
 
 
 def summary(counts: FiringCounts) -> RateSummary:
-    """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons."""
+    """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons.
+
+    Raises:
+        ValueError: no layer, or one without neurons.
+    """
     _check_layers(counts)
     rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
     return RateSummary(

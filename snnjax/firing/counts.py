@@ -90,6 +90,10 @@ class FiringCounts:
     Attributes:
         spikes: ``{layer: int32 [neurons...]}``.
         observations: T x images, the most a neuron can have fired; static.
+
+    Raises:
+        ValueError: observations below 1, and of a sum also different layers or more
+            observations than the counts' integers hold.
     """
 
     spikes: Mapping[str, ArrayLike]

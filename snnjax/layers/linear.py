@@ -89,7 +89,8 @@ class QuantConv(_Quantized):
         rngs: for the kernel, see `kaiming_normal_fan_out`.
 
     Raises:
-        ValueError: sizes below 1.
+        ValueError: sizes below 1, negative padding, no keys, or a quantizer that is no
+            `QuantSpec`.
     """
 
     def __init__(

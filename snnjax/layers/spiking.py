@@ -27,6 +27,9 @@ class Spiking(nnx.Module):
         quant: quantizer of the membrane: uniform, LSQ or MINT.
         site: ``"post_reset"``, the stored membrane, or ``"pre_fire"``, the one compared
             with the threshold.
+
+    Raises:
+        ValueError: a neuron that is none of these, or as `quantize`.
     """
 
     def __init__(

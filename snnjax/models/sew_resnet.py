@@ -219,6 +219,9 @@ class SEWResNet(nnx.Module):
         Args:
             image_size: (height, width); by default 32 x 32 for the CIFAR stem and
                 224 x 224 for the ImageNet stem.
+
+        Raises:
+            ValueError: not two whole numbers from 1.
         """
         size = image_size or ((32, 32) if self.stem == "cifar" else (224, 224))
         _checks.image_size(size)

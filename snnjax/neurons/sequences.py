@@ -55,7 +55,10 @@ def lif(
         last step ``[...]``, float32 at least.
 
     Raises:
-        ValueError: no time step, integer input, or a state of another shape.
+        ValueError: no time step, integer input, a state of another shape; tau up to 1,
+            a threshold or slope that is not positive, a number that is not finite or
+            does not broadcast to a step; an unknown site; a surrogate or quantizer
+            that is no function.
 
     Source: Fang et al., `SpikingJelly <https://arxiv.org/abs/2310.16620>`_, 2023,
     ``LIFNode``. Differs from it in: ATan and ``detach_reset=True`` are the defaults, as
@@ -108,7 +111,10 @@ def if_(
         Spikes ``[T, ...]`` and the potential after the last step ``[...]``.
 
     Raises:
-        ValueError: no time step, integer input, or a state of another shape.
+        ValueError: no time step, integer input, a state of another shape; tau up to 1,
+            a threshold or slope that is not positive, a number that is not finite or
+            does not broadcast to a step; an unknown site; a surrogate or quantizer
+            that is no function.
 
     >>> if_(jnp.full((3, 1), 0.5))[0][:, 0].tolist()
     [0.0, 1.0, 0.0]

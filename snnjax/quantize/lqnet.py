@@ -190,6 +190,9 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
 
     Returns:
         The next state.
+
+    Raises:
+        ValueError: as `lq_solve`, or no state.
     """
     new = lq_solve(w, _basis_of(state))
     count = state.count + 1

@@ -110,7 +110,11 @@ class QuantSpec:
             )
 
     def fit(self, w: ArrayLike) -> "QuantSpec":
-        """The spec for these weights: a uniform one with its clip for each channel."""
+        """The spec for these weights: a uniform one with its clip for each channel.
+
+        Raises:
+            ValueError: weights that are not floating point, or empty.
+        """
         if self.method != "uniform" or self.clip is not None:
             return self
         w = _checks.floating("w", w)
@@ -125,7 +129,11 @@ class QuantSpec:
         return self.method in ("lsq", "mint")
 
     def first_scale(self, w: ArrayLike | None = None) -> Array:
-        """Where the learned scale starts, for weights or (None) for a membrane."""
+        """Where the learned scale starts, for weights or (None) for a membrane.
+
+        Raises:
+            ValueError: a method that learns none.
+        """
         if not self.learned:
             raise ValueError(f"{self.method!r} learns no scale")
         bits = jnp.asarray(self.bits)
