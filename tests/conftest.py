@@ -30,7 +30,7 @@ QUICKLY_COMPILED = {
     *("test_matching.py", "test_trains.py"),
     *("test_transport.py", "test_golden_transport.py", "test_losses.py", "test_run.py"),
     *("test_isi.py", "test_spike.py", "test_latency.py", "test_mesh.py"),
-    *("test_guards.py", "test_recipe.py"),
+    *("test_guards.py", "test_recipe.py", "test_nir.py"),
 }
 
 # Workers take files in this order; a long one begun last would leave the others idle.

@@ -37,7 +37,7 @@ ALLOWED = {
     "layers": {"_checks", "_pytree", "conv", "layers", "neurons", "quantize"},
     "models": {"_checks", "_order", "cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
-    "interop": {"_checks", "calibrate", "layers", "models"},
+    "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},
     "train": {
         *("_checks", "_pytree", "batches", "data", "firing", "layers"),
         *("spiketrain", "train"),
@@ -60,6 +60,7 @@ INSIDE = {
     "PIL": {"data"},
     "sklearn": {"data"},
     "safetensors": {"checkpoint", "interop"},
+    "nir": {"interop"},
     "torch": {"interop"},
 }
 
