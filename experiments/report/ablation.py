@@ -73,9 +73,9 @@ def effect(choice: Choice) -> str:
         text += f"{choice.one}, {_told(some)}"
         if len(alive) < len(some):
             text += (
-                f"; {_told(alive)}, without the pairs of which one collapsed"
+                f"; {_told(alive)}, without the pairs of which at least one collapsed"
                 if alive
-                else "; in each pair one collapsed"
+                else "; in each pair at least one collapsed"
             )
         sentences.append(f"- {text}.")
     return "\n".join(sentences)

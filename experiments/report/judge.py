@@ -34,18 +34,13 @@ class Verdict:
     floor: float | None
     loss: float | None  # accuracy that its seed's baseline has more; None: no baseline
     state: Literal["reference", "collapsed", "no floor", "within", "drift"]
+    lowest: float | None = None  # of its noise floors; floor is the highest
 
     @property
     def kept(self) -> bool | None:
         """Accuracy within a point of the baseline's; None without a baseline."""
         # The small number is for decimals such as 0.98 - 0.97.
         return None if self.loss is None else self.loss <= POINT + 1e-9
-
-    @property
-    def lowest(self) -> float | None:
-        """The lowest of its noise floors, where it has any."""
-        known = [self.row[k] for k in FLOORS if self.row.get(k) is not None]
-        return min(known, default=self.floor)
 
     @property
     def unseen(self) -> bool:
@@ -94,7 +89,8 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             state = "no floor"
         else:
             state = "drift" if row["emd_mean"] > floor else "within"
-        judged.append(Verdict(row, floor, loss, state))
+        lowest = None if floor is None else min(floors)
+        judged.append(Verdict(row, floor, loss, state, lowest))
     return judged
 
 

@@ -10,7 +10,7 @@ from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, is_full, setting_name
 from experiments.report.table import aligned, over_layers
 
-FEWEST = 8  # rows that a correlation is taken of
+FEWEST = 8  # settings that a correlation is taken over
 RESAMPLES = 2000
 LEVEL = 95
 
@@ -49,6 +49,11 @@ class Points:
     judged: list[Verdict]
     x: np.ndarray
     y: np.ndarray
+
+    @property
+    def settings(self) -> set[str]:
+        """What its rows are quantized by."""
+        return {setting_name(v.row) for v in self.judged}
 
     def only(self, wanted: Callable[[Verdict], bool]) -> "Points":
         """Those that are wanted."""
@@ -105,7 +110,7 @@ def bootstrap(x: np.ndarray, y: np.ndarray, groups: Sequence[object]) -> Bootstr
     """Rank correlations of rows, resampled by whole groups.
 
     Rows of one group are no independent witnesses: networks of one quantizer, in
-    several modes and seeds, and at times the same network.
+    several modes and seeds.
 
     Args:
         x: ``[rows, predictors]``.
@@ -159,23 +164,23 @@ def subsets(found: Points) -> dict[str, Points]:
     sets = {}
     for title, some in ({"all": found} | modes).items():
         alive = some.only(lambda v: v.state != "collapsed")
-        if len(some.judged) >= FEWEST:
+        if len(some.settings) >= FEWEST:
             sets[title] = some
-        if FEWEST <= len(alive.judged) < len(some.judged):
+        if len(alive.judged) < len(some.judged) and len(alive.settings) >= FEWEST:
             sets[f"{title}, not collapsed"] = alive
     return sets
 
 
 def enough(rows: Sequence[Row]) -> bool:
-    """Whether there are rows to take a correlation of."""
-    return len(points(rows).judged) >= FEWEST
+    """Whether there are settings to take a correlation over."""
+    return len(points(rows).settings) >= FEWEST
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The section: what is correlated, the table, and what it says."""
     found = points(rows)
     if not enough(rows):
-        return f"Fewer than {FEWEST} quantized rows have all measures yet.\n"
+        return f"Fewer than {FEWEST} settings have all measures yet.\n"
     lines, tables = [], {}
     for title, some in subsets(found).items():
         tables[title] = of_points(some)
@@ -242,9 +247,12 @@ def _said(table: Bootstrap, title: str) -> str:
         best, second = np.argsort(-values, kind="stable")[:2]
         text = f"the {outcome.split(',')[0]} is ordered "
         if low[best] <= 0:
-            parts.append(f"{text}by none: the best interval reaches 0")
+            parts.append(f"{text}by none: no interval lies above 0")
             continue
         other = 0 if best else second  # EMD, or the next one where EMD is best
+        if np.isnan(values[other]):
+            parts.append(f"{text}best by {names[best]} ({values[best]:.2f})")
+            continue
         difference = table.difference(best, other)[:, o]
         apart = "above 0" if difference[1] > 0 else "not told from 0"
         parts.append(

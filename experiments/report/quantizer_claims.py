@@ -203,6 +203,9 @@ def unsigned_better(run: Run, judged: Sequence[Verdict]) -> Claim:
         verdict, why = lack
     elif not left:
         verdict, why = UNDECIDED, "of each pair both collapsed"
+    elif len(left) < len(trained):
+        verdict = UNDECIDED
+        why = f"in {len(trained) - len(left)} of {len(trained)} seeds both collapsed"
     elif all(sign == 1 for sign in accuracy + firing):
         verdict, why = REPRODUCED, "in every seed, by both"
     elif any(all(sign == -1 for sign in own) for own in (accuracy, firing)):

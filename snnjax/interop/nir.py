@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from snnjax import _checks, calibrate
 from snnjax.cost import INPUT
@@ -18,9 +19,9 @@ from snnjax.neurons import IF
 
 
 def graph(
-    model: nnx.Module, *, image_size: tuple[int, int] = (32, 32), dt: float = 1e-4
+    model: nnx.Module, *, image_size: tuple[int, int] = (32, 32), dt: ArrayLike = 1e-4
 ) -> Any:
-    r"""A network as a ``nir.NIRGraph``; ``nir.write(path, graph)`` makes a file of it.
+    r"""A network as a ``NIRGraph`` of the package nir, whose ``write`` makes it a file.
 
     A step of ours is ``dt`` of NIR's time:
 
@@ -41,7 +42,7 @@ def graph(
 
     Returns:
         The graph: ``Input``, ``Conv2d``, ``LIF`` or ``IF``, ``AvgPool2d``, ``Flatten``,
-        ``Affine``, ``Output``, in the dtype of the parameters.
+        ``Affine``, ``Output``, in the dtype of the parameters, float32 at least.
 
     Raises:
         ValueError: another network, stem or connection, quantized membranes, soft
@@ -56,6 +57,7 @@ def graph(
             f"graphs are made of a models.SEWResNet, got {type(model).__name__}"
         )
     _check(model, dt)
+    step: float = np.asarray(dt, float).item()
     table = model.synapses(image_size)
     try:
         import nir
@@ -84,7 +86,7 @@ def graph(
             bias=bias,
             metadata=_told(quantizers[row.name]),
         )
-        numbers = _numbers(_at(model, spiking), row.out_shape, dt, kernel.dtype)
+        numbers = _numbers(_at(model, spiking), row.out_shape, step, kernel.dtype)
         nodes[_node(spiking)] = (nir.LIF if "tau" in numbers else nir.IF)(**numbers)
         edges += [(_node(source), conv) for source in row.sources]
         edges.append((conv, _node(spiking)))
@@ -94,8 +96,8 @@ def graph(
     features = np.array([*linear.in_shape, 1, 1])
     nodes["flatten"] = nir.Flatten({"input": features}, start_dim=0, end_dim=-1)
     nodes["fc"] = nir.Affine(
-        np.asarray(model.fc.quantized_kernel()).T,
-        np.asarray(model.fc.bias.get_value()),
+        _wide(model.fc.quantized_kernel()).T,
+        _wide(model.fc.bias.get_value()),
         metadata=_told(quantizers["fc"]),
     )
     nodes["output"] = nir.Output({"output": np.array(linear.out_shape)})
@@ -103,7 +105,9 @@ def graph(
     return nir.NIRGraph(nodes, edges)
 
 
-def _check(model: SEWResNet, dt: float) -> None:
+def _check(model: SEWResNet, dt: ArrayLike) -> None:
+    if np.ndim(dt):
+        raise ValueError(f"dt must be a number, got {_checks.shown(dt)}")
     _checks.positive("dt", dt)
     if model.stem != "cifar":
         raise ValueError('NIR has no max pooling: make the model with stem="cifar"')
@@ -113,6 +117,8 @@ def _check(model: SEWResNet, dt: float) -> None:
             f'NIR joins layers by a sum: make the model with connect="add", got '
             f"{sorted(connects - {'add'})}"
         )
+    if model.sn1.neuron.get_value().v_reset is None:
+        raise ValueError("NIR has no soft reset: make the model with a v_reset")
     for layer in calibrate.layer_bits(model):
         if layer.kind == "membrane" and layer.spec is not None:
             raise ValueError(
@@ -123,6 +129,12 @@ def _check(model: SEWResNet, dt: float) -> None:
 
 def _node(name: str) -> str:
     return name.replace(".", "_")
+
+
+def _wide(array: ArrayLike) -> np.ndarray:
+    """In float32 at least, as membranes are: readers take nothing shorter."""
+    array = np.asarray(array)
+    return array.astype(np.promote_types(array.dtype, np.float32))
 
 
 def _neurons_behind(name: str) -> str:
@@ -142,7 +154,7 @@ def _folded(model: SEWResNet, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Kernel ``[C_out, C_in, k, k]`` and bias of a convolution with its BatchNorm."""
     beside = name.replace("downsample.0", "downsample.1").replace("conv", "bn")
     norm = _at(model, beside)
-    kernel = np.asarray(_at(model, name).quantized_kernel())
+    kernel = _wide(_at(model, name).quantized_kernel())
     scale, shift, mean, var = (
         np.asarray(part.get_value(), np.float64)
         for part in (norm.scale, norm.bias, norm.mean, norm.var)
@@ -157,8 +169,6 @@ def _numbers(
 ) -> dict[str, Any]:
     """What NIR's neuron takes, each number ``[C, H, W]``."""
     neuron = layer.neuron.get_value()
-    if neuron.v_reset is None:
-        raise ValueError("NIR has no soft reset: make the model with a v_reset")
     # We fire at the threshold and NIR above it: above the number just below.
     threshold = np.nextafter(np.asarray(neuron.v_threshold, dtype), dtype.type(-np.inf))
     numbers = {"v_threshold": threshold, "v_reset": neuron.v_reset}
@@ -170,10 +180,14 @@ def _numbers(
         numbers["tau"] = tau * dt
         numbers["r"] = 1.0 if neuron.decay_input else tau
         numbers["v_leak"] = neuron.v_reset
-    return {
-        name: np.broadcast_to(np.asarray(value, dtype), shape).transpose(2, 0, 1).copy()
-        for name, value in numbers.items()
-    }
+    found = {}
+    for name, value in numbers.items():
+        _checks.fits(name, value, "the neurons of an image", (1, *shape))
+        value = np.broadcast_to(np.asarray(value, dtype), (1, *shape))[0]
+        if not np.isfinite(value).all() or (name in ("tau", "r") and not value.all()):
+            raise ValueError(f"dt of {dt} makes {name} 0 or infinite in {dtype}")
+        found[name] = value.transpose(2, 0, 1).copy()
+    return found
 
 
 def _told(layer: calibrate.LayerBits) -> dict[str, Any]:

@@ -120,6 +120,26 @@ def test_quantized_weights_are_written_as_they_act():
     assert graph.nodes["conv1"].metadata == {}
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_short_parameters_are_written_as_float32(tmp_path, dtype):
+    """Membranes are float32 whatever the parameters are: so is the threshold."""
+    graph = interop.graph(make(param_dtype=dtype), image_size=SIZE)
+    nir.write(tmp_path / "net.nir", graph)
+    node = nir.read(tmp_path / "net.nir").nodes["sn1"]
+    assert node.v_threshold.dtype == np.float32
+    assert (np.nextafter(node.v_threshold, np.float32(2)) == 1).all()
+    assert graph.nodes["fc"].weight.dtype == graph.nodes["conv1"].bias.dtype == "f4"
+
+
+def test_numbers_of_each_channel_are_each_channels():
+    thresholds = np.arange(1.0, 5.0, dtype=np.float32)
+    neuron = neurons.LIF(v_threshold=thresholds)
+    model = models.SEWResNet(5, blocks=(1,), width=4, neuron=neuron, rngs=nnx.Rngs(0))
+    node = interop.graph(model, image_size=SIZE).nodes["layer1_0_sn2"]
+    assert node.v_threshold.shape == (4, *SIZE)
+    np.testing.assert_allclose(node.v_threshold[:, 2, 3], thresholds, rtol=1e-6)
+
+
 def test_at_exactly_the_threshold_it_fires_too():
     graph = interop.graph(make(param_dtype=jnp.float32), image_size=SIZE)
     threshold = graph.nodes["sn1"].v_threshold
@@ -157,6 +177,9 @@ def test_a_file_of_it_is_read_as_the_same_graph(tmp_path):
             "layer1.0.sn1 has 4 bits",
         ),
         ({}, {"dt": 0.0}, "dt must be positive"),
+        ({}, {"dt": np.ones(2)}, "dt must be a number"),
+        ({}, {"dt": 1e-50}, "dt of 1e-50 makes tau 0 or infinite in float32"),
+        ({"neuron": neurons.LIF(tau=2.0 * np.ones(3))}, {}, "tau must .*neurons of an"),
         ({}, {"image_size": (8, 0)}, r"image_size must be \(height, width\)"),
     ],
 )

@@ -75,7 +75,7 @@ def test_collapsed_pairs_are_told_apart():
     for line in lines[:2]:
         assert "over 6 pairs" in line
         assert "; over 4 pairs, changes accuracy by -4.00 points" in line
-        assert line.endswith("without the pairs of which one collapsed.")
+        assert line.endswith("without the pairs of which at least one collapsed.")
     assert "over 6 pairs" in lines[2]
 
 

@@ -414,6 +414,18 @@ def test_unsigned_is_better_by_accuracy_and_emd(signed, unsigned, verdict):
     assert claim(UNSIGNED, told).verdict == verdict
 
 
+def test_unsigned_is_not_better_in_every_seed_where_both_collapsed_in_one():
+    def told(row):
+        if row["target"] != "membrane" or row["bits"] != 2:
+            return {}
+        if row["seed"] == 0:
+            return {"accuracy": 0.1, "emd": 0.1}
+        return {"accuracy": 0.8, "emd": 0.05} if row["signed"] else {"accuracy": 0.89}
+
+    found = claim(UNSIGNED, told)
+    assert (found.verdict, found.why) == (UNDECIDED, "in 1 of 2 seeds both collapsed")
+
+
 def test_membranes_of_which_one_collapsed_are_told():
     def told(row):
         this = row["target"] == "membrane" and row["signed"] and row["bits"] == 2

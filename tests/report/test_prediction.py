@@ -174,6 +174,35 @@ def test_what_orders_nothing_is_called_so():
     assert "synaptic operations is ordered by none" in text
 
 
+def test_correlations_all_below_0_order_nothing():
+    generator = np.random.default_rng(8)
+    rows = rows_of()
+    for row in rows[4:]:
+        change = generator.uniform(1, 2)
+        row["synops"] = 1000 + change
+        row["emd_mean"] = 2 - change + 0.01 * generator.normal()
+        row["paired_shift"] = row["time_w1"] = {"sn1": row["emd_mean"]}
+    text = prediction.markdown(rows).splitlines()[-1]
+    assert "operations is ordered by none: no interval lies above 0" in text
+
+
+def test_a_measure_that_never_varies_is_not_set_beside_the_best():
+    generator = np.random.default_rng(9)
+    rows = rows_of()
+    for row in rows[4:]:
+        change = generator.uniform(1, 2)
+        row["synops"], row["paired_shift"] = 1000 + change, {"sn1": change}
+    text = prediction.markdown(rows)
+    assert "nan" not in text
+    assert "operations is ordered best by paired shift (1.00)" in text
+
+
+def test_many_rows_of_few_settings_are_few():
+    config = StudyConfig(bits=(2,), only="membrane", seeds=(0, 1, 2, 3), repeat=True)
+    assert len(rows_of(config)) == 4 * 2 + 4 * 2 * 3
+    assert not prediction.enough(rows_of(config))
+
+
 def test_rows_that_lack_a_measure_are_counted():
     rows = rows_of()
     rows[-1]["synops"] = None
