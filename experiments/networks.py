@@ -81,7 +81,7 @@ class Networks:
         peak = self.config.qat_learning_rate
         assert peak is not None, "resolve() gives it"
         rates = train.cosine(self._steps(self.config.qat_epochs), peak)
-        before = mode == "control" and self.config.qat_epochs > 1
+        before = self._has_epoch_before(mode)
         return self.trainer.train(names, models, rates, seed, epoch_before=before)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the run)
@@ -130,7 +130,7 @@ class Networks:
 
     def epoch_before(self, part: Row, model: SEWResNet) -> SEWResNet | None:
         """A control one epoch before its end; None for all else."""
-        if part["mode"] != "control" or self.config.qat_epochs == 1:
+        if not self._has_epoch_before(part["mode"]):
             return None
         path = self.trainer.epoch_before(row_name(part))
         like = train.init(model, optimizer(self.config))
@@ -141,6 +141,9 @@ class Networks:
         state = cluster.kept_by_first(load, like)
         # There is none where an earlier version has trained it so far.
         return None if state is None else train.trained(model, state)
+
+    def _has_epoch_before(self, mode: str) -> bool:
+        return mode == "control" and self.config.qat_epochs > 1
 
     def _steps(self, epochs: int) -> int:
         return epochs * train.steps_per_epoch(self.train_set, self.config.batch_size)

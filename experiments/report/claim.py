@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from experiments.common import Row
+from experiments.common import Row, StudyConfig
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent
 from experiments.report.run import Run, is_main
@@ -41,10 +41,14 @@ class Claim:
     why: str
 
 
+def main_grid(config: StudyConfig) -> list[Row]:
+    """The rows that are planned of the config's own site and scope."""
+    return [row for row in grid(config) if is_main(row, config)]
+
+
 def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
     """Verdict and why where the planned rows that a claim wants cannot judge it."""
-    config = run.config
-    planned = [row for row in grid(config) if is_main(row, config) and wanted(row)]
+    planned = [row for row in main_grid(run.config) if wanted(row)]
     done = {row_name(row) for row in run.main}
     left = sum(row_name(row) not in done for row in planned)
     if not planned:

@@ -13,6 +13,7 @@ from experiments.report.claim import (
     UNDECIDED,
     Claim,
     lacking,
+    main_grid,
     majority,
 )
 from experiments.report.judge import Verdict, baselines, learned, verdicts
@@ -23,10 +24,9 @@ from experiments.report.quantizer_claims import (
     unsigned_better,
     wide_drifts,
 )
-from experiments.report.run import Run, is_main
+from experiments.report.run import Run
 from experiments.report.settings import Setting, settings
 from experiments.report.table import aligned
-from experiments.rows import grid
 
 
 def claims(run: Run) -> list[Claim]:
@@ -178,7 +178,7 @@ def _first(own: Iterable[_Recovery], fewest: int) -> tuple[str, str]:
 
 
 def _accuracy_first(run: Run, some: Sequence[Setting]) -> Claim:
-    wanted = [row for row in grid(run.config) if is_main(row, run.config)]
+    wanted = main_grid(run.config)
     bits = {m: {row["bits"] for row in wanted if row["mode"] == m} for m in MODES}
     # The finest scale decides, and of equal ones the mode in which most is trained.
     mode = max(run.config.modes, key=lambda m: (len(bits[m]), MODES.index(m)))

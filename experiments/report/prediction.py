@@ -121,8 +121,12 @@ def bootstrap(x: np.ndarray, y: np.ndarray, groups: Sequence[object]) -> Bootstr
     drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
     times = np.stack([np.bincount(d, minlength=len(names)) for d in drawn])
     weights = times[:, [names[group] for group in groups]].astype(float)
-    once = np.ones((1, len(x)))
-    return Bootstrap(_spearman(x, y, once)[0], _spearman(x, y, weights))
+    return Bootstrap(correlations(x, y), _spearman(x, y, weights))
+
+
+def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Rank correlations of all rows ``[predictors, outcomes]``, as of `bootstrap`."""
+    return _spearman(x, y, np.ones((1, len(x))))[0]
 
 
 def of_points(some: Points) -> Bootstrap:

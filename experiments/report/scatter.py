@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from experiments.report.chart_style import GREY, STYLE, WIDTH, plain_log_ticks
 from experiments.report.names import MODE_NAMES
-from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, of_points
+from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, correlations
 
 _MODES = {
     "ptq": {"color": "#D55E00", "marker": "o"},
@@ -28,8 +28,8 @@ def prediction(found: Points) -> Figure:
     collapsed = np.array([v.state == "collapsed" for v in found.judged])
     modes = np.array([v.row["mode"] for v in found.judged])
     alive = found.only(lambda v: v.state != "collapsed")
-    every = of_points(found).found
-    living = of_points(alive).found if len(alive.judged) > 1 else every
+    every = correlations(found.x, found.y)
+    living = correlations(alive.x, alive.y) if len(alive.judged) > 1 else every
     figure = Figure((WIDTH, 8.4), layout="constrained")
     axes = figure.subplots(
         len(OUTCOMES), len(_COLUMNS), sharex="col", sharey="row", squeeze=False

@@ -168,15 +168,14 @@ def _numbers(
     layer: Spiking, shape: tuple[int, ...], dt: float, dtype: np.dtype
 ) -> dict[str, Any]:
     """What NIR's neuron takes, each number ``[C, H, W]``."""
-    neuron = layer.neuron.get_value()
+    neuron = layer.learned_neuron()
     # We fire at the threshold and NIR above it: above the number just below.
     threshold = np.nextafter(np.asarray(neuron.v_threshold, dtype), dtype.type(-np.inf))
     numbers = {"v_threshold": threshold, "v_reset": neuron.v_reset}
     if isinstance(neuron, IF):
         numbers["r"] = 1 / dt
     else:
-        w = None if layer.w is None else np.asarray(layer.w.get_value())
-        tau = np.asarray(neuron.tau if w is None else 1 + np.exp(-w))
+        tau = np.asarray(neuron.tau)
         numbers["tau"] = tau * dt
         numbers["r"] = 1.0 if neuron.decay_input else tau
         numbers["v_leak"] = neuron.v_reset

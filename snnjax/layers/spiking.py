@@ -71,11 +71,16 @@ class Spiking(nnx.Module):
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site
 
+    def learned_neuron(self) -> Neuron:
+        """The neuron, a `neurons.PLIF` with the ``w`` of this layer."""
+        neuron = self.neuron.get_value()
+        if self.w is None:
+            return neuron
+        return _pytree.replace(neuron, w=self.w.get_value())
+
     def __call__(self, x_seq: ArrayLike) -> Array:
         """Currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
-        neuron = self.neuron.get_value()
-        if self.w is not None:
-            neuron = _pytree.replace(neuron, w=self.w.get_value())
+        neuron = self.learned_neuron()
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)
