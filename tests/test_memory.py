@@ -8,8 +8,8 @@ from flax import nnx
 
 from snnjax import data, models, train
 
-CASES = [("sew_resnet8", 8, 16, "none")]
-SLOW = [
+CASES = [
+    ("sew_resnet8", 8, 16, "none"),
     ("sew_resnet8", 8, 16, "block"),
     ("sew_resnet8", 16, 32, "none"),
     ("sew_resnet8", 16, 128, "block"),
@@ -36,10 +36,8 @@ def compiled(model, dataset, batch_size, timesteps):
     return step.lower(train.init(model, tx), *rest).compile()
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "batch_size", "remat"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "width", "batch_size", "remat"), CASES)
 def test_within_a_quarter_of_what_xla_says(name, width, batch_size, remat):
     network = getattr(models, name)
     model = network(10, width=width, remat=remat, rngs=nnx.Rngs(0))
@@ -55,6 +53,7 @@ def test_within_a_quarter_of_what_xla_says(name, width, batch_size, remat):
     assert found == pytest.approx(expected, rel=0.25)
 
 
+@pytest.mark.slow
 def test_blocks_made_again_take_less_the_longer_the_sequence():
     def needed(remat, timesteps):
         model = models.sew_resnet18(10, width=8, remat=remat, rngs=nnx.Rngs(0))
@@ -76,7 +75,9 @@ def test_nonsense_is_refused(name):
         train.estimate_memory(model, images(8), **sizes)
 
 
-@pytest.mark.parametrize("remat", ["block", "full"])
+@pytest.mark.parametrize(
+    "remat", ["block", pytest.param("full", marks=pytest.mark.slow)]
+)
 def test_what_is_made_again_is_what_was(remat):
     """The same loss, statistics, counts and gradients, to the last bits of rounding."""
     dataset = images(8)

@@ -246,6 +246,7 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     assert min(cut["seconds"], rest["seconds"]) > 0
 
 
+@pytest.mark.slow
 def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
     options = SHORT | {"modes": ("ptq",), "seeds": (0,), "qat_epochs": 2}
     config = StudyConfig(out=tmp_path / "two", **options).resolve()
@@ -292,6 +293,7 @@ def test_ott_finds_the_same_distances(finished, tmp_path):
             assert math.isclose(distance, same, rel_tol=1e-5, abs_tol=1e-6)
 
 
+@pytest.mark.slow
 def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     tmp_path, monkeypatch
 ):

@@ -192,6 +192,7 @@ print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
     assert out[1] == "3 0.0"
 
 
+@pytest.mark.slow
 def test_devices_come_and_go(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp, numpy as np

@@ -20,8 +20,6 @@ from snnjax import models, neurons
 from snnjax.interop import spikingjelly
 
 GOLDEN = json.loads(Path(__file__).with_name("spikingjelly.json").read_text())
-# Halves the time to compile.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 FIRST = {"sew_resnet18-iand-decayed"}
 
 
@@ -42,12 +40,12 @@ def images():
     return jnp.asarray(nets.images().transpose(0, 2, 3, 1))
 
 
-@functools.partial(jax.jit, compiler_options=QUICK, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(graphdef, state):
     return nnx.merge(graphdef, state)(images(), timesteps=nets.TIMESTEPS)
 
 
-@functools.partial(jax.jit, compiler_options=QUICK, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def train(graphdef, params, rest):
     def loss(params):
         model = nnx.merge(graphdef, params, rest, copy=True)

@@ -12,8 +12,6 @@ from snnjax import models, neurons, quantize, surrogate
 from snnjax.models.sew_resnet import CONNECT, STEMS
 from snnjax.quantize import QuantSpec
 
-# Halves the time to compile.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RESNET8 = [
     "sn1",
     *("layer1.0.sn1", "layer1.0.sn2"),
@@ -44,7 +42,7 @@ def as_trained(model, seed=0):
 
 @functools.cache
 def program(graphdef, train, record):
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(state, x):
         model = nnx.merge(graphdef, state, copy=True)
         result = model(x, timesteps=3, train=train, record=record, outputs=True)
@@ -212,7 +210,7 @@ def test_gradients_pass_the_imagenet_stem(dtype):
     model = models.SEWResNet(6, blocks=(1,), **options, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(as_trained(model), nnx.Param, ...)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @jax.grad
     def gradient(params):
         model = nnx.merge(graphdef, params, rest, copy=True)
@@ -349,8 +347,10 @@ def test_bfloat16_keeps_spikes_and_statistics():
         *itertools.product([models.sew_resnet50], [(21, 14)], STEMS),
         # Stem and blocks are theirs, and the deepest take seconds to trace.
         (models.sew_resnet34, (21, 14), "imagenet"),
-        (models.sew_resnet101, (32, 32), "cifar"),
-        (models.sew_resnet152, (32, 32), "imagenet"),
+        pytest.param(models.sew_resnet101, (32, 32), "cifar", marks=pytest.mark.slow),
+        pytest.param(
+            models.sew_resnet152, (32, 32), "imagenet", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_synapses_are_the_convolutions_of_the_program(make, size, stem):

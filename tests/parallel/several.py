@@ -20,9 +20,10 @@ def run(program: str, *words: str, devices: int, processes: int = 1) -> Any:
         devices: of each process, virtual ones of the CPU.
         processes: how many; they find each other by `jax.distributed`.
     """
+    flags = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
     }
     if processes > 1:
         environment |= {"PROCESSES": str(processes), "PORT": str(free_port())}

@@ -3,6 +3,8 @@
 import pytest
 import several
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found():
@@ -30,7 +32,6 @@ def test_a_step_sends_for_batch_norms_and_once_for_all_gradients(found):
     assert all_reduces(found["step"]) <= 2 * found["norms"] + 1
 
 
-@pytest.mark.slow
 def test_so_does_that_of_a_convolutional_network(convolutional):
     norms = convolutional["norms"]
     assert norms == 6

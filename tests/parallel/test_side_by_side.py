@@ -6,14 +6,11 @@ import several
 
 MESHES = ("8", "4 x 2", "1")
 BROKEN = 5  # of the eight
-WHICH = [
-    "float64",
-    pytest.param("float32", marks=pytest.mark.slow),
-    pytest.param("convolutional", marks=pytest.mark.slow),
-]
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=WHICH)
+@pytest.fixture(scope="module", params=["float64", "float32", "convolutional"])
 def found(request):
     return several.run("side_by_side", request.param, devices=8)
 
