@@ -73,7 +73,7 @@ class Networks:
             return [self.baseline(seed)]
         models = [self.quantized(part) for part in group]
         names = [row_name(part) for part in group]
-        if mode == "ptq_bn":
+        if mode in ("ptq_bn", "fp32_bn"):
             pairs = zip(names, models, strict=True)
             return [self._with_batchnorm(name, model) for name, model in pairs]
         if mode == "ptq":

@@ -20,12 +20,17 @@ BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 
 
 def references(config: StudyConfig) -> list[Row]:
-    """The partial rows without quantization: all baselines, then all controls."""
+    """The partial rows without quantization: all baselines, then what they do alone.
+
+    The controls are trained as long as QAT, and ``fp32_bn`` is PTQ+BN's: the baselines
+    with BatchNorm re-estimated.
+    """
     names = ("method", "grid", "clip", "signed", "site", "quantize_all", "bits")
     nothing = dict.fromkeys(names)
+    modes = ["fp32", "control"] + ["fp32_bn"] * ("ptq_bn" in config.modes)
     return [
         {"target": "none", **nothing, "mode": mode, "seed": seed}
-        for mode in ("fp32", "control")
+        for mode in modes
         for seed in config.seeds
     ]
 
@@ -145,7 +150,7 @@ def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> floa
     tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH * EVALUATED
     epochs = {"fp32": config.epochs, "control": config.qat_epochs}
     epochs["qat"] = config.qat_epochs
-    if part["mode"] == "ptq_bn":
+    if part["mode"] in ("ptq_bn", "fp32_bn"):
         size = min(EVAL_BATCH, n_train)
         return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
     if part["mode"] == "control" and config.qat_epochs > 1:

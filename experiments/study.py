@@ -189,7 +189,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
     cluster.by_first(take)
     # Freed however it ends: a notebook keeps the frames of an error, and so the lock.
     with folder:
-        start, ran = time.monotonic(), commit()
+        start, used, ran = time.monotonic(), time.process_time(), commit()
         earlier = cluster.by_first(folder.info).get("starts", [])
         parts = planned(config)
         work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
@@ -211,13 +211,15 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
                 now = {
                     "rows": len(done) - before,
                     "seconds": round(time.monotonic() - start, 1),
+                    "cpu_seconds": round(time.process_time() - used, 1),
                     "compile_seconds": round(study.compilations.seconds, 1),
                     "compilations": study.compilations.counts,
                     "devices": devices,
                     "commit": ran,
                 }
                 if left and cluster.is_first():
-                    folder.write_info(config, starts=[*earlier, now])
+                    images = [len(each) for each in sets]
+                    folder.write_info(config, images=images, starts=[*earlier, now])
 
             try:
                 study.run(parts, entry)

@@ -216,10 +216,11 @@ def test_grid_can_be_restricted():
     assert [row["bits"] for row in both[1]] == [2, 8, 16] * 2
 
 
-def test_references_are_all_baselines_then_all_controls():
+def test_references_are_all_baselines_then_what_they_do_alone():
     rows = references(StudyConfig(seeds=(0, 5, 2), only="membrane"))
     names = [row_name(row) for row in rows]
-    assert names == [f"{m}-s{s}" for m in ("fp32", "control") for s in (0, 5, 2)]
+    modes = ("fp32", "control", "fp32_bn")
+    assert names == [f"{mode}-s{seed}" for mode in modes for seed in (0, 5, 2)]
     for row in rows:
         assert list(row) == KEYS
         assert row["target"] == "none"

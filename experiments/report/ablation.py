@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.common import MODES
+from experiments.report.claim import sign_of
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
 from experiments.report.pairs import matched
@@ -89,7 +90,8 @@ def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
         f"{statistics.fmean(accuracy):+.2f} points on the mean "
         f"({min(accuracy):+.2f} to {max(accuracy):+.2f}) and EMD by "
         f"{_signed(statistics.fmean(firing))} ({_signed(min(firing))} to "
-        f"{_signed(max(firing))})"
+        f"{_signed(max(firing))}), beyond the noise floor in "
+        f"{sum(sign_of(*pair) != 0 for pair in some)} of {len(some)}"
     )
 
 

@@ -1,7 +1,7 @@
 """One claim of the paper, and what its rule is made of."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from experiments.common import Row, StudyConfig
 from experiments.report.judge import Verdict
@@ -18,7 +18,8 @@ NOT_RUN = "not part of this run"
 
 RULES = (
     "Firing is kept where EMD is at most the noise floor, accuracy where it is within "
-    "a point of the seed's baseline; of several seeds the mean is judged. A difference "
+    "a point of the seed's baseline, after QAT of its control too (which is trained as "
+    "long, without a quantizer); of several seeds the mean is judged. A difference "
     "of two EMDs counts where it is larger than the floor: EMD is a distance, so "
     "networks whose EMDs to one baseline are that far apart are at least as far from "
     "each other. Pairs of quantizers of which both collapsed are left out; where one "
@@ -56,6 +57,12 @@ def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
     if left:
         return UNFINISHED, f"{left} of its {len(planned)} rows are missing"
     return None
+
+
+def alone(judged: Iterable[Verdict]) -> str:
+    """That a claim rests on one seed, to be added to why; empty where on several."""
+    seeds = {v.row["seed"] for v in judged}
+    return f"; of seed {min(seeds)} alone" if len(seeds) == 1 else ""
 
 
 def beside(some: Sequence[Setting], wanted: Callable[[Row], bool]) -> str:

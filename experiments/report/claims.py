@@ -70,10 +70,11 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
     )
     more = sum(n > 1 for _, n in repeated)
     if repeated:
-        pair, seeds = max(repeated, key=lambda two: two[1])
+        pair, seeds = max(repeated, key=lambda two: (two[1], two[0].ratio))
         ours += (
             f". The furthest apart of those in most seeds: {pair.far.told}, against "
-            f"{pair.near.told}: {pair.ratio:.1f} times, in {seeds} of {seeds} seeds"
+            f"{pair.near.told}: {pair.ratio:.1f} times, the least of the {seeds} seeds "
+            "that ran both"
         )
     one_seed = not run.config.repeat or len(run.config.seeds) == 1
     if repeated and (more or one_seed):
@@ -220,7 +221,7 @@ def _accuracy_first(run: Run, some: Sequence[Setting]) -> Claim:
         "firing does with as many at least as accuracy, and as tie. A high floor alone "
         "lets firing recover first and a low one last, so the verdict must be the same "
         "by each row's lowest floor",
-        "bits for accuracy / bits for firing (> 8: not by 8 bits)"
+        "bits for accuracy / bits for firing (> n: not by n bits, the most measured)"
         + (f"\n\n{aligned(lines)}" if lines else ": not measured"),
         verdict,
         why,

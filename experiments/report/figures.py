@@ -118,14 +118,24 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
 def _line(
     axis: Axes, rows: Sequence[Row], value: Callable[[Row], float], style: dict
 ) -> None:
-    """Means over seeds, over bits, and a bar from the lowest to the highest."""
-    seeds: dict[int, list[float]] = {}
+    """Means over the seeds that all bits have, and bars from the lowest to the highest.
+
+    Seeds differ in their baselines: a line from a mean of two to one of one would show
+    that.
+    """
+    found: dict[int, dict[int, float]] = {}
     for row in rows:
-        seeds.setdefault(row["bits"], []).append(value(row))
-    axis.plot(list(seeds), [statistics.fmean(v) for v in seeds.values()], **style)
-    several = {bits: values for bits, values in seeds.items() if len(values) > 1}
+        found.setdefault(row["bits"], {})[row["seed"]] = value(row)
+    common = set.intersection(*(set(seeds) for seeds in found.values()))
+    means = [
+        statistics.fmean(v for seed, v in seeds.items() if seed in common or not common)
+        for seeds in found.values()
+    ]
+    axis.plot(list(found), means, **style)
+    several = {bits: seeds for bits, seeds in found.items() if len(seeds) > 1}
     if several:
-        low, high = zip(*((min(v), max(v)) for v in several.values()), strict=True)
+        values = [seeds.values() for seeds in several.values()]
+        low, high = zip(*((min(v), max(v)) for v in values), strict=True)
         axis.vlines(list(several), low, high, color=style["color"], lw=0.9, zorder=1.5)
 
 

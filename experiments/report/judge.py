@@ -32,13 +32,16 @@ class Verdict:
 
     row: Row
     floor: float | None
-    loss: float | None  # accuracy that its seed's baseline has more; None: no baseline
+    loss: float | None  # accuracy that its reference has more; None: no baseline
     state: Literal["reference", "collapsed", "no floor", "within", "drift"]
     lowest: float | None = None  # of its noise floors; floor is the highest
 
     @property
     def kept(self) -> bool | None:
-        """Accuracy within a point of the baseline's; None without a baseline."""
+        """Accuracy within a point of the baseline's, after QAT of the control's too.
+
+        None without a baseline.
+        """
         # The small number is for decimals such as 0.98 - 0.97.
         return None if self.loss is None else self.loss <= POINT + 1e-9
 
@@ -77,8 +80,15 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         floors = [row[name] for name in FLOORS if row.get(name) is not None]
         if control and row.get("floor_control") is None:
             floors.append(control["emd_mean"])
+        anew = reference.get((row.get("run"), row["seed"], "fp32_bn"))
+        if anew and row["mode"] == "ptq_bn":
+            # All such rows move by this, whatever else a floor sees.
+            floors = [max(known, anew["emd_mean"]) for known in floors]
         floor = max(floors, default=None)
-        loss = base["accuracy"] - row["accuracy"] if base else None
+        # What the same training gives without a quantizer, where that is better.
+        beside = [base, control] if row["mode"] == "qat" else [base]
+        best = max((one["accuracy"] for one in beside if one), default=None)
+        loss = None if base is None or best is None else best - row["accuracy"]
         # Beside a baseline that has not learned, nothing can be said to collapse.
         beside_learned = base is None or learned(base)
         if is_full(row):

@@ -8,6 +8,7 @@ from experiments.rows import CLIPS
 MODE_NAMES = {
     "fp32": "baseline",
     "control": "control",
+    "fp32_bn": "baseline+BN",
     "ptq": "PTQ",
     "ptq_bn": "PTQ+BN",
     "qat": "QAT",
@@ -38,13 +39,15 @@ DEFINITIONS = {
     "of the control (the baseline fine-tuned in full precision for QAT's steps), of "
     "other seeds, and what the baseline shows against itself on other images (the "
     "EMD that 5 % of pairs of bootstrap samples of the test images exceed; a quantized "
-    "network sees the same images as its baseline, so for it that is an upper bound)",
+    "network sees the same images as its baseline, so for it that is an upper bound); "
+    "for PTQ+BN at least what BatchNorm taken anew moves in the baseline",
     "no drift seen": "EMD is at most what the choice of test images makes",
     "within": "EMD is at most the noise floor",
     "collapsed": "accuracy under twice chance, where the baseline's is not",
     "PTQ, PTQ+BN": "quantized without any training; +BN: only BatchNorm's running "
-    "statistics are taken anew. The control and seed floors of these rows tell how "
-    "much training would move firing, not how uncertain the rows are",
+    "statistics are taken anew, as in baseline+BN. The control and seed floors of "
+    "these rows tell how much training would move firing, not how uncertain the rows "
+    "are",
     "QAT": "the baseline, trained on with the quantizer",
     "narrow, wide": "weights clipped to [-1, 1], to [-10, 10]",
     "everywhere": "the stem and the last layer too, not the residual blocks alone",

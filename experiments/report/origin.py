@@ -40,6 +40,9 @@ def _time(run: Run) -> str:
             "start": str(n),
             "rows": str(start["rows"]),
             "time": duration(start["seconds"]),
+            "CPU time": duration(start["cpu_seconds"])
+            if "cpu_seconds" in start
+            else "-",
             "devices": str(start.get("devices", "-")),
             "commit": start.get("commit") or "-",
         }
@@ -48,6 +51,8 @@ def _time(run: Run) -> str:
     total = duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
     return (
-        f"The study was started {times} and ran for {total} in all (a + is a commit "
-        f"with changes):\n\n{aligned(lines, ('time', 'commit'))}"
+        f"The study was started {times} and ran for {total} in all, by the clock: "
+        "what else the machine did meanwhile is in it. CPU time is that of all its "
+        "threads (a + is a commit with changes):\n\n"
+        f"{aligned(lines, ('time', 'CPU time', 'commit'))}"
     )

@@ -114,7 +114,7 @@ def repeated(
         if pair.hides:
             hiding.setdefault(pair.settings, []).append(pair)
     return [
-        (seeds[0], len(seeds))
+        (min(seeds, key=lambda pair: pair.ratio), len(seeds))
         for (mode, far, near), seeds in hiding.items()
         if len(seeds) == len(ran[mode, far] & ran[mode, near])
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from experiments.common import MODES
 from experiments.report import figures, flows, prediction, scatter
 from experiments.report.judge import baselines, noise_floors, telling, verdicts
-from experiments.report.names import MODE_NAMES, is_full
+from experiments.report.names import MODE_NAMES, is_full, setting_name
 from experiments.report.run import Run
 from experiments.run_folder import Lost
 
@@ -16,7 +16,8 @@ OVER_BITS = (
     "(below, logarithmic) over bits. A point in the upper band and above the lower one "
     "keeps accuracy and fires differently: accuracy hides that. Points in the lower "
     "band moved no more than training on or another seed moves firing anyway. Of "
-    "several seeds: their mean, and a bar from the lowest to the highest."
+    "several seeds: the mean of those that all bits have, and a bar from the lowest to "
+    "the highest of all."
 )
 LAYER_MAP = (
     "EMD of each layer, from the first to the last, in each configuration. Grey cells "
@@ -112,9 +113,18 @@ def of_runs(runs: Sequence[Run]) -> list[Picture]:
 
 def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     """A column of ``over_bits``: the rows of one mode."""
-    accuracies = [row["accuracy"] for row in baselines(run.main)]
     rows = [row for row in run.main if row["mode"] == mode]
-    floor = max(noise_floors(run.main).values(), default=None)
+    seeds = {row["seed"] for row in rows}
+    # Beside rows of one seed, not the mean of two.
+    for name in {setting_name(row) for row in rows if not is_full(row)}:
+        seeds &= {row["seed"] for row in rows if setting_name(row) == name}
+    bases = baselines(run.main)
+    own = [row for row in bases if row["seed"] in seeds] or bases
+    accuracies = [row["accuracy"] for row in own]
+    floors = list(noise_floors(run.main).values())
+    if mode == "ptq_bn" and floors:
+        floors += [r["emd_mean"] for r in run.main if r["mode"] == "fp32_bn"]
+    floor = max(floors, default=None)
     accuracy = statistics.fmean(accuracies) if accuracies else None
     return figures.Panel(title, rows, accuracy, floor)
 

@@ -10,6 +10,7 @@ from experiments.report.claim import (
     REPRODUCED,
     UNDECIDED,
     Claim,
+    alone,
     beside,
     fallen,
     is_lq_net,
@@ -55,6 +56,8 @@ def wide_drifts(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) ->
                 *alive
             )
             verdict = UNDECIDED
+    if not lack:
+        why += alone(v for v in uniform if is_qat(v.row))
     six = beside(some, lambda row: is_uniform(row) and row["bits"] == 6)
     return Claim(
         "Uniform quantization drifts with the wide clip, less with the narrow one",
@@ -98,6 +101,7 @@ def lq_net_keeps(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -
     lossy = [s.name for s in ours if not s.kept]
     lost = [s.name for s in ours if s.surely_lost]
     moved = [s.name for s in ours if not s.within]
+    clips = [pair for pair in clips if fallen(pair) < 2]
     apart = [n.name for n, w in clips if sign_of(n, w)]
     lack = lacking(run, lambda row: is_lq_net(row) and is_qat(row))
     failed = [
@@ -122,6 +126,8 @@ def lq_net_keeps(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -
         why = f"accuracy misses a point by less than half a point: {', '.join(lossy)}"
     else:
         verdict, why = REPRODUCED, "all settings keep both and no clips are apart"
+    if not lack:
+        why += alone(trained)
 
     def told(row: Row) -> bool:
         wide = row["bits"] == 2 and row["clip"] == CLIPS["wide"]
@@ -168,6 +174,7 @@ def four_bits(run: Run, some: Sequence[Setting]) -> Claim:
             f"{sign}: 2 bits {words[two]} enough, 4 {words[four]}"
             for sign, (two, four) in zip(("signed", "unsigned"), told, strict=True)
         )
+        why += alone(v for s in ours for v in s.judged)
     few = beside(some, lambda row: is_membrane(row) and row["bits"] in (2, 4))
     return Claim(
         "Membranes need 4 bits",
@@ -216,6 +223,8 @@ def unsigned_better(run: Run, judged: Sequence[Verdict]) -> Claim:
             f"of {len(left)} seeds, accuracy is better by more than a point in "
             f"{accuracy.count(1)}, EMD by more than the floor in {firing.count(1)}"
         )
+    if not lack:
+        why += alone(v for pair in trained for v in pair)
     told = [
         f"seed {u.row['seed']}, {MODE_NAMES[u.row['mode']]}: unsigned "
         f"{percent(u.row['accuracy'])} / {emd_text(u.row['emd_mean'])}, signed "

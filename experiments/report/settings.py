@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from experiments.common import Row
 from experiments.report.judge import POINT, Verdict
@@ -28,6 +28,15 @@ class Setting:
     def name(self) -> str:
         """Method and bits."""
         return setting_name(self.row)
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """Of its rows."""
+        return frozenset(v.row["seed"] for v in self.judged)
+
+    def of(self, seeds: frozenset[int]) -> "Setting":
+        """The same of some of its seeds."""
+        return Setting(tuple(v for v in self.judged if v.row["seed"] in seeds))
 
     def values(self, value: Callable[[Row], float | None]) -> list[float]:
         """A number of each row that has it."""
@@ -101,6 +110,17 @@ class Setting:
             return "within"
         state = "collapsed" if "collapsed" in states else "drift"
         return f"{state} in {states.count(state)} of {len(states)}"
+
+
+def alike(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
+    """Settings by the seeds that all of them have, and those that have more, by all.
+
+    Seeds differ in their baselines: means of one and of two are not to be compared.
+    """
+    common = frozenset.intersection(*(s.seeds for s in some))
+    if not common:
+        return list(some), []
+    return [s.of(common) for s in some], [s for s in some if s.seeds > common]
 
 
 def settings(judged: Iterable[Verdict]) -> list[Setting]:

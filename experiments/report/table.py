@@ -1,7 +1,7 @@
 """The table: all rows in the paper's form, the noise floor beside each EMD."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments.common import Row
 from experiments.report.judge import Verdict, verdicts
@@ -100,6 +100,25 @@ def over_layers(row: Row, key: str) -> float | None:
     """The mean over layers; None where the row does not have it."""
     values = row.get(key)
     return statistics.fmean(values.values()) if values else None
+
+
+def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """The mean, and the sample standard deviation where there are several."""
+    text = show(statistics.fmean(values))
+    if len(values) == 1:
+        return text
+    # To as many digits as the mean, unless that is told by its power of ten.
+    form = ".2g" if "e" in text else f".{len(text.partition('.')[2])}f"
+    scale = 100 if show is points else 1
+    return f"{text} ± {scale * statistics.stdev(values):{form}}"
+
+
+def mean(values: Sequence[float], show: Callable[[float], str]) -> str:
+    return show(statistics.fmean(values))
+
+
+def points(share: float) -> str:
+    return f"{100 * share:.2f}"
 
 
 def _shown(value: float | None) -> str:

@@ -35,7 +35,7 @@ def test_a_sentence_a_mode_tells_mean_and_range():
     assert ablation.effect(grid).splitlines() == [
         f"- By {mode} at {bits} bits, mid-tread in place of mid-rise, over 2 pairs, "
         "changes accuracy by -2.00 points on the mean (-2.00 to -2.00) and EMD by "
-        "+0.0000 (+0.0000 to +0.0000)."
+        "+0.0000 (+0.0000 to +0.0000), beyond the noise floor in 0 of 2."
         for mode in ("PTQ", "QAT")
         for bits in (2, 4)
     ]

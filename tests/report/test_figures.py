@@ -142,20 +142,26 @@ def test_over_bits_draws_each_method_where_its_rows_are():
     assert smallest_font(figure) >= 8
 
 
-def test_over_bits_draws_means_of_seeds_and_their_range():
+@pytest.mark.parametrize("third", [False, True])
+def test_over_bits_draws_means_of_seeds_that_all_bits_have_and_the_range(third):
+    """A line does not lead from the mean of two seeds to one of them."""
     rows = [
         a_row(bits=bits, seed=seed, emd=emd, accuracy=accuracy)
         for bits, seed, emd, accuracy in (
             (2, 0, 0.01, 0.80),
             (2, 1, 0.03, 0.90),
             (4, 0, 0.02, 0.95),
+            *([(4, 1, 0.02, 0.95)] * third),
         )
     ]
     figure = figures.over_bits([figures.Panel("QAT", rows, 0.98, 0.004)])
     top, bottom = figure.axes
     (name,) = lines_of(top)
-    np.testing.assert_allclose(lines_of(top)[name].get_ydata(), [15, 5])
-    np.testing.assert_allclose(lines_of(bottom)[name].get_ydata(), [0.02, 0.02])
+    error, emd = (15, 0.02) if third else (20, 0.01)
+    np.testing.assert_allclose(lines_of(top)[name].get_ydata(), [error, 5])
+    np.testing.assert_allclose(lines_of(bottom)[name].get_ydata(), [emd, 0.02])
+    if third:
+        return
     # One bar, at the bits of two seeds.
     for axis, ends in ((top, [20, 10]), (bottom, [0.01, 0.03])):
         (bars,) = axis.collections

@@ -105,7 +105,7 @@ def test_drift_that_accuracy_hides_is_named_before_larger_drift():
 
 def test_several_seeds_are_told_by_their_means_and_drift_by_its_seed():
     rows = reference((0, 1))
-    rows[2] |= {"accuracy": 0.968}
+    rows[3] |= {"accuracy": 0.968}
     rows += [
         quantized(WEIGHTS[0], 4, "qat", seed=seed, emd=0.01 * (1 + seed))
         for seed in (0, 1)

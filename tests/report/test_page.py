@@ -31,7 +31,7 @@ def test_page_has_every_row_and_loads_nothing(full_run):
     checker = check_html(text)
     rows = RunFolder(path).rows()
     states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
-    assert len(re.findall(states, text)) == len(rows) == 100
+    assert len(re.findall(states, text)) == len(rows) == 102
     assert len(checker.loads) == 4
     assert all(
         address.startswith("data:image/png;base64,") for address in checker.loads

@@ -11,6 +11,7 @@ from studied import BASE, CONFIG, a_run, is_row, rows_of
 from experiments.common import StudyConfig
 from experiments.report import results
 from experiments.report.names import emd_text
+from experiments.report.table import spread
 
 
 def section(text, title):
@@ -60,7 +61,7 @@ def test_the_papers_table_has_mean_and_deviation(page):
     assert by_name["uniform mid-rise wide"]["4 bit"].startswith("**90.0 ± 0.0 / 0.0200")
     assert by_name["uniform mid-tread wide"]["2 bit"].startswith("*10.0 ±")
     assert by_name["LQ-Net narrow"]["2 bit"] == "90.0 ± 0.0 / 0.0020 ± 0.0000"
-    assert "over 2 seeds" in section(page, "Accuracy and EMD")
+    assert "± the sample standard deviation" in section(page, "Accuracy and EMD")
 
 
 def test_one_seed_has_no_deviation():
@@ -76,7 +77,7 @@ def test_all_measures_stand_beside_the_floor(page):
     assert line | {"mean rate": ""} == {
         "method": "LQ-Net wide",
         "bits": "4",
-        "seeds": "2",
+        "seeds": "0, 1",
         "accuracy %": "88.75",
         "EMD": "0.0032",
         "noise floor": "0.0040",
@@ -149,11 +150,11 @@ def test_baselines_have_their_floors_and_their_spread():
 
 
 def test_a_spread_has_the_digits_of_its_mean():
-    assert results._spread([0.003, 0.0034], emd_text) == "0.0032 ± 0.0003"
-    assert results._spread([3e-4, 5e-4], emd_text) == "0.0004 ± 0.0001"
+    assert spread([0.003, 0.0034], emd_text) == "0.0032 ± 0.0003"
+    assert spread([3e-4, 5e-4], emd_text) == "0.0004 ± 0.0001"
     # A power of ten has no digits to count.
-    assert results._spread([6e-5, 6.2e-5], emd_text) == "6.1e-05 ± 1.4e-06"
-    assert results._spread([5e-5, 7e-5], emd_text) == "6e-05 ± 1.4e-05"
+    assert spread([6e-5, 6.2e-5], emd_text) == "6.1e-05 ± 1.4e-06"
+    assert spread([5e-5, 7e-5], emd_text) == "6e-05 ± 1.4e-05"
 
 
 def test_a_control_tells_whether_it_has_settled():
@@ -169,6 +170,58 @@ def test_a_control_tells_whether_it_has_settled():
     once = dataclasses.replace(CONFIG, qat_epochs=1)
     for run in (a_run(once, rows=rows), a_run(rows=rows[:2])):
         assert "not measured" not in section(results.markdown(run), "Baselines")
+
+
+def test_settings_of_other_seeds_are_not_in_one_line():
+    """QAT at 2 bits of both seeds, at 4 of one: that one's own numbers lead along."""
+    config = StudyConfig(
+        bits=(2, 4), repeat=True, repeat_qat_bits=(2,), only="membrane"
+    ).resolve()
+
+    def by_seed(row):
+        return {"accuracy": (0.80, 0.90)[row["seed"]]} if row["mode"] == "qat" else {}
+
+    page = results.markdown(a_run(config, by_seed))
+    line = table(section(page, "QAT"))[0]
+    assert list(line) == ["method", "2 bit", "4 bit", "2 bit, seeds 0, 1"]
+    assert [line[bits].partition(" /")[0] for bits in list(line)[1:]] == [
+        *("80.0", "80.0", "85.0 ± 7.1")
+    ]
+    assert "Of seed 0, which all settings have" in section(page, "QAT")
+    told = table(section(page, "QAT, all measures"))
+    assert [(li["bits"], li["seeds"]) for li in told] == [
+        *(("2", "0"), ("4", "0")) * 2,
+        *[("2", "0, 1")] * 2,
+    ]
+    assert list(table(section(page, "PTQ"))[0]) == ["method", "2 bit", "4 bit"]
+
+
+def test_controls_stand_beside_all_measures(page):
+    lines = table(section(page, "Full precision"))
+    names = [line["method"] for line in lines if line["seeds"] == "1"]
+    assert names == ["baseline", "control", "baseline+BN"]
+    shifts = [line["paired shift"] for line in lines if line["seeds"] == "1"]
+    assert shifts == ["0.0000", "0.0040", "0.0040"]
+
+
+def test_images_and_the_luck_of_accuracy_are_told():
+    text = results.markdown(a_run(images=[25_000, 5_000]))
+    assert "\n25,000 training and 5,000 test images.\n" in text
+    # sqrt(0.9 * 0.1 / 5000)
+    assert "is 0.42 points" in section(text, "Baselines")
+
+
+def test_a_claim_of_one_seed_says_so():
+    def better(row):
+        if is_row(row, "membrane unsigned", 2, "qat"):
+            return {"accuracy": BASE + 0.02, "emd": 0.002}
+        return {"emd": 0.02} if row["target"] == "membrane" else {}
+
+    for seeds, alone in (((0,), True), ((0, 1), False)):
+        config = dataclasses.replace(CONFIG, seeds=seeds).resolve()
+        text = section(results.markdown(a_run(config, better)), "The paper's claims")
+        assert "**reproduced** (in every seed, by both" in text
+        assert ("in every seed, by both; of seed 0 alone" in text) == alone
 
 
 def test_the_ablation_is_not_in_the_main_tables():

@@ -51,8 +51,8 @@ def test_two_runs_are_compared_on_one_page(full_run, tmp_path):
     check_html(text)
     assert page == out / "report.html"
     table = (out / "table.md").read_text()
-    assert len(re.findall(r"^\| full +\|", table, re.M)) == 100
-    assert len(re.findall(r"^\| other +\|", table, re.M)) == 3
+    assert len(re.findall(r"^\| full +\|", table, re.M)) == 102
+    assert len(re.findall(r"^\| other +\|", table, re.M)) == 4
     # Each run is judged by its own baseline and floor.
     assert "4.26 x floor" in table
     for sentence in report.findings(rows):

@@ -1,0 +1,127 @@
+"""The settings of a run, mode by mode: in the paper's form, and with all measures."""
+
+import statistics
+from collections.abc import Sequence
+
+from experiments.common import MODES
+from experiments.report.judge import verdicts
+from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
+from experiments.report.run import Run
+from experiments.report.settings import Setting, alike, settings
+from experiments.report.table import aligned, over_layers, points, spread
+
+
+def _some(run: Run) -> dict[str, list[Setting]]:
+    """Settings of each mode, of the run's own site and scope."""
+    found: dict[str, list[Setting]] = {mode: [] for mode in MODES}
+    for setting in settings(verdicts(run.main)):
+        found[setting.row["mode"]].append(setting)
+    return {mode: some for mode, some in found.items() if some}
+
+
+def paper(run: Run) -> str:
+    """The paper's table, one a mode; empty where no quantized row is finished."""
+    found = _some(run)
+    if not found:
+        return ""
+    several = any(len(s.judged) > 1 for some in found.values() for s in some)
+    spreads = ", of several seeds the mean ± the sample standard deviation"
+    text = (
+        f"Accuracy in % / mean EMD over layers{spreads * several}. "
+        "**Bold**: accuracy within a point of the baseline's "
+        "(after QAT, of the control's too) and EMD above the noise floor, a drift that "
+        "accuracy hides. *Italic*: collapsed in at least one seed.\n"
+    )
+    for mode, some in found.items():
+        fair, more = alike(some)
+        columns = {f"{s.row['bits']} bit": None for s in _by_bits(fair)}
+        more_columns = {_of_seeds(s): None for s in _by_bits(more)}
+        cells: dict[str, dict[str, str]] = {}
+        for setting in fair:
+            line = cells.setdefault(method_name(setting.row), {})
+            line[f"{setting.row['bits']} bit"] = _cell(setting)
+        for setting in more:
+            cells[method_name(setting.row)][_of_seeds(setting)] = _cell(setting)
+        lines = [
+            {"method": name} | {c: line.get(c, "-") for c in columns | more_columns}
+            for name, line in cells.items()
+        ]
+        text += f"\n### {MODE_NAMES[mode]}\n\n"
+        if more:
+            text += f"Of {_seeds(fair[0])}, which all settings have; of more seeds in "
+            text += "columns of their own.\n\n"
+        text += aligned(lines)
+    return text
+
+
+def _by_bits(some: Sequence[Setting]) -> list[Setting]:
+    return sorted(some, key=lambda s: (s.row["bits"], sorted(s.seeds)))
+
+
+def _seeds(setting: Setting) -> str:
+    """Which they are, in words."""
+    numbers = sorted(setting.seeds)
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _of_seeds(setting: Setting) -> str:
+    """A column of settings that have more seeds than others."""
+    return f"{setting.row['bits']} bit, {_seeds(setting)}"
+
+
+def _cell(setting: Setting) -> str:
+    accuracy = spread(
+        setting.values(lambda row: 100 * row["accuracy"]), "{:.1f}".format
+    )
+    text = f"{accuracy} / {spread(setting.values(lambda r: r['emd_mean']), emd_text)}"
+    if setting.collapsed:
+        return f"*{text}*"
+    hidden = setting.kept and setting.floor is not None and not setting.within
+    return f"**{text}**" if hidden else text
+
+
+def all_measures(run: Run) -> str:
+    """Every setting with all that is measured of it; empty where there is none."""
+    found = _some(run)
+    if not found:
+        return ""
+    text = (
+        "Of several seeds the means, of the noise floor too. The control is to paired "
+        "shift and time-W1 what the noise floor is to EMD: what training on moves "
+        "without a quantizer.\n"
+    )
+    titled = {"Full precision": _unquantized(run)}
+    for mode, some in found.items():
+        fair, more = alike(some)
+        titled[f"{MODE_NAMES[mode]}, all measures"] = [*fair, *more]
+    for title, some in titled.items():
+        lines = [_all_measures(setting) for setting in some]
+        text += f"\n### {title}\n\n{aligned(lines, ('method', 'seeds', 'drift'))}"
+    return text
+
+
+def _unquantized(run: Run) -> list[Setting]:
+    """Baselines, controls and baselines with BatchNorm anew, a seed a line."""
+    return [Setting((v,)) for v in verdicts(run.main) if is_full(v.row)]
+
+
+def _all_measures(setting: Setting) -> dict[str, str]:
+    def mean(key: str) -> str:
+        values = setting.values(lambda row: over_layers(row, key))
+        return emd_text(statistics.fmean(values)) if values else "-"
+
+    row = setting.row
+    return {
+        "method": MODE_NAMES[row["mode"]] if is_full(row) else method_name(row),
+        "bits": "-" if is_full(row) else str(row["bits"]),
+        "seeds": ", ".join(map(str, sorted(setting.seeds))),
+        "accuracy %": points(setting.mean("accuracy")),
+        "EMD": emd_text(setting.mean("emd_mean")),
+        "noise floor": "-" if setting.floor is None else emd_text(setting.floor),
+        "drift": "-" if is_full(row) else setting.drift,
+        "mean rate": f"{setting.mean('mean_rate'):.4f}",
+        "dead %": f"{100 * setting.mean('dead_fraction'):.1f}",
+        "saturated %": f"{100 * setting.mean('saturated_fraction'):.2f}",
+        "paired shift": mean("paired_shift"),
+        "time-W1": mean("time_w1"),
+    }
