@@ -392,6 +392,10 @@ ONES = jnp.ones((3, 2))
             lambda: neurons.step(ONES, ONES, tau=None, membrane_site="pre"),
             "post_reset.*got 'pre'",
         ),
+        (
+            lambda: neurons.step(ONES, ONES, tau=2.5, v_threshold=np.ones((9, 1, 1))),
+            "v_threshold must be one number or broadcast to v",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, says):

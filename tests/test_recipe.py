@@ -116,8 +116,11 @@ def test_what_cannot_be_is_refused(name):
         call()
 
 
-def test_neurons_constants_do_not_decay():
+@pytest.mark.parametrize("shape", [(), (3, 3, 4)])
+def test_neurons_constants_do_not_decay(shape):
     params = train.split(Net(neuron=neurons.PLIF()))[1]
+    w = params["sn1"]["w"]
+    w.set_value(jnp.full(shape, w.get_value()))
     tx = train.sgd(0.25)
     updates, _ = tx.update(
         jax.tree.map(jnp.zeros_like, params), tx.init(params), params

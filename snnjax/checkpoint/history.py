@@ -47,12 +47,12 @@ class History:
         folder: made if it is not there.
         keep: how many to keep, at least 1; one that is damaged is made up for by the
             one before.
-        config: what makes the run this run, as JSON values: seed, data, sizes. A folder
-            with checkpoints of another config is refused.
+        config: what makes the run this run, as JSON values: seed, data, sizes. `load`
+            and `save` refuse a folder with checkpoints of another.
 
     Raises:
         ValueError: keep below 1, a config that JSON cannot hold, or a folder that is a
-            file or holds something else.
+            file or has a numbered folder that is no checkpoint.
 
     >>> import tempfile
     >>> import numpy as np
@@ -82,6 +82,7 @@ class History:
             self.folder.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(self.folder)
         self._useless: set[int] = set()
+        self._own = False
         self._open = contextlib.ExitStack()
         self._open.enter_context(quietly())
         me = jax.process_index()
@@ -107,11 +108,13 @@ class History:
         The arrays are copied first: the next step may take them.
 
         Raises:
-            ValueError: a step below 0, or before the last: that is another run's.
+            ValueError: a step below 0, or before the last: that is another run's; or
+                another config is there, whose checkpoints this would push out.
             OSError: this or the one before could not be written; what was whole
                 before still is.
         """
         arrays = ordered(tree)
+        self._refuse_other_run()
         with self._writing():
             for useless in self._useless:
                 self._manager.delete(useless)
@@ -230,6 +233,13 @@ class History:
         if own != _own_digest(about) or about["step"] != step:
             raise Damaged("the checksum of its description does not fit")
         return about
+
+    def _refuse_other_run(self) -> None:
+        """Once: what is saved later is of this run."""
+        for step in () if self._own else sorted(self._manager.all_steps()):
+            with contextlib.suppress(Damaged):
+                self._refuse_other(step, self._about(step))
+        self._own = True
 
     def _refuse_other(self, step: int, about: Mapping[str, Any]) -> None:
         theirs, ours = about["config"], self._config

@@ -112,7 +112,7 @@ def _remove_temporaries(new: Path) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a checkpoint, or a `History`, if there is one."""
+    """Delete a checkpoint's folder, or a `History`'s, if there is one."""
     path, _ = _settle(path)
     if path.is_dir():
         shutil.rmtree(path)

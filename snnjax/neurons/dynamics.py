@@ -20,6 +20,10 @@ SITES = ("post_reset", "pre_fire")
 _UNROLL = 8
 
 
+# A membrane quantizer, for errors.
+_LIKE = "membrane to levels, such as a QuantSpec"
+
+
 def check_numbers(numbers: dict) -> None:
     """Check what is not JAX's, and may be traced: inside jit nothing can be raised."""
     for name, value in numbers.items():
@@ -61,10 +65,15 @@ def step(
     Raises:
         ValueError: as `lif`; an integer ``v``.
     """
-    check_numbers(dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha))
+    numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    check_numbers(numbers)
     _checks.function("surrogate", surrogate, "such as surrogate.atan")
+    if membrane_quantizer is not None:
+        _checks.function("membrane_quantizer", membrane_quantizer, _LIKE)
     v, x = _checks.floating("v", v), _checks.floating("x", x)
-    _checks.fits("x", x, "v", v.shape)
+    for name, value in {"x": x, **numbers}.items():
+        if value is not None:
+            _checks.fits(name, value, "v", v.shape)
     return _step(
         v,
         x,
@@ -155,8 +164,7 @@ def run(
                 f"got {v.shape}"
             )
     if membrane_quantizer is not None:
-        like = "membrane to levels, such as a QuantSpec"
-        _checks.function("membrane_quantizer", membrane_quantizer, like)
+        _checks.function("membrane_quantizer", membrane_quantizer, _LIKE)
         if jax.tree_util.all_leaves([membrane_quantizer]):
             # A plain function: static, compared by identity. A QuantSpec is traced.
             membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)

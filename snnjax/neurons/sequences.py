@@ -111,8 +111,8 @@ def if_(
         Spikes ``[T, ...]`` and the potential after the last step ``[...]``.
 
     Raises:
-        ValueError: no time step, integer input, a state of another shape; tau up to 1,
-            a threshold or slope that is not positive, a number that is not finite or
+        ValueError: no time step, integer input, a state of another shape; a
+            threshold or slope that is not positive, a number that is not finite or
             does not broadcast to a step; an unknown site; a surrogate or quantizer
             that is no function.
 

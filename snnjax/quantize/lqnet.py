@@ -2,8 +2,9 @@ r"""LQ-Net: levels learned with the weights, a basis for each output channel.
 
 A :math:`b`-bit weight is :math:`\hat w = \sum_j v_j e_j` with codes
 :math:`e_j \in \{-1, +1\}` and a basis :math:`v \in \mathbb{R}^b`: :math:`2^b` levels,
-symmetric, none of them zero. Fitting alternates two steps, encoding each weight to its
-nearest level and solving least squares for the basis; training does one of each a step.
+symmetric; zero is one where parts of the basis cancel. Fitting alternates two steps,
+encoding each weight to its nearest level and solving least squares for the basis;
+training does one of each a step.
 
 Source: Zhang et al., `LQ-Nets <https://arxiv.org/abs/1807.10029>`_, 2018, Algorithm 1,
 and its published code.

@@ -51,8 +51,8 @@ class QuantSpec:
             instead of ``clip``: the largest magnitude, or LSQ's own first step.
 
     Raises:
-        ValueError: unknown method or grid, bits or clip out of range or missing, or an
-            option that the method does not have.
+        ValueError: unknown method or grid, bits missing, bits or clip out of range, or
+            an option that the method does not have.
     """
 
     method: str = _static("uniform")

@@ -120,7 +120,7 @@ def fit(
         batch_size: images a step; what is left of an epoch is dropped.
         timesteps: T.
         optimizer: ``"sgd"``, with Nesterov momentum 0.9, or ``"adamw"``.
-        weight_decay: on kernels.
+        weight_decay: on parameters named ``kernel``, as Flax's layers and ours do.
         label_smoothing: share of each label spread over all classes.
         augment: crop and flip, see `data.augment`.
         penalty: added to the loss, see `make_train_step`.

@@ -23,6 +23,8 @@ def estimate_memory(
 ) -> int:
     """Bytes that a training step takes at its peak, state and data set included.
 
+    The state is that of SGD with momentum; AdamW's is larger by the parameters.
+
     What the backward pass keeps is counted exactly, by tracing; what passes is taken to
     be seven times the largest activation, and eleven where blocks are made again. That
     is within 25 % of XLA's own account on a CPU up to 8 time steps. Beyond them XLA

@@ -102,10 +102,13 @@ OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
 
 
 def _kernels(params):
-    """What decays: not BatchNorm, biases, neurons' constants and quantizers' steps."""
+    """What decays: not BatchNorm, biases, neurons' constants and quantizers' steps.
+
+    By name, since neurons may have a constant for each of them: `[H, W, C]`.
+    """
 
     def is_kernel(path, leaf):
-        return leaf.ndim > 1 and "quant_scale" not in jax.tree_util.keystr(path)
+        return "kernel" in (getattr(part, "key", None) for part in path)
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 

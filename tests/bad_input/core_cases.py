@@ -162,6 +162,8 @@ def neuron_cases():
     yield "neurons.step: shapes", partial(step, X[0, :2]), "x .*\\(3,\\).*\\(2,\\)"
     bad = partial(step, X[0], membrane_site="pre")
     yield "neurons.step: site", bad, "membrane_site .*got 'pre'"
+    bad = partial(step, X[0], membrane_quantizer=4)
+    yield "neurons.step: quantizer", bad, "membrane_quantizer must be .*function.*got 4"
 
 
 def encoding_cases():

@@ -131,6 +131,14 @@ def test_another_run_is_refused(run):
         pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
     ):
         history.load(tree())
+    # Nor are its checkpoints pushed out by others.
+    with (
+        checkpoint.History(run, keep=1, config=config) as history,
+        pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
+    ):
+        history.save(10, tree(10))
+    with checkpoint.History(run, config=CONFIG) as history:
+        assert history.load(tree()) is not None
 
 
 def test_another_network_is_refused(run):
