@@ -12,7 +12,16 @@ from snnjax import checkpoint, data, firing, models, train
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
-CHECKPOINTS = sorted((RESULTS / "checkpoints").glob("cifar*.safetensors"))
+FILES = sorted((RESULTS / "checkpoints").glob("cifar*.safetensors"))
+# Of each data set the first seed's; the others as well with the slow tests.
+CHECKPOINTS = [
+    pytest.param(
+        path,
+        id=path.stem,
+        marks=() if path.stem.endswith("-s0") else pytest.mark.slow,
+    )
+    for path in FILES
+]
 IMAGES = 1000
 
 
@@ -23,8 +32,8 @@ def first_images(name: str) -> data.Dataset:
     return data.load(name, "test", data_dir=folder, limit=IMAGES)
 
 
-@pytest.mark.skipif(not CHECKPOINTS, reason="no baseline is published yet")
-@pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
+@pytest.mark.skipif(not FILES, reason="no baseline is published yet")
+@pytest.mark.parametrize("path", CHECKPOINTS)
 def test_a_baseline_has_the_accuracy_and_the_rate_of_its_table(path):
     dataset, network, width, seed = path.stem.rsplit("-", 3)
     lines = (RESULTS / dataset / "results.jsonl").read_text().splitlines()
