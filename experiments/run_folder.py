@@ -105,6 +105,9 @@ class RunFolder:
         run._acquire()
         # Again: another process may have made its run here before we had the lock.
         run._refuse_foreign(config)
+        # What a kill cut short; a run with nothing left would not write it again.
+        for half in (*run.path.glob("*.part"), *run.path.glob("firing/*.part")):
+            half.unlink()
         if not run._is_run():
             run.write_info(config)
         results_file.drop_half_line(run.results)

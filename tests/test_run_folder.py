@@ -187,6 +187,18 @@ def test_killed_before_its_config_was_written(tmp_path, left):
     assert not (tmp_path / "config.json.part").exists()
 
 
+@pytest.mark.parametrize("half", ["config.json.part", "firing/fp32-s0.npz.part"])
+def test_what_a_kill_cut_short_goes_when_the_run_is_taken_up(tmp_path, half):
+    """Also where nothing is left to do, and so nothing is written in its place."""
+    RunFolder.open(config_of(tmp_path)).close()
+    (tmp_path / half).parent.mkdir(exist_ok=True)
+    (tmp_path / half).write_text("half a ")
+    before = (tmp_path / "config.json").read_bytes()
+    RunFolder.open(config_of(tmp_path)).close()
+    assert not (tmp_path / half).exists()
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
 def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     assert run.write_bytes("figures/a.png", b"\x00\xff") == tmp_path / "figures/a.png"
