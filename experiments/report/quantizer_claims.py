@@ -101,8 +101,8 @@ def lq_net_keeps(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -
     lossy = [s.name for s in ours if not s.kept]
     lost = [s.name for s in ours if s.surely_lost]
     moved = [s.name for s in ours if not s.within]
-    clips = [pair for pair in clips if fallen(pair) < 2]
-    apart = [n.name for n, w in clips if sign_of(n, w)]
+    alive = [pair for pair in clips if fallen(pair) < 2]
+    apart = [n.name for n, w in alive if sign_of(n, w)]
     lack = lacking(run, lambda row: is_lq_net(row) and is_qat(row))
     failed = [
         f"{what}: {', '.join(dict.fromkeys(names))}"
@@ -144,7 +144,7 @@ def lq_net_keeps(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -
         "against it, if it is accuracy by 1.5 points at least. It is a claim of no "
         "difference, and a high floor makes it easier",
         f"{len(ours) - len(lossy)} of {len(ours)} settings keep accuracy, "
-        f"{len(ours) - len(moved)} firing; {len(apart)} of {len(clips)} pairs of clips "
+        f"{len(ours) - len(moved)} firing; {len(apart)} of {len(alive)} pairs of clips "
         f"are apart. {beside(some, told)}",
         verdict,
         why,

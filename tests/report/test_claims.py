@@ -243,6 +243,17 @@ def test_one_setting_refutes_lq_net(change, why):
     assert why in found.why
 
 
+def test_lq_net_that_collapsed_everywhere_is_refuted():
+    """No pair of clips is left to be told apart, and accuracy tells enough."""
+
+    def collapsed(row):
+        return {"accuracy": 0.1, "emd": 0.1} if row["method"] == "lq_net" else {}
+
+    found = claim(LQ_NET, collapsed)
+    assert found.verdict == NOT_REPRODUCED
+    assert "0 of 0 pairs of clips are apart" in found.ours
+
+
 def test_accuracy_that_nearly_misses_a_point_does_not_refute_lq_net():
     def lossy(row):
         this = is_row(row, "LQ-Net wide", 4, "qat")
