@@ -106,14 +106,14 @@ def test_it_fires_as_the_network_does(name, dt):
 
 @pytest.mark.usefixtures("x64")
 def test_quantized_weights_are_written_as_they_act():
-    plain = make(width=2)
+    plain = make(models.SEWResNet, blocks=(1, 2), width=2)
     model = calibrate.quantize(plain, {r"layer.*conv\d|fc": QUANT})
     image = np.random.default_rng(1).normal(size=IMAGE)
     logits, spikes = model(jnp.asarray(image), timesteps=STEPS)
     graph = interop.graph(model, image_size=SIZE, dt=1e-4)
     found, outputs = run(graph, image.transpose(0, 3, 1, 2), STEPS, 1e-4)
-    last = np.asarray(spikes["layer3.0.sn2"]).transpose(0, 1, 4, 2, 3)
-    np.testing.assert_array_equal(found["layer3_0_sn2"], last)
+    last = np.asarray(spikes["layer2.1.sn2"]).transpose(0, 1, 4, 2, 3)
+    np.testing.assert_array_equal(found["layer2_1_sn2"], last)
     np.testing.assert_allclose(outputs, logits, atol=1e-9)
     assert len(np.unique(graph.nodes["fc"].weight)) <= 2**3
     assert graph.nodes["layer1_0_conv1"].metadata["bits"] == 3
