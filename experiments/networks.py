@@ -16,6 +16,7 @@ from experiments.rows import (
     BATCHNORM_IMAGES,
     EVAL_BATCH,
     MEMBRANES,
+    REESTIMATED,
     WEIGHTS,
     row_name,
 )
@@ -73,7 +74,7 @@ class Networks:
             return [self.baseline(seed)]
         models = [self.quantized(part) for part in group]
         names = [row_name(part) for part in group]
-        if mode in ("ptq_bn", "fp32_bn"):
+        if mode in REESTIMATED:
             pairs = zip(names, models, strict=True)
             return [self._with_batchnorm(name, model) for name, model in pairs]
         if mode == "ptq":

@@ -17,6 +17,7 @@ ALL_MEMBRANES = rf"sn1|{MEMBRANES}"
 EVAL_BATCH = 128
 EVALUATED = 2 / 3  # of an image trained: two forward passes
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
+REESTIMATED = ("ptq_bn", "fp32_bn")  # modes in which it is
 
 
 def references(config: StudyConfig) -> list[Row]:
@@ -150,7 +151,7 @@ def images_of(part: Row, config: StudyConfig, n_train: int, n_test: int) -> floa
     tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH * EVALUATED
     epochs = {"fp32": config.epochs, "control": config.qat_epochs}
     epochs["qat"] = config.qat_epochs
-    if part["mode"] in ("ptq_bn", "fp32_bn"):
+    if part["mode"] in REESTIMATED:
         size = min(EVAL_BATCH, n_train)
         return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
     if part["mode"] == "control" and config.qat_epochs > 1:

@@ -192,7 +192,8 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         start, used, ran = time.monotonic(), time.process_time(), commit()
         earlier = cluster.by_first(folder.info).get("starts", [])
         parts = planned(config)
-        work = sum(images_of(part, config, *(len(s) for s in sets)) for part in parts)
+        images = [len(each) for each in sets]
+        work = sum(images_of(part, config, *images) for part in parts)
         done = {row_name(row): row for row in cluster.by_first(folder.rows)}
         left = [part for part in parts if row_name(part) not in done]
         # Hours are told before they begin; a study of digits takes minutes.
@@ -218,7 +219,6 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
                     "commit": ran,
                 }
                 if left and cluster.is_first():
-                    images = [len(each) for each in sets]
                     folder.write_info(config, images=images, starts=[*earlier, now])
 
             try:

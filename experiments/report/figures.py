@@ -29,6 +29,7 @@ from experiments.report.chart_style import (
     plain_log_ticks,
 )
 from experiments.report.names import MODE_NAMES, emd_text, method_name, method_order
+from experiments.report.settings import common_seeds
 
 
 class Panel(NamedTuple):
@@ -126,7 +127,7 @@ def _line(
     found: dict[int, dict[int, float]] = {}
     for row in rows:
         found.setdefault(row["bits"], {})[row["seed"]] = value(row)
-    common = set.intersection(*(set(seeds) for seeds in found.values()))
+    common = common_seeds(rows)
     means = [
         statistics.fmean(v for seed, v in seeds.items() if seed in common or not common)
         for seeds in found.values()

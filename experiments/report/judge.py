@@ -86,9 +86,9 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             floors = [max(known, anew["emd_mean"]) for known in floors]
         floor = max(floors, default=None)
         # What the same training gives without a quantizer, where that is better.
-        beside = [base, control] if row["mode"] == "qat" else [base]
-        best = max((one["accuracy"] for one in beside if one), default=None)
-        loss = None if base is None or best is None else best - row["accuracy"]
+        against = [base, control] if row["mode"] == "qat" else [base]
+        best = max((one["accuracy"] for one in against if one), default=0.0)
+        loss = best - row["accuracy"] if base else None
         # Beside a baseline that has not learned, nothing can be said to collapse.
         beside_learned = base is None or learned(base)
         if is_full(row):

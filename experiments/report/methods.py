@@ -34,23 +34,19 @@ def paper(run: Run) -> str:
     )
     for mode, some in found.items():
         fair, more = alike(some)
-        columns = {f"{s.row['bits']} bit": None for s in _by_bits(fair)}
-        more_columns = {_of_seeds(s): None for s in _by_bits(more)}
-        cells: dict[str, dict[str, str]] = {}
-        for setting in fair:
-            line = cells.setdefault(method_name(setting.row), {})
-            line[f"{setting.row['bits']} bit"] = _cell(setting)
-        for setting in more:
-            cells[method_name(setting.row)][_of_seeds(setting)] = _cell(setting)
-        lines = [
-            {"method": name} | {c: line.get(c, "-") for c in columns | more_columns}
-            for name, line in cells.items()
-        ]
+        columns = [(f"{s.row['bits']} bit", s) for s in _by_bits(fair)]
+        columns += [(f"{s.row['bits']} bit, {_seeds(s)}", s) for s in _by_bits(more)]
+        lines = {
+            name: {"method": name} | {title: "-" for title, _ in columns}
+            for name in (method_name(s.row) for s in fair)
+        }
+        for title, setting in columns:
+            lines[method_name(setting.row)][title] = _cell(setting)
         text += f"\n### {MODE_NAMES[mode]}\n\n"
         if more:
             text += f"Of {_seeds(fair[0])}, which all settings have; of more seeds in "
             text += "columns of their own.\n\n"
-        text += aligned(lines)
+        text += aligned(list(lines.values()))
     return text
 
 
@@ -62,11 +58,6 @@ def _seeds(setting: Setting) -> str:
     """Which they are, in words."""
     numbers = sorted(setting.seeds)
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-
-
-def _of_seeds(setting: Setting) -> str:
-    """A column of settings that have more seeds than others."""
-    return f"{setting.row['bits']} bit, {_seeds(setting)}"
 
 
 def _cell(setting: Setting) -> str:

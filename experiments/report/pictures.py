@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from experiments.common import MODES
 from experiments.report import figures, flows, prediction, scatter
 from experiments.report.judge import baselines, noise_floors, telling, verdicts
-from experiments.report.names import MODE_NAMES, is_full, setting_name
+from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
+from experiments.report.settings import common_seeds
 from experiments.run_folder import Lost
 
 OVER_BITS = (
@@ -114,17 +115,15 @@ def of_runs(runs: Sequence[Run]) -> list[Picture]:
 def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     """A column of ``over_bits``: the rows of one mode."""
     rows = [row for row in run.main if row["mode"] == mode]
-    seeds = {row["seed"] for row in rows}
-    # Beside rows of one seed, not the mean of two.
-    for name in {setting_name(row) for row in rows if not is_full(row)}:
-        seeds &= {row["seed"] for row in rows if setting_name(row) == name}
     bases = baselines(run.main)
+    # Beside rows of one seed, not the mean of two.
+    seeds = common_seeds(rows) if rows else ()
     own = [row for row in bases if row["seed"] in seeds] or bases
     accuracies = [row["accuracy"] for row in own]
-    floors = list(noise_floors(run.main).values())
-    if mode == "ptq_bn" and floors:
-        floors += [r["emd_mean"] for r in run.main if r["mode"] == "fp32_bn"]
-    floor = max(floors, default=None)
+    # A mode's own may be higher than those that its rows tell.
+    judged = [v.floor for v in verdicts(run.main) if v.row["mode"] == mode]
+    floors = [*noise_floors(run.main).values(), *judged]
+    floor = max((floor for floor in floors if floor is not None), default=None)
     accuracy = statistics.fmean(accuracies) if accuracies else None
     return figures.Panel(title, rows, accuracy, floor)
 

@@ -112,12 +112,21 @@ class Setting:
         return f"{state} in {states.count(state)} of {len(states)}"
 
 
+def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
+    """The seeds that every setting of the rows has."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        key = (row["mode"], setting_name(row))
+        found.setdefault(key, set()).add(row["seed"])
+    return frozenset.intersection(*map(frozenset, found.values()))
+
+
 def alike(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
     """Settings by the seeds that all of them have, and those that have more, by all.
 
     Seeds differ in their baselines: means of one and of two are not to be compared.
     """
-    common = frozenset.intersection(*(s.seeds for s in some))
+    common = common_seeds(v.row for s in some for v in s.judged)
     if not common:
         return list(some), []
     return [s.of(common) for s in some], [s for s in some if s.seeds > common]

@@ -163,6 +163,7 @@ class History:
             try:
                 about = self._about(step)
                 self._refuse_other(step, about)
+                self._own = True
                 arrays = self._arrays(step, about, expected)
             except Damaged as error:
                 damaged[step] = str(error)
@@ -235,7 +236,7 @@ class History:
         return about
 
     def _refuse_other_run(self) -> None:
-        """Once: what is saved later is of this run."""
+        """Once, unless `load` has: what is saved later is of this run."""
         for step in () if self._own else sorted(self._manager.all_steps()):
             with contextlib.suppress(Damaged):
                 self._refuse_other(step, self._about(step))

@@ -20,10 +20,6 @@ SITES = ("post_reset", "pre_fire")
 _UNROLL = 8
 
 
-# A membrane quantizer, for errors.
-_LIKE = "membrane to levels, such as a QuantSpec"
-
-
 def check_numbers(numbers: dict) -> None:
     """Check what is not JAX's, and may be traced: inside jit nothing can be raised."""
     for name, value in numbers.items():
@@ -41,6 +37,23 @@ def check_site(name: str, site: str) -> None:
     """Raise ValueError, by the argument's name, unless it is one of `SITES`."""
     if site not in SITES:
         raise ValueError(f"{name} must be one of {SITES}, got {site!r}")
+
+
+def _check_parts(
+    numbers: dict,
+    surrogate: Surrogate,
+    membrane_quantizer: Quantizer | None,
+    what: str,
+    shape: tuple[int, ...],
+) -> None:
+    """What `step` and `run` take beside a current; ``what`` has this shape."""
+    _checks.function("surrogate", surrogate, "such as surrogate.atan")
+    if membrane_quantizer is not None:
+        like = "membrane to levels, such as a QuantSpec"
+        _checks.function("membrane_quantizer", membrane_quantizer, like)
+    for name, value in numbers.items():
+        if value is not None:
+            _checks.fits(name, value, what, shape)
 
 
 def step(
@@ -67,13 +80,9 @@ def step(
     """
     numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
     check_numbers(numbers)
-    _checks.function("surrogate", surrogate, "such as surrogate.atan")
-    if membrane_quantizer is not None:
-        _checks.function("membrane_quantizer", membrane_quantizer, _LIKE)
     v, x = _checks.floating("v", v), _checks.floating("x", x)
-    for name, value in {"x": x, **numbers}.items():
-        if value is not None:
-            _checks.fits(name, value, "v", v.shape)
+    _checks.fits("x", x, "v", v.shape)
+    _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
     return _step(
         v,
         x,
@@ -143,10 +152,8 @@ def run(
         )
     _checks.floating("x_seq", x_seq)
     check_site("membrane_site", static["membrane_site"])
-    _checks.function("surrogate", static["surrogate"], "such as surrogate.atan")
-    for name, value in numbers.items():
-        if value is not None:
-            _checks.fits(name, value, "one step of x_seq", x_seq.shape[1:])
+    parts = (numbers, static["surrogate"], membrane_quantizer)
+    _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
     # A float32 flip at the threshold cascades through a deep net: never below it.
     dtype = jnp.promote_types(x_seq.dtype, jnp.float32)
     numbers = {
@@ -163,11 +170,11 @@ def run(
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
                 f"got {v.shape}"
             )
-    if membrane_quantizer is not None:
-        _checks.function("membrane_quantizer", membrane_quantizer, _LIKE)
-        if jax.tree_util.all_leaves([membrane_quantizer]):
-            # A plain function: static, compared by identity. A QuantSpec is traced.
-            membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
+    if membrane_quantizer is not None and jax.tree_util.all_leaves(
+        [membrane_quantizer]
+    ):
+        # A plain function: static, compared by identity. A QuantSpec is traced.
+        membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
     return _sequence(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
 
 

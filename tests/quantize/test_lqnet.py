@@ -1,6 +1,5 @@
 """LQ-Net against the paper's Algorithm 1, transcribed in numpy float64."""
 
-import functools
 import itertools
 
 import jax
@@ -11,13 +10,10 @@ import pytest
 from snnjax import quantize
 from snnjax.quantize import LqState
 
-# Compiling is nearly all that these tests do, and this halves it.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-compiled = functools.partial(jax.jit, compiler_options=QUICK)
-net = compiled(quantize.lq_net)
-solve = compiled(quantize.lq_solve)
-update = compiled(quantize.lq_update)
-fit = compiled(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
+net = jax.jit(quantize.lq_net)
+solve = jax.jit(quantize.lq_solve)
+update = jax.jit(quantize.lq_update)
+fit = jax.jit(quantize.lq_fit, static_argnames=("bits", "init", "iterations"))
 
 SIZES = [(27, 1), (27, 2), (27, 3), (27, 4), (27, 8), (288, 5), (576, 6), (1152, 7)]
 SIZES += [(4608, 1), (4608, 8)]

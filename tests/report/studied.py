@@ -30,6 +30,11 @@ def rows_of(config=CONFIG, tell=lambda row: {}):
     return rows
 
 
+def quantized(rows):
+    """Those of them that are."""
+    return [row for row in rows if row["target"] != "none"]
+
+
 def a_run(config=CONFIG, tell=lambda row: {}, rows=None, **info):
     """A run as if it were loaded."""
     rows = rows_of(config, tell) if rows is None else rows

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from studied import a_run, rows_of
+from studied import a_run, quantized, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import figures, prediction, scatter
@@ -137,7 +137,7 @@ def test_the_section_tells_rows_modes_and_collapse():
 def test_the_best_measure_is_set_against_emd_by_the_difference():
     generator = np.random.default_rng(4)
     rows = rows_of()
-    for row in rows[6:]:
+    for row in quantized(rows):
         change, noise = generator.uniform(1, 2), generator.uniform(0, 1)
         row["emd_mean"], row["synops"] = change + noise, 1000 - change
         row["paired_shift"] = {"sn1": change + 0.8 * noise}
@@ -152,7 +152,7 @@ def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
     """Without noise EMD is the change itself; with it, as far off as the next."""
     generator = np.random.default_rng(5)
     rows = rows_of()
-    for row in rows[6:]:
+    for row in quantized(rows):
         change = generator.uniform(1, 2)
         row["emd_mean"] = change + noise * generator.normal()
         row["paired_shift"] = {"sn1": change + 0.3 * generator.normal()}
@@ -166,7 +166,7 @@ def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
 def test_what_orders_nothing_is_called_so():
     generator = np.random.default_rng(7)
     rows = rows_of()
-    for row in rows[6:]:
+    for row in quantized(rows):
         row["synops"] = 1000 + generator.normal()
         row["emd_mean"], time = generator.uniform(size=2)
         row["paired_shift"], row["time_w1"] = {"sn1": row["emd_mean"]}, {"sn1": time}
@@ -177,7 +177,7 @@ def test_what_orders_nothing_is_called_so():
 def test_correlations_all_below_0_order_nothing():
     generator = np.random.default_rng(8)
     rows = rows_of()
-    for row in rows[6:]:
+    for row in quantized(rows):
         change = generator.uniform(1, 2)
         row["synops"] = 1000 + change
         row["emd_mean"] = 2 - change + 0.01 * generator.normal()
@@ -189,7 +189,7 @@ def test_correlations_all_below_0_order_nothing():
 def test_a_measure_that_never_varies_is_not_set_beside_the_best():
     generator = np.random.default_rng(9)
     rows = rows_of()
-    for row in rows[6:]:
+    for row in quantized(rows):
         change = generator.uniform(1, 2)
         row["synops"], row["paired_shift"] = 1000 + change, {"sn1": change}
     text = prediction.markdown(rows)
