@@ -153,7 +153,7 @@ def memory_bits(sizes: Iterable[tuple[int, int | float]]) -> int:
     total = 0
     for number, bits in sizes:
         known = all(isinstance(n, (int, float, np.number)) for n in (number, bits))
-        if not known or not (number >= 0 and 0 <= bits < np.inf):
+        if not known or not (0 <= number < np.inf and 0 <= bits < np.inf):
             raise ValueError(
                 "sizes must be (number of values, bits of each), from 0 and finite, "
                 f"got ({number!r}, {bits!r})"

@@ -37,10 +37,10 @@ DEFINITIONS = {
     "saturated": "rate > 0.95",
     "noise floor": "the largest EMD from the baseline that shows without quantization: "
     "of the control (the baseline fine-tuned in full precision for QAT's steps), of "
-    "other seeds, and what the baseline shows against itself on other images (the "
-    "EMD that 5 % of pairs of bootstrap samples of the test images exceed; a quantized "
-    "network sees the same images as its baseline, so for it that is an upper bound); "
-    "for PTQ+BN at least what BatchNorm taken anew moves in the baseline",
+    "other seeds (their mean), and what the baseline shows against itself on other "
+    "images (the EMD that 5 % of pairs of bootstrap samples of the test images exceed; "
+    "a quantized network sees the same images as its baseline, so for it that is an "
+    "upper bound); for PTQ+BN at least what BatchNorm taken anew moves in the baseline",
     "no drift seen": "EMD is at most what the choice of test images makes",
     "within": "EMD is at most the noise floor",
     "collapsed": "accuracy under twice chance, where the baseline's is not",

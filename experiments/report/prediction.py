@@ -250,18 +250,19 @@ def _said(table: Bootstrap, title: str) -> str:
         # What never varies comes last.
         best, second = np.argsort(-values, kind="stable")[:2]
         text = f"the {outcome.split(',')[0]} is ordered "
-        if low[best] <= 0:
+        if not np.any(low > 0):
             parts.append(f"{text}by none: no interval lies above 0")
             continue
+        text += f"best by {names[best]} ({values[best]:.2f}"
+        text += ")" if low[best] > 0 else ", its interval reaches 0)"
         other = 0 if best else second  # EMD, or the next one where EMD is best
         if np.isnan(values[other]):
-            parts.append(f"{text}best by {names[best]} ({values[best]:.2f})")
+            parts.append(text)
             continue
         difference = table.difference(best, other)[:, o]
         apart = "above 0" if difference[1] > 0 else "not told from 0"
         parts.append(
-            f"{text}best by {names[best]} ({values[best]:.2f}), by {names[other]} "
-            f"{values[other]:.2f}; the difference, {_cell(difference)} by the same "
-            f"resamples, is {apart}"
+            f"{text}, by {names[other]} {values[other]:.2f}; the difference, "
+            f"{_cell(difference)} by the same resamples, is {apart}"
         )
     return f'Over the rows of "{title}" {"; ".join(parts)}.' if parts else ""

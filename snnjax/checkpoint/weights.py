@@ -33,7 +33,8 @@ def export(
     Args:
         path: ends in ``.safetensors``; folders are made.
         model: an nnx model, or a pytree.
-        config: what is needed to build the network again, as JSON values.
+        config: what is needed to build the network again, as JSON values. Without one
+            a file of that name stays as it is.
 
     Returns:
         The path.
@@ -46,13 +47,17 @@ def export(
 
     path = _checked(path)
     try:
-        text = None if config is None else json.dumps(dict(config), indent=2) + "\n"
+        text = (
+            None
+            if config is None
+            else json.dumps(dict(config), indent=2, allow_nan=False)
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(f"config must hold JSON values: {error}") from None
     arrays = named(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
     if text is not None:
-        _write(path.with_suffix(".json"), text.encode("utf-8"))
+        _write(path.with_suffix(".json"), f"{text}\n".encode())
     _write(path, safetensors.numpy.save(arrays, about))
     return path
 
@@ -127,7 +132,10 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
         with safetensors.safe_open(path, "numpy") as file:
             about = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, json.loads(about.get(_CRC, "{}"))
+        crcs = json.loads(about.get(_CRC, "{}"))
+        if not isinstance(crcs, dict):
+            raise ValueError(f"its checksums are {crcs!r}")
+        return arrays, crcs
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:

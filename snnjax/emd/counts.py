@@ -115,7 +115,7 @@ def layer_emd(
     if set(x_counts) != set(y_counts) or not x_counts:
         raise ValueError(
             "the two networks must have the same layers, at least one; only in one of "
-            f"them: {sorted(set(x_counts) ^ set(y_counts))}"
+            f"them: {sorted(set(x_counts) ^ set(y_counts), key=str)}"
         )
     return {
         name: emd_from_counts(x_counts[name], y_counts[name], observations)

@@ -21,8 +21,8 @@ def histogram_emd(
     rates sorted into bins it differs from `emd_from_counts` by up to one bin's width,
     which is often more than the distance: prefer that where counts are at hand.
 
-    Gradient: by ``p``, the Kantorovich potential less its mean under p, exactly 0 where
-    the histograms are equal; the same for ``q``.
+    Gradient: by ``p``, the Kantorovich potential less its mean under p, over the total
+    of p; exactly 0 where the histograms are equal; the same for ``q``.
 
     Args:
         p: masses or counts of the bins ``[..., bins]``, non-negative.

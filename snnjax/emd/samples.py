@@ -37,7 +37,8 @@ def wasserstein_1d(
     `soft_cdf_distance` too.
 
     Outside ``jit`` and ``grad`` it is computed in float64 on the host; inside it is
-    within 5e-6 in float32.
+    within 5e-6 in float32, which rounds integers beyond 2**24 (counts go into
+    `emd_from_counts`).
 
     Args:
         x: samples ``[n]`` (other shapes are flattened).
@@ -75,7 +76,8 @@ def wasserstein_p_1d(
     samples are equal: take ``w ** (1 / p)`` to show it.
 
     Gradient: by a sample with mass m, :math:`m\, p\, |d|^{p-1}` times the sign of the
-    way d to its partner: for p > 1 the farther, the stronger; 0 where they coincide.
+    way d to its partner: for p > 1 the farther, the stronger; 0 where they coincide,
+    where for p < 2 there is no second derivative.
 
     Args:
         x: as of `wasserstein_1d`.
@@ -106,7 +108,7 @@ def wasserstein_p_1d(
 def check_positive(**numbers: ArrayLike) -> None:
     """Raise ValueError where a number that is not traced is not positive and finite."""
     for name, number in numbers.items():
-        if isinstance(number, jax.core.Tracer):
+        if isinstance(number, jax.core.Tracer) and not number.ndim:
             continue
         seen = number if isinstance(number, Array) else np.asarray(number)
         known = seen.ndim == 0 and _checks.is_real(seen.dtype)
@@ -147,6 +149,14 @@ def unfolded(a: ArrayLike) -> Array:
     if isinstance(a, jax.core.Tracer):
         return a
     return jax.lax.optimization_barrier(jnp.asarray(a))
+
+
+def computed_in(x: Array, y: Array) -> jnp.dtype:
+    """float32, or wider where a sample is; of integers JAX's own, float64 under x64."""
+    dtype = jnp.result_type(x, y)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.promote_types(dtype, jnp.float32)
+    return jnp.result_type(float)
 
 
 def _each(arguments, change):
@@ -208,7 +218,7 @@ def distance(difference: Array) -> Array:
 
 
 def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
-    dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+    dtype = computed_in(x, y)
     x, y = x.astype(dtype), y.astype(dtype)
 
     def cost(difference):

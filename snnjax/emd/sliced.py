@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import unfolded, wasserstein_1d
+from snnjax.emd.samples import computed_in, unfolded, wasserstein_1d
 
 
 def sliced(
@@ -65,7 +65,7 @@ def sliced(
         )
     if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
         x, y, directions = (unfolded(a) for a in (x, y, directions))
-        dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+        dtype = computed_in(x, y)
         project = functools.partial(
             jnp.matmul, directions.astype(dtype), precision="highest"
         )

@@ -34,7 +34,8 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
 
     Raises:
         ValueError: no rates, fewer than one point; outside ``jit`` also rates that are
-            NaN or beyond [0, 1], and a temperature that is not positive.
+            NaN or beyond [0, 1], and a temperature that is not positive (inside it
+            gives NaN).
     """
     if not _checks.is_whole(points) or points < 1:
         raise ValueError(f"points must be a whole number >= 1, got {points!r}")
@@ -44,6 +45,8 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
     rates = jnp.ravel(rates).astype(jnp.promote_types(rates.dtype, jnp.float32))
+    # A traced one is not checked.
+    temperature = jnp.where(jnp.asarray(temperature) > 0, temperature, jnp.nan)
     grid = (jnp.arange(points, dtype=rates.dtype) + 0.5) / points
 
     # A point at a time, computed again for the gradient: one pass over the rates each.

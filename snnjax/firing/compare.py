@@ -3,11 +3,10 @@
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from snnjax import emd
-from snnjax.firing.counts import FiringCounts, same_layers
+from snnjax.firing.counts import FiringCounts, comparable
 
 DEAD = 0.05  # below this rate a neuron is dead, as in the paper
 SATURATED = 0.95  # above this one, saturated
@@ -25,9 +24,9 @@ def summary(counts: FiringCounts) -> RateSummary:
     """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons.
 
     Raises:
-        ValueError: no layer, or one without neurons.
+        ValueError: no layer, or one without neurons; no counts of these observations.
     """
-    _check_layers(counts)
+    comparable(counts)
     rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
     return RateSummary(
         float(rates.mean()),
@@ -66,8 +65,7 @@ def kolmogorov_smirnov(
     Raises:
         ValueError: different layers, or layers of different shapes.
     """
-    same_layers(reference, other)
-    _check_layers(reference, other)
+    comparable(reference, other)
     observations = (reference.observations, other.observations)
     return {
         name: float(emd.ks_from_counts(x, other.spikes[name], observations))
@@ -75,22 +73,8 @@ def kolmogorov_smirnov(
     }
 
 
-def _check_layers(*networks: FiringCounts) -> None:
-    """ValueError where there is nothing to compare, or no counts."""
-    for counts in networks:
-        if not counts.spikes:
-            raise ValueError("the counts have no layers: record at least one")
-        for name, spikes in counts.spikes.items():
-            if np.size(spikes) == 0:
-                raise ValueError(f"{name} is empty: a layer needs neurons")
-            dtype = jnp.result_type(spikes)
-            if not jnp.issubdtype(dtype, jnp.integer):
-                raise ValueError(f"counts of {name} must be integers, got {dtype}")
-
-
 def _exact_mean(reference, other, of) -> dict[str, float]:
-    same_layers(reference, other)
-    _check_layers(reference, other)
+    comparable(reference, other)
     unit = math.lcm(reference.observations, other.observations)
     shifts = {}
     for name, spikes in reference.spikes.items():
@@ -110,7 +94,8 @@ class FiringReport(NamedTuple):
     Attributes:
         emd: ``{layer: W1}``.
         emd_mean: mean of ``emd`` over layers.
-        paired_shift: ``{layer: mean |r - r'|}``, at least W1.
+        paired_shift: ``{layer: mean |r - r'|}``, at least W1 (by ``"ott"``, up to that
+            method's rounding; so mean_shift too).
         mean_shift: ``{layer: mean r' - mean r}``, at most W1 in size.
         mean_rate: of ``other``, over all neurons.
         dead_fraction: of ``other``: rate below 0.05.
@@ -142,8 +127,7 @@ def report(
     Raises:
         ValueError: different layers or neurons, unknown method.
     """
-    same_layers(reference, other)
-    _check_layers(reference, other)
+    comparable(reference, other)
     if method == "exact":
         observations = (reference.observations, other.observations)
         distances = emd.layer_emd(reference.spikes, other.spikes, observations)

@@ -106,8 +106,10 @@ class FiringCounts:
         """Counts over both sets of images."""
         same_layers(self, other)
         observations = self.observations + other.observations
-        for counts in (*self.spikes.values(), *other.spikes.values()):
-            dtype = jnp.result_type(counts)
+        for name, counts in self.spikes.items():
+            dtype = jnp.result_type(
+                _integers(name, counts), _integers(name, other.spikes[name])
+            )
             if observations > jnp.iinfo(dtype).max:
                 raise ValueError(
                     f"{observations} observations do not fit into {dtype} counts; "
@@ -121,20 +123,51 @@ class FiringCounts:
         return {k: np.asarray(v) / self.observations for k, v in self.spikes.items()}
 
 
-def same_layers(a: FiringCounts, b: FiringCounts) -> None:
-    """Raise ValueError unless both have the same layers with the same neurons."""
-    for counts in (a, b):
+def same_layers(*networks: FiringCounts) -> None:
+    """Raise ValueError unless all have the same layers with the same neurons."""
+    for counts in networks:
         if not isinstance(counts, FiringCounts):
             raise ValueError(
-                "firing is compared between two FiringCounts, both must be "
-                f"FiringCounts, got {_checks.shown(counts)}"
+                "firing is compared between FiringCounts, all must be FiringCounts, "
+                f"got {_checks.shown(counts)}"
             )
-    shapes = [{k: np.shape(v) for k, v in c.spikes.items()} for c in (a, b)]
-    if shapes[0] != shapes[1]:
-        different = sorted(
-            k for k in shapes[0] | shapes[1] if shapes[0].get(k) != shapes[1].get(k)
-        )
-        raise ValueError(
-            "the two networks must have the same layers with the same neurons; "
-            f"different: {different}"
-        )
+        if not isinstance(counts.spikes, Mapping):
+            raise ValueError(
+                f"spikes must be {{layer: counts}}, got {_checks.shown(counts.spikes)}"
+            )
+    first, *others = ({k: np.shape(v) for k, v in c.spikes.items()} for c in networks)
+    for shapes in others:
+        if first != shapes:
+            different = (k for k in first | shapes if first.get(k) != shapes.get(k))
+            raise ValueError(
+                "the two networks must have the same layers with the same neurons; "
+                f"different: {sorted(different, key=str)}"
+            )
+
+
+def comparable(*networks: FiringCounts) -> None:
+    """Raise ValueError unless all are counts of the same neurons, at least one a layer.
+
+    Not inside ``jit``: the values are looked at.
+    """
+    same_layers(*networks)
+    for counts in networks:
+        if not counts.spikes:
+            raise ValueError("the counts have no layers: record at least one")
+        for name, spikes in counts.spikes.items():
+            if np.size(spikes) == 0:
+                raise ValueError(f"{name} is empty: a layer needs neurons")
+            seen = np.asarray(_integers(name, spikes))
+            if seen.min() < 0 or seen.max() > counts.observations:
+                raise ValueError(
+                    f"counts of {name} must lie within 0..{counts.observations} "
+                    "observations (T x images), got "
+                    f"{seen.min()} to {seen.max()}"
+                )
+
+
+def _integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
+    spikes = _checks.real(f"counts of {name}", spikes)
+    if not jnp.issubdtype(spikes.dtype, jnp.integer):
+        raise ValueError(f"counts of {name} must be integers, got {spikes.dtype}")
+    return spikes

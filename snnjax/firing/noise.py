@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from snnjax import _checks, emd
-from snnjax.firing.counts import FiringCounts, same_layers
+from snnjax.firing.counts import FiringCounts, comparable
 
 
 class NoiseFloor(NamedTuple):
@@ -38,8 +37,9 @@ def noise_floor(
     """How far the firing of one network lies from its own on other images.
 
     Each replicate makes two sets of images and takes the W1 between them. Images are
-    drawn by the batches that they were counted in: as many batches as can be had, 8 or
-    more, of equal size and mixed contents.
+    drawn by the batches that they were counted in: as many batches as can be had, of
+    equal size and mixed contents. With 32 the chance of a false alarm is near
+    ``level``, with 8 it is up to twice that.
 
     - ``"halves"`` splits the images at random into two halves. It is the noise of two
       networks that were evaluated on two such halves.
@@ -61,7 +61,7 @@ def noise_floor(
 
     Raises:
         ValueError: fewer than two sets of images, an unknown method, level or number of
-            replicates out of range, sets of different layers.
+            replicates out of range, sets of different layers, no counts.
     """
     batches = list(counts_by_batch)
     if len(batches) < 2:
@@ -76,13 +76,7 @@ def noise_floor(
             "expected level within (0, 1) and a whole number of replicates >= 1 / "
             f"level, got {level} and {replicates}"
         )
-    for batch in batches[1:]:
-        same_layers(batches[0], batch)
-    for name, spikes in batches[0].spikes.items():
-        if not jnp.issubdtype(jnp.result_type(spikes), jnp.integer):
-            raise ValueError(f"counts of {name} must be integers")
-    if not batches[0].spikes:
-        raise ValueError("the counts have no layers")
+    comparable(*batches)
     rng = np.random.default_rng(seed)
     observations = np.array([batch.observations for batch in batches])
     layers = {

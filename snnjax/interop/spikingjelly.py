@@ -58,9 +58,9 @@ def load(
         The copy, its leaves in the dtypes they had.
 
     Raises:
-        ValueError: names or shapes that do not belong together, all of them listed; NaN
-            or infinity; quantizers that are learned or fitted to weights; another
-            network; a file of another kind.
+        ValueError: names or shapes that do not belong together, all of them listed;
+            NaN, infinity, negative variances; quantizers that are learned or fitted to
+            weights; another network; a file of another kind.
         ImportError: the package that reads the file is missing.
 
     Source: SpikingJelly 2.0's ``activation_based.model.sew_resnet``.
@@ -84,9 +84,14 @@ def load(
             ):
                 stem = "imagenet" if array.shape[2:] == (7, 7) else "cifar"
                 wrong[-1] += f" (make the model with stem={stem!r}?)"
-        elif not np.isfinite(value).all():
+        with np.errstate(over="ignore"):
+            values[key] = cast = jnp.asarray(value, leaf.dtype)
+        if not np.isfinite(value).all():
             wrong.append(f"{key} has NaN or infinite values")
-        values[key] = jnp.asarray(value, leaf.dtype)
+        elif not jnp.isfinite(cast).all():
+            wrong.append(f"{key} has values beyond the model's {leaf.dtype}")
+        elif key.endswith("running_var") and value.min() < 0:
+            wrong.append(f"{key} has negative values")
     if wrong:
         raise ValueError("the state_dict does not fit the model: " + "; ".join(wrong))
     for key, variable in leaves.items():
@@ -168,9 +173,14 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise ValueError(f"state_dict must be a file that is there, no file {path}")
-        from safetensors.numpy import load_file
+        import safetensors.numpy
 
-        return load_file(path)
+        try:
+            return safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(
+                f"{path} is no safetensors file, or a damaged one ({error})"
+            ) from None
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(
             f"expected a .safetensors, .pth or .pt file or a dict of arrays, got {path}"

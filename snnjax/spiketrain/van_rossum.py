@@ -30,7 +30,8 @@ def van_rossum(x: ArrayLike, y: ArrayLike, *, tau: ArrayLike) -> Array:
 
     Gradient: by the spikes, for real values between 0 and 1 too, so that it flows on
     through a surrogate; and by ``tau``. Both are 0, not NaN, where the trains are
-    equal. As a training signal take the square, whose gradient does not jump there.
+    equal. As a training signal take the square, whose gradient does not jump there (its
+    second derivative is given as 0 there too, which it is not).
 
     Args:
         x: spikes ``[T, ...]``, 0 or 1 of any dtype.

@@ -125,6 +125,12 @@ def firing_cases():
         partial(firing.summary, firing.FiringCounts({}, 4)),
         "no layers",
     )
+    bad = partial(firing.summary, firing.FiringCounts([1, 2], 3))
+    yield (
+        "firing.summary: no layers' names",
+        bad,
+        "spikes must be \\{layer.*got \\[1, 2",
+    )
     bad = partial(firing.report, MADE, MADE, method="pot")
     yield "firing.report: method", bad, '"exact" or "ott", got \'pot\''
     yield "FiringCounts: sum of layers", lambda: MADE + OTHER, "different: \\['sn2'\\]"
@@ -157,7 +163,14 @@ def cost_cases():
     for value, says in ((RATES, "float32"), ("text", "'text'"), (COUNTS - 1, "-1")):
         bad = partial(run, [synapse], {"sn1": value}, 4)
         yield f"cost: counts {value}", bad, f"sn1 must .*got {says}"
-    for number, bits in ((-1, 2), (2, -1), (2, np.nan), ("a", 2), (2, None)):
+    for number, bits in (
+        (-1, 2),
+        (2, -1),
+        (np.inf, 2),
+        (2, np.nan),
+        ("a", 2),
+        (2, None),
+    ):
         bad = partial(cost.memory_bits, [(number, bits)])
         says = f"sizes must be .*got \\({number!r}, {bits!r}\\)"
         yield f"cost.memory_bits: {number}, {bits}", bad, says

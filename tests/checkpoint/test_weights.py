@@ -125,11 +125,19 @@ def test_what_does_not_fit_is_refused(tmp_path, arrays, message):
         checkpoint.load(path, {"w": jnp.zeros(3)})
 
 
+def test_checksums_that_are_none_are_damage(tmp_path):
+    path, about = tmp_path / "x.safetensors", {"snnjax_crc32": "[1]"}
+    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path, about)
+    with pytest.raises(ValueError, match="a damaged one"):
+        checkpoint.load(path, {"w": jnp.zeros(3)})
+
+
 def test_bad_calls(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         checkpoint.export(tmp_path / "x.npz", {"w": jnp.zeros(3)})
-    with pytest.raises(ValueError, match="config must hold JSON values"):
-        checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)}, {"x": {1}})
+    for bad in ({"x": {1}}, {"x": float("nan")}):
+        with pytest.raises(ValueError, match="config must hold JSON values"):
+            checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)}, bad)
     with pytest.raises(ValueError, match="there is no file"):
         checkpoint.load(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
     assert not list(tmp_path.iterdir())

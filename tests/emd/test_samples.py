@@ -61,6 +61,11 @@ def test_wasserstein_1d_takes_integers_shapes_scalars_and_half_precision():
     assert samples_jit(half, half + 1).dtype == jnp.float32
     with jax.enable_x64(True):
         assert samples_jit(jnp.asarray([0.1]), jnp.asarray([0.4])).dtype == jnp.float64
+        x, y = (
+            np.array([2**24 + 1, 5]),
+            np.array([2**24, 5]),
+        )  # float32 has no 2**24 + 1
+        assert float(samples_jit(x, y)) == emd.wasserstein_1d(x, y) == 0.5
 
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9).map(np.array)

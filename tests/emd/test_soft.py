@@ -100,3 +100,4 @@ def test_it_refuses_nonsense(rates, target, temperature, message):
 
 def test_nan_gives_nan_inside_jit():
     assert np.isnan(both(np.array([0, np.nan]), np.ones(4), 0.1)[0])
+    assert np.isnan(jax.jit(both)(np.array([0, 0.5]), np.ones(4), -0.1)[0])

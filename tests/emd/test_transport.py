@@ -99,6 +99,14 @@ def test_what_did_not_converge_is_no_number():
     functions = emd.sinkhorn_divergence, emd.transport_plan
     inside = jax.jit(lambda x, y: [f(x, y, **few) for f in functions])(x, y)
     assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(inside))
+    slope = jax.jit(jax.grad(lambda x: emd.sinkhorn_divergence(x, y, **few)))(x)
+    assert np.all(np.isnan(slope))
+
+
+def test_a_traced_epsilon_below_0_is_no_number():
+    x, y = samples("rates", 50, 0), samples("rates", 50, 1)
+    divergence = jax.jit(lambda epsilon: emd.sinkhorn_divergence(x, y, epsilon=epsilon))
+    assert np.isnan(divergence(-0.1))
 
 
 @pytest.mark.parametrize(

@@ -121,5 +121,10 @@ def test_report_refuses_an_unknown_method_and_impossible_counts():
     with pytest.raises(ValueError, match='"exact" or "ott", got \'scipy\''):
         firing.report(counts, counts, method="scipy")
     images_without_time = FiringCounts(counts.spikes, 2)
+    too_few = FiringCounts({"a": np.array([-1])}, 2)
+    for impossible, said in ((images_without_time, "8"), (too_few, "-1 to -1")):
+        for function in (firing.summary, lambda c: firing.paired_shift(c, c)):
+            with pytest.raises(ValueError, match=rf"within 0\.\.2 .*{said}"):
+                function(impossible)
     with pytest.raises(ValueError, match=r"within 0\.\.2"):
         firing.report(counts, images_without_time)

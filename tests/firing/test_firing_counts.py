@@ -86,6 +86,9 @@ def test_counts_that_could_overflow_are_not_merged():
     assert (full(200, np.uint8) + full(55, np.uint8)).spikes["a"].tolist() == [255]
     with pytest.raises(ValueError, match="300 observations do not fit into uint8"):
         full(200, np.uint8) + full(100, np.uint8)
+    assert (full(200, np.uint8) + full(100)).spikes["a"].tolist() == [300]
+    with pytest.raises(ValueError, match="counts of a must be integers, got float32"):
+        full(2, np.float32) + full(2, np.float32)
 
 
 EIGHT_DEVICES = """

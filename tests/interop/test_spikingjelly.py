@@ -126,6 +126,9 @@ def test_files(state, tmp_path):
         spikingjelly.load(make(), tmp_path / "net.npz")
     with pytest.raises(ValueError, match=r"no file .*absent"):
         spikingjelly.load(make(), tmp_path / "absent.safetensors")
+    (tmp_path / "other.safetensors").write_text("hello")
+    with pytest.raises(ValueError, match=r"other\.safetensors is no safetensors file"):
+        spikingjelly.load(make(), tmp_path / "other.safetensors")
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -208,6 +211,14 @@ BAD = {
         "bn1.bias has NaN or infinite",
     ),
     "infinity": (lambda s: with_value(s, "fc.bias", np.inf), "fc.bias has NaN or inf"),
+    "variance": (
+        lambda s: with_value(s, "bn1.running_var", -1),
+        "bn1.running_var has negative values",
+    ),
+    "beyond the dtype": (
+        lambda s: s | {"fc.bias": np.full(10, 1e39)},
+        "fc.bias has values beyond the model's float32",
+    ),
     "PLIF": (
         lambda s: s | {"sn1.w": np.float32(0)},
         "ParametricLIFNode: give the model neurons.PLIF",

@@ -186,6 +186,15 @@ def test_correlations_all_below_0_order_nothing():
     assert "operations is ordered by none: no interval lies above 0" in text
 
 
+def test_the_best_whose_interval_reaches_0_is_not_called_none():
+    found = np.full((len(prediction.PREDICTORS), len(prediction.OUTCOMES)), np.nan)
+    resampled = np.full((100, *found.shape), np.nan)
+    found[:2, 0], around = (0.5, 0.6), np.linspace(-1, 1, 100)
+    resampled[:, :2, 0] = found[:2, 0] + around[:, None] * np.array([0.3, 0.9])
+    text = prediction._said(prediction.Bootstrap(found, resampled), "all")
+    assert "best by paired shift (0.60, its interval reaches 0), by EMD 0.50" in text
+
+
 def test_a_measure_that_never_varies_is_not_set_beside_the_best():
     generator = np.random.default_rng(9)
     rows = rows_of()
