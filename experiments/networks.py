@@ -20,7 +20,7 @@ from experiments.rows import (
     WEIGHTS,
     row_name,
 )
-from experiments.training import Trainer, optimizer
+from experiments.training import Trainer, augments, optimizer
 from snnjax import calibrate, checkpoint, data, models, neurons, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
@@ -156,9 +156,17 @@ class Networks:
         )
 
     def _batchnorm_batches(self) -> Iterator[jax.Array]:
+        """Images as training saw them, cropped too.
+
+        Whole images have other statistics: by them CIFAR-100's baseline moves by an EMD
+        of 0.015, more than by most quantizers, and by crops' 0.0014.
+        """
         images = self.train_set.images[:BATCHNORM_IMAGES]
         size = min(EVAL_BATCH, len(images))
         for first in range(0, len(images) - size + 1, size):
             batch = images[first : first + size]
+            if augments(self.config):
+                key = jax.random.fold_in(jax.random.key(0), first)
+                batch = data.augment(key, batch)
             yield data.normalize(batch, self.train_set.mean, self.train_set.std)
             self.shown.advance(size / 3)

@@ -200,7 +200,9 @@ def reestimate_batchnorm(
 
     Args:
         model: a network that is called as `models.SEWResNet` is.
-        batches: normalised images ``[B, H, W, C]``, all of one shape.
+        batches: normalised images ``[B, H, W, C]``, all of one shape; of a network that
+            was trained on crops, crops (`data.augment`), as whole images have other
+            statistics.
         timesteps: T.
 
     Raises:
