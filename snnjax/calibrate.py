@@ -156,7 +156,8 @@ def _method(spec: QuantSpec) -> str:
 def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int]:
     """Bits of all weights and of all membranes.
 
-    Kernels at their quantizer's width; the other parameters and LQ-Net's bases at 32.
+    Kernels at their quantizer's width; the other parameters, LQ-Net's bases and the
+    channels' bounds at 32.
 
     Args:
         model: any NNX model of `layers`.
@@ -172,8 +173,12 @@ def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int
         raise ValueError(f"neurons must have every spiking layer; missing: {missing}")
     kernels = [(layer.size, layer.bits) for layer in table if layer.kind == "weights"]
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    bases = jax.tree.leaves(nnx.state(model, layers.QuantState))
-    rest = parameters - sum(size for size, _ in kernels) + sum(x.size for x in bases)
+    states = jax.tree.leaves(nnx.state(model, layers.QuantState))
+    # Not how often they were updated, which is no part of the network.
+    bases = sum(x.size for x in states if jnp.issubdtype(x.dtype, jnp.floating))
+    clips = [layer.spec.clip for layer in table if layer.spec is not None]
+    bounds = sum(np.size(clip) for clip in clips if np.ndim(clip))
+    rest = parameters - sum(size for size, _ in kernels) + bases + bounds
     membranes = [(neurons[layer.name], layer.bits) for layer in spiking]
     return cost.memory_bits([*kernels, (rest, 32)]), cost.memory_bits(membranes)
 

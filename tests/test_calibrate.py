@@ -221,6 +221,27 @@ def test_layer_bits_and_describe():
     assert lines["blocks.0.conv"].split() == ["weights", "float"]
 
 
+def test_memory_is_that_of_the_kernels_and_of_what_is_kept_beside_them():
+    # The kernels of stem, two blocks and head; three norms; the head's bias.
+    stem, block, head, others = 9 * 2 * 3, 3 * 3, 3 * 5, 3 * 2 * 3 + 5
+    neurons_of = {"spikes": 30, "blocks.0.spikes": 7, "blocks.1.spikes": 7}
+    full = 32 * (stem + 2 * block + head + others)
+    assert calibrate.memory_bits(Net(), neurons_of) == (full, 32 * 44)
+    beside = [  # numbers for each of three output channels, of two bases or one bound
+        (QuantSpec("lq_net", bits=2), 2 * 3),
+        (QuantSpec(bits=2, per_channel=True), 3),
+        (QuantSpec("lsq", bits=2, per_channel=True), 3),
+        (QuantSpec("lsq", bits=2), 1),
+        (QuantSpec(bits=2), 0),
+    ]
+    for spec, numbers in beside:
+        copy = calibrate.quantize(Net(), {"stem": spec})
+        saved = 30 * stem - 32 * numbers
+        assert calibrate.memory_bits(copy, neurons_of)[0] == full - saved
+    copy = calibrate.quantize(Net(), {"spikes": QuantSpec(bits=4)})
+    assert calibrate.memory_bits(copy, neurons_of) == (full, 4 * 30 + 32 * 14)
+
+
 # BatchNorm
 
 

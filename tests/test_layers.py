@@ -221,8 +221,10 @@ def test_stateful_layers_inside_a_gradient():
     assert rest["conv"]["quant_state"].get_value().count == 0
 
 
-def test_lq_net_gradient_goes_straight_through_inside_the_clip():
+def test_lq_net_gradient_goes_straight_through_up_to_the_clip():
     layer = lq_layer()
+    at = layer.kernel.get_value().at[0, 0, 0].set([0.3, -0.3, 0.31])
+    layer.kernel.set_value(at)
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
 
     def loss(params):
@@ -230,7 +232,8 @@ def test_lq_net_gradient_goes_straight_through_inside_the_clip():
         return jnp.sum(layer.quantized_kernel(train=True) * 3)
 
     grad = jax.grad(loss)(params)["kernel"].get_value()
-    inside = np.abs(layer.kernel.get_value()) < 0.3
+    inside = np.abs(layer.kernel.get_value()) <= np.float32(0.3)
+    assert inside[0, 0, 0].tolist() == [True, True, False]
     assert 0 < inside.mean() < 1
     np.testing.assert_array_equal(grad, 3.0 * inside)
 

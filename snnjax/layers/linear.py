@@ -32,7 +32,11 @@ def kaiming_normal_fan_out(key: Array, shape: tuple[int, ...], dtype: DTypeLike)
 
 
 class _Quantized(nnx.Module):
-    """A layer with a kernel ``[..., C_out]`` and perhaps a quantizer for it."""
+    """A layer with a kernel ``[..., C_out]`` and perhaps a quantizer for it.
+
+    LQ-Net's is clipped before it is encoded: the gradient of a weight is the identity
+    up to the clip, and 0 beyond it.
+    """
 
     kernel: nnx.Param
 
@@ -64,7 +68,8 @@ class _Quantized(nnx.Module):
         if self.quant_state is None:
             return spec(w, value_of(self.quant_scale))
         clip = spec.clip.astype(w.dtype)
-        w = jnp.clip(w, -clip, clip)
+        # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
+        w = jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
         state = LqState(*self.quant_state.get_value())
         if train:
             learned = quantize.lq_update(jax.lax.stop_gradient(w), state)
