@@ -29,7 +29,7 @@ ALLOWED = {
     "batches": {"_checks"},
     "data": {"_checks", "batches", "data"},
     "checkpoint": {"_pytree", "checkpoint"},
-    "neurons": {"_checks", "_pytree", "neurons", "surrogate"},
+    "neurons": {"_checks", "_pytree", "neurons", "quantize", "surrogate"},
     "quantize": {"_checks", "_pytree", "quantize"},
     "emd": {"_checks", "_wide", "emd"},
     "spiketrain": {"_checks", "spiketrain"},

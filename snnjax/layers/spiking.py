@@ -1,21 +1,18 @@
 """Neurons as a layer."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
 from snnjax.layers.variables import Numbers, check_spec, value_of
-from snnjax.neurons import IF, PLIF, Neuron
+from snnjax.neurons import IF, PLIF, Neuron, membrane
 from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
-from snnjax.quantize.spec import OF_WEIGHTS
 
 
 class Spiking(nnx.Module):
@@ -65,7 +62,7 @@ class Spiking(nnx.Module):
         if spec is not None and spec.method == "none":
             spec = None
         if spec is not None:
-            _check_membrane(spec, site)
+            membrane.check(spec, site)
         scale = spec.first_scale() if spec is not None and spec.learned else None
         self.quant = nnx.data(None if spec is None else Numbers(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
@@ -87,7 +84,8 @@ class Spiking(nnx.Module):
             if scale is not None and self.axis_name is not None:
                 # 1 / sqrt(N) with the N of all devices.
                 scale = _slower(scale, jax.lax.axis_size(self.axis_name) ** -0.5)
-            quantizer = _quantizer(self.quant.get_value(), scale, neuron)
+            tau = None if isinstance(neuron, IF) else neuron.tau
+            quantizer = membrane.of_spec(self.quant.get_value(), scale, tau)
         spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
         return spikes
 
@@ -99,32 +97,3 @@ def _slower(x: Array, factor: float) -> Array:
 
 
 _slower.defvjp(lambda x, factor: (x, None), lambda factor, _, d: (factor * d,))
-
-
-def _quantizer(
-    spec: QuantSpec, scale: Array | None, neuron: Neuron
-) -> Callable[[Array], Array]:
-    if spec.method != "mint" or isinstance(neuron, IF):
-        return Partial(_stored, spec, scale)
-    # MINT stores the membrane after the leak, which the neuron takes next.
-    return Partial(_leaked, spec, scale, 1 - 1 / jnp.asarray(neuron.tau))
-
-
-def _stored(spec, scale, v):
-    return spec(v, scale)
-
-
-def _leaked(spec, scale, leak, v):
-    return spec(leak * v, scale) / leak
-
-
-def _check_membrane(spec: QuantSpec, site: str) -> None:
-    if spec.method in OF_WEIGHTS:
-        raise ValueError(
-            f"{spec.method} makes levels of weights, not of a membrane; use method "
-            '"uniform", "lsq" or "mint"'
-        )
-    if spec.per_channel:
-        raise ValueError("per_channel bounds come from weights; a membrane has none")
-    if spec.method == "mint" and site != "post_reset":
-        raise ValueError('MINT quantizes the stored membrane: site "post_reset"')

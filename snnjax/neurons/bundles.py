@@ -83,6 +83,9 @@ class PLIF:
     A registered dataclass: ``w``, ``v_threshold``, ``v_reset`` and ``alpha`` are
     float32 leaves, the rest is static. In a network, `layers.Spiking` makes ``w`` a
     parameter of its own for each layer. For the meaning of each field see `plif`.
+
+    Raises:
+        ValueError: as `plif`; both tau and w.
     """
 
     w: Leaf
@@ -95,7 +98,7 @@ class PLIF:
 
     def __init__(
         self,
-        tau: Any = 2.0,
+        tau: Any = None,
         v_threshold: Leaf = 1.0,
         v_reset: Leaf = 0.0,
         alpha: Leaf = None,
@@ -106,8 +109,13 @@ class PLIF:
         w: Leaf = None,
     ):
         check_numbers(dict(tau=tau))
+        if tau is not None and w is not None:
+            raise ValueError(
+                "tau and w are one number: give one of them, w=None beside tau in "
+                "dataclasses.replace"
+            )
         if w is None:
-            w = w_of(tau)
+            w = w_of(2.0 if tau is None else tau)
         values = (w, v_threshold, v_reset, alpha, decay_input, detach_reset, surrogate)
         for field, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)

@@ -1,15 +1,19 @@
 """The dynamics of a step and of a sequence: charge, fire, reset."""
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from types import FunctionType
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax import surrogate as surrogates
+from snnjax.neurons import membrane
+from snnjax.quantize import QuantSpec
 from snnjax.surrogate import Surrogate
 
 Quantizer = Callable[[Array], Array]
@@ -83,6 +87,9 @@ def step(
     v, x = _checks.floating("v", v), _checks.floating("x", x)
     _checks.fits("x", x, "v", v.shape)
     _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
+    if isinstance(membrane_quantizer, QuantSpec):
+        membrane.check(membrane_quantizer, membrane_site)
+        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, tau)
     return _step(
         v,
         x,
@@ -129,8 +136,10 @@ def _step(
     if v_reset is None:
         v = h - s * v_threshold
     else:
-        # An infinite potential is reset too; where there is a spike, 1 - s is 0 anyway.
-        left = jnp.where(s == 1, 0, h) if detach_reset else h
+        # An infinite potential is reset too; where there is a spike, 1 - s is 0 anyway,
+        # but for the gradient of s.
+        spent = s == 1 if detach_reset else (s == 1) & jnp.isinf(h)
+        left = jnp.where(spent, 0, h)
         v = s * v_reset + (1 - s) * left
     if membrane_quantizer is not None and membrane_site == "post_reset":
         v = membrane_quantizer(v)
@@ -170,26 +179,35 @@ def run(
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
                 f"got {v.shape}"
             )
-    if membrane_quantizer is not None and jax.tree_util.all_leaves(
-        [membrane_quantizer]
-    ):
-        # A plain function: static, compared by identity. A QuantSpec is traced.
-        membrane_quantizer = jax.tree_util.Partial(membrane_quantizer)
-    return _sequence(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
+    if isinstance(membrane_quantizer, QuantSpec):
+        membrane.check(membrane_quantizer, static["membrane_site"])
+        tau = 1 + jnp.exp(-numbers["w"]) if "w" in numbers else numbers["tau"]
+        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, tau)
+    elif membrane_quantizer is not None and _is_leaf(membrane_quantizer):
+        membrane_quantizer = Partial(membrane_quantizer)
+    compiled = _compiled
+    if not (_is_fixed(static["surrogate"]) and _is_fixed(membrane_quantizer)):
+        # A function of its own, which takes with it what was compiled for it.
+        compiled = jax.jit(lambda *a, **k: _sequence(*a, **k), static_argnames=_STATIC)
+    return compiled(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
 
 
-# Compiled, outside of jit too: an operation at a time rounds products that a compiled
-# step does not, and then the same input fires otherwise.
-@partial(
-    jax.jit,
-    static_argnames=(
-        "decay_input",
-        "detach_reset",
-        "surrogate",
-        "membrane_site",
-        "unroll",
-    ),
-)
+def _is_leaf(function: Callable) -> bool:
+    return jax.tree_util.all_leaves([function])
+
+
+def _is_fixed(function: Callable | None) -> bool:
+    """Whether it computes what it did when a program was compiled with it.
+
+    Not what closes over something: that may have changed since.
+    """
+    if function is None or not (isinstance(function, Partial) or _is_leaf(function)):
+        return True  # what may change of a pytree is traced
+    inner = function.func if isinstance(function, Partial) else function
+    inner = inspect.unwrap(getattr(inner, "relaxation", inner))
+    return isinstance(inner, FunctionType) and not inner.__closure__
+
+
 def _sequence(
     x_seq: Array,
     v: Array,
@@ -201,9 +219,10 @@ def _sequence(
 ) -> tuple[Array, Array]:
     numbers = dict(numbers)
     if "w" in numbers:
-        numbers["tau"] = 1 + jnp.exp(-numbers.pop("w"))
-    tau = numbers.pop("tau")
-    numbers["decay"] = None if tau is None else 1 / tau
+        numbers["decay"] = jax.nn.sigmoid(numbers.pop("w"))
+    else:
+        tau = numbers.pop("tau")
+        numbers["decay"] = None if tau is None else 1 / tau
 
     def body(v, x):
         v, spike = _step(
@@ -225,3 +244,9 @@ def _sequence(
         v, spike = body(v, x[0])
         spikes.append(spike)
     return jnp.stack(spikes), v
+
+
+_STATIC = ("decay_input", "detach_reset", "surrogate", "membrane_site", "unroll")
+# Compiled, outside of jit too: an operation at a time rounds products that a compiled
+# step does not, and then the same input fires otherwise.
+_compiled = jax.jit(_sequence, static_argnames=_STATIC)

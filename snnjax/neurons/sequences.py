@@ -46,7 +46,12 @@ def lif(
         surrogate: spike function, called as ``surrogate(H - v_threshold, alpha)``.
         alpha: slope of the surrogate; None is the surrogate's own default.
         v_init: potential before the first step ``[...]``; None is at rest.
-        membrane_quantizer: applied to the membrane at every step.
+        membrane_quantizer: applied to the membrane at every step: a function, or a
+            `quantize.QuantSpec` of a method for membranes (LSQ and MINT by the scale
+            that learning starts from; `layers.Spiking` learns it). Outside of ``jit``
+            a function that closes over something is compiled at every call, as that
+            may have changed; a spec, or a `jax.tree_util.Partial` with its numbers as
+            arguments, once. The same goes for the surrogate.
         membrane_site: where: ``"post_reset"``, the stored state, leaves the comparison
             with the threshold exact; ``"pre_fire"``, the potential compared, moves it.
 
@@ -58,7 +63,7 @@ def lif(
         ValueError: no time step, integer input, a state of another shape; tau up to 1,
             a threshold or slope that is not positive, a number that is not finite or
             does not broadcast to a step; an unknown site; a surrogate or quantizer
-            that is no function.
+            that is no function, a spec of weights only.
 
     Source: Fang et al., `SpikingJelly <https://arxiv.org/abs/2310.16620>`_, 2023,
     ``LIFNode``. Differs from it in: ATan and ``detach_reset=True`` are the defaults, as

@@ -48,7 +48,8 @@ class QuantSpec:
         signed: levels on both sides of zero; uniform and LSQ have a choice.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
         per_channel: for weights by uniform or LSQ, a bound for each output channel
-            instead of ``clip``: the largest magnitude, or LSQ's own first step.
+            instead of ``clip``: the largest magnitude, or LSQ's own first step. `fit`
+            puts the bounds it took from weights into ``clip``.
 
     Raises:
         ValueError: unknown method or grid, bits missing, bits or clip out of range, or
@@ -103,7 +104,7 @@ class QuantSpec:
             raise ValueError(
                 f"per_channel is for uniform and lsq, got method {self.method!r}"
             )
-        if self.per_channel and self.clip is not None:
+        if self.per_channel and self.clip is not None and not np.ndim(self.clip):
             raise ValueError(
                 "per_channel takes its bounds from the weights: leave out clip, got "
                 f"{self.clip}"
