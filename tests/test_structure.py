@@ -28,7 +28,7 @@ ALLOWED = {
     "cost": {"_checks"},
     "batches": {"_checks"},
     "data": {"_checks", "batches", "data"},
-    "checkpoint": {"_pytree", "checkpoint"},
+    "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_checks", "_pytree", "neurons", "quantize", "surrogate"},
     "quantize": {"_checks", "_pytree", "quantize"},
     "emd": {"_checks", "_wide", "emd"},

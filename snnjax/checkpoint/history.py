@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from snnjax import _checks
 from snnjax.checkpoint.names import (
     difference,
     digests,
@@ -69,8 +70,7 @@ class History:
         keep: int = 2,
         config: Mapping[str, Any] | None = None,
     ):
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1, got {keep}")
+        _checks.whole("keep", keep, 1)
         try:
             self._config = json.loads(json.dumps(dict(config or {})))
         except (TypeError, ValueError) as error:
@@ -78,6 +78,7 @@ class History:
         self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; give a folder")
+        self._manager: Any = None
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(self.folder)
@@ -111,8 +112,9 @@ class History:
             ValueError: a step below 0, or before the last: that is another run's; or
                 another config is there, whose checkpoints this would push out.
             OSError: this or the one before could not be written; what was whole
-                before still is.
+                before still is, but for this same step, which makes room first.
         """
+        _checks.whole("step", step, 0)
         arrays = ordered(tree)
         self._refuse_other_run()
         with self._writing():
@@ -120,8 +122,6 @@ class History:
                 self._manager.delete(useless)
             self._useless = set()
         last = self.latest
-        if step < 0:
-            raise ValueError(f"step must be at least 0, got {step}")
         if last is not None and step < last:
             raise ValueError(
                 f"step {step} is before step {last}, the last in {self.folder}: go on "
@@ -217,6 +217,8 @@ class History:
         except Exception as error:  # Orbax has no type of its own for a full disk
             for half in self.folder.glob(f"*{TEMPORARY}*"):
                 shutil.rmtree(half, ignore_errors=True)
+            if self._manager is not None:
+                self._manager.reload()  # it counts what it could not write
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
                 f"({reason(error)}); make room or give another folder, and go on "
@@ -303,10 +305,15 @@ def _steps(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
+def is_step(path: Path) -> bool:
+    """Whether it is the folder of a checkpoint of a `History`, as far as names tell."""
+    return path.is_dir() and {part.name for part in path.iterdir()} <= _PARTS
+
+
 def _refuse_foreign(folder: Path) -> None:
     """Folders that are named as steps and are none would be deleted as old ones."""
     for path in (folder / str(step) for step in _steps(folder)):
-        if not path.is_dir() or {part.name for part in path.iterdir()} - _PARTS:
+        if not is_step(path):
             raise ValueError(
                 f"{path} is no checkpoint; give a folder that holds nothing else"
             )

@@ -18,7 +18,8 @@ def named(tree: Any) -> Arrays:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
     # In C's order: safetensors writes memory as it lies.
-    found = {_pytree.leaf_name(path): np.array(x, order="C") for path, x in leaves}
+    plain = ((_pytree.leaf_name(path), _plain(x)) for path, x in leaves)
+    found = {name: np.array(x, order="C") for name, x in plain}
     if len(found) != len(leaves):
         raise ValueError("two leaves of the tree have one name; name them apart")
     return found
@@ -36,8 +37,24 @@ def with_elements(arrays: Arrays) -> Arrays:
 
 def unnamed(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
     """The tree of ``like``'s structure, whose ``names`` these arrays have."""
-    leaves = [arrays[name] for name in names]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    old, structure = jax.tree.flatten(like)
+    leaves = [
+        jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(x))
+        if _is_key(x)
+        else arrays[name]
+        for name, x in zip(names, old, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _is_key(x: Any) -> bool:
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _plain(x: Any) -> Any:
+    """A random key as the numbers it is made of."""
+    return jax.random.key_data(x) if _is_key(x) else x
 
 
 def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from snnjax.checkpoint import weights
+from snnjax.checkpoint.history import is_step
 from snnjax.checkpoint.names import (
     difference,
     digests,
@@ -20,19 +21,27 @@ from snnjax.checkpoint.quiet import TEMPORARY, quietly, reason
 
 Tree = TypeVar("Tree")
 
+_NEW = ".snnjax-new"
+
 
 def save(path: str | os.PathLike[str], tree: object) -> None:
     """Write the arrays of a pytree to the folder ``path``, in place of what is there.
 
     A kill at any moment leaves the old one or the new: it is written beside the folder,
-    as ``path.new``, and put in its place when complete, by the next call if need be. Of
-    several processes one calls it, and waits for no other.
+    as ``path.snnjax-new``, and put in its place when complete, by the next call if need
+    be. Of several processes one calls it, and waits for no other.
 
     Raises:
+        ValueError: something else than a checkpoint is there, or a path that ends in
+            ``.safetensors`` (`export`) or ``.snnjax-new``.
         OSError: it cannot be written; what was there before still is.
     """
     arrays = ordered(tree)
+    if Path(path).suffix in (weights.SUFFIX, _NEW):
+        hint = "export writes such files" if Path(path).suffix != _NEW else "rename it"
+        raise ValueError(f"a checkpoint is a folder, got {path}: {hint}")
     path, new = _settle(path)
+    _refuse_other(path)
     _remove_temporaries(new)
     about = {"crc32": digests(arrays)}
     try:
@@ -59,7 +68,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a checkpoint to `load`."""
     path, _ = _settle(path)
-    return path.is_dir() or (path.suffix == weights.SUFFIX and path.is_file())
+    return _is_checkpoint(path) or (path.suffix == weights.SUFFIX and path.is_file())
 
 
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
@@ -112,18 +121,44 @@ def _remove_temporaries(new: Path) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a checkpoint's folder, or a `History`'s, if there is one."""
+    """Delete a checkpoint's folder, or a `History`'s, if there is one.
+
+    Raises:
+        ValueError: something else is there, which stays.
+    """
     path, _ = _settle(path)
+    if not (path.is_dir() and all(map(_is_of_history, path.iterdir()))):
+        _refuse_other(path)
     if path.is_dir():
         shutil.rmtree(path)
 
 
 def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Put a complete ``path.new`` in its place; Orbax leaves none that is not."""
+    """Put a complete ``path.snnjax-new`` in its place.
+
+    Orbax leaves none that is not complete.
+    """
     path = Path(path).absolute()
-    new = path.with_name(f"{path.name}.new")
-    if new.is_dir():
+    new = path.with_name(f"{path.name}{_NEW}")
+    if _is_checkpoint(new):
+        _refuse_other(path)
         if path.is_dir():
             shutil.rmtree(path)
         new.rename(path)
     return path, new
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise ValueError where something else than a checkpoint is in the way."""
+    there = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    if there and not _is_checkpoint(path):
+        raise ValueError(f"{path} is there and no checkpoint; give another path")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "_CHECKPOINT_METADATA").is_file()
+
+
+def _is_of_history(path: Path) -> bool:
+    """A step, or what a kill left of one."""
+    return (path.name.isdecimal() and is_step(path)) or TEMPORARY in path.name

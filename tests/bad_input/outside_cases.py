@@ -1,4 +1,4 @@
-"""Bad input from outside: weights of other libraries, data sets."""
+"""Bad input from outside: weights of other libraries, data sets, and checkpoints."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import calibrate, data, models
+from snnjax import calibrate, checkpoint, data, models
 from snnjax.interop import spikingjelly
 from snnjax.quantize import QuantSpec
 
@@ -23,6 +23,18 @@ def cases():
     """Name, call, what the error says."""
     yield from interop_cases()
     yield from data_cases()
+    yield from checkpoint_cases()
+
+
+def checkpoint_cases():
+    """Steps and numbers of checkpoints."""
+    for bad in (0, -1, 1.5, "2", None):
+        call = partial(checkpoint.History, tempfile.mkdtemp(), keep=bad)
+        yield f"History: keep={bad!r}", call, f"keep must be .*got {bad!r}"
+    with checkpoint.History(tempfile.mkdtemp()) as history:
+        for bad in (-1, 2.5, "2", None):
+            call = partial(history.save, bad, {"x": X})
+            yield f"History.save: {bad!r}", call, f"step must be .*got {bad!r}"
 
 
 def interop_cases():

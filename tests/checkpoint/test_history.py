@@ -174,7 +174,7 @@ def test_no_room_is_an_oserror_that_says_where_it_is(tmp_path):
 import resource, signal, sys, numpy as np
 from snnjax import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-history = checkpoint.History(sys.argv[1])
+history = checkpoint.History(sys.argv[1], keep=1)
 history.save(3, {"x": np.zeros(10)})
 history.wait()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
@@ -183,6 +183,7 @@ try:
     history.wait()
 except OSError as error:
     print(error)
+print(history.latest, history.load({"x": np.ones(10)})["x"].sum())
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
 again = checkpoint.History(sys.argv[1])
 print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
@@ -197,7 +198,7 @@ print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
     ).stdout.splitlines()
     assert "could not be written" in out[0]
     assert "go on from step 3" in out[0]
-    assert out[1] == "3 0.0"
+    assert out[1:] == ["3 0.0"] * 2
 
 
 @pytest.mark.slow

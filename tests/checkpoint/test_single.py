@@ -82,6 +82,64 @@ def test_saving_again_replaces(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+def test_folders_of_others_are_neither_replaced_nor_removed(tmp_path):
+    mine = tmp_path / "work"
+    mine.mkdir()
+    checkpoint.save(mine, tree(1))  # an empty folder is none of others
+    checkpoint.remove(mine)
+    (mine / "chapters").mkdir(parents=True)
+    (mine / "chapters" / "1").write_text("")
+    (tmp_path / "file").write_text("")
+    for path in (mine, tmp_path / "file"):
+        assert not checkpoint.exists(path)
+        for change in (lambda p: checkpoint.save(p, tree(1)), checkpoint.remove):
+            with pytest.raises(ValueError, match=f"{path.name} is there and no check"):
+                change(path)
+    assert (mine / "chapters" / "1").exists()
+    for name in ("x.safetensors", "x.snnjax-new"):
+        with pytest.raises(ValueError, match=f"a checkpoint is a folder, got .*{name}"):
+            checkpoint.save(tmp_path / name, tree(1))
+
+
+def test_names_that_differ_by_an_ending_are_two(tmp_path):
+    for value, name in enumerate(("run", "run.new", "run.old")):
+        checkpoint.save(tmp_path / name, tree(value))
+    for value, name in enumerate(("run", "run.new", "run.old")):
+        assert_same(checkpoint.load(tmp_path / name, tree(9)), tree(value))
+
+
+def test_a_history_is_removed_as_well(tmp_path):
+    with checkpoint.History(tmp_path / "run") as history:
+        history.save(1, tree(1))
+        history.save(2, tree(2))
+    checkpoint.remove(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_keys_are_kept(tmp_path):
+    def some(seed):
+        legacy = jax.random.PRNGKey(seed)
+        other = jax.random.key(seed, impl="rbg")
+        keys = {"a": jax.random.split(jax.random.key(seed), 3), "b": other}
+        return keys | {"legacy": legacy, "x": np.ones(2)}
+
+    def assert_kept(loaded):
+        assert jax.tree.structure(loaded) == jax.tree.structure(some(1))
+        for name in ("a", "b"):
+            assert loaded[name].dtype == some(1)[name].dtype
+            assert (loaded[name] == some(1)[name]).all()
+        np.testing.assert_array_equal(loaded["legacy"], some(1)["legacy"])
+
+    checkpoint.save(tmp_path / "one", some(1))
+    assert_kept(checkpoint.load(tmp_path / "one", some(0)))
+    assert_kept(
+        checkpoint.load(checkpoint.export(tmp_path / "x.safetensors", some(1)), some(0))
+    )
+    with checkpoint.History(tmp_path / "run") as history:
+        history.save(1, some(1))
+        assert_kept(history.load(some(0)))
+
+
 def test_other_networks_are_refused(tmp_path):
     checkpoint.save(tmp_path / "one", train_state())
     message = r"params\.bn1\.bias.* is float32 \(4,\), expected float32 \(8,\)"

@@ -1,0 +1,43 @@
+"""A `QuantSpec` on a membrane: its scale is learned or fixed, never of the batch."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from snnjax.quantize import QuantSpec
+from snnjax.quantize.spec import OF_WEIGHTS
+
+
+def check(spec: QuantSpec, site: str) -> None:
+    """Raise ValueError unless it can quantize a membrane at this site."""
+    if spec.method in OF_WEIGHTS:
+        raise ValueError(
+            f"{spec.method} makes levels of weights, not of a membrane; use method "
+            '"uniform", "lsq" or "mint"'
+        )
+    if spec.per_channel:
+        raise ValueError("per_channel bounds come from weights; a membrane has none")
+    if spec.method == "mint" and site != "post_reset":
+        raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
+
+
+def of_spec(spec: QuantSpec, scale: Array | None, tau: ArrayLike | None) -> Partial:
+    """Membrane to levels; without a ``scale``, by the one that learning starts from.
+
+    ``tau`` is the neuron's, None of one without leak.
+    """
+    if spec.learned and scale is None:
+        scale = spec.first_scale()
+    if spec.method != "mint" or tau is None:
+        return Partial(_stored, spec, scale)
+    # MINT stores the membrane after the leak, which the neuron takes next.
+    return Partial(_leaked, spec, scale, 1 - 1 / jnp.asarray(tau))
+
+
+def _stored(spec, scale, v):
+    return spec(v, scale)
+
+
+def _leaked(spec, scale, leak, v):
+    return spec(leak * v, scale) / leak
