@@ -111,8 +111,8 @@ class LayerBits(NamedTuple):
 
     @property
     def bits(self) -> float:
-        """Bits a value: 32 without a quantizer."""
-        return 32.0 if self.spec is None else float(np.asarray(self.spec.bits))
+        """Bits a value, the mean over channels: 32 without a quantizer."""
+        return 32.0 if self.spec is None else float(np.mean(self.spec.bits))
 
 
 def layer_bits(model: nnx.Module) -> list[LayerBits]:

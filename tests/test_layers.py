@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 from scipy.signal import correlate
 
 from snnjax import layers, neurons, quantize
-from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
+from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, batch_norm
 from snnjax.quantize import QuantSpec
 
 EPSILON = 1e-5
@@ -477,3 +478,44 @@ def test_lsq_on_a_membrane_starts_as_mid_tread():
 def test_methods_that_are_not_for_membranes(spec, site, says):
     with pytest.raises(ValueError, match=says):
         Spiking(neurons.LIF(), quant=spec, site=site)
+
+
+def lif_with_a_learned_step(x, step):
+    def quantizer(v):
+        return quantize.lsq(v, step, bits=4)
+
+    return neurons.lif(x, membrane_quantizer=quantizer)[1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, p: quantize.lsq(x, p, bits=4),
+        lambda x, p: quantize.mint(x, p, bits=4),
+        lif_with_a_learned_step,
+        lambda x, p: batch_norm(x, p, 0.5 * p)[0] ** 2,
+    ],
+    ids=["lsq", "mint", "lif", "batch_norm"],
+)
+def test_what_is_equal_on_all_devices_has_a_gradient_inside_shard_map(function):
+    # JAX checks what varies over the devices on one of them too.
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    x, p = jnp.asarray(normal(6, 4), jnp.float32), jnp.full(4, 0.3)
+
+    def part(x, p):
+        return jax.lax.psum(jnp.sum(x * function(x, p)), "data")
+
+    whole = jax.shard_map(part, mesh=mesh, in_specs=(P("data"), P()), out_specs=P())
+    on_mesh = jax.jit(jax.grad(whole, (0, 1)))(x, p)
+    alone = jax.jit(jax.grad(lambda x, p: jnp.sum(x * function(x, p)), (0, 1)))(x, p)
+    for got, expected in zip(on_mesh, alone, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(on_mesh[1]).max() > 0
+
+
+def test_batch_norm_evaluates_in_the_inputs_precision(x64):
+    layer = BatchNorm(3)
+    layer.mean.set_value(jnp.asarray([0.1, 0.2, 0.3], jnp.float32))
+    x = normal(5, 3)
+    mean, var = (np.float64(value(v)) for v in (layer.mean, layer.var))
+    np.testing.assert_allclose(layer(jnp.asarray(x)), (x - mean) / np.sqrt(var + 1e-5))

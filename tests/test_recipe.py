@@ -81,6 +81,13 @@ def test_only_kernels_decay(optimizer):
             assert jnp.any(update != 0) == ("kernel" in name), name
 
 
+def test_one_optimizer_for_equal_numbers():
+    for make in train.OPTIMIZERS.values():
+        one = make(0.5)
+        assert make(np.float64(0.5)) is one
+        assert make(0.25) is not one
+
+
 def test_a_run_with_adamw_is_resumed_exactly():
     whole = fitted(Net(), [0.01] * 4, optimizer="adamw")
     options = {"seed": 3, "batch_size": 4, "timesteps": 2, "optimizer": "adamw"}

@@ -18,11 +18,12 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 # What each module of the library may import of the library.
 ALLOWED = {
+    "_axes": set(),
     "_checks": set(),
     "_pytree": set(),
     "_wide": set(),
     "_order": set(),
-    "conv": {"_checks", "_order", "conv"},
+    "conv": {"_axes", "_checks", "_order", "conv"},
     "encoding": {"_checks"},
     "surrogate": {"_checks"},
     "cost": {"_checks"},
@@ -30,11 +31,13 @@ ALLOWED = {
     "data": {"_checks", "batches", "data"},
     "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_checks", "_pytree", "neurons", "quantize", "surrogate"},
-    "quantize": {"_checks", "_pytree", "quantize"},
+    "quantize": {"_axes", "_checks", "_pytree", "quantize"},
     "emd": {"_checks", "_wide", "emd"},
     "spiketrain": {"_checks", "spiketrain"},
     "firing": {"_checks", "emd", "firing"},
-    "layers": {"_checks", "_pytree", "conv", "layers", "neurons", "quantize"},
+    "layers": {
+        *("_axes", "_checks", "_pytree", "conv", "layers", "neurons", "quantize"),
+    },
     "models": {"_checks", "_order", "cost", "layers", "models", "neurons", "quantize"},
     "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
     "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},

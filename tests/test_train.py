@@ -204,7 +204,7 @@ def custom_vjps(model, timesteps):
         for equation in equations(program.jaxpr)
         if equation.primitive.name.startswith("custom_vjp")
     )
-    others = ("_conv2d", "statistics", "normalize", "remade", "differentiated_once")
+    others = ("_conv2d", "statistics", "_normalize", "remade", "differentiated_once")
     return {name: found[name] for name in found if name not in others}
 
 
@@ -281,6 +281,24 @@ def test_a_state_of_a_longer_run_is_refused(lq_run):
     model, rates, options, states = lq_run
     with pytest.raises(ValueError, match=r"has done 7 steps, more than the 5"):
         list(train.fit(model, dataset(), rates[:5], start=states[-1], **options))
+
+
+def test_a_state_of_another_network_or_optimizer_is_refused():
+    model, wider = (
+        models.sew_resnet8(10, width=width, in_channels=1, rngs=nnx.Rngs(0))
+        for width in (4, 8)
+    )
+
+    def begin(start, **options):
+        options = {"seed": 0, "batch_size": 4, "timesteps": 1} | options
+        next(train.fit(model, dataset(), np.full(2, 0.1), start=start, **options))
+
+    others = wider, calibrate.quantize(model, {"conv1": QuantSpec(bits=2)})
+    for other in others:
+        with pytest.raises(ValueError, match="start is the state of another network"):
+            begin(train.init(other, train.sgd(5e-4)))
+    with pytest.raises(ValueError, match="start is the state of another optimizer"):
+        begin(train.init(model, train.sgd(5e-4)), optimizer="adamw")
 
 
 # Evaluation

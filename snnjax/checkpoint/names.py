@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax import _pytree
@@ -39,7 +40,7 @@ def unnamed(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree
     """The tree of ``like``'s structure, whose ``names`` these arrays have."""
     old, structure = jax.tree.flatten(like)
     leaves = [
-        jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(x))
+        jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=jax.random.key_impl(x))
         if _is_key(x)
         else arrays[name]
         for name, x in zip(names, old, strict=True)

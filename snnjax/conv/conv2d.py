@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
+from snnjax._axes import varying
 from snnjax._order import after, differentiated_once
 from snnjax.conv import gemm, winograd
 from snnjax.conv.chunks import Padding
@@ -32,8 +33,9 @@ def conv2d(
     On a GPU or TPU this is XLA's convolution, and its gradients. On a CPU kernel
     gradients are matrix products in chunks that stay in the cache, and 3x3 convolutions
     of stride 1 with many channels, and their gradients, go by Winograd's minimal
-    filtering: see `snnjax.conv.winograd` for what that costs in rounding. Sums are made
-    in float32 at least.
+    filtering: see `snnjax.conv.winograd` for what that costs in rounding; there one
+    infinite pixel makes NaN of some outputs beside its own. Sums are made in float32 at
+    least.
 
     Args:
         x: ``[N, H, W, C]``, floating point.
@@ -53,12 +55,12 @@ def conv2d(
     """
     x, w = _checks.array("x", x), _checks.array("w", w)
     _check(x, w)
-    pair = (strides, strides) if isinstance(strides, int) else strides
+    pair = (strides, strides) if isinstance(strides, int | np.integer) else strides
     if not _whole(pair, 1):
         raise ValueError(
             f"strides must be at least 1, got {strides!r}; give a whole number or two"
         )
-    pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
+    pads = ((padding,) * 2,) * 2 if isinstance(padding, int | np.integer) else padding
     if not (isinstance(pads, tuple) and len(pads) == 2 and all(map(_whole, pads))):
         raise ValueError(
             "padding must be at least 0 on each side, a whole number or ((top, "
@@ -70,17 +72,7 @@ def conv2d(
             f"the kernel {kernel} is larger than the image {image} with its padding "
             f"{pads}"
         )
-    return _conv2d(*_varying(x, w), pair, pads, keep)
-
-
-def _varying(*arrays: Array) -> list[Array]:
-    """Inside shard_map, all varying over the same axes: a gradient then sums there."""
-    axes = [jax.typeof(x).manual_axis_type.varying for x in arrays]
-    missing = [tuple(frozenset().union(*axes) - have) for have in axes]
-    return [
-        jax.lax.pcast(x, names, to="varying") if names else x
-        for x, names in zip(arrays, missing, strict=True)
-    ]
+    return _conv2d(*varying(x, w), pair, pads, keep)
 
 
 def _whole(pair, least: int = 0) -> bool:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
+from snnjax._axes import varying
 from snnjax.layers.variables import check_sizes, checked
 
 EPSILON = 1e-5
@@ -60,17 +61,21 @@ def _statistics_bwd(axis_name, residuals, cotangents):
 statistics.defvjp(_statistics_fwd, _statistics_bwd)
 
 
-@jax.custom_vjp
 def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
     """``(x - mean) * factor + bias`` for x ``[..., C]``, in x's dtype.
 
     Its own backward pass sums over x once for the bias and the mean.
     """
+    return _normalize(*varying(x, mean, factor, bias))
+
+
+@jax.custom_vjp
+def _normalize(x, mean, factor, bias):
     return ((x.astype(mean.dtype) - mean) * factor + bias).astype(x.dtype)
 
 
 def _normalize_fwd(x, mean, factor, bias):
-    return normalize(x, mean, factor, bias), (x, mean, factor, bias)
+    return _normalize(x, mean, factor, bias), (x, mean, factor, bias)
 
 
 def _normalize_bwd(residuals, dy):
@@ -84,7 +89,7 @@ def _normalize_bwd(residuals, dy):
     return dx, d_mean, d_factor.astype(factor.dtype), d_bias.astype(bias.dtype)
 
 
-normalize.defvjp(_normalize_fwd, _normalize_bwd)
+_normalize.defvjp(_normalize_fwd, _normalize_bwd)
 
 
 def batch_norm(
@@ -181,7 +186,8 @@ class BatchNorm(nnx.Module):
         """
         scale, bias = self.scale.get_value(), self.bias.get_value()
         if not train:
-            mean, var = self.mean.get_value(), self.var.get_value()
+            wide = jnp.promote_types(x.dtype, self.mean.get_value().dtype)
+            mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
             return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
         pivot = jax.lax.stop_gradient(self.mean.get_value())
         mean, var = statistics(x, pivot, self.axis_name)

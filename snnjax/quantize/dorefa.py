@@ -36,7 +36,7 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
         The levels, of ``w``'s shape and dtype. One NaN makes all NaN.
 
     Raises:
-        ValueError: bits out of range, integer ``w``.
+        ValueError: bits out of range or not broadcastable to ``w``, integer ``w``.
 
     Source: Zhou et al., `DoReFa-Net <https://arxiv.org/abs/1606.06160>`_, 2016, eqs. 9
     and 12, and tensorpack's code, where zero has sign 1.
@@ -46,6 +46,7 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     """
     check_bits(bits)
     w = _checks.floating("w", w)
+    _checks.fits("bits", bits, "w", w.shape)
     work = checks.wide(w)
     wide, bits = w.astype(work), jnp.asarray(bits, work)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1

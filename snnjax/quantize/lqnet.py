@@ -223,7 +223,8 @@ def lq_fit(
     Args:
         w: weights ``[..., C_out]``.
         bits: number of basis vectors, 1 to 8.
-        clip: bounds the weights before they are encoded; None does not.
+        clip: bounds the weights before they are encoded, one number or one a channel;
+            None does not.
         init: the first basis.
         iterations: encode-and-solve steps.
 
@@ -238,7 +239,10 @@ def lq_fit(
     >>> bool(jnp.allclose(lq_net(w, lq_fit(w, bits=2)), w))
     True
     """
-    check_bits(bits)
+    if isinstance(bits, jax.core.Tracer) or np.ndim(bits):
+        got = _checks.shown(bits)
+        raise ValueError(f"bits must be one number that is not traced, got {got}")
+    check_bits(np.asarray(bits) if isinstance(bits, Array) else bits)
     if init not in INITS:
         raise ValueError(f"init must be one of {INITS}, got {init!r}")
     if init == "clip" and clip is None:
@@ -249,11 +253,13 @@ def lq_fit(
     w = _checks.floating("w", w)
     _as_columns(w)
     checks.not_empty("w", w)
+    if clip is not None:
+        _checks.fits("clip", clip, "w's channels", w.shape[-1:])
     # Once in a training, so it may wait for the device.
     if not isinstance(w, jax.core.Tracer) and not bool(jnp.isfinite(w).all()):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
     w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-    return _fit(w, clip, bits, init, iterations)
+    return _fit(w, clip, int(bits), init, iterations)
 
 
 @partial(jax.jit, static_argnames=("bits", "init", "iterations"))

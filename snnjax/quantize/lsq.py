@@ -51,7 +51,8 @@ def lsq(
         The levels, of ``x``'s shape and dtype. NaN stays NaN.
 
     Raises:
-        ValueError: bits out of range, step not positive, integer ``x``.
+        ValueError: bits out of range, step not positive, integer ``x``; bits or step
+            that do not broadcast to it.
 
     Source: Esser et al., `Learned Step Size Quantization
     <https://arxiv.org/abs/1902.08153>`_, 2020, eqs. 1 to 3 and section 2.2.
@@ -63,6 +64,7 @@ def lsq(
     _checks.positive("step", step)
     x = _checks.floating("x", x)
     _checks.fits("step", step, "x", x.shape)
+    _checks.fits("bits", bits, "x", x.shape)
     work = checks.wide(x)
     low, high = bounds(jnp.asarray(bits, work), signed=signed)
     share = 1 / jnp.sqrt(x.size * high)

@@ -43,7 +43,8 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
         The levels, of ``x``'s shape and dtype. NaN stays NaN.
 
     Raises:
-        ValueError: bits out of range, scale not positive, integer ``x``.
+        ValueError: bits out of range, scale not positive, integer ``x``; bits or scale
+            that do not broadcast to it.
 
     Source: Yin et al., `MINT <https://arxiv.org/abs/2305.09850>`_, 2024, and its
     published code.
@@ -55,6 +56,7 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     _checks.positive("scale", scale)
     x = _checks.floating("x", x)
     _checks.fits("scale", scale, "x", x.shape)
+    _checks.fits("bits", bits, "x", x.shape)
     work = checks.wide(x)
     top = _top(jnp.asarray(bits, work))
     step = jnp.asarray(scale, work) / top

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from snnjax._axes import varying
+
 
 @jax.custom_vjp
 def round_through(x: Array) -> Array:
@@ -18,7 +20,6 @@ def round_through(x: Array) -> Array:
 round_through.defvjp(lambda x: (jnp.round(x), None), lambda _, cotangent: (cotangent,))
 
 
-@jax.custom_vjp
 def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -> Array:
     r"""Nearest level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
 
@@ -26,11 +27,16 @@ def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -
     (`lsq`'s rule): :math:`\mathrm{round}(x / s) - x / s` inside and the edge, :math:`l`
     or :math:`h`, outside, summed over what shares the step, times ``share``.
     """
+    return _round_within(*varying(x, step, low, high, share))
+
+
+@jax.custom_vjp
+def _round_within(x, step, low, high, share):
     return jnp.round(jnp.clip(x / step, low, high)) * step
 
 
 def _round_within_fwd(x, step, low, high, share):
-    return round_within(x, step, low, high, share), (x, step, low, high, share)
+    return _round_within(x, step, low, high, share), (x, step, low, high, share)
 
 
 def _round_within_bwd(residuals, cotangent):
@@ -44,7 +50,7 @@ def _round_within_bwd(residuals, cotangent):
     return by_x, _sum_to(by_step, step.shape), *zeros
 
 
-round_within.defvjp(_round_within_fwd, _round_within_bwd)
+_round_within.defvjp(_round_within_fwd, _round_within_bwd)
 
 
 def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:

@@ -131,14 +131,21 @@ def check_outputs(
         )
 
 
-def check_starts(
-    starts: Sequence[Any], parts: tuple[nnx.GraphDef, nnx.State, nnx.State]
-) -> None:
-    """Raise ValueError unless all are states of networks like the one of ``parts``."""
-    expected = jax.tree.structure(parts[1:])
+def check_starts(starts: Sequence[Any], like: Any) -> None:
+    """Raise ValueError unless all have the structure and the shapes of ``like``."""
+
+    def form(*trees):
+        leaves, structure = jax.tree.flatten(trees)
+        return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
+
     for start in starts:
-        if jax.tree.structure((start.params, start.rest)) != expected:
+        if form(start.params, start.rest) != form(like.params, like.rest):
             raise ValueError(
                 "start is the state of another network; train the network that it was "
                 "made from (train.init), with the same layers and quantizers"
+            )
+        if form(start.opt_state) != form(like.opt_state):
+            raise ValueError(
+                "start is the state of another optimizer; give the one that it was "
+                "made with (train.init)"
             )

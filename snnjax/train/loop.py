@@ -125,7 +125,8 @@ def fit(
         augment: crop and flip, see `data.augment`.
         penalty: added to the loss, see `make_train_step`.
         target: what ``penalty`` takes beside the rates; arrays.
-        start: resume from this state of the same run; it is not changed.
+        start: resume from this state of the same run; it is not changed. The numbers of
+            neurons and quantizers, such as bits, are the state's.
         on_nonfinite: what to do at a loss or gradient that is not finite: ``"stop"``
             raises; ``"skip"`` goes on with the next batch, parameters, statistics and
             momentum left as they were, counts that in ``TrainState.skipped``, and
@@ -224,7 +225,7 @@ def train_steps(
     if starts is None:
         states = [init(model, tx) for model in models]
     else:
-        checks.check_starts(starts, parts)
+        checks.check_starts(starts, jax.eval_shape(lambda: init(models[0], tx)))
         # Of a mesh they may lie on more devices than this run is to take.
         states = [copied(devices.here(start)) for start in starts]
     first = int(states[0].step)

@@ -59,7 +59,6 @@ class Metrics(NamedTuple):
     dead: dict[str, Array]
 
 
-@functools.cache
 def sgd(weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformation:
     """SGD with Nesterov momentum and weight decay, for a learning rate of 1.
 
@@ -70,13 +69,18 @@ def sgd(weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformat
         ValueError: one of the two is no finite number from 0.
     """
     checks.check_number(weight_decay=weight_decay, momentum=momentum)
+    return _sgd(float(weight_decay), float(momentum))
+
+
+# Of equal numbers one and the same, for which a step is compiled once.
+@functools.cache
+def _sgd(weight_decay, momentum):
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=_kernels),
         optax.trace(momentum, nesterov=True),
     )
 
 
-@functools.cache
 def adamw(
     weight_decay: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
@@ -92,6 +96,11 @@ def adamw(
     checks.check_number(weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
     if max(b1, b2) >= 1:
         raise ValueError(f"b1 and b2 must be below 1, got {b1} and {b2}")
+    return _adamw(*map(float, (weight_decay, b1, b2, eps)))
+
+
+@functools.cache
+def _adamw(weight_decay, b1, b2, eps):
     return optax.chain(
         optax.scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask=_kernels),

@@ -29,6 +29,8 @@ def quantizer_cases():
         yield from numbers(f"quantize.{name}", call, "bits", bits, "bits")
         function = partial(call.func, **call.keywords)
         yield from not_floating(f"quantize.{name}", function, *call.args[1:])
+        bad = partial(call, bits=np.full(5, 4))
+        yield f"quantize.{name}: bits' shape", bad, "bits .*\\(2, 3\\).*\\(5,\\)"
         traced = jax.jit(lambda bits, call=call: call(bits=bits))
         yield f"quantize.{name}: traced bits", partial(traced, 4), None
     clips = (0, -1, np.nan, np.inf, np.array([1.0, -1.0, 1.0]), "1")
@@ -92,6 +94,11 @@ def lq_cases():
     )
     yield "quantize.lq_fit: init", partial(lq_fit, init="x"), "init .*got 'x'"
     yield "quantize.lq_fit: no clip", partial(lq_fit, init="clip"), "needs clip"
+    bad = partial(lq_fit, clip=np.ones((5, 1), np.float32))
+    yield "quantize.lq_fit: clip's shape", bad, "clip .*\\(3,\\).*\\(5, 1\\)"
+    traced = jax.jit(lambda bits: lq_fit(bits=bits))
+    yield "quantize.lq_fit: traced bits", partial(traced, 2), "that is not traced"
+    yield "quantize.lq_fit: jax's bits", partial(lq_fit, bits=jax.numpy.int32(2)), None
     yield from not_floating("quantize.lq_fit", quantize.lq_fit, bits=2)
     yield (
         "quantize.lq_fit: rank",

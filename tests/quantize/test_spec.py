@@ -1,5 +1,7 @@
 """QuantSpec: the methods by name, their numbers as leaves."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,26 @@ def test_spec_is_the_function_with_bits_and_clip_as_leaves():
     np.testing.assert_array_equal(mapped, np.stack([spec(x) for spec in specs]))
     unsigned = QuantSpec(bits=2, signed=False)  # mid-rise, clip 1
     np.testing.assert_allclose(unsigned(jnp.array([-5.0, 5])), [1 / 7, 1], 1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, np.int64(4), np.array([4, 4]), [4, 4]])
+def test_whole_numbers_and_lists_are_leaves_as_well(bits):
+    for given in (bits, jnp.asarray(bits)):
+        spec = QuantSpec(bits=given, clip=[0.5, 1.0])
+        assert {leaf.dtype for leaf in jax.tree.leaves(spec)} == {np.dtype("float32")}
+        x = jnp.array([[-0.8, 0.8]])
+        expected = quantize.uniform(x, bits=4, clip=np.float32([0.5, 1.0]))
+        np.testing.assert_array_equal(spec(x), expected)
+
+
+def test_a_fitted_spec_takes_other_bits():
+    w = jnp.array([[0.5, -2.0], [0.1, 1.0]])
+    fitted = QuantSpec(bits=4, per_channel=True).fit(w)
+    other = dataclasses.replace(fitted, bits=2)
+    expected = QuantSpec(bits=2, per_channel=True).fit(w)
+    for got in (other, other.fit(10 * w)):
+        np.testing.assert_array_equal(got.clip, expected.clip)
+        np.testing.assert_array_equal(got(w), expected(w))
 
 
 def test_spec_none_is_the_identity():
