@@ -21,7 +21,7 @@ from snnjax.checkpoint.quiet import TEMPORARY, quietly, reason
 
 Tree = TypeVar("Tree")
 
-_NEW = ".snnjax-new"
+_NEW, _OLD = ".snnjax-new", ".snnjax-old"
 
 
 def save(path: str | os.PathLike[str], tree: object) -> None:
@@ -33,13 +33,15 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
     Raises:
         ValueError: something else than a checkpoint is there, or a path that ends in
-            ``.safetensors`` (`export`) or ``.snnjax-new``.
+            ``.safetensors`` (`export`), ``.snnjax-new`` or ``.snnjax-old``.
         OSError: it cannot be written; what was there before still is.
     """
     arrays = ordered(tree)
-    if Path(path).suffix in (weights.SUFFIX, _NEW):
-        hint = "export writes such files" if Path(path).suffix != _NEW else "rename it"
-        raise ValueError(f"a checkpoint is a folder, got {path}: {hint}")
+    if Path(path).suffix in (weights.SUFFIX, _NEW, _OLD):
+        raise ValueError(
+            f"a checkpoint's folder has another ending, got {path}; `export` writes "
+            f"{weights.SUFFIX} files"
+        )
     path, new = _settle(path)
     _refuse_other(path)
     _remove_temporaries(new)
@@ -129,23 +131,30 @@ def remove(path: str | os.PathLike[str]) -> None:
     path, _ = _settle(path)
     if not (path.is_dir() and all(map(_is_of_history, path.iterdir()))):
         _refuse_other(path)
-    if path.is_dir():
-        shutil.rmtree(path)
+    _remove(path)
 
 
 def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Put a complete ``path.snnjax-new`` in its place.
 
-    Orbax leaves none that is not complete.
+    Orbax leaves none that is not complete. What was there goes out of the way first, so
+    that no kill finds it half removed.
     """
     path = Path(path).absolute()
-    new = path.with_name(f"{path.name}{_NEW}")
+    new, old = (path.with_name(f"{path.name}{end}") for end in (_NEW, _OLD))
     if _is_checkpoint(new):
         _refuse_other(path)
+        _remove(old)
         if path.is_dir():
-            shutil.rmtree(path)
+            path.rename(old)
         new.rename(path)
+    _remove(old)
     return path, new
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def _refuse_other(path: Path) -> None:

@@ -96,8 +96,8 @@ def test_folders_of_others_are_neither_replaced_nor_removed(tmp_path):
             with pytest.raises(ValueError, match=f"{path.name} is there and no check"):
                 change(path)
     assert (mine / "chapters" / "1").exists()
-    for name in ("x.safetensors", "x.snnjax-new"):
-        with pytest.raises(ValueError, match=f"a checkpoint is a folder, got .*{name}"):
+    for name in ("x.safetensors", "x.snnjax-new", "x.snnjax-old"):
+        with pytest.raises(ValueError, match=f"has another ending, got .*{name}"):
             checkpoint.save(tmp_path / name, tree(1))
 
 
