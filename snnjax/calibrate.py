@@ -176,7 +176,11 @@ def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int
     states = jax.tree.leaves(nnx.state(model, layers.QuantState))
     # Not how often they were updated, which is no part of the network.
     bases = sum(x.size for x in states if jnp.issubdtype(x.dtype, jnp.floating))
-    clips = [layer.spec.clip for layer in table if layer.spec is not None]
+    clips = [
+        layer.spec.clip
+        for layer in table
+        if layer.kind == "weights" and layer.spec and layer.spec.method == "uniform"
+    ]
     bounds = sum(np.size(clip) for clip in clips if np.ndim(clip))
     rest = parameters - sum(size for size, _ in kernels) + bases + bounds
     membranes = [(neurons[layer.name], layer.bits) for layer in spiking]

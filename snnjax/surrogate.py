@@ -22,6 +22,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._axes import varying
 
 Surrogate = Callable[..., Array]
 
@@ -53,8 +54,9 @@ def _apply(
         else:
             _checks.finite(name, slope)
         _checks.fits(name, slope, "x", x.shape)
-    given = tuple(jnp.asarray(slope, x.dtype) for slope in slopes.values())
-    return _spike(x, given, derivative)
+    given = (jnp.asarray(slope, x.dtype) for slope in slopes.values())
+    x, *given = varying(x, *given)
+    return _spike(x, tuple(given), derivative)
 
 
 def atan(x: ArrayLike, alpha: ArrayLike = 2.0) -> Array:

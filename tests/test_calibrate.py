@@ -232,6 +232,9 @@ def test_memory_is_that_of_the_kernels_and_of_what_is_kept_beside_them():
         (QuantSpec(bits=2, per_channel=True), 3),
         (QuantSpec("lsq", bits=2, per_channel=True), 3),
         (QuantSpec("lsq", bits=2), 1),
+        (QuantSpec("lsq", bits=2, clip=np.ones(3)), 3),
+        (QuantSpec("lq_net", bits=2, clip=np.ones(3)), 2 * 3),
+        (QuantSpec(bits=2, clip=np.ones(3)), 3),
         (QuantSpec(bits=2), 0),
     ]
     for spec, numbers in beside:

@@ -6,7 +6,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from scipy.signal import correlate
 
-from snnjax import layers, neurons, quantize
+from snnjax import layers, neurons, quantize, surrogate
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, batch_norm
 from snnjax.quantize import QuantSpec
 
@@ -492,20 +492,24 @@ def lif_with_a_learned_step(x, step):
     [
         lambda x, p: quantize.lsq(x, p, bits=4),
         lambda x, p: quantize.mint(x, p, bits=4),
+        lambda x, p: quantize.uniform(p, bits=4, clip=1 + x[0, 0] ** 2),
+        lambda x, p: surrogate.atan(p - 0.2, 1 + x[0, 0] ** 2),
         lif_with_a_learned_step,
         lambda x, p: batch_norm(x, p, 0.5 * p)[0] ** 2,
     ],
-    ids=["lsq", "mint", "lif", "batch_norm"],
+    ids=["lsq", "mint", "uniform", "surrogate", "lif", "batch_norm"],
 )
 def test_what_is_equal_on_all_devices_has_a_gradient_inside_shard_map(function):
     # JAX checks what varies over the devices on one of them too.
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
-    x, p = jnp.asarray(normal(6, 4), jnp.float32), jnp.full(4, 0.3)
+    # So many steps that a neuron is a loop.
+    x, p = jnp.asarray(normal(9, 6, 4)), jnp.full(4, 0.3)
 
     def part(x, p):
         return jax.lax.psum(jnp.sum(x * function(x, p)), "data")
 
-    whole = jax.shard_map(part, mesh=mesh, in_specs=(P("data"), P()), out_specs=P())
+    parts = P(None, "data"), P()
+    whole = jax.shard_map(part, mesh=mesh, in_specs=parts, out_specs=P())
     on_mesh = jax.jit(jax.grad(whole, (0, 1)))(x, p)
     alone = jax.jit(jax.grad(lambda x, p: jnp.sum(x * function(x, p)), (0, 1)))(x, p)
     for got, expected in zip(on_mesh, alone, strict=True):

@@ -1,7 +1,10 @@
 """The neurons against a numpy float64 loop and its derivative, worked out by hand."""
 
+import collections
 import dataclasses
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ import pytest
 
 from snnjax import neurons, surrogate
 from snnjax.layers import Spiking
-from snnjax.neurons import IF, LIF, PLIF, dynamics
+from snnjax.neurons import IF, LIF, PLIF, dynamics, fixed
 from snnjax.quantize import QuantSpec
 
 # A row for each neuron, its numbers exact in float32.
@@ -347,6 +350,13 @@ def test_plif_starts_at_its_tau_and_learns():
     assert jax.grad(lambda w: neurons.plif(x, w=w)[1].sum())(w).shape == (40,)
     extreme = jax.grad(lambda w: neurons.plif(x, w=w)[1].sum())(jnp.full(40, -100.0))
     np.testing.assert_array_equal(extreme, 0)
+    for extreme in (-100.0, 20.0):
+
+        def last(w, v):
+            spec = QuantSpec("mint", bits=4)
+            return neurons.plif(v, w=w, membrane_quantizer=spec)[1].sum()
+
+        assert all(map(jnp.isfinite, jax.value_and_grad(last)(extreme, x)))
 
 
 def test_jax_may_put_anything_where_numbers_were(row):
@@ -464,20 +474,87 @@ def test_the_gradient_reaches_what_a_function_closes_over():
     assert holder.loss(0.5) == before
 
 
-def test_what_closes_over_nothing_is_compiled_once():
+TRACED = collections.Counter()
+SCALE = 0.5
+
+
+def counted(v):
+    TRACED["quantizer"] += 1
+    return jnp.round(4 * v) / 4
+
+
+def by_steps_of(step, v):
+    return counted(v / step) * step
+
+
+def scaled_by_a_global(v):
+    return v * SCALE
+
+
+def test_a_function_of_its_arguments_is_compiled_once(monkeypatch):
     x = currents(5, 40)
-    quarter = jax.tree_util.Partial(lambda s, v: jnp.round(v / s) * s, 0.25)
-    for options in (
-        dict(membrane_quantizer=QuantSpec(bits=4)),
-        dict(membrane_quantizer=lambda v: jnp.round(4 * v) / 4),
-        dict(membrane_quantizer=quarter),
-        dict(membrane_quantizer=jnp.round),
-        dict(surrogate=surrogate.custom(lambda x: jnp.tanh(x))),
+    monkeypatch.setattr(fixed, "_LIBRARIES", ("snnjax", "jax", "numpy", __name__))
+    for quantizer in (counted, by_steps_of):
+        TRACED.clear()
+        for step in (0.25, 0.5):
+            if quantizer is by_steps_of:
+                quantizer = jax.tree_util.Partial(by_steps_of, step)
+            neurons.lif(x, membrane_quantizer=quantizer)
+            first = TRACED["quantizer"]
+            neurons.lif(x, membrane_quantizer=quantizer)
+            assert TRACED["quantizer"] == first > 0
+
+
+def test_what_is_fixed_and_what_is_not():
+    assert all(map(fixed.is_fixed, (None, jnp.round, surrogate.atan, jnp.tanh)))
+    assert fixed.is_fixed(lambda v, n=4: jnp.round(n * v) / n)
+    assert fixed.is_fixed(surrogate.custom(lambda x: jnp.tanh(x)))
+    assert fixed.is_fixed_or_traced(QuantSpec(bits=4))
+    assert fixed.is_fixed_or_traced(jax.tree_util.Partial(lambda s, v: s * v, 2.0))
+    step = [0.25]
+
+    class Holder:
+        @functools.wraps(jnp.round)
+        def method(self, v):
+            return v * self.step
+
+        __call__ = method
+
+    @functools.wraps(jnp.round)
+    def wrapped(v):
+        return v * step[0]
+
+    holder = Holder()
+    holder.relaxation = jnp.tanh
+    for function in (
+        *(wrapped, holder.method, holder, functools.partial(by_steps_of, step)),
+        *(scaled_by_a_global, lambda v: scaled_by_a_global(v), lambda v, b=step: v * b),
+        *(surrogate.custom(lambda x: x * step[0]), jax.jit(lambda v: v * step[0])),
+        lambda v: next(jnp.round(v * s) for s in (SCALE,)),
     ):
-        neurons.lif(x, **options)
-        compiled = dynamics._compiled._cache_size()
-        neurons.lif(x, **options)
-        assert dynamics._compiled._cache_size() == compiled
+        assert not fixed.is_fixed(function)
+        assert not fixed.is_fixed_or_traced(jax.tree_util.Partial(function))
+
+
+def test_what_a_function_closes_over_is_let_go():
+    x, alive = currents(5, 40), weakref.WeakSet()
+
+    class Box:
+        scale = 0.5
+
+    def call():
+        box = Box()
+        alive.add(box)
+        jax.grad(
+            lambda x: neurons.lif(x, membrane_quantizer=lambda v: v * box.scale)[
+                1
+            ].sum()
+        )(jnp.asarray(x))
+
+    for _ in range(3):
+        call()
+    gc.collect()
+    assert len(alive) == 0
 
 
 @pytest.mark.parametrize("method", ["uniform", "lsq", "mint"])

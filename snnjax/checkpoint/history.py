@@ -3,13 +3,14 @@
 import contextlib
 import importlib.metadata
 import json
+import operator
 import os
 import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -103,7 +104,7 @@ class History:
         """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, tree: object) -> None:
+    def save(self, step: SupportsIndex, tree: object) -> None:
         """Write ``tree`` as that of ``step``; returns before it is on the disk.
 
         The arrays are copied first: the next step may take them.
@@ -114,22 +115,21 @@ class History:
             OSError: this or the one before could not be written; what was whole
                 before still is, but for this same step, which makes room first.
         """
-        _checks.whole("step", step, 0)
+        number = _whole(step)
         arrays = ordered(tree)
         self._refuse_other_run()
         with self._writing():
-            for useless in self._useless:
-                self._manager.delete(useless)
-            self._useless = set()
+            while self._useless:
+                self._manager.delete(self._useless.pop())
         last = self.latest
-        if last is not None and step < last:
+        if last is not None and number < last:
             raise ValueError(
-                f"step {step} is before step {last}, the last in {self.folder}: go on "
-                "from that (load), or give another folder"
+                f"step {number} is before step {last}, the last in {self.folder}: go "
+                "on from that (load), or give another folder"
             )
         about = {
             "format": _FORMAT,
-            "step": int(step),
+            "step": number,
             "config": self._config,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "crc32": digests(arrays),
@@ -140,10 +140,10 @@ class History:
             about=ocp.args.JsonSave(about),
         )
         with self._writing():
-            if step in self._manager.all_steps():
+            if number in self._manager.all_steps():
                 self._manager.wait_until_finished()
-                self._manager.delete(step)
-            self._manager.save(step, args=parts, force=True)
+                self._manager.delete(number)
+            self._manager.save(number, args=parts, force=True)
 
     def load(self, like: Tree) -> Tree | None:
         """The newest checkpoint that is whole, or None if there is none at all.
@@ -218,7 +218,8 @@ class History:
             for half in self.folder.glob(f"*{TEMPORARY}*"):
                 shutil.rmtree(half, ignore_errors=True)
             if self._manager is not None:
-                self._manager.reload()  # it counts what it could not write
+                with contextlib.suppress(Exception):
+                    self._manager.reload()  # it counts what it could not write
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
                 f"({reason(error)}); make room or give another folder, and go on "
@@ -289,6 +290,17 @@ class History:
 
 class Damaged(ValueError):
     """Checkpoints that cannot be trusted, and why."""
+
+
+def _whole(step: SupportsIndex) -> int:
+    try:
+        number = operator.index(step)  # of an array of one whole number too
+    except TypeError:
+        got = _checks.shown(step)
+        raise ValueError(f"step must be a whole number, got {got}") from None
+    if number < 0:
+        raise ValueError(f"step must be at least 0, got {number}")
+    return number
 
 
 def _own_digest(about: Mapping[str, Any]) -> int:

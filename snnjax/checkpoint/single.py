@@ -131,7 +131,10 @@ def remove(path: str | os.PathLike[str]) -> None:
     path, _ = _settle(path)
     if not (path.is_dir() and all(map(_is_of_history, path.iterdir()))):
         _refuse_other(path)
-    _remove(path)
+    if path.is_dir():
+        # Away first: a kill would leave half of it, which is no checkpoint.
+        path.rename(_beside(path, _OLD))
+    _settle(path)
 
 
 def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -141,7 +144,7 @@ def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     that no kill finds it half removed.
     """
     path = Path(path).absolute()
-    new, old = (path.with_name(f"{path.name}{end}") for end in (_NEW, _OLD))
+    new, old = _beside(path, _NEW), _beside(path, _OLD)
     if _is_checkpoint(new):
         _refuse_other(path)
         _remove(old)
@@ -150,6 +153,10 @@ def _settle(path: str | os.PathLike[str]) -> tuple[Path, Path]:
         new.rename(path)
     _remove(old)
     return path, new
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}{ending}")
 
 
 def _remove(folder: Path) -> None:
@@ -161,7 +168,7 @@ def _refuse_other(path: Path) -> None:
     """Raise ValueError where something else than a checkpoint is in the way."""
     there = path.is_file() or (path.is_dir() and any(path.iterdir()))
     if there and not _is_checkpoint(path):
-        raise ValueError(f"{path} is there and no checkpoint; give another path")
+        raise ValueError(f"{path} is no folder of a checkpoint; give another path")
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -151,12 +151,13 @@ def unfolded(a: ArrayLike) -> Array:
     return jax.lax.optimization_barrier(jnp.asarray(a))
 
 
-def computed_in(x: Array, y: Array) -> jnp.dtype:
-    """float32, or wider where a sample is; of integers JAX's own, float64 under x64."""
-    dtype = jnp.result_type(x, y)
-    if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.promote_types(dtype, jnp.float32)
-    return jnp.result_type(float)
+def computed_in(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
+    """float32, or wider where a sample is; for integers JAX's own, float64 in x64."""
+    dtypes = [jnp.result_type(a) for a in (x, y)]
+    floating = all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
+    return jnp.promote_types(
+        jnp.promote_types(*dtypes), jnp.float32 if floating else jnp.result_type(float)
+    )
 
 
 def _each(arguments, change):

@@ -144,16 +144,15 @@ def _check(x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int) 
 def _geometry(x: ArrayLike, y: ArrayLike, **options):
     from ott.geometry import pointcloud
 
+    x, y = _checks.real("x", x), _checks.real("y", y)
     for name, a in (("x", x), ("y", y)):
-        a = _checks.real(name, a)
         if a.size == 0:
             raise ValueError(f"{name} is empty: a distribution needs samples")
         if not isinstance(a, jax.core.Tracer) and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
     # In integers OTT's quantile solver would round the mass itself to 0.
-    x, y = jnp.asarray(x), jnp.asarray(y)
     dtype = computed_in(x, y)
-    x, y = (jnp.ravel(a.astype(dtype))[:, None] for a in (x, y))
+    x, y = (jnp.ravel(jnp.asarray(a, dtype))[:, None] for a in (x, y))
     return pointcloud.PointCloud(x, y, cost_fn=_absolute_cost(), **options)
 
 

@@ -89,7 +89,8 @@ class FiringCounts:
 
     Attributes:
         spikes: ``{layer: int32 [neurons...]}``.
-        observations: T x images, the most a neuron can have fired; static.
+        observations: T x images, the most a neuron can have fired; static. Networks
+            whose counts are above (of ADD blocks' outputs) are not compared.
 
     Raises:
         ValueError: observations below 1, and of a sum also different layers or more

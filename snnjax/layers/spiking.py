@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
 from snnjax.layers.variables import Numbers, check_spec, value_of
-from snnjax.neurons import IF, PLIF, Neuron, membrane
+from snnjax.neurons import PLIF, Neuron, membrane
 from snnjax.neurons.dynamics import check_site
 from snnjax.quantize import QuantSpec
 
@@ -84,8 +84,9 @@ class Spiking(nnx.Module):
             if scale is not None and self.axis_name is not None:
                 # 1 / sqrt(N) with the N of all devices.
                 scale = _slower(scale, jax.lax.axis_size(self.axis_name) ** -0.5)
-            tau = None if isinstance(neuron, IF) else neuron.tau
-            quantizer = membrane.of_spec(self.quant.get_value(), scale, tau)
+            tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
+            leak = membrane.leak_of(tau, w)
+            quantizer = membrane.of_spec(self.quant.get_value(), scale, leak)
         spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
         return spikes
 

@@ -1,8 +1,6 @@
 """The dynamics of a step and of a sequence: charge, fire, reset."""
 
-import inspect
 from collections.abc import Callable
-from types import FunctionType
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,9 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax import surrogate as surrogates
+from snnjax._axes import varying
 from snnjax.neurons import membrane
+from snnjax.neurons.fixed import is_fixed, is_fixed_or_traced
 from snnjax.quantize import QuantSpec
 from snnjax.surrogate import Surrogate
 
@@ -89,7 +89,8 @@ def step(
     _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
     if isinstance(membrane_quantizer, QuantSpec):
         membrane.check(membrane_quantizer, membrane_site)
-        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, tau)
+        leak = membrane.leak_of(tau, None)
+        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, leak)
     return _step(
         v,
         x,
@@ -181,31 +182,19 @@ def run(
             )
     if isinstance(membrane_quantizer, QuantSpec):
         membrane.check(membrane_quantizer, static["membrane_site"])
-        tau = 1 + jnp.exp(-numbers["w"]) if "w" in numbers else numbers["tau"]
-        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, tau)
-    elif membrane_quantizer is not None and _is_leaf(membrane_quantizer):
-        membrane_quantizer = Partial(membrane_quantizer)
-    compiled = _compiled
-    if not (_is_fixed(static["surrogate"]) and _is_fixed(membrane_quantizer)):
-        # A function of its own, which takes with it what was compiled for it.
-        compiled = jax.jit(lambda *a, **k: _sequence(*a, **k), static_argnames=_STATIC)
-    return compiled(x_seq, v, numbers, membrane_quantizer, unroll=_UNROLL, **static)
+        leak = membrane.leak_of(numbers.get("tau"), numbers.get("w"))
+        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, leak)
+    static["unroll"] = _UNROLL
+    if is_fixed(static["surrogate"]) and is_fixed_or_traced(membrane_quantizer):
+        if jax.tree_util.all_leaves([membrane_quantizer]):
+            membrane_quantizer = Partial(membrane_quantizer)
+        return _compiled(x_seq, v, numbers, membrane_quantizer, **static)
 
+    def now(x_seq, v, numbers):
+        return _sequence(x_seq, v, numbers, membrane_quantizer, **static)
 
-def _is_leaf(function: Callable) -> bool:
-    return jax.tree_util.all_leaves([function])
-
-
-def _is_fixed(function: Callable | None) -> bool:
-    """Whether it computes what it did when a program was compiled with it.
-
-    Not what closes over something: that may have changed since.
-    """
-    if function is None or not (isinstance(function, Partial) or _is_leaf(function)):
-        return True  # what may change of a pytree is traced
-    inner = function.func if isinstance(function, Partial) else function
-    inner = inspect.unwrap(getattr(inner, "relaxation", inner))
-    return isinstance(inner, FunctionType) and not inner.__closure__
+    # Of this call alone: what it closes over is let go with what is compiled for it.
+    return jax.jit(now)(x_seq, v, numbers)
 
 
 def _sequence(
@@ -217,7 +206,8 @@ def _sequence(
     unroll: int,
     **static,
 ) -> tuple[Array, Array]:
-    numbers = dict(numbers)
+    x_seq, v, *some = varying(x_seq, v, *jax.tree.leaves(numbers))
+    numbers = jax.tree.unflatten(jax.tree.structure(numbers), some)
     if "w" in numbers:
         numbers["decay"] = jax.nn.sigmoid(numbers.pop("w"))
     else:

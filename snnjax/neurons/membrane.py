@@ -1,5 +1,6 @@
 """A `QuantSpec` on a membrane: its scale is learned or fixed, never of the batch."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
@@ -22,17 +23,21 @@ def check(spec: QuantSpec, site: str) -> None:
         raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
 
 
-def of_spec(spec: QuantSpec, scale: Array | None, tau: ArrayLike | None) -> Partial:
-    """Membrane to levels; without a ``scale``, by the one that learning starts from.
+def leak_of(tau: ArrayLike | None, w: ArrayLike | None) -> Array | None:
+    """What a step leaves of a membrane, by LIF's tau or PLIF's w; None without leak."""
+    if w is not None:
+        return jax.nn.sigmoid(-jnp.asarray(w))
+    return None if tau is None else 1 - 1 / jnp.asarray(tau)
 
-    ``tau`` is the neuron's, None of one without leak.
-    """
+
+def of_spec(spec: QuantSpec, scale: Array | None, leak: Array | None) -> Partial:
+    """Membrane to levels; without a ``scale``, by the one that learning starts from."""
     if spec.learned and scale is None:
         scale = spec.first_scale()
-    if spec.method != "mint" or tau is None:
+    if spec.method != "mint" or leak is None:
         return Partial(_stored, spec, scale)
     # MINT stores the membrane after the leak, which the neuron takes next.
-    return Partial(_leaked, spec, scale, 1 - 1 / jnp.asarray(tau))
+    return Partial(_leaked, spec, scale, leak)
 
 
 def _stored(spec, scale, v):
@@ -40,4 +45,7 @@ def _stored(spec, scale, v):
 
 
 def _leaked(spec, scale, leak, v):
-    return spec(leak * v, scale) / leak
+    # Where nothing is left, what is stored does not matter, but is to be a number.
+    some = leak > 0
+    leak = jnp.where(some, leak, 1)
+    return jnp.where(some, spec(leak * v, scale) / leak, 0)

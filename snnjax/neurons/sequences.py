@@ -49,9 +49,9 @@ def lif(
         membrane_quantizer: applied to the membrane at every step: a function, or a
             `quantize.QuantSpec` of a method for membranes (LSQ and MINT by the scale
             that learning starts from; `layers.Spiking` learns it). Outside of ``jit``
-            a function that closes over something is compiled at every call, as that
-            may have changed; a spec, or a `jax.tree_util.Partial` with its numbers as
-            arguments, once. The same goes for the surrogate.
+            a function that reads more than its arguments, or a surrogate that does, is
+            compiled at every call, as that may have changed; a spec, or a
+            `jax.tree_util.Partial` with its numbers as arguments, once.
         membrane_site: where: ``"post_reset"``, the stored state, leaves the comparison
             with the threshold exact; ``"pre_fire"``, the potential compared, moves it.
 

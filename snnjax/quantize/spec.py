@@ -76,10 +76,10 @@ class QuantSpec:
             object.__setattr__(self, "clip", 1.0)
         for name in ("bits", "clip"):
             value = getattr(self, name)
-            if checks.is_number(value) or isinstance(value, (list, tuple)):
+            if checks.is_number(value) or isinstance(value, np.ndarray):
                 object.__setattr__(self, name, np.asarray(value, np.float32))
-            elif _is_integers(value):
-                object.__setattr__(self, name, value.astype(np.float32))
+            elif isinstance(value, (list, tuple)) or _is_integers(value):
+                object.__setattr__(self, name, jnp.asarray(value, np.float32))
 
     def _check_options(self) -> None:
         if self.clip is not None:
@@ -181,9 +181,7 @@ class QuantSpec:
 
 
 def _is_integers(value: Any) -> bool:
-    """Not what JAX puts in place of a leaf when it rebuilds the tree."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
+    return isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.integer)
 
 
 _pytree.register(QuantSpec)

@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._axes import varying
 from snnjax.quantize import checks
 
 GRIDS = ("mid_rise", "mid_tread")
@@ -87,7 +88,8 @@ def uniform(
     _checks.fits("bits", bits, "x", x.shape)
     _checks.fits("clip", clip, "x", x.shape)
     work = checks.wide(x)
-    return _uniform(x, jnp.asarray(bits, work), jnp.asarray(clip, work), signed, grid)
+    numbers = jnp.asarray(bits, work), jnp.asarray(clip, work)
+    return _uniform(*varying(x, *numbers), signed, grid)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -93,7 +93,9 @@ def test_folders_of_others_are_neither_replaced_nor_removed(tmp_path):
     for path in (mine, tmp_path / "file"):
         assert not checkpoint.exists(path)
         for change in (lambda p: checkpoint.save(p, tree(1)), checkpoint.remove):
-            with pytest.raises(ValueError, match=f"{path.name} is there and no check"):
+            with pytest.raises(
+                ValueError, match=f"{path.name} is no folder of a check"
+            ):
                 change(path)
     assert (mine / "chapters" / "1").exists()
     for name in ("x.safetensors", "x.snnjax-new", "x.snnjax-old"):
@@ -217,6 +219,28 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path, monkeypatch, old, moment):
     checkpoint.save(path, tree(3))
     assert_same(checkpoint.load(path, tree(0)), tree(3))
     assert [found.name for found in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("moment", ["rename", "rmtree", "half_removed"])
+def test_what_was_being_removed_is_no_obstacle(tmp_path, monkeypatch, moment):
+    path = tmp_path / "one"
+    checkpoint.save(path, tree(1))
+
+    def remove_half(folder, *_, **__):
+        os.unlink(Path(folder) / "_CHECKPOINT_METADATA")
+        raise Killed
+
+    hook = remove_half if moment == "half_removed" else die
+    owner, name = (Path, "rename") if moment == "rename" else (shutil, "rmtree")
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, hook)
+        with pytest.raises(Killed):
+            checkpoint.remove(path)
+    assert checkpoint.exists(path) == (moment == "rename")
+    checkpoint.save(path, tree(2))
+    assert_same(checkpoint.load(path, tree(0)), tree(2))
+    checkpoint.remove(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_kill_9_while_saving(tmp_path):

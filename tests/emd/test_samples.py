@@ -66,6 +66,7 @@ def test_wasserstein_1d_takes_integers_shapes_scalars_and_half_precision():
             np.array([2**24, 5]),
         )  # float32 has no 2**24 + 1
         assert float(samples_jit(x, y)) == emd.wasserstein_1d(x, y) == 0.5
+        assert float(samples_jit(x, np.float32(y))) == 0.5
 
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9).map(np.array)

@@ -33,6 +33,8 @@ def test_ott_outside_jit():
     w1 = emd.ott_wasserstein_1d(x, y)
     assert (w1.shape, w1.dtype) == ((), jnp.float32)
     assert float(w1) == pytest.approx(7 / 6, rel=1e-5)
+    far = np.array([2**33, 2**33 + 2**20]), np.array([0, 2**32])  # beyond int32
+    assert float(emd.ott_wasserstein_1d(*far)) == pytest.approx(6.443e9, rel=1e-3)
     with pytest.raises(ValueError, match="empty"):
         emd.ott_wasserstein_1d(jnp.zeros(0), jnp.zeros(3))
 
