@@ -21,8 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
-from snnjax._axes import varying
+from snnjax import _axes, _checks
 
 Surrogate = Callable[..., Array]
 
@@ -55,7 +54,7 @@ def _apply(
             _checks.finite(name, slope)
         _checks.fits(name, slope, "x", x.shape)
     given = (jnp.asarray(slope, x.dtype) for slope in slopes.values())
-    x, *given = varying(x, *given)
+    x, *given = _axes.varying(x, *given)
     return _spike(x, tuple(given), derivative)
 
 
