@@ -61,7 +61,10 @@ def method_style(row: Row) -> dict[str, Any]:
 
 def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
     """Ticks such as 0.02 and 0.05 in place of powers of ten."""
-    subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    # No more than labels have room for in the smallest panel.
+    subs = (1.0, 3.0) if high / low < 2000 else (1.0,)
+    if high / low < 100:
+        subs = (1.0, 2.0, 5.0)
     if high / low < 6:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=subs))
