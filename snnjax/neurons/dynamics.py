@@ -13,7 +13,6 @@ from snnjax import surrogate as surrogates
 from snnjax._axes import varying
 from snnjax.neurons import membrane
 from snnjax.neurons.fixed import is_fixed, is_fixed_or_traced
-from snnjax.quantize import QuantSpec
 from snnjax.surrogate import Surrogate
 
 Quantizer = Callable[[Array], Array]
@@ -87,10 +86,6 @@ def step(
     v, x = _checks.floating("v", v), _checks.floating("x", x)
     _checks.fits("x", x, "v", v.shape)
     _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
-    if isinstance(membrane_quantizer, QuantSpec):
-        membrane.check(membrane_quantizer, membrane_site)
-        leak = membrane.leak_of(tau, None)
-        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, leak)
     return _step(
         v,
         x,
@@ -101,7 +96,7 @@ def step(
         detach_reset=detach_reset,
         surrogate=surrogate,
         alpha=alpha,
-        membrane_quantizer=membrane_quantizer,
+        membrane_quantizer=membrane.ready(membrane_quantizer, membrane_site, tau),
         membrane_site=membrane_site,
     )
 
@@ -180,10 +175,9 @@ def run(
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
                 f"got {v.shape}"
             )
-    if isinstance(membrane_quantizer, QuantSpec):
-        membrane.check(membrane_quantizer, static["membrane_site"])
-        leak = membrane.leak_of(numbers.get("tau"), numbers.get("w"))
-        membrane_quantizer = membrane.of_spec(membrane_quantizer, None, leak)
+    tau, w = numbers.get("tau"), numbers.get("w")
+    site = static["membrane_site"]
+    membrane_quantizer = membrane.ready(membrane_quantizer, site, tau, w)
     static["unroll"] = _UNROLL
     if is_fixed(static["surrogate"]) and is_fixed_or_traced(membrane_quantizer):
         if jax.tree_util.all_leaves([membrane_quantizer]):

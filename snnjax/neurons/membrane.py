@@ -1,5 +1,7 @@
 """A `QuantSpec` on a membrane: its scale is learned or fixed, never of the batch."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -21,6 +23,23 @@ def check(spec: QuantSpec, site: str) -> None:
         raise ValueError("per_channel bounds come from weights; a membrane has none")
     if spec.method == "mint" and site != "post_reset":
         raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
+
+
+def ready(
+    quantizer: Callable[[Array], Array] | None,
+    site: str,
+    tau: ArrayLike | None,
+    w: ArrayLike | None = None,
+) -> Callable[[Array], Array] | None:
+    """A spec as the function of such a neuron's membrane; all else as it is.
+
+    Raises:
+        ValueError: as `check`.
+    """
+    if not isinstance(quantizer, QuantSpec):
+        return quantizer
+    check(quantizer, site)
+    return of_spec(quantizer, None, leak_of(tau, w))
 
 
 def leak_of(tau: ArrayLike | None, w: ArrayLike | None) -> Array | None:

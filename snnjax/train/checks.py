@@ -131,13 +131,14 @@ def check_outputs(
         )
 
 
+def form(*trees: Any) -> tuple:
+    """Structure, shapes and dtypes: trees of one form go through one program."""
+    leaves, structure = jax.tree.flatten(trees)
+    return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
+
+
 def check_starts(starts: Sequence[Any], like: Any) -> None:
     """Raise ValueError unless all have the structure and the shapes of ``like``."""
-
-    def form(*trees):
-        leaves, structure = jax.tree.flatten(trees)
-        return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
-
     for start in starts:
         if form(start.params, start.rest) != form(like.params, like.rest):
             raise ValueError(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -122,5 +121,4 @@ def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:
 
 def _structure(model: nnx.Module) -> tuple:
     graphdef, *state = split(model)
-    leaves, treedef = jax.tree.flatten(state)
-    return graphdef, treedef, [(x.shape, x.dtype) for x in leaves]
+    return graphdef, checks.form(*state)
