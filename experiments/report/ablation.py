@@ -83,16 +83,26 @@ def effect(choice: Choice) -> str:
 
 
 def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
-    accuracy = _changes(some, lambda v: 100 * v.row["accuracy"])
-    firing = _changes(some, lambda v: v.row["emd_mean"])
+    accuracies = _changes(some, lambda v: 100 * v.row["accuracy"])
+    points = _spread(accuracies, "{:+.2f}".format)
+    firing = _spread(_changes(some, lambda v: v.row["emd_mean"]), _signed)
+    beyond = sum(sign_of(*pair) != 0 for pair in some)
+    if len(some) == 1:
+        where = "beyond" if beyond else "within"
+        return (
+            f"over 1 pair, changes accuracy by {points[0]} points and EMD by "
+            f"{firing[0]}, {where} the noise floor"
+        )
     return (
-        f"over {len(some)} pair{'s' * (len(some) > 1)}, changes accuracy by "
-        f"{statistics.fmean(accuracy):+.2f} points on the mean "
-        f"({min(accuracy):+.2f} to {max(accuracy):+.2f}) and EMD by "
-        f"{_signed(statistics.fmean(firing))} ({_signed(min(firing))} to "
-        f"{_signed(max(firing))}), beyond the noise floor in "
-        f"{sum(sign_of(*pair) != 0 for pair in some)} of {len(some)}"
+        f"over {len(some)} pairs, changes accuracy by {points[0]} points on the mean "
+        f"({points[1]} to {points[2]}) and EMD by {firing[0]} ({firing[1]} to "
+        f"{firing[2]}), beyond the noise floor in {beyond} of {len(some)}"
     )
+
+
+def _spread(changes: list[float], text: Callable[[float], str]) -> list[str]:
+    found = statistics.fmean(changes), min(changes), max(changes)
+    return [text(change) for change in found]
 
 
 def _changes(

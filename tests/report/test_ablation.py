@@ -79,6 +79,22 @@ def test_collapsed_pairs_are_told_apart():
     assert "over 6 pairs" in lines[2]
 
 
+def test_one_pair_has_no_range():
+    def all_but_one_collapse(row):
+        alone = (row["method"], row["clip"]) == ("lq_net", 1.0)
+        if row["quantize_all"] and not alone:
+            return {"accuracy": 0.1, "emd": 0.2}
+        return changed(row)
+
+    *_, scope = ablation.choices(a_run(CONFIG, all_but_one_collapse))
+    for line in ablation.effect(scope).splitlines():
+        told = line.split("; ")[1]
+        assert told == (
+            "over 1 pair, changes accuracy by -5.00 points and EMD by +0.0100, beyond "
+            "the noise floor, without the pairs of which at least one collapsed."
+        )
+
+
 def test_without_an_ablation_the_grids_are_compared_at_all_bits():
     (grid,) = ablation.choices(a_run())
     assert grid.title == "Grid type"
