@@ -12,6 +12,7 @@ from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
 from experiments.report.pairs import matched
 from experiments.report.run import Run
 from experiments.report.table import aligned
+from experiments.rows import CLIPS, grid, row_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,22 @@ def choices(run: Run) -> list[Choice]:
     return [choice for choice in found if choice.pairs]
 
 
+def absent(run: Run) -> list[str]:
+    """Of each choice that has no pair, or not all, why; in sentences."""
+    done, sentences = {row_name(row) for row in run.rows}, []
+    for title, of_it in (
+        ("Membrane site", lambda row: row["site"] not in (None, run.config.site)),
+        ("Scope", lambda row: row["quantize_all"] != run.config.quantize_all),
+    ):
+        rows = [row for row in grid(run.config) if of_it(row)]
+        left = sum(row_name(row) not in done for row in rows)
+        if not rows:
+            sentences.append(f"{title}: not part of this run.")
+        elif left:
+            sentences.append(f"{title}: {left} of {len(rows)} rows are missing.")
+    return sentences
+
+
 def markdown(choice: Choice) -> str:
     """What the choice does, in a sentence a mode and bit width, and its pairs."""
     lines = [_line(choice, *pair) for pair in choice.pairs]
@@ -61,17 +78,19 @@ def markdown(choice: Choice) -> str:
 
 def effect(choice: Choice) -> str:
     """Mean and range of what the other side changes, by mode and bits."""
-    groups: dict[tuple[str, int], list[tuple[Verdict, Verdict]]] = {}
+    groups: dict[tuple[int, int, float], list[tuple[Verdict, Verdict]]] = {}
     for pair in choice.pairs:
         row = pair[0].row
-        groups.setdefault((row["mode"], row["bits"]), []).append(pair)
+        # The grids' levels lie otherwise by the clip, and so does what they do.
+        clip = row["clip"] if choice.title == "Grid type" else 0.0
+        key = (MODES.index(row["mode"]), row["bits"], clip)
+        groups.setdefault(key, []).append(pair)
+    names = {bound: f", {name}" for name, bound in CLIPS.items()}
     sentences = []
-    for (mode, bits), some in sorted(
-        groups.items(), key=lambda item: (MODES.index(item[0][0]), item[0][1])
-    ):
+    for (mode, bits, clip), some in sorted(groups.items()):
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
-        text = f"By {MODE_NAMES[mode]} at {bits} bits, {choice.other} in place of "
-        text += f"{choice.one}, {_told(some)}"
+        text = f"By {MODE_NAMES[MODES[mode]]} at {bits} bits{names.get(clip, '')}, "
+        text += f"{choice.other} in place of {choice.one}, {_told(some)}"
         if len(alive) < len(some):
             text += (
                 f"; {_told(alive)}, without the pairs of which at least one collapsed"
@@ -87,16 +106,19 @@ def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
     points = _spread(accuracies, "{:+.2f}".format)
     firing = _spread(_changes(some, lambda v: v.row["emd_mean"]), _signed)
     beyond = sum(sign_of(*pair) != 0 for pair in some)
+    lower = sum(sign_of(*(v.by_lower for v in pair)) != 0 for pair in some)
     if len(some) == 1:
-        where = "beyond" if beyond else "within"
+        where = "beyond the noise floor" if beyond else "beyond the lower floor"
+        where = where if beyond or lower else "within the floors"
         return (
             f"over 1 pair, changes accuracy by {points[0]} points and EMD by "
-            f"{firing[0]}, {where} the noise floor"
+            f"{firing[0]}, {where}"
         )
     return (
         f"over {len(some)} pairs, changes accuracy by {points[0]} points on the mean "
         f"({points[1]} to {points[2]}) and EMD by {firing[0]} ({firing[1]} to "
-        f"{firing[2]}), beyond the noise floor in {beyond} of {len(some)}"
+        f"{firing[2]}), beyond the noise floor in {beyond}, beyond the lower one in "
+        f"{lower}"
     )
 
 

@@ -16,6 +16,7 @@ from experiments.rows import CLIPS
 WIDTH = 9.6
 GREY = "#6b6b6b"
 PALE = "#dedede"
+DARKER = "#c4c4c4"
 # Okabe and Ito's colours tell the families apart (to the colour-blind too), and the
 # marker does it again; narrow and signed are solid, wide and unsigned are dashed.
 _FAMILIES = {

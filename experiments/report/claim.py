@@ -1,13 +1,14 @@
 """One claim of the paper, and what its rule is made of."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from experiments.common import Row, StudyConfig
 from experiments.report.judge import Verdict
-from experiments.report.names import MODE_NAMES, emd_text, percent
+from experiments.report.names import MODE_NAMES, emd_text, percent, setting_name
 from experiments.report.run import Run, is_main
-from experiments.report.settings import Setting
+from experiments.report.settings import Setting, alike
 from experiments.rows import grid, row_name
 
 REPRODUCED = "reproduced"
@@ -16,8 +17,13 @@ UNDECIDED = "not decidable at this size"
 UNFINISHED = "not finished yet"
 NOT_RUN = "not part of this run"
 
+# Differences of EMD in the paper, at 6 bits and (signs) at 2, by the claim's number.
+EQUAL_APART, CLIPS_APART, SIGNS_APART = 0.0063, 0.0059, 0.0040
+
 RULES = (
-    "Firing is kept where EMD is at most the noise floor, accuracy where it is within "
+    "Every claim is judged twice: by the noise floor, with other seeds, and by the "
+    "lower one, without (see Definitions). "
+    "Firing is kept where EMD is at most the floor, accuracy where it is within "
     "a point of the seed's baseline, after QAT of its control too (which is trained as "
     "long, without a quantizer); of several seeds the mean is judged. A difference "
     "of two EMDs counts where it is larger than the floor: EMD is a distance, so "
@@ -60,20 +66,35 @@ def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
 
 
 def alone(judged: Iterable[Verdict]) -> str:
-    """That a claim rests on one seed, to be added to why; empty where on several."""
-    seeds = {v.row["seed"] for v in judged}
-    return f"; of seed {min(seeds)} alone" if len(seeds) == 1 else ""
+    """That settings rest on one seed, to be added to why; empty where on several."""
+    seeds: dict[str, set[int]] = {}
+    for v in judged:
+        seeds.setdefault(setting_name(v.row), set()).add(v.row["seed"])
+    single = [min(own) for own in seeds.values() if len(own) == 1]
+    if not single:
+        return ""
+    some = f"{len(single)} of {len(seeds)} settings " * (len(single) < len(seeds))
+    return f"; {some}of seed {min(single)} alone"
 
 
 def beside(some: Sequence[Setting], wanted: Callable[[Row], bool]) -> str:
-    """Accuracy and EMD of settings, of each the mode in which most is trained."""
-    found = {s.name: s for s in some if wanted(s.row)}  # modes follow each other
+    """Accuracy and EMD of settings, of each the mode in which most is trained.
+
+    Of the seeds that all of them have: seeds differ in their baselines.
+    """
+    last = {s.name: s for s in some if wanted(s.row)}  # modes follow each other
+    if not last:
+        return "not measured"
+    fair, _ = alike(list(last.values()))
     told = [
-        f"{name} {MODE_NAMES[s.row['mode']]} {percent(s.mean('accuracy'))} / "
+        f"{s.name} {MODE_NAMES[s.row['mode']]} {percent(s.mean('accuracy'))} / "
         f"{emd_text(s.mean('emd_mean'))}"
-        for name, s in found.items()
+        for s in fair
     ]
-    return "; ".join(told) or "not measured"
+    seeds = {s.seeds for s in fair}
+    over = seeds.pop() if len(seeds) == 1 else frozenset()
+    named = any(s.seeds - over for s in last.values()) and over
+    return "; ".join(told) + (f" (seed {', '.join(map(str, over))})" if named else "")
 
 
 def majority(for_it: int, against: int, neither: int) -> str:
@@ -85,6 +106,12 @@ def majority(for_it: int, against: int, neither: int) -> str:
     if not against and for_it > neither:
         return REPRODUCED
     return NOT_REPRODUCED if against and against >= max(for_it, neither) else UNDECIDED
+
+
+def highest_floor(judged: Iterable[Verdict]) -> float:
+    """Of the floors they are judged by; infinite where one is missing."""
+    floors = [v.floor for v in judged if v.state != "reference"]
+    return max((math.inf if f is None else f for f in floors), default=math.inf)
 
 
 def fallen(pair: tuple[Verdict, Verdict]) -> int:

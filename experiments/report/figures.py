@@ -6,7 +6,7 @@ drawn anywhere.
 
 import io
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from experiments.common import Row
 from experiments.report.chart_style import (
+    DARKER,
     GREY,
     PALE,
     STYLE,
@@ -40,12 +41,14 @@ class Panel(NamedTuple):
         rows: quantized rows, any order; of one method and bits those of all seeds.
         baseline: accuracy of the full-precision network, where known.
         floor: EMD that shows without any quantization, where known.
+        lower: its part that is not another seed's, where known.
     """
 
     title: str
     rows: Sequence[Row]
     baseline: float | None
     floor: float | None
+    lower: float | None = None
 
 
 class Firing(NamedTuple):
@@ -92,11 +95,14 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
             top.axhline(error, color=GREY, lw=0.8)
         if panel.floor:
             bottom.axhspan(low, panel.floor, color=PALE, lw=0)
+        if panel.lower and panel.lower > low:
+            bottom.axhspan(low, panel.lower, color=DARKER, lw=0)
+        common = common_seeds(panel.rows) if panel.rows else frozenset()
         for name, rows in _by_method(panel.rows).items():
             style = method_style(rows[0]) | {"label": name, "clip_on": False}
-            _line(top, rows, lambda row: _error(row["accuracy"]), style)
+            _line(top, rows, common, lambda row: _error(row["accuracy"]), style)
             # A logarithmic axis has no place for 0: such points lie on its edge.
-            _line(bottom, rows, lambda row: max(row["emd_mean"], low), style)
+            _line(bottom, rows, common, lambda row: max(row["emd_mean"], low), style)
         bottom.set_xlabel("bits")
         for axis in (top, bottom):
             axis.grid(axis="y", color="#ececec", lw=0.6)
@@ -111,23 +117,25 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
     ticks = sorted({row["bits"] for row in everything}) or [2, 4, 6, 8]
     bottom_left.set_xticks(ticks)
     bottom_left.set_xlim(ticks[0] - 0.5, ticks[-1] + 0.5)
-    bottom_left.set_ylabel("mean EMD (band: noise floor)")
+    bottom_left.set_ylabel("mean EMD (bands: noise floor, lower floor)")
     _legend(figure, everything)
     return figure
 
 
 def _line(
-    axis: Axes, rows: Sequence[Row], value: Callable[[Row], float], style: dict
+    axis: Axes,
+    rows: Sequence[Row],
+    common: Collection[int],
+    value: Callable[[Row], float],
+    style: dict,
 ) -> None:
-    """Means over the seeds that all bits have, and bars from the lowest to the highest.
+    """Means over the common seeds, and bars from the lowest to the highest of all.
 
-    Seeds differ in their baselines: a line from a mean of two to one of one would show
-    that.
+    Seeds differ in their baselines: a mean of two beside one of one would show that.
     """
     found: dict[int, dict[int, float]] = {}
     for row in rows:
         found.setdefault(row["bits"], {})[row["seed"]] = value(row)
-    common = common_seeds(rows)
     means = [
         statistics.fmean(v for seed, v in seeds.items() if seed in common or not common)
         for seeds in found.values()
@@ -151,7 +159,8 @@ def _accuracy_axis(axis: Axes, errors: Sequence[float]) -> None:
     Networks that collapsed and a difference of one point near 98 % are then both
     to be seen in one panel.
     """
-    low, high = min(errors) / 1.5, min(max(errors) * 1.5, 100.0)
+    pad = max((max(errors) / min(errors)) ** 0.1, 1.03)
+    low, high = min(errors) / pad, min(max(errors) * pad, 100.0)
     axis.set_yscale("log")
     axis.set_ylim(high, low)
     plain_log_ticks(axis.yaxis, low, high)
@@ -178,14 +187,18 @@ def _legend(figure: Figure, rows: Sequence[Row]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def layer_map(
-    rows: Sequence[Row], controls: Sequence[Row] = (), floor: float | None = None
+    rows: Sequence[Row],
+    controls: Sequence[Row] = (),
+    lower: float | None = None,
+    floor: float | None = None,
 ) -> Figure:
     """EMD of each layer (columns) in each configuration (lines), a panel a mode.
 
     Args:
         rows: quantized rows; of those that differ by their seed alone the mean.
         controls: their mean is at the top of every panel, to compare with.
-        floor: EMD up to which a cell is grey.
+        lower: EMD up to which a cell is grey.
+        floor: the noise floor, a line in the scale.
     """
     modes = [mode for mode in MODE_NAMES if any(row["mode"] == mode for row in rows)]
     layers = list(rows[0]["emd"])
@@ -207,8 +220,8 @@ def layer_map(
             if seeds:
                 values[m, y] = np.mean(seeds, axis=0)
     high = float(np.nanmax(values))
-    low = floor or float(np.nanmin(values, where=values > 0, initial=high))
-    if not 0 < low < high:  # nothing above the floor, or nothing at all
+    low = lower or float(np.nanmin(values, where=values > 0, initial=high))
+    if not 0 < low < high:  # nothing above it, or nothing at all
         low, high = low or 1e-4, 10 * (low or 1e-4)
     norm = LogNorm(low, high)
     # Without its palest part, which neither white nor (inverted) black set off.
@@ -218,7 +231,7 @@ def layer_map(
     figure = Figure((WIDTH, 2.6 + 0.155 * len(lines)), layout="constrained")
     axes = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
     for axis, mode, image in zip(axes, modes, values, strict=True):
-        # Exact zeros lie under every logarithmic scale: under the floor, then.
+        # Exact zeros lie under every logarithmic scale: grey, then.
         shown = np.where(image == 0, low / 2, image)
         axis.pcolormesh(shown, norm=norm, cmap=cmap, edgecolor="white", lw=0.6)
         axis.set_title(MODE_NAMES[mode], loc="left", fontweight="bold")
@@ -233,8 +246,12 @@ def layer_map(
     bar = figure.colorbar(scale, ax=axes, location="top", aspect=60, extend="min")
     bar.outline.set_visible(False)
     plain_log_ticks(bar.ax.xaxis, low, high)
-    grey = f" (grey: at most the noise floor, {emd_text(floor)})" if floor else ""
-    bar.set_label(f"EMD of the layer{grey}", loc="left")
+    told = [f"grey: at most the lower floor, {emd_text(lower)}"] if lower else []
+    if floor and low < floor < high:
+        bar.ax.axvline(floor, color="black", lw=1.2)
+        told.append(f"line: the noise floor, {emd_text(floor)}")
+    text = f" ({'; '.join(told)})" if told else ""
+    bar.set_label(f"EMD of the layer{text}", loc="left")
     return figure
 
 

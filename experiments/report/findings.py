@@ -45,6 +45,8 @@ def _drift_found(judged: Sequence[Verdict]) -> str:
         return "No quantized network is finished, so drift cannot be told yet."
     total = len(judged)
     by = {s: [v for v in judged if v.state == s] for s in ("drift", "within")}
+    lower = sum(v.by_lower.state == "drift" for v in judged)
+    beyond = f", beyond the lower floor in {lower}" * (lower > len(by["drift"]))
     if by["drift"]:
         modes = {m: [v.state for v in judged if v.row["mode"] == m] for m in MODES}
         counts = ", ".join(
@@ -54,13 +56,14 @@ def _drift_found(judged: Sequence[Verdict]) -> str:
         )
         text = (
             f"Firing drifts beyond the noise floor in {len(by['drift'])} of {total} "
-            f"quantized networks ({counts})"
+            f"quantized networks ({counts}){beyond}"
         )
     elif by["within"]:
         largest = max(by["within"], key=lambda v: v.ratio)
         text = (
             f"In {len(by['within'])} of {total} quantized networks EMD lies within the "
-            f"noise floor and no drift was seen (the largest is {largest.told})"
+            f"noise floor{beyond or ' and no drift was seen'} (the largest is "
+            f"{largest.told})"
         )
     else:
         text = f"In none of {total} quantized networks can drift be judged"

@@ -1,8 +1,10 @@
 """What rows mean: drift, collapse, noise floors, and what a run still misses.
 
 Whether a network fires differently is judged in one place, ``verdicts``: its EMD is
-set against the noise floor, the EMD that training on, another seed or other test images
-show without any quantization.
+set against two floors, EMDs that show without any quantization. The noise floor is the
+largest that is known: of training on, of another seed, of other test images. The lower
+floor is what the way to the row moves by itself: other test images, after QAT training
+on as well, for PTQ+BN BatchNorm's statistics taken anew.
 """
 
 import dataclasses
@@ -34,7 +36,15 @@ class Verdict:
     floor: float | None
     loss: float | None  # accuracy that its reference has more; None: no baseline
     state: Literal["reference", "collapsed", "no floor", "within", "drift"]
-    lowest: float | None = None  # of its noise floors; floor is the highest
+    lower: float | None = None  # the floor of the row's own way, without a quantizer
+
+    @property
+    def by_lower(self) -> "Verdict":
+        """The same row, judged by its lower floor."""
+        judged = dataclasses.replace(self, floor=self.lower)
+        if self.state not in ("within", "drift", "no floor"):
+            return judged
+        return dataclasses.replace(judged, state=_state(self.row, self.lower))
 
     @property
     def kept(self) -> bool | None:
@@ -77,14 +87,19 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     for row in sorted(rows, key=_order):
         base = reference.get((row.get("run"), row["seed"], "fp32"))
         control = reference.get((row.get("run"), row["seed"], "control"))
-        floors = [row[name] for name in FLOORS if row.get(name) is not None]
-        if control and row.get("floor_control") is None:
-            floors.append(control["emd_mean"])
+        known = {name: row.get(name) for name in FLOORS}
+        if known["floor_control"] is None and control:
+            known["floor_control"] = control["emd_mean"]
+        floors = [value for value in known.values() if value is not None]
         anew = reference.get((row.get("run"), row["seed"], "fp32_bn"))
         if anew and row["mode"] == "ptq_bn":
             # All such rows move by this, whatever else a floor sees.
-            floors = [max(known, anew["emd_mean"]) for known in floors]
+            floors = [max(each, anew["emd_mean"]) for each in floors]
         floor = max(floors, default=None)
+        own = [known["floor_sampling"]]
+        own += [known["floor_control"]] * (row["mode"] == "qat")
+        own += [anew and anew["emd_mean"]] * (row["mode"] == "ptq_bn")
+        lower = None if None in own or is_full(row) else max(own)
         # What the same training gives without a quantizer, where that is better.
         against = [base, control] if row["mode"] == "qat" else [base]
         best = max((one["accuracy"] for one in against if one), default=0.0)
@@ -95,13 +110,16 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
             state, floor = "reference", None
         elif beside_learned and not learned(row):
             state = "collapsed"
-        elif floor is None:
-            state = "no floor"
         else:
-            state = "drift" if row["emd_mean"] > floor else "within"
-        lowest = None if floor is None else min(floors)
-        judged.append(Verdict(row, floor, loss, state, lowest))
+            state = _state(row, floor)
+        judged.append(Verdict(row, floor, loss, state, lower))
     return judged
+
+
+def _state(row: Row, floor: float | None) -> Literal["no floor", "within", "drift"]:
+    if floor is None:
+        return "no floor"
+    return "drift" if row["emd_mean"] > floor else "within"
 
 
 def learned(row: Row) -> bool:

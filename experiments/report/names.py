@@ -42,12 +42,15 @@ DEFINITIONS = {
     "a quantized network sees the same images as its baseline, so for it that is an "
     "upper bound); for PTQ+BN at least what BatchNorm taken anew moves in the baseline",
     "no drift seen": "EMD is at most what the choice of test images makes",
-    "within": "EMD is at most the noise floor",
+    "lower floor": "what the way to the row moves by itself, without a quantizer and "
+    "without other seeds: for PTQ other test images, for PTQ+BN BatchNorm taken anew "
+    "too, for QAT the control too. Above it firing moved; above the noise floor it "
+    "moved by more than another seed moves it",
+    "within": "EMD is at most the lower floor; beyond it the table tells how many "
+    "times it is the lower floor, or the noise floor where it is above that too",
     "collapsed": "accuracy under twice chance, where the baseline's is not",
     "PTQ, PTQ+BN": "quantized without any training; +BN: only BatchNorm's running "
-    "statistics are taken anew, as in baseline+BN. The control and seed floors of "
-    "these rows tell how much training would move firing, not how uncertain the rows "
-    "are",
+    "statistics are taken anew, as in baseline+BN",
     "QAT": "the baseline, trained on with the quantizer",
     "narrow, wide": "weights clipped to [-1, 1], to [-10, 10]",
     "everywhere": "the stem and the last layer too, not the residual blocks alone",
@@ -58,6 +61,15 @@ DEFINITIONS = {
 
 def is_full(row: Row) -> bool:
     return row["target"] == "none"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of them.
+
+    >>> count(1, "pair"), count(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def percent(share: float) -> str:
@@ -102,9 +114,9 @@ def setting_name(row: Row) -> str:
 
 
 def plain(value: Any) -> str:
-    """An option's value, or its values."""
+    """An option's value, or its values; not set is another thing than none of them."""
     values = value if isinstance(value, list) else [value]
-    return ", ".join("none" if v is None else str(v) for v in values) or "none"
+    return ", ".join("not set" if v is None else str(v) for v in values) or "none"
 
 
 def method_order(row: Row) -> tuple[Any, ...]:

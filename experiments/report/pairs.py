@@ -2,11 +2,18 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.report.judge import Verdict
-from experiments.report.names import MODE_NAMES, emd_text, is_full, setting_name
+from experiments.report.names import (
+    MODE_NAMES,
+    count,
+    emd_text,
+    is_full,
+    setting_name,
+)
 from experiments.report.table import aligned, drift
 
 EQUAL = 0.005  # accuracies that differ by no more are equal
@@ -41,8 +48,9 @@ class Pair:
 
     @property
     def ratio(self) -> float:
-        """The larger EMD over the smaller."""
-        return self.far.row["emd_mean"] / max(self.near.row["emd_mean"], 1e-12)
+        """The larger EMD over the smaller; 1 where both are 0."""
+        far, near = self.far.row["emd_mean"], self.near.row["emd_mean"]
+        return far / near if near else math.inf if far else 1.0
 
     @property
     def differs(self) -> bool:
@@ -51,12 +59,17 @@ class Pair:
 
     @property
     def kept(self) -> bool:
-        """Both have accuracy within a point of the baseline's: neither is broken."""
+        """Neither lost a point of accuracy, as `Verdict.kept` tells."""
         return bool(self.far.kept and self.near.kept)
 
     @property
+    def by_lower(self) -> "Pair":
+        """The same rows, judged by their lower floors."""
+        return Pair(self.far.by_lower, self.near.by_lower)
+
+    @property
     def beyond(self) -> bool:
-        """The larger EMD is above its noise floor, and above the other by as much."""
+        """The larger EMD is above its floor, and above the other by as much."""
         apart = self.far.row["emd_mean"] - self.near.row["emd_mean"]
         floor = self.far.floor
         return self.far.state == "drift" and floor is not None and apart > floor
@@ -71,7 +84,13 @@ class Pair:
         """Whether it hides a drift, and if not why."""
         if not self.kept:
             return "accuracy not kept"
-        return "hides a drift" if self.hides else "difference within the floor"
+        if self.hides:
+            return "hides a drift"
+        lower = self.by_lower
+        if lower.hides:
+            return "hides a drift, by the lower floor"
+        known = lower.far.floor is not None
+        return f"difference within the {'lower ' * known}floor"
 
     @property
     def settings(self) -> tuple[str, str, str]:
@@ -126,12 +145,18 @@ def counted(pairs: Sequence[Pair]) -> str:
     for mode, title in MODE_NAMES.items():
         some = [p for p in pairs if p.settings[0] == mode]
         if some:
+            kept = [p for p in some if p.kept]
             parts.append(
-                f"by {title} {len(some)} pairs of equal accuracy, of which "
-                f"{sum(p.differs for p in some)} differ so and "
-                f"{sum(p.hides for p in some)} hide a drift"
+                f"by {title} {count(len(some), 'pair')} of equal accuracy, of which "
+                f"{len(kept)} keep it; EMDs are more than {OTHERWISE} times apart in "
+                f"{sum(p.differs for p in some)}, and where accuracy is kept in "
+                f"{sum(p.differs for p in kept)}; of these "
+                f"{sum(p.hides for p in kept)} hide a drift by the noise floor, "
+                f"{sum(p.by_lower.hides for p in kept)} by the lower one"
             )
-    return f"In all: {'; '.join(parts) or 'no pair of equal accuracy'}."
+    if not parts:
+        return "No two networks have an equal accuracy."
+    return "\n".join(f"- {part[0].upper()}{part[1:]}." for part in parts)
 
 
 def top(pairs: Sequence[Pair]) -> str:
@@ -144,7 +169,8 @@ def top(pairs: Sequence[Pair]) -> str:
     for mode, title in MODE_NAMES.items():
         named: set[str] = set()
         some = [p for p in pairs if p.differs and p.settings[0] == mode]
-        for pair in sorted(some, key=lambda p: (not p.hides, -p.ratio)):
+        hiding = {id(p): p.hides + p.by_lower.hides for p in some}
+        for pair in sorted(some, key=lambda p: (-hiding[id(p)], -p.ratio)):
             _, far, near = pair.settings
             if {far, near} & named or len(named) == 2 * SHOWN:
                 continue
@@ -159,7 +185,7 @@ def top(pairs: Sequence[Pair]) -> str:
                     "nearer": near,
                     "its accuracy %": f"{100 * pair.near.row['accuracy']:.2f}",
                     "its EMD": emd_text(pair.near.row["emd_mean"]),
-                    "ratio": f"{pair.ratio:.1f}",
+                    "ratio": f"{pair.ratio:.2f}",
                     "drift": drift(pair.far),
                     "pair": pair.mark,
                 }

@@ -15,16 +15,18 @@ from experiments.run_folder import Lost
 OVER_BITS = (
     "Accuracy (above, its error on a logarithmic scale) and mean EMD to the baseline "
     "(below, logarithmic) over bits. A point in the upper band and above the lower one "
-    "keeps accuracy and fires differently: accuracy hides that. Points in the lower "
-    "band moved no more than training on or another seed moves firing anyway. Of "
-    "several seeds: the mean of those that all bits have, and a bar from the lowest to "
-    "the highest of all."
+    "keeps accuracy and fires differently: accuracy hides that (after QAT the upper "
+    "band is the control's where that has more accuracy). Points in the lower band "
+    "moved no more than another seed or training on, those in its darker part no more "
+    "than the way to them by itself, without a quantizer. Of several seeds: the mean "
+    "of those that the whole column has, and a bar from the lowest to the highest."
 )
 LAYER_MAP = (
     "EMD of each layer, from the first to the last, in each configuration. Grey cells "
-    "lie within the noise floor (of the mean); the control's line shows which layers "
-    "move without quantization. Colour that strengthens to the right is drift that "
-    "grows with depth; empty is not measured. Of several seeds: their mean."
+    "lie within the lower floor (of the mean, the largest of the modes'); the line in "
+    "the scale is the noise floor. The control's line shows which layers move without "
+    "quantization. Colour that strengthens to the right is drift that grows with "
+    "depth; empty is not measured. Of several seeds: their mean."
 )
 RATES = (
     "How firing rates spread in each layer (share of its neurons, logarithmic): the "
@@ -42,8 +44,8 @@ FLOWS = (
 PREDICTION = (
     "What measures of firing tell: mean EMD, paired shift and time-W1 of each "
     "quantized row against what changed from its baseline; ρ is Spearman's rank "
-    "correlation. Exact zeros lie on the edge of logarithmic axes; the axis of "
-    "accuracy is even within a point."
+    "correlation, each row ranked among those of its mode and seed. Exact zeros lie on "
+    "the edge of logarithmic axes; the axis of accuracy is even within a point."
 )
 
 
@@ -89,7 +91,10 @@ def _layers(run: Run) -> list[Picture]:
     quantized = [row for row in run.main if not is_full(row)]
     seeds = {row["seed"] for row in quantized}
     controls = [r for r in run.main if r["mode"] == "control" and r["seed"] in seeds]
-    drawn = figures.layer_map(quantized, controls, _panels(run)[0].floor)
+    panels = _panels(run)
+    lower = max((p.lower for p in panels if p.lower), default=None)
+    floor = max((p.floor for p in panels if p.floor), default=None)
+    drawn = figures.layer_map(quantized, controls, lower, floor)
     return [Picture("layers", figures.png(drawn), LAYER_MAP)]
 
 
@@ -119,13 +124,18 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     # Beside rows of one seed, not the mean of two.
     seeds = common_seeds(rows) if rows else ()
     own = [row for row in bases if row["seed"] in seeds] or bases
-    accuracies = [row["accuracy"] for row in own]
-    # A mode's own may be higher than those that its rows tell.
-    judged = [v.floor for v in verdicts(run.main) if v.row["mode"] == mode]
-    floors = [*noise_floors(run.main).values(), *judged]
-    floor = max((floor for floor in floors if floor is not None), default=None)
+    controls = {r["seed"]: r["accuracy"] for r in run.main if r["mode"] == "control"}
+    trained = controls if mode == "qat" else {}
+    accuracies = [max(r["accuracy"], trained.get(r["seed"], 0.0)) for r in own]
     accuracy = statistics.fmean(accuracies) if accuracies else None
-    return figures.Panel(title, rows, accuracy, floor)
+    judged = [v for v in verdicts(run.main) if v.row["mode"] == mode]
+    # A mode's own may be higher than those that its rows tell.
+    floors = [*noise_floors(run.main).values(), *(v.floor for v in judged)]
+    floor, lower = (
+        max((value for value in values if value is not None), default=None)
+        for values in (floors, [v.lower for v in judged])
+    )
+    return figures.Panel(title, rows, accuracy, floor, lower)
 
 
 def _firing(run: Run) -> list[figures.Firing] | str:

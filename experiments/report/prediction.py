@@ -11,6 +11,8 @@ from experiments.report.names import MODE_NAMES, is_full, setting_name
 from experiments.report.table import aligned, over_layers
 
 FEWEST = 8  # settings that a correlation is taken over
+NEAR = 5  # points of accuracy that a network of use may lose
+_ALIVE = ", not collapsed"
 RESAMPLES = 2000
 LEVEL = 95
 
@@ -106,7 +108,12 @@ class Bootstrap:
         )
 
 
-def bootstrap(x: np.ndarray, y: np.ndarray, groups: Sequence[object]) -> Bootstrap:
+def bootstrap(
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: Sequence[object],
+    strata: Sequence[object] | None = None,
+) -> Bootstrap:
     """Rank correlations of rows, resampled by whole groups.
 
     Rows of one group are no independent witnesses: networks of one quantizer, in
@@ -116,22 +123,38 @@ def bootstrap(x: np.ndarray, y: np.ndarray, groups: Sequence[object]) -> Bootstr
         x: ``[rows, predictors]``.
         y: ``[rows, outcomes]``.
         groups: the group of each row.
+        strata: the stratum of each row, where rows are ranked within their own.
     """
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
     times = np.stack([np.bincount(d, minlength=len(names)) for d in drawn])
     weights = times[:, [names[group] for group in groups]].astype(float)
-    return Bootstrap(correlations(x, y), _spearman(x, y, weights))
+    strata = [0] * len(x) if strata is None else strata
+    one = np.ones((1, len(x)))
+    return Bootstrap(_spearman(x, y, one, strata)[0], _spearman(x, y, weights, strata))
 
 
-def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlations of all rows ``[predictors, outcomes]``, as of `bootstrap`."""
-    return _spearman(x, y, np.ones((1, len(x))))[0]
+def correlations(some: Points, *, within: bool = False) -> np.ndarray:
+    """Rank correlations of all rows ``[predictors, outcomes]``, as of `of_points`."""
+    one = np.ones((1, len(some.x)))
+    return _spearman(some.x, some.y, one, _strata(some, within))[0]
 
 
-def of_points(some: Points) -> Bootstrap:
-    """The rank correlations of rows, resampled by what they are quantized by."""
-    return bootstrap(some.x, some.y, [setting_name(v.row) for v in some.judged])
+def of_points(some: Points, *, within: bool = False) -> Bootstrap:
+    """The rank correlations of rows, resampled by what they are quantized by.
+
+    Args:
+        some: the rows.
+        within: rank them within their mode and seed. A mode moves a measure and
+            accuracy by itself: BatchNorm taken anew lets spikes move in time and gives
+            accuracy back. Over all modes that hides what orders the networks of each.
+    """
+    groups = [setting_name(v.row) for v in some.judged]
+    return bootstrap(some.x, some.y, groups, _strata(some, within))
+
+
+def _strata(some: Points, within: bool) -> list[object]:
+    return [(v.row["mode"], v.row["seed"]) if within else 0 for v in some.judged]
 
 
 def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
@@ -144,34 +167,52 @@ def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
     return np.where(never, np.nan, np.stack([of_all, low, high]))
 
 
-def _spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Pearson's correlations of ranks, each row as often as its weights say."""
+def _spearman(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
+) -> np.ndarray:
+    """Pearson's correlations of ranks, each row as often as its weights say.
+
+    Ranks are shares of a row's stratum, from its middle.
+    """
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(strata))}
+    of = np.array([numbers[name] for name in strata])
+    same = (of[:, None] == of).astype(float)
+    total = np.maximum(weights @ same, 1e-12)[..., None]
     unit = []
     for values in (x, y):
         before = (values[:, None] > values).astype(float)
         before += (values[:, None] == values) / 2
         # So many rows are smaller, and half of those that are equal: the middle rank.
-        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True)
-        total = weights.sum(axis=1)[:, None]
-        ranks -= (np.einsum("si,sic->sc", weights, ranks) / total)[:, None]
+        before *= same[..., None]
+        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total
+        ranks -= 0.5  # the mean of middle ranks, whatever is tied
         length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
         unit.append(ranks / np.where(length > 1e-9, length, np.nan))
     return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)
 
 
 def subsets(found: Points) -> dict[str, Points]:
-    """Of all rows and of each mode, all and those that did not collapse."""
+    """Of all rows and of each mode: all, those not collapsed, those near the baseline.
+
+    A network at three times chance did not collapse, and is of no use.
+    """
     modes = {
         MODE_NAMES[mode]: found.only(lambda v, mode=mode: v.row["mode"] == mode)
         for mode in MODES
     }
-    sets = {}
+    sets: dict[str, Points] = {}
     for title, some in ({"all": found} | modes).items():
         alive = some.only(lambda v: v.state != "collapsed")
-        if len(some.settings) >= FEWEST:
-            sets[title] = some
-        if len(alive.judged) < len(some.judged) and len(alive.settings) >= FEWEST:
-            sets[f"{title}, not collapsed"] = alive
+        near = alive.only(lambda v: v.loss is not None and v.loss <= NEAR / 100 + 1e-9)
+        before = 0
+        for words, each in (
+            ("", some),
+            (_ALIVE, alive),
+            (f", within {NEAR} points", near),
+        ):
+            if len(each.settings) >= FEWEST and len(each.judged) != before:
+                sets[f"{title}{words}"] = each
+                before = len(each.judged)
     return sets
 
 
@@ -186,8 +227,15 @@ def markdown(rows: Sequence[Row]) -> str:
     if not enough(rows):
         return f"Fewer than {FEWEST} settings have all measures yet.\n"
     lines, tables = [], {}
-    for title, some in subsets(found).items():
-        tables[title] = of_points(some)
+    sets = subsets(found)
+    whole = {title: some for title, some in sets.items() if title.startswith("all")}
+    ranked = {t: (some, False) for t, some in whole.items()}
+    # Of one mode and seed they are the same.
+    if len(set(_strata(found, within=True))) > 1:
+        ranked |= {f"{t}, ranked within": (some, True) for t, some in whole.items()}
+    ranked |= {t: (some, False) for t, some in sets.items() if t not in whole}
+    for title, (some, within) in ranked.items():
+        tables[title] = of_points(some, within=within)
         intervals = tables[title].intervals
         for p, predictor in enumerate(PREDICTORS):
             lines.append(
@@ -201,7 +249,8 @@ def markdown(rows: Sequence[Row]) -> str:
                     for o, outcome in enumerate(OUTCOMES)
                 }
             )
-    main = "all, not collapsed" if "all, not collapsed" in tables else "all"
+    mains = [f"all{a}{b}" for b in (", ranked within", "") for a in (_ALIVE, "")]
+    main = next(title for title in mains if title in tables)
     return (
         f"Spearman's rank correlation over {_which(rows, found)}, of each measure's "
         "mean over layers with what changed against the baseline of the row's seed: "
@@ -212,7 +261,11 @@ def markdown(rows: Sequence[Row]) -> str:
         "measures go with the mean rate and with synaptic operations is in part no "
         "finding: a layer's mean rate cannot move by more than its EMD, and operations "
         "are a sum of the same rates, weighted by fan-out. The mean shift, how far "
-        "the layers' mean rates moved, stands beside them for that.\n\n"
+        "the layers' mean rates moved, stands beside them for that. Ranked within: "
+        "each row among those of its own mode and seed. A mode moves a measure and "
+        "accuracy by itself (BatchNorm taken anew moves spikes in time and gives "
+        "accuracy back), which over all modes hides what orders the networks of "
+        "each.\n\n"
         f"{aligned(lines, ('rows of', 'measure'))}\n{_said(tables[main], main)}\n"
     )
 
@@ -260,9 +313,13 @@ def _said(table: Bootstrap, title: str) -> str:
             parts.append(text)
             continue
         difference = table.difference(best, other)[:, o]
-        apart = "above 0" if difference[1] > 0 else "not told from 0"
+        # As it is printed: 0.00 is not above 0.
+        apart = "above 0" if difference[1] >= 0.005 else "not told from 0"
         parts.append(
             f"{text}, by {names[other]} {values[other]:.2f}; the difference, "
             f"{_cell(difference)} by the same resamples, is {apart}"
         )
-    return f'Over the rows of "{title}" {"; ".join(parts)}.' if parts else ""
+    if not parts:
+        return ""
+    text = f'Over the rows of "{title}" {"; ".join(parts)}. '
+    return f"{text}The best is named after the fact, which flatters its lead."

@@ -28,8 +28,8 @@ def prediction(found: Points) -> Figure:
     collapsed = np.array([v.state == "collapsed" for v in found.judged])
     modes = np.array([v.row["mode"] for v in found.judged])
     alive = found.only(lambda v: v.state != "collapsed")
-    every = correlations(found.x, found.y)
-    living = correlations(alive.x, alive.y) if len(alive.judged) > 1 else every
+    every = correlations(found, within=True)
+    living = correlations(alive, within=True) if len(alive.judged) > 1 else every
     figure = Figure((WIDTH, 8.4), layout="constrained")
     axes = figure.subplots(
         len(OUTCOMES), len(_COLUMNS), sharex="col", sharey="row", squeeze=False

@@ -79,19 +79,14 @@ class Setting:
         return self._mean_floor(v.floor for v in self.judged)
 
     @property
-    def lowest(self) -> float | None:
-        """The mean of the lowest floor that each of its seeds has."""
-        return self._mean_floor(v.lowest for v in self.judged)
+    def lower(self) -> float | None:
+        """The mean of its seeds' lower floors; None where one is missing."""
+        return self._mean_floor(v.lower for v in self.judged)
 
     @property
     def within(self) -> bool:
         """EMD at most the noise floor, on the mean."""
         return self.floor is not None and self.mean("emd_mean") <= self.floor
-
-    @property
-    def within_lowest(self) -> bool:
-        """EMD at most the lowest floor, on the mean."""
-        return self.lowest is not None and self.mean("emd_mean") <= self.lowest
 
     def _mean_floor(self, floors: Iterable[float | None]) -> float | None:
         known = [floor for floor in floors if floor is not None]
@@ -107,7 +102,8 @@ class Setting:
         if set(states) == {"drift"}:
             return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
         if set(states) == {"within"}:
-            return "within"
+            over = self.mean("emd_mean") / max(self.lower or 0.0, 1e-12)
+            return f"{over:.2f} x lower" if self.lower and over > 1 else "within"
         state = "collapsed" if "collapsed" in states else "drift"
         return f"{state} in {states.count(state)} of {len(states)}"
 

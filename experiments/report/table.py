@@ -1,5 +1,6 @@
 """The table: all rows in the paper's form, the noise floor beside each EMD."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -81,7 +82,8 @@ def cells(verdict: Verdict) -> dict[str, str]:
         "dead %": f"{100 * row['dead_fraction']:.1f}",
         "saturated %": f"{100 * row['saturated_fraction']:.1f}",
         "EMD": emd_text(row["emd_mean"]),
-        "noise floor": "-" if floor is None else emd_text(floor),
+        "noise floor": _shown(floor),
+        "lower": _shown(verdict.lower),
         "drift": drift(verdict),
         **{title: _shown(over_layers(row, key)) for title, key in COMPANIONS.items()},
     }
@@ -93,6 +95,8 @@ def drift(verdict: Verdict) -> str:
         return f"{verdict.ratio:.2f} x floor"
     if verdict.row["mode"] == "control":
         return "noise floor"
+    if (lower := verdict.by_lower).state == "drift":
+        return f"{lower.ratio:.2f} x lower"
     return "no drift seen" if verdict.unseen else verdict.state
 
 
@@ -105,7 +109,7 @@ def over_layers(row: Row, key: str) -> float | None:
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     """The mean, and the sample standard deviation where there are several."""
     text = show(statistics.fmean(values))
-    if len(values) == 1:
+    if len(values) == 1 or not all(map(math.isfinite, values)):
         return text
     # To as many digits as the mean, unless that is told by its power of ten.
     form = ".2g" if "e" in text else f".{len(text.partition('.')[2])}f"

@@ -33,12 +33,17 @@ def test_choices_have_the_pairs_of_the_ablation_bits():
 def test_a_sentence_a_mode_tells_mean_and_range():
     grid, site, scope = ablation.choices(a_run(CONFIG, changed))
     assert ablation.effect(grid).splitlines() == [
-        f"- By {mode} at {bits} bits, mid-tread in place of mid-rise, over 2 pairs, "
-        "changes accuracy by -2.00 points on the mean (-2.00 to -2.00) and EMD by "
-        "+0.0000 (+0.0000 to +0.0000), beyond the noise floor in 0 of 2."
+        f"- By {mode} at {bits} bits, {clip}, mid-tread in place of mid-rise, over 1 "
+        "pair, changes accuracy by -2.00 points and EMD by +0.0000, within the floors."
         for mode in ("PTQ", "QAT")
         for bits in (2, 4)
+        for clip in ("narrow", "wide")
     ]
+    two, *_ = ablation.effect(site).splitlines()
+    # Beyond the 0.001 of other test images; by QAT the control's 0.002 is the floor.
+    assert two.endswith(
+        "+0.0020), beyond the noise floor in 0, beyond the lower one in 2."
+    )
     assert "+0.0020 (+0.0020 to +0.0020)" in ablation.effect(site)
     assert "+0.0040 (+0.0040 to +0.0040)" in ablation.effect(site)
     text = ablation.markdown(scope)

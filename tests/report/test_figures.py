@@ -180,7 +180,7 @@ def test_over_bits_takes_one_point_and_extremes(emd):
 def test_layer_map_shows_each_layer_of_each_configuration():
     rows = [a_row(bits=b, mode=m, emd=0.1 / b) for b in (2, 8) for m in ("ptq", "qat")]
     control = a_row(mode="control", emd=0.004)
-    figure = figures.layer_map(rows[:-1], [control], floor=0.006)
+    figure = figures.layer_map(rows[:-1], [control], lower=0.006, floor=0.03)
     meshes = [m for axis in figure.axes[:2] for m in axis.findobj(QuadMesh)]
     ptq, qat = (np.ma.filled(m.get_array(), np.nan).reshape(3, 3) for m in meshes)
     # control, 2 bit, 8 bit; three layers
@@ -190,7 +190,7 @@ def test_layer_map_shows_each_layer_of_each_configuration():
     assert np.isnan(qat[2]).all()  # this row is not finished
     ticks = [text.get_text().split() for text in figure.axes[0].get_yticklabels()]
     assert [words[-2:] for words in ticks[1:]] == [["2", "bit"], ["8", "bit"]]
-    # Within the floor: the colour under the scale, a neutral grey.
+    # Within the lower floor: the colour under the scale, a neutral grey.
     mesh = meshes[0]
     red, green, blue, _ = mesh.cmap(mesh.norm(0.005))
     assert red == green == blue
@@ -200,16 +200,17 @@ def test_layer_map_shows_each_layer_of_each_configuration():
 def test_layer_map_shows_the_mean_of_seeds():
     rows = [a_row(seed=seed, emd=emd) for seed, emd in ((0, 0.02), (1, 0.06))]
     controls = [a_row(mode="control", emd=emd) for emd in (0.001, 0.003)]
-    figure = figures.layer_map(rows, controls, floor=0.001)
+    figure = figures.layer_map(rows, controls, lower=0.001)
     (mesh,) = figure.axes[0].findobj(QuadMesh)
     shown = np.reshape(mesh.get_array(), (2, 3))
     np.testing.assert_allclose(shown, [[0.001, 0.002, 0.003], [0.02, 0.04, 0.06]])
 
 
 @pytest.mark.parametrize("floor", [None, 0.0, 0.5])
+@pytest.mark.parametrize("lower", [None, 0.0, 0.5])
 @pytest.mark.parametrize("emd", [0.0, 0.01])
-def test_layer_map_without_drift_or_floor(emd, floor):
-    figures.png(figures.layer_map([a_row(emd=emd)], floor=floor))
+def test_layer_map_without_drift_or_floor(emd, lower, floor):
+    figures.png(figures.layer_map([a_row(emd=emd)], lower=lower, floor=floor))
 
 
 def test_histograms_show_shares_of_neurons():

@@ -86,6 +86,17 @@ def test_planted_drift_is_named_with_its_numbers(full_run):
     assert near["mode"] == far["mode"]
 
 
+def test_drift_by_the_lower_floor_is_counted_beside():
+    """By PTQ 0.003 is above other test images' 0.0012, by QAT within the control's."""
+    some = [quantized(WEIGHTS[0], 4, mode, emd=0.003) for mode in ("ptq", "qat")]
+    (_, drift, _) = findings([*reference(), *some])
+    assert "In 2 of 2 quantized networks EMD lies within the noise floor" in drift
+    assert "noise floor, beyond the lower floor in 1 (the largest" in drift
+    far = quantized(WEIGHTS[1], 2, "ptq", emd=0.09)
+    (_, drift, _) = findings([*reference(), *some, far])
+    assert "QAT 0 of 1), beyond the lower floor in 2;" in drift
+
+
 def test_drift_that_costs_accuracy_is_named_too():
     bad = quantized(WEIGHTS[3], 2, "ptq", emd=0.09, accuracy=0.6)
     good = quantized(WEIGHTS[0], 2, "ptq", emd=0.003)

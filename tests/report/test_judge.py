@@ -63,12 +63,43 @@ def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
     rows = [quantized(WEIGHTS[0], 2, mode, emd=0.1) for mode in ("ptq", "ptq_bn")]
     other = quantized(WEIGHTS[0], 2, "ptq_bn", emd=0.1, seed=1)
     references = reference((0, 1))
-    for moved, floor, lowest in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
+    for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
         references[2]["emd_mean"] = moved
         *_, ptq, anew, elsewhere = verdicts([*references, *rows, other])
-        assert (ptq.floor, ptq.lowest) == (FLOOR, 0.0012)
-        assert (anew.floor, anew.lowest) == (floor, lowest)
-        assert (elsewhere.floor, elsewhere.lowest) == (FLOOR, 0.0012)
+        assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
+        assert (anew.floor, anew.lower) == (floor, lower)
+        assert elsewhere.floor == FLOOR
+
+
+@pytest.mark.parametrize(
+    ("mode", "emd", "states"),
+    [
+        # The lower floor of PTQ is sampling's 0.0012, of QAT the control's 0.0047.
+        ("ptq", 0.0012, ("within", "within")),
+        ("ptq", 0.0013, ("within", "drift")),
+        ("ptq", 0.0048, ("within", "drift")),
+        ("qat", 0.0047, ("within", "within")),
+        ("qat", 0.0048, ("within", "drift")),
+        ("qat", 0.0061, ("drift", "drift")),
+    ],
+)
+def test_a_row_is_judged_by_another_seed_and_by_its_own_way(mode, emd, states):
+    row = quantized(WEIGHTS[0], 2, mode, emd=emd, floor_seed=0.006)
+    judged = verdicts([*reference(), row])[-1]
+    assert (judged.state, judged.by_lower.state) == states
+    assert judged.floor == 0.006
+    assert judged.by_lower.floor == judged.lower
+    # What is unknown is not taken for 0.
+    row["floor_sampling"] = None
+    unknown = verdicts([*reference(), row])[-1]
+    assert (unknown.lower, unknown.by_lower.state) == (None, "no floor")
+
+
+def test_neither_floor_makes_a_collapse_a_drift():
+    row = quantized(WEIGHTS[0], 2, "ptq", emd=0.1, accuracy=0.1)
+    judged = verdicts([*reference(), row])
+    assert judged[-1].by_lower.state == "collapsed"
+    assert {v.by_lower.state for v in judged[:-1]} == {"reference"}
 
 
 def test_the_telling_pair_is_of_one_mode_and_seed():

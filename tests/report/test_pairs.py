@@ -1,5 +1,7 @@
 """Pairs of rows: what differs in one option, and what is equal in accuracy."""
 
+import math
+
 from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
@@ -59,16 +61,16 @@ def test_the_table_shows_hidden_drift_first_and_each_setting_once():
     assert [first[i] for i in (4, 7, 8, 9)] == [
         "0.0080",
         "0.0030",
-        "2.7",
+        "2.67",
         "1.70 x floor",
     ]
-    assert [second[i] for i in (4, 7, 8, 9)] == ["0.0041", "0.0001", "41.0", "within"]
+    assert [second[i] for i in (4, 7, 8)] == ["0.0041", "0.0001", "41.00"]
 
 
 def test_pairs_that_hide_nothing_are_marked():
-    def pair(far, near, **more):
+    def pair(far, near, mode="qat", **more):
         rows = [
-            quantized(WEIGHTS[i], 4, "qat", emd=emd, **more)
+            quantized(WEIGHTS[i], 4, mode, emd=emd, **more)
             for i, emd in enumerate((far, near))
         ]
         (found,) = pairs.equal(verdicts(reference() + rows))
@@ -79,9 +81,26 @@ def test_pairs_that_hide_nothing_are_marked():
 
     assert pair(FLOOR + 0.0021, 0.002) == "hides a drift"
     # Above the floor, but the two are no floor apart; and below it.
-    assert pair(FLOOR + 0.0019, 0.002) == "difference within the floor"
-    assert pair(FLOOR - 0.0001, 0.0) == "difference within the floor"
+    assert pair(FLOOR + 0.0019, 0.002) == "difference within the lower floor"
+    assert pair(FLOOR - 0.0001, 0.0) == "difference within the lower floor"
     assert pair(0.2, 0.002, accuracy=0.5) == "accuracy not kept"
+    # By PTQ the lower floor is other test images' alone, 0.0012.
+    lower = "hides a drift, by the lower floor"
+    assert pair(FLOOR - 0.0001, 0.002, mode="ptq") == lower
+    assert pair(0.0013, 0.0, mode="ptq") == lower
+    assert pair(0.0032, 0.0021, mode="ptq") == "difference within the lower floor"
+    none = {"floor_sampling": None}
+    assert pair(0.0032, 0.002, mode="ptq", **none) == "difference within the floor"
+
+
+def test_the_ratio_to_no_distance_is_no_number():
+    rows = [quantized(WEIGHTS[i], 4, "qat", emd=emd) for i, emd in enumerate((0.1, 0))]
+    (found,) = pairs.equal(verdicts(reference() + rows))
+    assert found.ratio == math.inf
+    assert " inf |" in pairs.top([found])
+    rows = [quantized(WEIGHTS[i], 4, "qat", emd=0.0) for i in (0, 1)]
+    (found,) = pairs.equal(verdicts(reference() + rows))
+    assert (found.ratio, found.differs) == (1.0, False)
 
 
 def test_no_pair_is_told():

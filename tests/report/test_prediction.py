@@ -42,6 +42,47 @@ def test_intervals_are_scipys_bootstrap():
     np.testing.assert_allclose([low, high], right, atol=0.04)
 
 
+def test_ranks_within_strata_are_pearsons_of_scipys_ranks():
+    """Each stratum's ranks, as shares of it from its middle; with ties, a lone row."""
+    generator = np.random.default_rng(8)
+    x, y = generator.integers(0, 9, (2, 41)).astype(float)
+    strata = np.array([0] * 25 + [1] * 15 + [2])
+    x[strata == 1] += 100  # what a stratum adds to all of its rows is no matter
+    y[strata == 1] += 100
+
+    def ranks(values):
+        found = np.empty(41)
+        for s in range(3):
+            own = values[strata == s]
+            found[strata == s] = (stats.rankdata(own) - 0.5) / len(own) - 0.5
+        return found
+
+    right = stats.pearsonr(ranks(x), ranks(y)).statistic
+    found = prediction.bootstrap(x[:, None], y[:, None], range(41), strata)
+    assert found.found.item() == pytest.approx(right, abs=1e-12)
+    low, high = found.intervals[1:, 0, 0]
+    assert low < right < high
+    pooled = prediction.bootstrap(x[:, None], y[:, None], range(41)).found.item()
+    assert pooled > right + 0.3
+
+
+def test_a_mode_that_moves_both_hides_what_orders_its_rows():
+    """In each mode the loss follows the measure; the mode of more of it loses less."""
+
+    def tell(row):
+        step = (row["bits"] + row["clip"] + row["signed"] + row["seed"] / 2) / 1000
+        late = row["mode"] == "qat"
+        return {"emd": 0.002 + step + 0.1 * late, "accuracy": 0.8 - step + 0.1 * late}
+
+    found = prediction.points(a_run(tell=tell).rows)
+    emd, loss = 0, 2
+    pooled = prediction.of_points(found).found[emd, loss]
+    within = prediction.of_points(found, within=True).found[emd, loss]
+    assert within == pytest.approx(1)
+    assert pooled < 0.5
+    assert prediction.correlations(found, within=True)[emd, loss] == within
+
+
 def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
     """Far narrower than two intervals tell: what is shared by the two drops out."""
     generator = np.random.default_rng(4)
@@ -130,7 +171,7 @@ def test_the_section_tells_rows_modes_and_collapse():
         assert line.split("|")[2].strip() == str(n)
     # Nothing of QAT collapsed: it has no second line of its own.
     assert "QAT, not collapsed" not in text
-    (line,) = [li for li in text.splitlines() if li.startswith("| all, not")]
+    (line,) = [li for li in text.splitlines() if li.startswith("| all, not collapsed ")]
     assert line.split("|")[4].strip() == "1.00 [1.00, 1.00]"
 
 

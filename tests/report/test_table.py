@@ -29,7 +29,7 @@ def test_table_has_a_line_a_row():
     assert last["dead %"] == "41.2"
     assert last["saturated %"] == "1.3"
     assert last["EMD"] == "0.0030"
-    assert last["noise floor"] == "0.0047"
+    assert last["noise floor"] == last["lower"] == "0.0047"
     assert last["drift"] == "within"
     # Means over layers of what is planted at 0.5, 1 and 1.5 times a multiple of 0.0030.
     assert last["paired shift"] == "0.0060"
@@ -67,6 +67,17 @@ def test_an_emd_that_other_images_make_is_no_drift_seen():
         True,
         False,
     ]
+
+
+def test_an_emd_between_the_floors_is_told_by_the_lower_one():
+    rows = [quantized(WEIGHTS[0], 2, "ptq", emd=0.003)]
+    text = table.markdown(reference() + rows)
+    (line,) = [line for line in text.splitlines() if "mid-rise" in line]
+    assert "| 2.50 x lower |" in line
+
+
+def test_a_distance_that_is_none_has_no_spread():
+    assert table.spread([0.1, float("nan")], names.emd_text) == "nan"
 
 
 def test_companions_that_a_row_lacks_are_dashes():
