@@ -1,5 +1,6 @@
 """What docs/results says is what its rows say: pages are made again from them."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,23 @@ def test_its_figures_are_there(page):
     links = [line.partition("](")[2].rstrip(")") for line in lines]
     assert bool(links) != ("No quantized network is finished yet" in text)
     assert all((RESULTS / link).exists() for link in links)
+
+
+def cells(text, heading):
+    """The first table behind a heading, without its rule."""
+    lines = text.split(f"{heading}\n", 1)[1].splitlines()
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines))
+    return [
+        [c.strip() for c in line.strip("|").split("|")]
+        for line in table[:1] + table[2:]
+    ]
+
+
+def test_the_readmes_table_is_the_pages():
+    readme = (RESULTS.parents[1] / "README.md").read_text("utf-8")
+    page = (RESULTS / "cifar10.md").read_text("utf-8")
+    shown = cells(readme, "## What came out on CIFAR-10 so far")
+    # Settings of several seeds have columns of their own behind these.
+    assert shown == [line[:5] for line in cells(page, "### PTQ+BN")]
+    assert len(shown) == 1 + 8

@@ -96,6 +96,8 @@ def effect(choice: Choice) -> str:
                 f"; {_told(alive)}, without the pairs of which at least one collapsed"
                 if alive
                 else "; in each pair at least one collapsed"
+                if len(some) > 1
+                else "; at least one of the two collapsed"
             )
         sentences.append(f"- {text}.")
     return "\n".join(sentences)

@@ -84,9 +84,9 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
         pair, seeds = max(repeated, key=lambda two: (two[1], two[0].ratio))
         ours += (
             f". The furthest apart of those in most seeds: {pair.far.told}, against "
-            f"{pair.near.told}: {pair.ratio:.1f} times, the least of the {seeds} seeds "
-            "that ran both"
+            f"{pair.near.told}: {pair.ratio:.1f} times"
         )
+        ours += f", the least of the {seeds} seeds that ran both" * (seeds > 1)
     # A pair of which both were to run in one seed alone can hide nothing in another.
     ran = Counter((row["mode"], setting_name(row)) for row in main_grid(run.config))
     once = any(
