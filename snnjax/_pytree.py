@@ -5,6 +5,8 @@ import dataclasses
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 T = TypeVar("T")
 
@@ -43,6 +45,26 @@ def replace(instance: T, **fields: object) -> T:
     for name, value in fields.items():
         object.__setattr__(new, name, value)
     return new
+
+
+def own_number(value: Any) -> Any:
+    """What a user gave for a leaf, as a leaf of ours alone.
+
+    Numbers become float32 arrays of NumPy, since making them must not start a JAX
+    backend; NumPy's arrays are copied, or writing to one would change every network
+    that was made of it. JAX's integers and weakly typed numbers become float32 too:
+    they would be compiled for anew. All else stays as it is.
+    """
+    if isinstance(value, (int, float, np.number)):
+        return np.asarray(value, np.float32)
+    if isinstance(value, np.ndarray):
+        whole = not np.issubdtype(value.dtype, np.inexact)
+        return np.array(value, np.float32 if whole else value.dtype)
+    if isinstance(value, jax.Array) and (
+        value.weak_type or jnp.issubdtype(value.dtype, jnp.integer)
+    ):
+        return jax.lax.convert_element_type(value, jnp.float32)
+    return value
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:

@@ -112,7 +112,9 @@ class LayerBits(NamedTuple):
     @property
     def bits(self) -> float:
         """Bits a value, the mean over channels: 32 without a quantizer."""
-        return 32.0 if self.spec is None else float(np.mean(self.spec.bits))
+        if self.spec is None:
+            return 32.0
+        return float(np.mean(self.spec.bits, dtype=np.float64))
 
 
 def layer_bits(model: nnx.Module) -> list[LayerBits]:
@@ -198,6 +200,29 @@ def _batch_statistics(graphdef, state, images: Array, timesteps: int) -> nnx.Sta
     return jax.tree.map(lambda x: x / layers.MOMENTUM, nnx.state(model, nnx.BatchStat))
 
 
+def _check_statistics(model: nnx.Module) -> None:
+    """Raise ValueError where statistics are not of `layers.BatchNorm`.
+
+    Others move by another share of the batch's: flax's by a hundredth.
+    """
+    own = {
+        (*path, name)
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, layers.BatchNorm)
+        for name in ("mean", "var")
+    }
+    others = [
+        ".".join(map(str, path))
+        for path, _ in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))
+        if path not in own
+    ]
+    if others:
+        raise ValueError(
+            "statistics can be measured anew of snnjax.layers.BatchNorm alone, got "
+            f"others: {', '.join(others)}"
+        )
+
+
 def reestimate_batchnorm(
     model: Model, batches: Iterable[ArrayLike], *, timesteps: int = 4
 ) -> Model:
@@ -215,9 +240,11 @@ def reestimate_batchnorm(
         timesteps: T.
 
     Raises:
-        ValueError: no batches, batches of different shapes, or such as give NaN.
+        ValueError: no batches, batches of different shapes, or such as give NaN;
+            statistics of other layers than `layers.BatchNorm`.
     """
     _check_model(model)
+    _check_statistics(model)
     if isinstance(batches, str) or not isinstance(batches, Iterable):
         raise ValueError(
             f"batches must be arrays of images, got {_checks.shown(batches)}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import calibrate, models, neurons, quantize
+from snnjax import calibrate, cost, models, neurons, quantize
 from snnjax.calibrate import describe, layer_bits
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
@@ -292,6 +292,31 @@ def test_reestimated_statistics_are_the_mean_over_batches():
     for a, b in zip(*map(jax.tree.leaves, others), strict=True):
         np.testing.assert_array_equal(a, b)
     assert nnx.graphdef(copy) == nnx.graphdef(model)
+
+
+class Mixed(nnx.Module):
+    """A BatchNorm of flax's beside one of ours: its statistics move otherwise."""
+
+    def __init__(self):
+        self.own, self.norm = BatchNorm(3), nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+
+    def __call__(self, x, *, timesteps, train):
+        return self.norm(self.own(x, train=train), use_running_average=not train)
+
+
+def test_statistics_of_other_layers_are_refused():
+    with pytest.raises(ValueError, match=r"BatchNorm alone, got others: norm\.mean"):
+        calibrate.reestimate_batchnorm(Mixed(), [images()])
+
+
+def test_a_mean_of_bits_is_not_cut_off():
+    """Of 2 to 8 bits a channel, half of the float32 means lost a bit of the sum."""
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        bits = draw.integers(2, 9, 13)
+        spec = QuantSpec(bits=bits, clip=1.0)
+        layer = calibrate.LayerBits("conv", "weights", 13 * 27, spec)
+        assert cost.memory_bits([(layer.size, layer.bits)]) == 27 * bits.sum()
 
 
 def test_bad_batches():

@@ -189,6 +189,43 @@ def test_synaptic_operations_refuse():
         cost.synaptic_operations(synapses, without, IMAGES)
 
 
+def test_an_input_of_spikes_costs_operations_too():
+    """Events, or an image that was encoded: the first layer is often the largest."""
+    synapses, _, counts = network("add")
+    without = cost.synaptic_operations(synapses, counts, IMAGES)
+    events = np.random.default_rng(2).integers(0, 9, (*SIZE, 3))
+    found = cost.synaptic_operations(synapses, counts | {"input": events}, IMAGES)
+    assert set(found) - set(without) == {"conv1"}
+    fan_out = cost.fan_out(synapses[0])
+    assert found["conv1"] == (events.sum(-1) * fan_out).sum() / IMAGES
+    assert {k: v for k, v in found.items() if k != "conv1"} == without
+
+
+@pytest.mark.parametrize(
+    ("sizes", "bits"),
+    [
+        ([(np.int32(2**30), np.int32(32))], 2**35),
+        ([(np.int16(1000), np.int16(100))], 100_000),
+        ([(1000, np.uint8(8)), (2359296, np.float16(2))], 4_726_592),
+        ([(27, np.mean([3.1, 3.2, 3.3]))], 86),  # 86.4: whole bits, not cut off
+        ([(3, 7.0 - 1e-9)], 21),
+    ],
+)
+def test_memory_bits_do_not_overflow(sizes, bits):
+    assert cost.memory_bits(sizes) == bits
+
+
+def test_energy_is_the_sum_of_both_kinds():
+    assert cost.energy(1000, 100) == pytest.approx(1000 * 0.9 + 100 * 4.6)
+    assert cost.energy(np.int32(2**30), pj_accumulation=4) == 2.0**32
+    assert cost.energy(0, 7, pj_multiply_accumulate=2.0) == 14
+    for bad in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="accumulations must be a finite number"):
+            cost.energy(bad)
+        with pytest.raises(ValueError, match="pj_accumulation must be a finite"):
+            cost.energy(1, pj_accumulation=bad)
+
+
 def test_memory_bits():
     assert cost.memory_bits([]) == 0
     assert cost.memory_bits((n, b) for n, b in [(9, 2), (5, 8), (2, 1.5)]) == 61

@@ -503,3 +503,19 @@ def test_a_whole_cifar_split_loads_in_seconds(cifar10_dir):
     assert time.perf_counter() - start < 15  # 1.7 s on two cores
     assert test.images.shape == (10_000, 32, 32, 3)
     np.testing.assert_array_equal(np.bincount(test.labels), 1000)
+
+
+def test_crops_are_the_same_under_x64():
+    images = random_images((5, 8, 8, 1))
+    first = data.augment(jax.random.key(3), images)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(first, data.augment(jax.random.key(3), images))
+
+
+def test_a_damaged_npz_is_told(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, images=random_images((40, 8, 8, 1)), labels=np.arange(40))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:90] + bytes(40) + whole[130:])
+    with pytest.raises(ValueError, match=r"set\.npz: the file is damaged"):
+        data.from_npz(path)

@@ -586,3 +586,28 @@ def test_tau_and_w_are_not_both_given():
     with pytest.raises(ValueError, match="w=None"):
         dataclasses.replace(PLIF(tau=3.0), tau=5.0)
     assert dataclasses.replace(PLIF(), tau=5.0, w=None) == PLIF(tau=5.0)
+
+
+def test_a_bundles_numbers_are_its_own():
+    tau = np.full(3, 2.0, np.float32)
+    neuron = neurons.LIF(tau=tau)
+    tau[:] = 5
+    np.testing.assert_array_equal(neuron.tau, 2)
+
+
+@pytest.mark.parametrize(
+    "tau",
+    [3, 3.0, np.float64(3), np.array(3), jnp.asarray(3), jnp.asarray(3.0)],
+    ids=str,
+)
+def test_every_way_to_write_tau_is_one_program(tau):
+    traced = []
+
+    @jax.jit
+    def run(neuron, x):
+        traced.append(1)
+        return neuron(x)
+
+    for one in (neurons.LIF(tau=2.0), neurons.LIF(tau=tau)):
+        run(one, jnp.ones((2, 3)))
+    assert len(traced) == 1

@@ -43,7 +43,7 @@ ALLOWED = {
     "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},
     "train": {
         *("_checks", "_pytree", "batches", "data", "firing", "layers"),
-        *("spiketrain", "train"),
+        *("cost", "spiketrain", "train"),
     },
 }
 # And of others at the top of the file, beside the standard library.

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,11 @@ def from_npz(path: str | os.PathLike) -> Dataset:
     """
     arrays, path = {}, Path(path)
     if zipfile.is_zipfile(path):
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path}: the file is damaged ({error})") from error
     if not {"images", "labels"} <= set(arrays):
         raise ValueError(
             f"{path}: expected an .npz file with the keys images and labels, got "

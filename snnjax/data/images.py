@@ -1,5 +1,7 @@
 """What is done to images on the device: normalisation and augmentation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -54,7 +56,8 @@ def augment(
         Shape and dtype of ``images``.
 
     Raises:
-        ValueError: if images are not of rank 4, or pad is negative.
+        ValueError: if images are not of rank 4, pad is negative, or part is not one of
+            so many.
     """
     images = jnp.asarray(_checks.real("images", images))
     _checks.key(key)
@@ -64,21 +67,37 @@ def augment(
             f"{list(images.shape)} and {pad!r}; add an axis to a single image"
         )
     crop_key, flip_key = jax.random.split(key)
-    index, parts = part
+    index, parts = _checked(part)
     total = len(images) * parts
 
     def own(drawn):
         start = jnp.asarray(index) * len(images)
         return jax.lax.dynamic_slice_in_dim(drawn, start, len(images))
 
-    corners = own(jax.random.randint(crop_key, (total, 2), 0, 2 * pad + 1))
+    # Of named dtypes, or float64 would draw others.
+    corners = own(jax.random.randint(crop_key, (total, 2), 0, 2 * pad + 1, jnp.int32))
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
     def crop(image, corner):
-        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+        start = (*corner, jnp.int32(0))
+        return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
     images = jax.vmap(crop)(padded, corners)
     if flip:
-        mirror = own(jax.random.bernoulli(flip_key, shape=(total, 1, 1, 1)))
+        half = jnp.float32(0.5)
+        mirror = own(jax.random.bernoulli(flip_key, half, (total, 1, 1, 1)))
         images = jnp.where(mirror, images[:, :, ::-1], images)
     return images
+
+
+def _checked(part: Any) -> tuple[ArrayLike, int]:
+    """Another part would be moved to the last one, which then were there twice."""
+    fits = isinstance(part, (tuple, list)) and len(part) == 2
+    if fits and _checks.is_whole(part[1]) and part[1] >= 1:
+        index, parts = part
+        known = not isinstance(index, jax.Array)
+        if not known or (_checks.is_whole(index) and 0 <= index < parts):
+            return index, parts
+    raise ValueError(
+        f"part must be (i, n), the i-th of n parts, with 0 <= i < n, got {part!r}"
+    )

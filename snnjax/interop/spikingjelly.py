@@ -85,7 +85,8 @@ def load(
                 stem = "imagenet" if array.shape[2:] == (7, 7) else "cifar"
                 wrong[-1] += f" (make the model with stem={stem!r}?)"
         with np.errstate(over="ignore"):
-            values[key] = cast = jnp.asarray(value, leaf.dtype)
+            # Not asarray, which may share the memory of what the caller trains on.
+            values[key] = cast = jnp.array(value, leaf.dtype)
         if not np.isfinite(value).all():
             wrong.append(f"{key} has NaN or infinite values")
         elif not jnp.isfinite(cast).all():

@@ -86,6 +86,11 @@ class SEWResNet(nnx.Module):
         if remat not in REMAT:
             raise ValueError(f"remat must be one of {REMAT}, got {remat!r}")
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
+        several = isinstance(blocks, Sequence)
+        if not several or not all(_checks.is_whole(n) and n >= 1 for n in blocks):
+            raise ValueError(
+                f"blocks must be whole numbers from 1, one a stage, got {blocks!r}"
+            )
         self.remat = remat
         make = Maker(
             neuron=neurons.LIF() if neuron is None else neuron,
@@ -153,7 +158,8 @@ class SEWResNet(nnx.Module):
             timesteps: T; static.
             train: normalise by the batch and move running statistics; static.
             record: applied to each layer's spikes ``[T, B, H, W, C]`` where they arise;
-                its results take their place. With `firing.total` no train is kept.
+                its results take their place. With `firing.total` no train is kept. With
+                ``remat`` no gradient reaches what it closes over.
             outputs: record what is not a neuron's but feeds synapses too: the block
                 outputs, as ``"layer1.0.out"``, which are whole numbers, not spikes,
                 under ADD, and the ImageNet stem's ``"maxpool"``.
@@ -223,8 +229,10 @@ class SEWResNet(nnx.Module):
         Raises:
             ValueError: not two whole numbers from 1.
         """
-        size = image_size or ((32, 32) if self.stem == "cifar" else (224, 224))
+        usual = (32, 32) if self.stem == "cifar" else (224, 224)
+        size = usual if image_size is None else image_size
         _checks.image_size(size)
+        size = tuple(map(int, size))
         table = [conv_synapse("conv1", self.conv1, (INPUT,), "add", size)]
         sources, connect = ("sn1",), "add"
         size = table[0].out_shape[:2]

@@ -173,7 +173,9 @@ class SpikingVGG(nnx.Module):
         Raises:
             ValueError: another image size.
         """
-        if image_size not in (None, self.image_size):
+        if image_size is not None:
+            _checks.image_size(image_size)
+        if image_size is not None and tuple(image_size) != tuple(self.image_size):
             raise ValueError(
                 f"the network was made for images of {self.image_size}, got "
                 f"{image_size}"

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -20,10 +19,8 @@ Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
 def _leaves_from_numbers(neuron, names: tuple[str, ...]) -> None:
     check_numbers({name: getattr(neuron, name) for name in names})
     for name in names:
-        value = getattr(neuron, name)
-        if isinstance(value, (int, float, np.number)):
-            # A numpy array: making a default neuron must not start a JAX backend.
-            object.__setattr__(neuron, name, np.asarray(value, np.float32))
+        value = _pytree.own_number(getattr(neuron, name))
+        object.__setattr__(neuron, name, value)
 
 
 @dataclasses.dataclass(frozen=True)

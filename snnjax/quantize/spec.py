@@ -76,10 +76,11 @@ class QuantSpec:
             object.__setattr__(self, "clip", 1.0)
         for name in ("bits", "clip"):
             value = getattr(self, name)
-            if checks.is_number(value) or isinstance(value, np.ndarray):
-                object.__setattr__(self, name, np.asarray(value, np.float32))
-            elif isinstance(value, (list, tuple)) or _is_integers(value):
-                object.__setattr__(self, name, jnp.asarray(value, np.float32))
+            if isinstance(value, (list, tuple)):
+                value = jnp.asarray(value, np.float32)
+            elif isinstance(value, np.ndarray):
+                value = value.astype(np.float32)
+            object.__setattr__(self, name, _pytree.own_number(value))
 
     def _check_options(self) -> None:
         if self.clip is not None:
@@ -178,10 +179,6 @@ class QuantSpec:
             f"{self.method!r} has a state (its basis); layers.QuantConv holds "
             "it, or call quantize.lq_net(w, state)"
         )
-
-
-def _is_integers(value: Any) -> bool:
-    return isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.integer)
 
 
 _pytree.register(QuantSpec)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax import _checks
+from snnjax import _checks, _pytree
 from snnjax.data import Dataset
 
 
@@ -39,6 +40,39 @@ def check_fraction(**values: Any) -> None:
             )
 
 
+def check_bool(**values: Any) -> None:
+    """Raise ValueError unless all are True or False."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_callable(**values: Any) -> None:
+    """Raise ValueError unless all can be called."""
+    for name, value in values.items():
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
+
+
+def nan_in(state: Any) -> list[str]:
+    """Names of the arrays that have a NaN."""
+    return [
+        _pytree.leaf_name(path[1:])
+        for (path, _), bad in zip(
+            jax.tree_util.tree_leaves_with_path(state), _nans(state), strict=True
+        )
+        if bad
+    ]
+
+
+@jax.jit
+def _nans(state):
+    def has_nan(x):
+        return jnp.any(jnp.isnan(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else False
+
+    return [jnp.asarray(has_nan(x)) for x in jax.tree.leaves(state)]
+
+
 def check_seed(seed: Any) -> None:
     """Raise ValueError unless it makes a random key."""
     check_whole(0, seed=seed)
@@ -66,11 +100,11 @@ def check_batch(dataset: Any, batch_size: Any) -> None:
         )
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Any, name: str = "model") -> None:
     """Raise ValueError unless it is a flax.nnx network."""
     if not isinstance(model, nnx.Module):
         raise ValueError(
-            f"model must be a flax.nnx.Module, got {type(model).__name__}; make one, "
+            f"{name} must be a flax.nnx.Module, got {type(model).__name__}; make one, "
             "say with snnjax.models.sew_resnet8"
         )
 
@@ -140,6 +174,11 @@ def form(*trees: Any) -> tuple:
 def check_starts(starts: Sequence[Any], like: Any) -> None:
     """Raise ValueError unless all have the structure and the shapes of ``like``."""
     for start in starts:
+        if not all(hasattr(start, name) for name in like._fields):
+            raise ValueError(
+                f"start must be a train.TrainState, got {type(start).__name__}; "
+                "progress.state is one, and train.init makes one"
+            )
         if form(start.params, start.rest) != form(like.params, like.rest):
             raise ValueError(
                 "start is the state of another network; train the network that it was "

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import data, firing, spiketrain
+from snnjax.cost import is_output
 from snnjax.train import checks, devices
 
 # Sets of images that are counted apart: their differences are the sampling noise.
@@ -60,11 +61,21 @@ class Fired(NamedTuple):
         latency: steps before the first spike ``[neurons...]``.
         moved: twice the time-W1 to the reference's trains ``[neurons...]``; empty
             without a reference.
+        behind: sums of block outputs and of spikes behind pooling ``[H, W, C]``; empty
+            unless asked for.
     """
 
     spikes: Mapping[str, Array]
     latency: Mapping[str, Array]
     moved: Mapping[str, Array]
+    behind: Mapping[str, Array]
+
+
+def total_of(spikes: Array, mask: Array) -> Array:
+    """Sum over steps and over the images of ``mask``, int32."""
+    whole = spikes.astype(jnp.int32)
+    seen = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
+    return jnp.sum(jnp.where(seen, whole, 0), axis=(0, 1), dtype=jnp.int32)
 
 
 @functools.cache
@@ -74,6 +85,7 @@ def make_eval_step(
     timesteps: int,
     mesh: Mesh | None = None,
     sweep: bool = False,
+    outputs: bool = False,
 ) -> jax.stages.Wrapped:
     """The evaluation step of one network structure, compiled once and kept.
 
@@ -85,10 +97,12 @@ def make_eval_step(
             results have an axis of devices in front, which nothing is sent for.
         sweep: parameters, rest and results have an axis of networks in front, sharded
             along ``config``.
+        outputs: count block outputs and what is behind pooling too.
 
     Returns:
         ``eval_step(params, rest, images, labels, mean, std, indices, mask, trains)`` to
-        the number of correct predictions and what `Fired`. Images whose ``mask`` is 0
+        the number of correct predictions, that of images with NaN among their logits,
+        and what `Fired`. Images whose ``mask`` is 0
         only fill the batch up. ``trains`` are the reference's on this batch, as
         `make_trains_step` makes them, or None.
 
@@ -101,7 +115,9 @@ def make_eval_step(
         model = nnx.merge(graphdef, params, rest, copy=True)
         batch = data.normalize(images[indices], mean, std)
         group = jnp.where(mask, indices % GROUPS, GROUPS)
-        logits, found = model(batch, timesteps=timesteps)
+        more = {"outputs": True} if outputs else {}
+        logits, found = model(batch, timesteps=timesteps, **more)
+        behind = {k: found.pop(k) for k in list(found) if outputs and is_output(k)}
         if trains is not None and set(trains) != set(found):
             raise ValueError(
                 "the reference must have the same layers; only in one of the two: "
@@ -118,9 +134,12 @@ def make_eval_step(
             {k: firing.total_by_group(s, group, GROUPS) for k, s in found.items()},
             {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
             {k: moved(found[k], train) for k, train in (trains or {}).items()},
+            {k: total_of(spikes, mask) for k, spikes in behind.items()},
         )
+        nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
         predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)
-        found = jnp.sum((predicted == labels[indices]) & mask), fired
+        correct = jnp.sum((predicted == labels[indices]) & mask)
+        found = correct, jnp.sum(nan & mask), fired
         return found if mesh is None else jax.tree.map(lambda x: x[None], found)
 
     own = P(devices.CONFIG) if sweep else P()

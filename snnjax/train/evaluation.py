@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax.batches import eval_batches
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
-from snnjax.train import checks, devices
+from snnjax.train import checks, devices, guards
 from snnjax.train.eval_steps import GROUPS, Fired, make_eval_step, make_trains_step
 from snnjax.train.steps import on_device, split
 from snnjax.train.sweep import check_alike
@@ -48,12 +48,22 @@ class Evaluation(NamedTuple):
         time_w1: ``{layer: steps}``, how far the reference's spikes have to move in time
             (`spiketrain.time_wasserstein`), mean over neurons and images; None without
             a reference.
+        behind: ``{name: int32 [H, W, C]}``, sums over images of what is no neuron's but
+            feeds synapses, as ``"layer1.0.out"`` and ``"pool1"``; {} without
+            ``outputs``.
     """
 
     accuracy: float
     groups: tuple[FiringCounts, ...]
     latencies: dict[str, np.ndarray]
     time_w1: dict[str, float] | None
+    behind: dict[str, np.ndarray]
+
+    @property
+    def spikes(self) -> dict[str, np.ndarray]:
+        """Counts of all that feeds synapses, for `cost.synaptic_operations`."""
+        counts = {name: np.asarray(x) for name, x in self.counts.spikes.items()}
+        return counts | self.behind
 
     @property
     def counts(self) -> FiringCounts:
@@ -70,6 +80,7 @@ def evaluate(
     batch_size: int = 128,
     on_step: Callable[[], None] = lambda: None,
     mesh: Mesh | None = None,
+    outputs: bool = False,
 ) -> Evaluation:
     """Accuracy and firing of ``model`` on every image, in whole batches.
 
@@ -79,18 +90,25 @@ def evaluate(
         reference: a network of the same layers, to compare spike times with: it runs
             beside ``model``, and no trains are kept but those of a batch.
         timesteps: T.
-        batch_size: images at a time; it does not change the result.
+        batch_size: images at a time, no more than there are. It changes the result by
+            rounding at most: from 64 channels on, convolutions of few images are
+            computed otherwise, and 1 of 60,000 spikes was another then.
         on_step: called after each batch.
         mesh: of `make_mesh`: devices along ``data`` share each batch.
+        outputs: also count what feeds synapses without being a neuron's, for
+            `cost.synaptic_operations`: networks joined by AND or IAND and such with
+            max-pooling need it. The network must take ``outputs=True``.
 
     Raises:
         ValueError: fewer than two images: there is no sampling noise then; labels
             beyond the network's outputs; a reference of other layers, or with T**2 x
-            images from 2**31.
+            images from 2**31; an option of another kind.
+        NonFinite: NaN in the network's numbers or among its logits: a membrane that is
+            NaN does not fire, so firing and accuracy would seem to be measured.
     """
     checks.check_model(model)
     state = split(model)[1:]
-    options = (timesteps, batch_size, on_step, mesh)
+    options = (timesteps, batch_size, on_step, mesh, outputs)
     total = _total(model, state, dataset, reference, *options, sweep=False)
     return _evaluation(total, len(dataset), timesteps)
 
@@ -104,6 +122,7 @@ def evaluate_sweep(
     batch_size: int = 128,
     on_step: Callable[[], None] = lambda: None,
     mesh: Mesh | None = None,
+    outputs: bool = False,
 ) -> list[Evaluation]:
     """`evaluate` for networks of one structure, side by side as in `sweep`.
 
@@ -115,24 +134,47 @@ def evaluate_sweep(
         batch_size: images at a time, of each network.
         on_step: called after each batch.
         mesh: of ``make_mesh(configs=...)``; None is one device.
+        outputs: as of `evaluate`.
 
     Raises:
-        ValueError: as `evaluate` and `sweep`.
+        ValueError: as `evaluate` and `sweep`; random keys in a network.
+        NonFinite: as `evaluate`.
     """
     models = list(models)
     check_alike(models, mesh)
-    state = devices.stacked([split(model)[1:] for model in models])
-    options = (timesteps, batch_size, on_step, mesh)
+    parts = [split(model)[1:] for model in models]
+    devices.check_no_keys(parts)
+    state = devices.stacked(parts)
+    options = (timesteps, batch_size, on_step, mesh, outputs)
     total = _total(models[0], state, dataset, reference, *options, sweep=True)
     each = devices.unstacked(total)
     return [_evaluation(one, len(dataset), timesteps) for one in each]
 
 
 def _total(
-    model, state, dataset, reference, timesteps, batch_size, on_step, mesh, *, sweep
-) -> tuple[Any, Fired]:
-    """The right predictions and what `Fired` over all images, on the host."""
+    model,
+    state,
+    dataset,
+    reference,
+    timesteps,
+    batch_size,
+    on_step,
+    mesh,
+    outputs,
+    *,
+    sweep,
+) -> tuple[Any, Any, Fired]:
+    """As of `make_eval_step` over all images, on the host."""
     checks.check_dataset(dataset)
+    checks.check_bool(outputs=outputs)
+    checks.check_callable(on_step=on_step)
+    if reference is not None:
+        checks.check_model(reference, "reference")
+    if nan := checks.nan_in(state):
+        raise guards.NonFinite(
+            f"the network has NaN in {', '.join(nan)}; what it fires would be counted "
+            "all the same"
+        )
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     devices.check_mesh(mesh)
     if len(dataset) < 2:
@@ -144,7 +186,9 @@ def _total(
         )
     parts = split(model)
     checks.check_outputs(parts, dataset, timesteps)
-    eval_step = make_eval_step(parts[0], timesteps=timesteps, mesh=mesh, sweep=sweep)
+    eval_step = make_eval_step(
+        parts[0], timesteps=timesteps, mesh=mesh, sweep=sweep, outputs=outputs
+    )
     arrays = devices.put(on_device(dataset), mesh)
     state = devices.put(state, mesh, P(devices.CONFIG) if sweep else P())
     trains_of = lambda indices: None  # noqa: E731
@@ -155,6 +199,7 @@ def _total(
         trains_of = functools.partial(trains_step, *beside, *arrays)
     total: Any = None
     share = devices.data_devices(mesh)
+    batch_size = min(batch_size, len(dataset))
     for batch in eval_batches(len(dataset), -(-batch_size // share) * share):
         indices, mask = devices.put(batch, mesh, P(devices.DATA))
         new = eval_step(*state, *arrays, indices, mask, trains_of(indices))
@@ -166,8 +211,15 @@ def _total(
     return devices.fetched(total)
 
 
-def _evaluation(total: tuple[Any, Fired], images: int, timesteps: int) -> Evaluation:
-    correct, fired = total
+def _evaluation(
+    total: tuple[Any, Any, Fired], images: int, timesteps: int
+) -> Evaluation:
+    correct, nan, fired = total
+    if nan:
+        raise guards.NonFinite(
+            f"of {int(nan)} of {images} images the network's logits have NaN; look for "
+            "it with jax.config.update('jax_debug_nans', True)"
+        )
     groups = []
     for g in range(min(GROUPS, images)):
         spikes = {name: counts[g] for name, counts in fired.spikes.items()}
@@ -180,4 +232,6 @@ def _evaluation(total: tuple[Any, Fired], images: int, timesteps: int) -> Evalua
             for name, twice in fired.moved.items()
         }
     latencies = {name: np.asarray(x) for name, x in fired.latency.items()}
-    return Evaluation(int(correct) / images, tuple(groups), latencies, time_w1)
+    behind = {name: np.asarray(x) for name, x in fired.behind.items()}
+    accuracy = int(correct) / images
+    return Evaluation(accuracy, tuple(groups), latencies, time_w1, behind)

@@ -21,8 +21,14 @@ ON_NONFINITE = ("stop", "skip")
 MOST_SKIPPED = 100
 
 
+def check_on_nonfinite(what: Any) -> None:
+    """Raise ValueError unless it is one of `ON_NONFINITE`."""
+    if not isinstance(what, str) or what not in ON_NONFINITE:
+        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {what!r}')
+
+
 class NonFinite(FloatingPointError):
-    """A step's loss or gradient is infinite or NaN.
+    """A step's loss or gradient is infinite or NaN, or a network to be evaluated is.
 
     The backward pass carries a NaN on towards the input. So of all layers whose
     gradients are not finite it began in the one nearest to the output, which the

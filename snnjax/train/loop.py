@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -171,6 +172,13 @@ def fit(
         yield Progress(state, step, len(learning_rates), metrics, silent[0])
 
 
+def _key(seed: int) -> Array:
+    """Another key for each seed: JAX itself takes the lowest 32 bits, without x64."""
+    low, high = int(seed) % 2**32, int(seed) // 2**32
+    key = jax.random.key(low)
+    return jax.random.fold_in(key, high) if high else key
+
+
 def train_steps(
     models,
     dataset,
@@ -197,6 +205,11 @@ def train_steps(
     checks.check_whole(timesteps=timesteps)
     checks.check_batch(dataset, batch_size)
     checks.check_fraction(silent_above=silent_above)
+    checks.check_number(label_smoothing=label_smoothing)
+    checks.check_bool(augment=augment)
+    guards.check_on_nonfinite(on_nonfinite)
+    if penalty is not None:
+        checks.check_callable(penalty=penalty)
     devices.check_mesh(mesh)
     devices.check_share(batch_size, mesh)
     if target is not None and penalty is None:
@@ -205,7 +218,7 @@ def train_steps(
     checks.check_outputs(parts, dataset, timesteps)
     if mesh is not None or sweep:
         devices.check_no_keys(parts[1:])
-    if optimizer not in OPTIMIZERS:
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise ValueError(
             f"optimizer must be one of {tuple(OPTIMIZERS)}, got {optimizer!r}"
         )
@@ -215,7 +228,8 @@ def train_steps(
         tx,
         timesteps=timesteps,
         augment=augment,
-        label_smoothing=label_smoothing,
+        # Numbers by which a compiled step is found: an array has no hash.
+        label_smoothing=float(label_smoothing),
         penalty=penalty,
         on_nonfinite=on_nonfinite,
         dead=silent_above is not None,
@@ -240,7 +254,7 @@ def train_steps(
         state = devices.put(states[0], mesh)
     del states
     arrays = devices.put(on_device(dataset), mesh)
-    key, target = devices.put((jax.random.key(seed), target), mesh)
+    key, target = devices.put((_key(seed), target), mesh)
     per_epoch = steps_per_epoch(dataset, batch_size)
     above = [guards.Silent(silent_above) for _ in models]
     in_a_row = [0 for _ in models]

@@ -201,8 +201,7 @@ def make_train_step(
     checks.check_number(label_smoothing=label_smoothing)
     if label_smoothing >= 1:
         raise ValueError(f"label_smoothing must be below 1, got {label_smoothing}")
-    if on_nonfinite not in guards.ON_NONFINITE:
-        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}')
+    guards.check_on_nonfinite(on_nonfinite)
 
     axis, parts = devices.data_axis(mesh), devices.data_devices(mesh)
 
@@ -279,8 +278,11 @@ def _cross_entropy(logits, labels, smoothing):
 
 
 def trained(model: Model, state: TrainState) -> Model:
-    """The network of ``state``, with ``model``'s structure."""
-    params, rest = devices.here((state.params, state.rest))
+    """The network of ``state``, with ``model``'s structure and arrays of its own.
+
+    It stays as it is while training goes on, whose next step takes the state's arrays.
+    """
+    params, rest = copied(devices.here((state.params, state.rest)))
     return nnx.merge(split(model)[0], params, rest, copy=True)
 
 

@@ -147,3 +147,38 @@ def test_first_scales():
 def test_jax_may_put_anything_where_numbers_were():
     spec = QuantSpec(bits=2, clip=1.0)
     assert jax.tree.leaves(jax.tree.map(lambda _: False, spec)) == [False, False]
+
+
+def test_numbers_are_its_own():
+    """A buffer used again would change every network that was made with it."""
+    clip, bits = np.full(4, 0.1, np.float32), np.full(4, 3.0, np.float32)
+    spec = QuantSpec(bits=bits, clip=clip)
+    clip[:], bits[:] = 10, 8
+    np.testing.assert_array_equal(spec.clip, np.float32(0.1))
+    np.testing.assert_array_equal(spec.bits, 3)
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        2,
+        2.0,
+        np.float64(2),
+        np.array(2),
+        jnp.asarray(2),
+        jnp.asarray(2.0),
+        jnp.ones(()) * 2,
+    ],
+    ids=str,
+)
+def test_every_way_to_write_a_number_is_one_program(clip):
+    traced = []
+
+    @jax.jit
+    def quantized(spec, x):
+        traced.append(1)
+        return spec(x)
+
+    for one in (QuantSpec(bits=3, clip=1.0), QuantSpec(bits=3, clip=clip)):
+        quantized(one, jnp.ones(3))
+    assert len(traced) == 1

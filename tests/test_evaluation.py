@@ -1,0 +1,156 @@
+"""What evaluation counts beside neurons, and what it refuses."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import cost, data, models, neurons, train
+
+T = 2
+
+
+def dataset(n=10, channels=2):
+    draw = np.random.default_rng(n)
+    images = draw.integers(0, 256, (n, 8, 8, channels)).astype(np.uint8)
+    return data.from_arrays(images, draw.integers(0, 5, n), num_classes=5)
+
+
+@functools.cache
+def network(kind):
+    options = dict(in_channels=2, neuron=neurons.LIF(v_threshold=0.05))
+    options |= dict(rngs=nnx.Rngs(1))
+    if kind == "vgg":
+        options |= dict(stages=((1, 1), (1, 2)), width=3, image_size=(8, 8))
+        return models.SpikingVGG(5, **options)
+    return models.SEWResNet(5, blocks=(1, 1), width=3, connect=kind, **options)
+
+
+@pytest.mark.parametrize("kind", ["add", "and", "vgg"])
+def test_all_that_feeds_synapses_is_counted(kind):
+    """Of images that do not fill a batch, what the network itself records of each."""
+    model, images = network(kind), dataset()
+    found = train.evaluate(model, images, timesteps=T, batch_size=4, outputs=True)
+    x = data.normalize(images.images, images.mean, images.std)
+    _, recorded = model(x, timesteps=T, outputs=True)
+    assert set(found.spikes) == set(recorded)
+    for name, trains in recorded.items():
+        expected = np.asarray(trains, int).sum((0, 1))
+        np.testing.assert_array_equal(found.spikes[name], expected)
+    assert sum(x.sum() for x in found.behind.values()) > 0
+    operations = cost.synaptic_operations(model.synapses((8, 8)), found.spikes, 10)
+    assert min(operations.values()) > 0
+    plain = train.evaluate(model, images, timesteps=T, batch_size=4)
+    assert plain.behind == {}
+    assert set(plain.spikes) == set(found.counts.spikes)
+    assert plain.accuracy == found.accuracy
+
+
+def spoilt(where):
+    """A copy with a NaN in a parameter, or in a running statistic."""
+    model = nnx.clone(network("add"))
+    leaf = functools.reduce(getattr, where.split("."), model)
+    leaf.set_value(leaf.get_value().at[0].set(np.nan))
+    return model
+
+
+@pytest.mark.parametrize("where", ["conv1.kernel", "layer2.0.bn1.var", "fc.bias"])
+def test_nan_in_the_network_is_told_and_not_counted(where):
+    """A membrane that is NaN does not fire: all would seem to be measured."""
+    with pytest.raises(train.NonFinite, match=f"NaN in {where}"):
+        train.evaluate(spoilt(where), dataset(), timesteps=T)
+    good = network("add")
+    with pytest.raises(train.NonFinite, match=f"NaN in {where}"):
+        train.evaluate_sweep([good, spoilt(where)], dataset(), timesteps=T)
+
+
+class Broken(nnx.Module):
+    """NaN among the logits of dark images, which no number of it tells."""
+
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(5))
+
+    def __call__(self, x, *, timesteps, train=False, record=None):
+        logits = jnp.sqrt(x.mean((1, 2, 3)) + 0.05)[:, None] * self.scale.get_value()
+        spikes = jnp.zeros((timesteps, len(x), 1))
+        return jnp.broadcast_to(logits, (timesteps, *logits.shape)), {"sn": spikes}
+
+
+def test_nan_logits_are_told_by_their_images():
+    images = dataset()
+    x = data.normalize(images.images, images.mean, images.std)
+    dark = int((np.asarray(x).mean((1, 2, 3)) < -0.05).sum())
+    assert 0 < dark < 10
+    with pytest.raises(train.NonFinite, match=f"of {dark} of 10 images"):
+        # The last batch is filled up with images that do not count.
+        train.evaluate(Broken(), images, timesteps=T, batch_size=4)
+
+
+def test_a_batch_is_no_larger_than_the_images():
+    """Or a large number costs what so many images would."""
+    model, images = network("add"), dataset()
+    steps = []
+
+    def evaluate(batch_size):
+        start = time.perf_counter()
+        found = train.evaluate(
+            model,
+            images,
+            timesteps=T,
+            batch_size=batch_size,
+            on_step=lambda: steps.append(1),
+        )
+        return found, time.perf_counter() - start
+
+    (whole, _), (again, _) = evaluate(10), evaluate(10)
+    (large, seconds) = evaluate(10**7)
+    assert len(steps) == 3
+    assert whole.accuracy == again.accuracy == large.accuracy
+    # Ten million images would not fit, and not be seen in minutes.
+    assert seconds < 20
+
+
+class Dropped(nnx.Module):
+    """A network with random keys."""
+
+    def __init__(self):
+        self.net, self.drop = network("add"), nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+    def __call__(self, x, *, timesteps, train=False, record=None):
+        x = self.drop(x, deterministic=not train)
+        return self.net(x, timesteps=timesteps, train=train, record=record)
+
+
+def test_random_keys_are_refused_in_a_sweep():
+    models_ = [Dropped(), Dropped()]
+    train.evaluate(models_[0], dataset(), timesteps=T)
+    with pytest.raises(ValueError, match="random keys"):
+        train.evaluate_sweep(models_, dataset(), timesteps=T)
+
+
+def test_a_network_kept_while_training_goes_on_stays_as_it_was():
+    """The next step takes the arrays of the state."""
+    model, images = network("add"), dataset()
+    kept, expected = [], []
+    rates = np.full(3, 0.1, np.float32)
+    for progress in train.fit(model, images, rates, seed=0, batch_size=5, timesteps=T):
+        kept.append(train.trained(model, progress.state))
+        expected.append(jax.tree.map(np.array, progress.state.params))
+    for one, params in zip(kept, expected, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, nnx.state(one, nnx.Param), params)
+        train.evaluate(one, images, timesteps=T)
+
+
+def test_seeds_that_differ_above_32_bits_draw_other_crops():
+    def first(seed):
+        rates = np.full(1, 0.1, np.float32)
+        options = dict(seed=seed, batch_size=10, timesteps=T, augment=True)
+        # One batch of all images: their order is no matter to the loss.
+        progress = next(train.fit(network("add"), dataset(), rates, **options))
+        return float(progress.metrics.loss)
+
+    assert len({first(seed) for seed in (5, 2**32 + 5, 2**33 + 5)}) == 3
