@@ -114,7 +114,7 @@ class LayerBits(NamedTuple):
         """Bits a value, the mean over channels: 32 without a quantizer."""
         if self.spec is None:
             return 32.0
-        return float(np.mean(self.spec.bits, dtype=np.float64))
+        return float(np.mean(np.asarray(self.spec.bits, np.float64)))
 
 
 def layer_bits(model: nnx.Module) -> list[LayerBits]:
@@ -144,7 +144,7 @@ def _method(spec: QuantSpec) -> str:
     parts = [spec.method]
     if spec.method == "uniform":
         parts[0] += f" {spec.grid}"
-    if spec.method in ("uniform", "lsq"):
+    if spec.method in ("uniform", "lsq") or not spec.signed:
         parts.append("signed" if spec.signed else "unsigned")
     if spec.per_channel:
         parts.append("per channel")
