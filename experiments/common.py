@@ -87,7 +87,7 @@ class StudyConfig:
     """Of the first seed, try the other site and scope as well at these bits."""
     grid: tuple[Literal["mid_rise", "mid_tread"], ...] = GRIDS
     """Of the uniform weight quantizers: 2^b levels without 0, 2^b - 1 with it."""
-    membrane_grid: Literal["mid_rise", "mid_tread"] = "mid_tread"
+    membrane_grid: Literal["mid_rise", "mid_tread", "lq_net"] = "mid_tread"
     """Of the membrane quantizers."""
     site: Literal["post_reset", "pre_fire"] = "post_reset"
     """What of a membrane is quantized: what stays after a step, or what fires."""
@@ -147,7 +147,7 @@ class StudyConfig:
         _one_of("surrogate", self.surrogate, SURROGATES)
         _one_of("reset", self.reset, RESETS)
         _one_of("site", self.site, SITES)
-        _one_of("membrane_grid", self.membrane_grid, GRIDS)
+        _one_of("membrane_grid", self.membrane_grid, (*GRIDS, "lq_net"))
         _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         _one_of("schedule", self.schedule, ("one_cycle", "cosine"))
         _one_of("emd", self.emd, ("exact", "ott"))

@@ -76,8 +76,11 @@ def _of_seed(config: StudyConfig, seed: int, bits, qat_bits) -> list[Row]:
     weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
     # Rows of equal program structure follow each other, in training and without it.
     ways = [("weights", *way, True, None, clips) for way in weights]
+    membrane = ("uniform", config.membrane_grid)
+    if config.membrane_grid == "lq_net":
+        membrane = ("lq_net", None)
     ways += [
-        ("membrane", "uniform", config.membrane_grid, signed, config.site, clips[:1])
+        ("membrane", *membrane, signed, config.site, clips[:1])
         for signed in (True, False)
     ]
     return [
@@ -134,6 +137,7 @@ def structure(part: Row) -> str:
     if part["target"] == "membrane":
         name = f"membrane {'signed' if part['signed'] else 'unsigned'}"
         name += " pre-fire" * (part["site"] == "pre_fire")
+        name += f" lq_net {part['bits']} bit" * (part["method"] == "lq_net")
     elif part["method"] == "lq_net":
         name = f"weights lq_net {part['bits']} bit"
     else:

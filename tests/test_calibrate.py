@@ -107,7 +107,7 @@ def test_bad_rules():
     with pytest.raises(ValueError, match=r"'\(' is not a regular expression"):
         calibrate.quantize(Net(), {"(": QuantSpec(bits=2)})
     with pytest.raises(ValueError, match="not of a membrane"):
-        calibrate.quantize(Net(), {"spikes": QuantSpec("lq_net", bits=2)})
+        calibrate.quantize(Net(), {"spikes": QuantSpec("dorefa", bits=2)})
     with pytest.raises(ValueError, match="site must be one of"):
         calibrate.quantize(Net(), {"spikes": QuantSpec(bits=2)}, membrane_site="x")
 

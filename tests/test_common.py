@@ -12,7 +12,7 @@ import pytest
 from experiments import huge_pages, one_at_a_time
 from experiments.command_line import parse, run_as_command
 from experiments.common import SURROGATES, StudyConfig
-from experiments.rows import CLIPS, grid, references, row_name
+from experiments.rows import CLIPS, grid, references, row_name, structure
 from snnjax import surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "quantize_all", "bits"]
@@ -169,6 +169,17 @@ def test_grid_and_site_are_those_asked_for():
         ("weights", "lq_net", None, None),
         ("membrane", "uniform", "mid_rise", "pre_fire"),
     }
+
+
+def test_membranes_may_have_lq_nets_levels():
+    """Up to 8 bits: they are kept in a table."""
+    config = StudyConfig(membrane_grid="lq_net", only="membrane", bits=(2, 8, 9))
+    rows = grid(config)
+    assert {(r["method"], r["grid"], r["bits"]) for r in rows} == {
+        ("lq_net", None, bits) for bits in (2, 8)
+    }
+    # The number of basis vectors is a shape: each has programs of its own.
+    assert len({structure(row) for row in rows}) == 2 * 2
 
 
 def test_every_surrogate_of_the_library_can_be_chosen():

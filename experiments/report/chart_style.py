@@ -24,6 +24,7 @@ _FAMILIES = {
     ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),
     ("weights", "lq_net", None): ("#009E73", "^"),
     ("membrane", "uniform", None): ("#B5579A", "D"),
+    ("membrane", "lq_net", None): ("#56B4E9", "v"),
 }
 STYLE = {
     "font.size": 8.5,

@@ -139,4 +139,8 @@ def is_lq_net(row: Row) -> bool:
 
 
 def is_membrane(row: Row) -> bool:
-    return row["target"] == "membrane"
+    return (row["target"], row["method"]) == ("membrane", "uniform")
+
+
+def is_lq_membrane(row: Row) -> bool:
+    return (row["target"], row["method"]) == ("membrane", "lq_net")

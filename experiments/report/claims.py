@@ -23,6 +23,7 @@ from experiments.report.judge import POINT, Verdict, baselines, learned, verdict
 from experiments.report.names import MODE_NAMES, count, method_name, setting_name
 from experiments.report.quantizer_claims import (
     four_bits,
+    lq_membranes,
     lq_net_keeps,
     unsigned_better,
     wide_drifts,
@@ -51,14 +52,7 @@ def claims(run: Run, *, lower: bool = False) -> list[Claim]:
         _accuracy_first(run, some),
         four_bits(run, some),
         unsigned_better(run, judged),
-        Claim(
-            "LQ-Net on membranes does not train",
-            "it did not train",
-            "none here",
-            "the grid of this study quantizes membranes uniformly",
-            NOT_RUN,
-            "no row quantizes membranes by LQ-Net",
-        ),
+        lq_membranes(run, some),
     ]
     if all(learned(base) for base in baselines(run.main)):
         return found

@@ -15,6 +15,7 @@ from experiments.report.claim import (
     beside,
     fallen,
     highest_floor,
+    is_lq_membrane,
     is_lq_net,
     is_membrane,
     is_qat,
@@ -28,6 +29,8 @@ from experiments.report.names import MODE_NAMES, count, emd_text, percent
 from experiments.report.run import Run
 from experiments.report.settings import Setting
 from experiments.rows import CLIPS
+
+TRAINED = 0.05  # accuracy that a network which trains may lose
 
 
 def wide_drifts(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> Claim:
@@ -258,6 +261,38 @@ def unsigned_better(run: Run, judged: Sequence[Verdict]) -> Claim:
         "accuracy and an EMD smaller by more than the floor; not where signed has one "
         "of these in every seed",
         "; ".join(told) or "not measured",
+        verdict,
+        why,
+    )
+
+
+def lq_membranes(run: Run, some: Sequence[Setting]) -> Claim:
+    """Membranes by LQ-Net's levels: whether such networks train."""
+    ours = [s for s in some if is_lq_membrane(s.row) and is_qat(s.row)]
+    trained = [
+        not s.collapsed and s.loss is not None and s.loss <= TRAINED + 1e-9
+        for s in ours
+    ]
+    if lack := lacking(run, lambda row: is_lq_membrane(row) and is_qat(row)):
+        verdict, why = lack
+    elif any(s.loss is None for s in ours):
+        verdict, why = UNDECIDED, "a baseline is missing"
+    else:
+        verdict = UNDECIDED if any(trained) else REPRODUCED
+        verdict = NOT_REPRODUCED if all(trained) else verdict
+        why = f"{sum(trained)} of {count(len(ours), 'setting')} train"
+        why += alone(v for s in ours for v in s.judged)
+    return Claim(
+        "LQ-Net on membranes does not train",
+        "it did not train",
+        "QAT. A setting trains where accuracy is within 5 points of the baseline's, "
+        "after the control's too. Reproduced where none does, not where all do. Here "
+        "LQ-Net's codes are 0 and 1, so that zero is a level, and the gradient learns "
+        "its basis",
+        beside(some, is_lq_membrane)
+        if ours
+        else "the grid of this study quantizes membranes uniformly "
+        "(`--membrane-grid lq_net` does by LQ-Net)",
         verdict,
         why,
     )

@@ -47,6 +47,8 @@ class _Quantized(nnx.Module):
         LQ-Net's basis (from the clip's grid), a learned scale, the channels' clips.
         """
         check_spec(spec)
+        if spec is not None and spec.method == "lq_net" and not spec.signed:
+            raise ValueError("lq_net's levels of weights are symmetric: signed=True")
         w = self.kernel.get_value()
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
         scale = spec.first_scale(w) if spec is not None and spec.learned else None

@@ -21,7 +21,7 @@ class Spiking(nnx.Module):
     Args:
         neuron: `neurons.LIF`, `neurons.IF` or `neurons.PLIF`, whose ``w`` becomes a
             parameter of this layer.
-        quant: quantizer of the membrane: uniform, LSQ or MINT.
+        quant: quantizer of the membrane: uniform, LSQ, LQ-Net or MINT.
         site: ``"post_reset"``, the stored membrane, or ``"pre_fire"``, the one compared
             with the threshold.
 
@@ -63,7 +63,8 @@ class Spiking(nnx.Module):
             spec = None
         if spec is not None:
             membrane.check(spec, site)
-        scale = spec.first_scale() if spec is not None and spec.learned else None
+        learned = spec is not None and spec.learned_on_membrane
+        scale = spec.first_scale() if learned else None
         self.quant = nnx.data(None if spec is None else Numbers(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site

@@ -1,4 +1,7 @@
-"""A `QuantSpec` on a membrane: its scale is learned or fixed, never of the batch."""
+"""A `QuantSpec` on a membrane: its scale is learned or fixed, never of the batch.
+
+LQ-Net's scale there is its basis.
+"""
 
 from collections.abc import Callable
 
@@ -17,8 +20,10 @@ def check(spec: QuantSpec, site: str) -> None:
     if spec.method in OF_WEIGHTS:
         raise ValueError(
             f"{spec.method} makes levels of weights, not of a membrane; use method "
-            '"uniform", "lsq" or "mint"'
+            '"uniform", "lsq", "lq_net" or "mint"'
         )
+    if spec.method == "lq_net":
+        spec.first_scale()  # has its own to say about bits and clip
     if spec.per_channel:
         raise ValueError("per_channel bounds come from weights; a membrane has none")
     if spec.method == "mint" and site != "post_reset":
@@ -51,7 +56,7 @@ def leak_of(tau: ArrayLike | None, w: ArrayLike | None) -> Array | None:
 
 def of_spec(spec: QuantSpec, scale: Array | None, leak: Array | None) -> Partial:
     """Membrane to levels; without a ``scale``, by the one that learning starts from."""
-    if spec.learned and scale is None:
+    if spec.learned_on_membrane and scale is None:
         scale = spec.first_scale()
     if spec.method != "mint" or leak is None:
         return Partial(_stored, spec, scale)

@@ -10,6 +10,8 @@ arrays may be traced and are not looked at. There is no forward mode: `jax.jvp` 
 """
 
 from snnjax.quantize.dorefa import dorefa as dorefa
+from snnjax.quantize.lq_levels import lq_levels as lq_levels
+from snnjax.quantize.lq_levels import lq_levels_init as lq_levels_init
 from snnjax.quantize.lqnet import LqState as LqState
 from snnjax.quantize.lqnet import lq_fit as lq_fit
 from snnjax.quantize.lqnet import lq_net as lq_net

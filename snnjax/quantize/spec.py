@@ -12,6 +12,7 @@ from snnjax import _checks, _pytree
 from snnjax.quantize import checks
 from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
+from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
 from snnjax.quantize.lqnet import check_bits as check_lq_net
 from snnjax.quantize.lsq import bounds, lsq, lsq_init
 from snnjax.quantize.lsq import check_bits as check_lsq
@@ -21,7 +22,7 @@ from snnjax.quantize.uniform import check as check_uniform
 from snnjax.quantize.uniform import uniform
 
 METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
-OF_WEIGHTS = ("dorefa", "lq_net")  # methods that cannot quantize a membrane
+OF_WEIGHTS = ("dorefa",)  # methods that cannot quantize a membrane
 
 
 def _static(default: Any) -> Any:
@@ -38,14 +39,16 @@ class QuantSpec:
 
     Attributes:
         method: ``"uniform"`` (`quantize.uniform`), ``"lsq"``, ``"mint"``, ``"dorefa"``
-            and ``"lq_net"`` (both of weights only), or ``"none"``.
+            (of weights only), ``"lq_net"`` (of weights `quantize.lq_net`, of membranes
+            `quantize.lq_levels`), or ``"none"``.
         bits: 1 to 16 (mid-tread, signed LSQ and MINT 2 to 16; LQ-Net 1 to 8).
         clip: positive bound of the levels. Uniform: 1 where not given. LQ-Net: bounds
             the weights before they are encoded and sets the first basis; 1 where not
             given. LSQ and MINT learn the bound and this is its first value; where not
             given, the method's own from the weights, and 1 for membranes. DoReFa has
             none: its levels reach from -1 to 1.
-        signed: levels on both sides of zero; uniform and LSQ have a choice.
+        signed: levels on both sides of zero; uniform and LSQ have a choice, and LQ-Net
+            of membranes.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
         per_channel: for weights by uniform or LSQ, a bound for each output channel
             instead of ``clip``: the largest magnitude, or LSQ's own first step. `fit`
@@ -99,7 +102,7 @@ class QuantSpec:
                 check_mint(self.bits)
         if self.method == "dorefa" and self.clip is not None:
             raise ValueError("dorefa has no clip: its levels reach from -1 to 1")
-        if not self.signed and self.method not in ("uniform", "lsq"):
+        if not self.signed and self.method not in ("uniform", "lsq", "lq_net"):
             raise ValueError(
                 f"{self.method}'s levels are symmetric: signed must be True"
             )
@@ -132,12 +135,23 @@ class QuantSpec:
         """Whether the gradient learns a scale: LSQ's step, MINT's scale."""
         return self.method in ("lsq", "mint")
 
+    @property
+    def learned_on_membrane(self) -> bool:
+        """Whether the gradient learns one there, or LQ-Net's basis."""
+        return self.learned or self.method == "lq_net"
+
     def first_scale(self, w: ArrayLike | None = None) -> Array:
         """Where the learned scale starts, for weights or (None) for a membrane.
 
         Raises:
-            ValueError: a method that learns none.
+            ValueError: a method that learns none there.
         """
+        if self.method == "lq_net" and w is None:
+            if np.ndim(self.bits):
+                got = _checks.shown(self.bits)
+                raise ValueError(f"bits must be one number for a membrane, got {got}")
+            bits = int(self.bits)
+            return lq_levels_init(bits=bits, clip=self.clip, signed=self.signed)
         if not self.learned:
             raise ValueError(f"{self.method!r} learns no scale")
         bits = jnp.asarray(self.bits)
@@ -153,8 +167,10 @@ class QuantSpec:
     def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:
         """Quantize ``x``; LSQ and MINT by their learned scale, at first `first_scale`.
 
+        A membrane by LQ-Net's basis, as its scale.
+
         Raises:
-            ValueError: LQ-Net, whose state is its basis.
+            ValueError: LQ-Net without it, whose state is its basis.
         """
         match self.method:
             case "none":
@@ -175,6 +191,8 @@ class QuantSpec:
             case "mint":
                 scale = self.first_scale(x) if scale is None else scale
                 return mint(x, scale, bits=self.bits)
+            case "lq_net" if scale is not None:
+                return lq_levels(x, scale, signed=self.signed)
         raise ValueError(
             f"{self.method!r} has a state (its basis); layers.QuantConv holds "
             "it, or call quantize.lq_net(w, state)"

@@ -108,7 +108,7 @@ def layer_cases():
         yield f"Spiking: {bad}", call, "neuron must be .*neurons.LIF.*got"
     for spec, says in (
         (QuantSpec("dorefa", bits=2), "dorefa makes levels of weights"),
-        (QuantSpec("lq_net", bits=2), "lq_net makes levels of weights"),
+        (QuantSpec("lq_net", bits=1), "signed lq_levels"),
         (QuantSpec(bits=2, per_channel=True), "per_channel bounds come from weights"),
     ):
         yield f"Spiking: {spec.method}", partial(spiking, quant=spec), says

@@ -455,7 +455,7 @@ def test_pixels_are_refused():
         ({"in_channels": 0}, "in_channels must be at least 1"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
         ({"membrane_site": "after"}, "site must be one of"),
-        ({"membrane_quant": QuantSpec("lq_net", bits=2)}, "not of a membrane"),
+        ({"membrane_quant": QuantSpec("dorefa", bits=2)}, "not of a membrane"),
     ],
 )
 def test_bad_options(options, message):

@@ -74,7 +74,7 @@ def test_spec_none_is_the_identity():
         (dict(bits=2, clip=np.float32("nan")), "clip must be positive and finite"),
         (dict(method="lq_net", bits=9), "from 1 to 8, got 9"),
         (dict(method="lq_net", bits=2, clip=-1), "clip must be positive"),
-        (dict(method="lq_net", bits=2, signed=False), "signed must be True"),
+        (dict(method="mint", bits=2, signed=False), "signed must be True"),
         (dict(method="mint", bits=2, signed=False), "mint's levels are symmetric"),
         (dict(method="mint", bits=1), "mint takes whole bits from 2 to 16, got 1"),
         (dict(method="lsq", bits=1), "signed lsq takes whole bits from 2 to 16"),

@@ -498,6 +498,33 @@ def test_membranes_of_which_one_collapsed_are_told():
     assert "in 1 of 2 QAT pairs one collapsed" in claim(UNSIGNED, told).ours
 
 
+@pytest.mark.parametrize(
+    ("signed", "unsigned", "verdict"),
+    [
+        (0.86, 0.90, NOT_REPRODUCED),
+        (0.84, 0.90, UNDECIDED),
+        (0.84, 0.2, REPRODUCED),
+        (0.1, 0.1, REPRODUCED),
+    ],
+)
+def test_lq_net_on_membranes_trains_where_accuracy_is_near(signed, unsigned, verdict):
+    config = StudyConfig(bits=(2, 4), repeat=True, membrane_grid="lq_net")
+
+    def told(row):
+        if row["target"] != "membrane":
+            return {}
+        return {"accuracy": signed if row["signed"] else unsigned}
+
+    run = a_run(config, told)
+    found = claims(run)
+    assert found[TRAINED].verdict == verdict
+    assert "membrane LQ-Net signed 2 bit QAT" in found[TRAINED].ours
+    # The other claims of membranes are of uniform ones.
+    assert {found[FOUR].verdict, found[UNSIGNED].verdict} == {NOT_RUN}
+    some = a_run(config, rows=run.rows[:-1])
+    assert claims(some)[TRAINED].verdict == UNFINISHED
+
+
 def test_unsigned_must_be_better_in_every_seed():
     def told(row):
         this = row["target"] == "membrane" and row["signed"] and row["seed"] == 0

@@ -1,0 +1,136 @@
+r"""LQ-Net's levels for what changes from image to image: membranes, activations.
+
+Codes are 0 and 1, so that zero is always a level, and one basis serves a whole layer:
+unsigned :math:`\hat x = \sum_j v_j e_j` with :math:`e_j \in \{0, 1\}`, :math:`2^b`
+levels; signed :math:`\pm \sum_j v_j e_j` by :math:`b - 1` vectors, :math:`2^b - 1`
+levels.
+
+LQ-Net's own update solves least squares over the values themselves. A membrane's arise
+one step after another inside a scan, each from the quantized one before, and are never
+there at once. So here the gradient learns the basis, as it learns LSQ's step.
+
+Source: Zhang et al., `LQ-Nets <https://arxiv.org/abs/1807.10029>`_, 2018, section 3.2,
+for the levels; Esser et al., `Learned Step Size Quantization
+<https://arxiv.org/abs/1902.08153>`_, 2020, section 2.2, for the size of the gradient.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _checks
+from snnjax._axes import varying
+from snnjax.quantize import checks
+
+
+def vectors(bits: int, *, signed: bool) -> int:
+    """How many basis vectors make ``2**bits`` levels, signed one fewer.
+
+    Raises:
+        ValueError: bits not from 1, signed 2, to 8: the levels are kept in a table.
+    """
+    sign = "signed" if signed else "unsigned"
+    checks.whole_bits(bits, 2 if signed else 1, 8, f"{sign} lq_levels")
+    return int(bits) - signed
+
+
+def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> Array:
+    r"""The basis of a uniform mid-tread grid up to ``clip``.
+
+    .. math:: v_j = c \, 2^j / (2^n - 1)
+
+    for :math:`n = b` basis vectors, signed :math:`b - 1`.
+
+    Raises:
+        ValueError: bits or clip out of range, a clip that is not one number.
+
+    >>> lq_levels_init(bits=3, clip=1.5).tolist()
+    [0.5, 1.0]
+    """
+    number = vectors(bits, signed=signed)
+    _checks.positive("clip", clip)
+    if np.ndim(clip):
+        raise ValueError(f"clip must be one number, got {_checks.shown(clip)}")
+    ladder = 2.0 ** jnp.arange(number, dtype=jnp.float32)
+    return ladder * (jnp.asarray(clip, jnp.float32) / (2**number - 1))
+
+
+def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
+    r"""Each number's nearest level; at the middle of two, the lower one.
+
+    Gradient by ``x``: 1 from the lowest to the highest level, 0 outside, as LQ-Net's of
+    activations. By the basis, for the codes :math:`e` and the sign of the level:
+
+    .. math:: \frac{\partial \hat x}{\partial v_j} =
+        \frac{\pm e_j}{\sqrt{N (2^n - 1)}}
+
+    summed over all of ``x``, whose size is :math:`N`.
+
+    Args:
+        x: any shape, floating point.
+        basis: ``[n]``, of 1 to 8 numbers of either sign.
+        signed: the levels' negatives as well.
+
+    Returns:
+        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+
+    Raises:
+        ValueError: integer ``x``, a basis of another shape.
+
+    >>> basis = lq_levels_init(bits=3, clip=1.5)
+    >>> lq_levels(jnp.array([-9.0, 0.1, 0.3, 9.0]), basis).tolist()
+    [-1.5, 0.0, 0.5, 1.5]
+    """
+    x, basis = _checks.floating("x", x), _checks.floating("basis", basis)
+    if basis.ndim != 1 or not 1 <= len(basis) <= 8:
+        raise ValueError(f"basis must be [1 to 8] numbers, got shape {basis.shape}")
+    work = jnp.promote_types(checks.wide(x), basis.dtype)
+    found = _lq_levels(*varying(x.astype(work), basis.astype(work)), signed)
+    return found.astype(x.dtype)
+
+
+def _codes(number: int, signed: bool) -> np.ndarray:
+    """Codes of all levels ``[levels, number]``, zero once."""
+    table = np.unpackbits(np.arange(2**number, dtype=np.uint8)[:, None], axis=1)
+    # The lowest bit first: v_0 is the smallest of the first basis.
+    table = table[:, ::-1][:, :number].astype(np.float32)
+    return np.concatenate([-table[:0:-1], table]) if signed else table
+
+
+def _encode(x: Array, basis: Array, signed: bool) -> tuple[Array, Array, Array]:
+    """The place of each nearest level, the levels, and their codes, all sorted."""
+    codes = jnp.asarray(_codes(len(basis), signed), basis.dtype)
+    levels = jnp.matmul(codes, basis, precision="highest")
+    # Sorted anew, since learning may reorder them or turn a basis vector's sign.
+    order = jnp.argsort(levels)
+    levels = levels[order]
+    edges = (levels[1:] + levels[:-1]) / 2
+    return jnp.searchsorted(edges, x), levels, codes[order]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _lq_levels(x, basis, signed):
+    place, levels, _ = _encode(x, basis, signed)
+    # A comparison with NaN is false: the search would put it on the top level.
+    return jnp.where(jnp.isnan(x), x, levels[place])
+
+
+def _lq_levels_fwd(x, basis, signed):
+    return _lq_levels(x, basis, signed), (x, basis)
+
+
+def _lq_levels_bwd(signed, residuals, cotangent):
+    x, basis = residuals
+    place, levels, codes = _encode(x, basis, signed)
+    inside = (levels[0] <= x) & (x <= levels[-1])
+    sums = jax.ops.segment_sum(cotangent.ravel(), place.ravel(), len(levels))
+    share = 1 / np.sqrt(max(x.size, 1) * (2 ** len(basis) - 1))
+    by_basis = jnp.matmul(sums, codes, precision="highest") * share
+    return jnp.where(inside, cotangent, 0), by_basis.astype(basis.dtype)
+
+
+_lq_levels.defvjp(_lq_levels_fwd, _lq_levels_bwd)
