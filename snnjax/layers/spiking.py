@@ -63,8 +63,9 @@ class Spiking(nnx.Module):
             spec = None
         if spec is not None:
             membrane.check(spec, site)
-        learned = spec is not None and spec.learned_on_membrane
-        scale = spec.first_scale() if learned else None
+        scale = None
+        if spec is not None and spec.learned_on_membrane:
+            scale = spec.first_scale()
         self.quant = nnx.data(None if spec is None else Numbers(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site
