@@ -285,8 +285,8 @@ def lq_membranes(run: Run, some: Sequence[Setting]) -> Claim:
     return Claim(
         "LQ-Net on membranes does not train",
         "it did not train",
-        "QAT. A setting trains where accuracy is within 5 points of the baseline's, "
-        "after the control's too. Reproduced where none does, not where all do. Here "
+        "QAT. A setting trains where accuracy is within 5 points of the baseline's and "
+        "of the control's. Reproduced where none does, not where all do. Here "
         "LQ-Net's codes are 0 and 1, so that zero is a level, and the gradient learns "
         "its basis",
         beside(some, is_lq_membrane)
