@@ -379,8 +379,8 @@ def test_membranes_are_quantized_at_either_site(steps):
 
 def test_bad_membrane_quantizers():
     layer = Spiking(neurons.IF())
-    with pytest.raises(ValueError, match="lq_net makes levels of weights"):
-        layer.quantize(QuantSpec("lq_net", bits=2))
+    with pytest.raises(ValueError, match="dorefa makes levels of weights"):
+        layer.quantize(QuantSpec("dorefa", bits=2))
     for site in ("before", ""):
         with pytest.raises(ValueError, match=r"site must be one of \('post_reset'"):
             layer.quantize(QuantSpec(bits=2), site=site)
