@@ -69,6 +69,8 @@ def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
         subs = (1.0, 2.0, 5.0)
     if high / low < 6:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    if high / low < 2:
+        subs = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
