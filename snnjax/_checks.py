@@ -132,10 +132,11 @@ def image_size(value: Any) -> None:
         )
 
 
-def function(name: str, value: Any, like: str) -> None:
+def function(name: str, value: Any, like: str = "") -> None:
     """ValueError unless it can be called."""
     if not callable(value):
-        raise ValueError(f"{name} must be a function, {like}, got {shown(value)}")
+        like = f", {like}" if like else ""
+        raise ValueError(f"{name} must be a function{like}, got {shown(value)}")
 
 
 def is_real(dtype: Any) -> bool:

@@ -91,13 +91,13 @@ def effect(choice: Choice) -> str:
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
         text = f"By {MODE_NAMES[MODES[mode]]} at {bits} bits{names.get(clip, '')}, "
         text += f"{choice.other} in place of {choice.one}, {_told(some)}"
-        if len(alive) < len(some):
+        if alive and len(alive) < len(some):
+            text += f"; {_told(alive)}, without the pairs of which at least one "
+            text += "collapsed"
+        elif not alive:
+            where = "in each pair at least one"
             text += (
-                f"; {_told(alive)}, without the pairs of which at least one collapsed"
-                if alive
-                else "; in each pair at least one collapsed"
-                if len(some) > 1
-                else "; at least one of the two collapsed"
+                f"; {where if len(some) > 1 else 'at least one of the two'} collapsed"
             )
         sentences.append(f"- {text}.")
     return "\n".join(sentences)

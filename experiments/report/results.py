@@ -123,7 +123,8 @@ def _claims(run: Run) -> str:
 
 
 def _here(name: str, ours: str) -> str:
-    return f"- {name}: {ours}{'' if ours.endswith(chr(10)) else '.' + chr(10)}"
+    end = "" if ours.endswith("\n") else ".\n"  # a table ends by itself
+    return f"- {name}: {ours}{end}"
 
 
 def _sizes(run: Run) -> str:

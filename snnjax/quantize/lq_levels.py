@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
+from snnjax.quantize.lqnet import code_table
 
 
 def vectors(bits: int, *, signed: bool) -> int:
@@ -95,9 +96,7 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
 
 def _codes(number: int, signed: bool) -> np.ndarray:
     """Codes of all levels ``[levels, number]``, zero once."""
-    table = np.unpackbits(np.arange(2**number, dtype=np.uint8)[:, None], axis=1)
-    # The lowest bit first: v_0 is the smallest of the first basis.
-    table = table[:, ::-1][:, :number].astype(np.float32)
+    table = code_table(number)
     return np.concatenate([-table[:0:-1], table]) if signed else table
 
 

@@ -56,11 +56,15 @@ def _as_columns(w: Array) -> Array:
     return w.reshape(-1, w.shape[-1])
 
 
+def code_table(bits: int) -> np.ndarray:
+    """All codes of so many zeros and ones, float32 ``[2**bits, bits]``."""
+    table = np.unpackbits(np.arange(2**bits, dtype=np.uint8)[:, None], axis=1)
+    return table[:, -bits:].astype(np.float32)
+
+
 def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
     """Nearest levels [n, C] of w [n, C], and their codes [n, C, bits] in {-1, +1}."""
-    bits = basis.shape[0]
-    table = np.unpackbits(np.arange(2**bits, dtype=np.uint8)[:, None], axis=1)
-    table = jnp.asarray(table[:, -bits:].astype(np.float32) * 2 - 1, basis.dtype)
+    table = jnp.asarray(code_table(basis.shape[0]) * 2 - 1, basis.dtype)
     levels = jnp.matmul(table, basis, precision="highest")  # [2**bits, C]
     # Sorted anew, since learning may reorder them or turn a basis vector's sign.
     order = jnp.argsort(levels, axis=0)

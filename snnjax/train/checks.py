@@ -47,13 +47,6 @@ def check_bool(**values: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def check_callable(**values: Any) -> None:
-    """Raise ValueError unless all can be called."""
-    for name, value in values.items():
-        if not callable(value):
-            raise ValueError(f"{name} must be a function, got {value!r}")
-
-
 def nan_in(state: Any) -> list[str]:
     """Names of the arrays that have a NaN."""
     return [

@@ -71,13 +71,6 @@ class Fired(NamedTuple):
     behind: Mapping[str, Array]
 
 
-def total_of(spikes: Array, mask: Array) -> Array:
-    """Sum over steps and over the images of ``mask``, int32."""
-    whole = spikes.astype(jnp.int32)
-    seen = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
-    return jnp.sum(jnp.where(seen, whole, 0), axis=(0, 1), dtype=jnp.int32)
-
-
 @functools.cache
 def make_eval_step(
     graphdef: nnx.GraphDef,
@@ -102,9 +95,8 @@ def make_eval_step(
     Returns:
         ``eval_step(params, rest, images, labels, mean, std, indices, mask, trains)`` to
         the number of correct predictions, that of images with NaN among their logits,
-        and what `Fired`. Images whose ``mask`` is 0
-        only fill the batch up. ``trains`` are the reference's on this batch, as
-        `make_trains_step` makes them, or None.
+        and what `Fired`. Images whose ``mask`` is 0 only fill the batch up. ``trains``
+        are the reference's on this batch, as `make_trains_step` makes them, or None.
 
     Raises:
         ValueError: timesteps below 1.
@@ -134,7 +126,7 @@ def make_eval_step(
             {k: firing.total_by_group(s, group, GROUPS) for k, s in found.items()},
             {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
             {k: moved(found[k], train) for k, train in (trains or {}).items()},
-            {k: total_of(spikes, mask) for k, spikes in behind.items()},
+            {k: firing.total(spikes, mask) for k, spikes in behind.items()},
         )
         nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
         predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)

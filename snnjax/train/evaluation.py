@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from snnjax import _checks
 from snnjax.batches import eval_batches
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
@@ -167,7 +168,7 @@ def _total(
     """As of `make_eval_step` over all images, on the host."""
     checks.check_dataset(dataset)
     checks.check_bool(outputs=outputs)
-    checks.check_callable(on_step=on_step)
+    _checks.function("on_step", on_step)
     if reference is not None:
         checks.check_model(reference, "reference")
     if nan := checks.nan_in(state):

@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from snnjax import _checks
 from snnjax.batches import epoch_order, train_batches
 from snnjax.data import Dataset
 from snnjax.train import checks, devices, guards
@@ -209,7 +210,7 @@ def train_steps(
     checks.check_bool(augment=augment)
     guards.check_on_nonfinite(on_nonfinite)
     if penalty is not None:
-        checks.check_callable(penalty=penalty)
+        _checks.function("penalty", penalty)
     devices.check_mesh(mesh)
     devices.check_share(batch_size, mesh)
     if target is not None and penalty is None:
