@@ -66,6 +66,7 @@ def complaint(outcome) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_bad_input_gets_a_sentence(outcomes, module):
     complaints = {o["case"]: complaint(o) for o in outcomes[module]}

@@ -68,6 +68,7 @@ def agree(result, text, printed):
         assert any(all(cell in line for cell in cells) for line in lines)
 
 
+@pytest.mark.slow
 def test_every_comparison_is_printed_and_written(tmp_path):
     config = BenchmarkConfig(
         only=("emd",),
@@ -203,6 +204,7 @@ def test_more_nonsense_is_refused(option, value, told):
         BenchmarkConfig(**{option: (value,)})
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_wrong():
     command = [sys.executable, "-m", "experiments.benchmark", "--runs", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -210,7 +212,7 @@ def test_the_command_line_says_what_is_wrong():
     assert "runs must be at least 1" in done.stderr + done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
     config = BenchmarkConfig(
         only=("step", "eval", "memory", "compile", "lif"),

@@ -62,6 +62,7 @@ def quantized_names(model):
 # Rules
 
 
+@pytest.mark.slow
 def test_quantize_returns_a_copy():
     model = Net()
     before, graphdef = leaves(model), nnx.graphdef(model)
@@ -271,6 +272,7 @@ def reference_statistics(model, x, timesteps):
     return found
 
 
+@pytest.mark.slow
 def test_reestimated_statistics_are_the_mean_over_batches():
     rules = {"blocks.0.conv": QuantSpec("lq_net", bits=2), ".*1.*": QuantSpec(bits=3)}
     model = calibrate.quantize(Net(), rules)

@@ -127,6 +127,7 @@ def agreed(word: object) -> tuple[list[dict], list[int], list[str]]:
     return found, [p.returncode for p in processes], [errors for _, errors in said]
 
 
+@pytest.mark.slow
 def test_two_processes_agree(tmp_path):
     found, codes, errors = agreed(tmp_path / "states")
     for me, one in enumerate(found):
@@ -156,7 +157,7 @@ def test_two_processes_agree(tmp_path):
     assert codes[1] not in (0, 7)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_that_compiles_for_long_is_waited_for():
     """Gloo alone gives up after 30 s."""
     found, codes, errors = agreed(33)

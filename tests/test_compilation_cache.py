@@ -42,6 +42,7 @@ def entry(folder: Path, name: str, data: bytes, when: int = 0) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_next_process_finds_it_and_what_a_kill_cut_short_is_made_again(tmp_path):
     folder = tmp_path / "new" / "compiled"
     assert ran(folder) == ("6.0\nhits 0\nmisses 1\n", "")

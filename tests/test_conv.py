@@ -66,6 +66,7 @@ def assert_same(x, w, strides, padding, *, tolerance, keep=None):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_is_the_convolution_in_float64(way, x64, monkeypatch):
     monkeypatch.setattr(chunks, "ELEMENTS", 2**17)  # several chunks, some not full
@@ -74,6 +75,7 @@ def test_every_way_is_the_convolution_in_float64(way, x64, monkeypatch):
     assert_same(x, w, strides, padding, tolerance=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_float32_rounds_little(way):
     shape, kernel, strides, padding = WAYS[way]
@@ -88,6 +90,7 @@ def test_bfloat16_keeps_its_dtype(way):
     assert_same(x, w, strides, padding, tolerance=2e-2)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_shape(data):
@@ -137,6 +140,7 @@ def test_spikes_kept_as_int8_change_nothing(way):
     assert [r.dtype for r in jax.tree.leaves(residuals)].count(jnp.int8) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["winograd", "columns"])
 def test_second_derivatives(way, x64):
     shape, kernel, strides, padding = WAYS[way]
@@ -156,6 +160,7 @@ def test_second_derivatives(way, x64):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_second_derivatives_without_the_input_are_refused():
     x, w = drawn((2, 6, 6, 4), (3, 3, 4), jnp.float32)
     loss = lambda w: jnp.sum(conv2d(x, w, keep="int8") ** 2)  # noqa: E731
@@ -201,6 +206,7 @@ for c, strides in ((64, 1), (32, 1), (32, 2)):
 """
 
 
+@pytest.mark.slow
 def test_inside_shard_map():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

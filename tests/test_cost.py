@@ -119,6 +119,7 @@ def accumulations(synapse, value):
     return taken * synapse.out_shape[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connect", ["add", "and", "iand"])
 @pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 1)])
 def test_synaptic_operations_follow_each_spike(connect, blocks):

@@ -205,6 +205,7 @@ def test_cifar_limit_is_a_prefix(cifar10_dir):
     np.testing.assert_array_equal(many.labels[:50], few.labels)
 
 
+@pytest.mark.slow
 def test_cifar_needs_no_tensorflow(prepared):
     program = (
         "import sys; from snnjax import data; "
@@ -497,6 +498,7 @@ def test_bad_augment():
         data.augment(key, np.ones((2, 4, 4, 3), np.uint8), pad=-1)
 
 
+@pytest.mark.slow
 def test_a_whole_cifar_split_loads_in_seconds(cifar10_dir):
     start = time.perf_counter()
     test = data.load("cifar10", "test", data_dir=cifar10_dir)
@@ -505,6 +507,7 @@ def test_a_whole_cifar_split_loads_in_seconds(cifar10_dir):
     np.testing.assert_array_equal(np.bincount(test.labels), 1000)
 
 
+@pytest.mark.slow
 def test_crops_are_the_same_under_x64():
     images = random_images((5, 8, 8, 1))
     first = data.augment(jax.random.key(3), images)

@@ -30,6 +30,7 @@ def network(kind):
     return models.SEWResNet(5, blocks=(1, 1), width=3, connect=kind, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["add", "and", "vgg"])
 def test_all_that_feeds_synapses_is_counted(kind):
     """Of images that do not fill a batch, what the network itself records of each."""
@@ -132,6 +133,7 @@ def test_random_keys_are_refused_in_a_sweep():
         train.evaluate_sweep(models_, dataset(), timesteps=T)
 
 
+@pytest.mark.slow
 def test_a_network_kept_while_training_goes_on_stays_as_it_was():
     """The next step takes the arrays of the state."""
     model, images = network("add"), dataset()
@@ -145,6 +147,7 @@ def test_a_network_kept_while_training_goes_on_stays_as_it_was():
         train.evaluate(one, images, timesteps=T)
 
 
+@pytest.mark.slow
 def test_seeds_that_differ_above_32_bits_draw_other_crops():
     def first(seed):
         rates = np.full(1, 0.1, np.float32)

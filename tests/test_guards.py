@@ -94,6 +94,7 @@ def network():
     return nnx.split(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "reached", "loss_is_finite"),
     [
@@ -124,6 +125,7 @@ def test_a_nan_is_traced_to_its_layer(network, layer, reached, loss_is_finite):
     assert max(map(order.index, kernels)) == order.index(layer)
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_tell_its_order():
     model = Net(bright=poisoned)
     first = bright_steps(9).index(True)
@@ -179,6 +181,7 @@ def test_a_resumed_run_skips_and_reports_as_the_run_never_stopped(skipping, stop
     assert [progress.silent for progress in rest[1:]] == later
 
 
+@pytest.mark.slow
 def test_skipping_gives_up(monkeypatch):
     assert guards.MOST_SKIPPED == 100
     monkeypatch.setattr(guards, "MOST_SKIPPED", 3)
@@ -213,6 +216,7 @@ def test_dead_is_what_exact_counts_say(n):
     assert float(found["a"]) == pytest.approx(np.mean(dead), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_layers_are_reported_when_they_fall_silent():
     history = fit(Net(bright=silenced), 9, silent_above=0.99)
     bright, said = bright_steps(9), []
@@ -234,6 +238,7 @@ def penalty(rates, target):
     return target * sum(jnp.sum(r) for r in rates.values())
 
 
+@pytest.mark.slow
 def test_the_dead_are_counted_beside_a_penalty():
     model, batch = Net(), epoch_order(1, 0, N)[:BATCH]
     zero = jnp.float32(0)
@@ -393,6 +398,7 @@ def dataset_of_six():
     return data.from_arrays(images.images, np.arange(N) % 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_answered_in_a_sentence(case):
     call, message = BAD[case]

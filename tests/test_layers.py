@@ -161,6 +161,7 @@ def lq_layer():
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_lq_net_uses_its_basis_and_training_then_moves_it(jit):
     layer = lq_layer()
@@ -294,6 +295,7 @@ def test_norm_of_a_still_image_counts_its_copies():
     assert (np.abs(value(plain.var) - value(once.var)) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_norm_gradient_is_that_of_the_formula():
     arguments = [normal(2, 3, 2, 4) * 2 + 1, normal(4, seed=1), normal(4, seed=2)]
     weights = normal(2, 3, 2, 4, seed=3)
@@ -322,6 +324,7 @@ def test_norm_gradient_is_that_of_the_formula():
         np.testing.assert_allclose(np.sum(grad * direction), slope, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_norm_in_low_precision_keeps_float32_statistics():
     x = jnp.asarray(normal(64, 4) + 100, jnp.bfloat16)
     layer = BatchNorm(4, param_dtype=jnp.bfloat16)
@@ -388,6 +391,7 @@ def test_bad_membrane_quantizers():
             Spiking(neurons.IF(), site=site)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lsq", "mint"])
 def test_a_learned_scale_is_a_parameter(method):
     spec = QuantSpec(method, bits=4)
@@ -409,6 +413,7 @@ def test_a_learned_scale_is_a_parameter(method):
     assert set(nnx.state(layer, nnx.Param)) == {"kernel"}
 
 
+@pytest.mark.slow
 def test_a_clip_for_each_channel_is_taken_from_the_weights():
     layer = conv(3, 5, kernel_size=3, quant=QuantSpec(bits=3, per_channel=True))
     w = value(layer.kernel)

@@ -36,7 +36,7 @@ def compiled(model, dataset, batch_size, timesteps):
     return step.lower(train.init(model, tx), *rest).compile()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "width", "batch_size", "remat"), CASES)
 def test_within_a_quarter_of_what_xla_says(name, width, batch_size, remat):
     network = getattr(models, name)
@@ -53,7 +53,7 @@ def test_within_a_quarter_of_what_xla_says(name, width, batch_size, remat):
     assert found == pytest.approx(expected, rel=0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_blocks_made_again_take_less_the_longer_the_sequence():
     def needed(remat, timesteps):
         model = models.sew_resnet18(10, width=8, remat=remat, rngs=nnx.Rngs(0))
@@ -76,7 +76,11 @@ def test_nonsense_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "remat", ["block", pytest.param("full", marks=pytest.mark.slow)]
+    "remat",
+    [
+        pytest.param("block", marks=pytest.mark.slow),
+        pytest.param("full", marks=pytest.mark.nightly),
+    ],
 )
 def test_what_is_made_again_is_what_was(remat):
     """The same loss, statistics, counts and gradients, to the last bits of rounding."""

@@ -15,6 +15,7 @@ WHITE = data.from_arrays(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [True, False])
 def test_batchnorm_is_reestimated_on_images_as_training_saw_them(augment, tmp_path):
     config = StudyConfig(dataset="cifar10", augment=augment)

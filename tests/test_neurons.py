@@ -151,6 +151,7 @@ def run_with_gradient(most):
     return jax.jit(jax.grad(loss, has_aux=True))
 
 
+@pytest.mark.slow
 def test_unrolled_equals_scanned_bit_for_bit(row, monkeypatch):
     x = jnp.asarray(currents(4, 6, 33), jnp.float32)
     gradients, results = [], []
@@ -205,6 +206,7 @@ def gradients(neuron, x, v0, by_spikes, by_v):
     return jax.grad(loss, argnums=(0, 1, 2))(neuron, x, v0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detach", [True, False])
 def test_gradients_by_hand(row, x64, detach):
     neuron = dataclasses.replace(row, detach_reset=detach, alpha=2.0)
@@ -337,6 +339,7 @@ def test_numbers_are_swept_without_recompiling():
     np.testing.assert_array_equal(mapped, np.stack(expected))
 
 
+@pytest.mark.slow
 def test_plif_starts_at_its_tau_and_learns():
     neuron = PLIF(tau=3.0)
     np.testing.assert_allclose(neuron.tau, 3.0, 1e-6)
@@ -426,6 +429,7 @@ def test_bad_input_is_refused(call, says):
         call()
 
 
+@pytest.mark.slow
 def test_what_a_function_closes_over_may_change():
     x = currents(5, 40)
 
@@ -536,6 +540,7 @@ def test_what_is_fixed_and_what_is_not():
         assert not fixed.is_fixed_or_traced(jax.tree_util.Partial(function))
 
 
+@pytest.mark.slow
 def test_what_a_function_closes_over_is_let_go():
     x, alive = currents(5, 40), weakref.WeakSet()
 
@@ -557,6 +562,7 @@ def test_what_a_function_closes_over_is_let_go():
     assert len(alive) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uniform", "lsq", "mint"])
 def test_a_membrane_is_quantized_as_if_its_image_were_alone(method):
     x = currents(5, 8, 16)

@@ -13,12 +13,12 @@ from snnjax import checkpoint, data, firing, models, train
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
 FILES = sorted((RESULTS / "checkpoints").glob("cifar*.safetensors"))
-# Of each data set the first seed's; the others as well with the slow tests.
+# Of each data set the first seed's; the others as well by night.
 CHECKPOINTS = [
     pytest.param(
         path,
         id=path.stem,
-        marks=() if path.stem.endswith("-s0") else pytest.mark.slow,
+        marks=pytest.mark.slow if path.stem.endswith("-s0") else pytest.mark.nightly,
     )
     for path in FILES
 ]

@@ -20,7 +20,11 @@ def run_blocks(text: str, name: str) -> dict:
 
 # One epoch shows that it runs, and learns: an accuracy better than chance.
 @pytest.mark.parametrize(
-    ("epochs", "accuracy"), [(1, 0.2), pytest.param(5, 0.8, marks=pytest.mark.slow)]
+    ("epochs", "accuracy"),
+    [
+        pytest.param(1, 0.2, marks=pytest.mark.slow),
+        pytest.param(5, 0.8, marks=pytest.mark.nightly),
+    ],
 )
 def test_every_block_runs_in_order(epochs, accuracy):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +39,7 @@ def test_every_block_runs_in_order(epochs, accuracy):
     assert names["spikes"].shape == (4, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda path: path.name)
 def test_every_block_of_a_page_runs(page):
     assert run_blocks(page.read_text(encoding="utf-8"), page.name)

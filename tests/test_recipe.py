@@ -39,6 +39,7 @@ def run(rates, **options):
     return [float(h.metrics.loss) for h in history], fc
 
 
+@pytest.mark.slow
 def test_adamw_is_optax_adamw_with_decay_of_kernels():
     rates = [0.1, 0.3, 0.2]
     with jax.enable_x64():
@@ -67,6 +68,7 @@ def test_label_smoothing_is_cross_entropy_with_mixed_labels(smoothing):
     assert abs(found[0] - run([0.1])[0][0]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [train.sgd, train.adamw])
 def test_only_kernels_decay(optimizer):
     """Where there is no gradient, only what decays moves."""

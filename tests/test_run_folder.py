@@ -150,6 +150,7 @@ def spawned():
     return multiprocessing.get_context("spawn")
 
 
+@pytest.mark.slow
 def test_a_second_process_is_locked_out(tmp_path, spawned):
     pytest.importorskip("fcntl")
     opened, done = spawned.Event(), spawned.Event()

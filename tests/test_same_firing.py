@@ -15,7 +15,7 @@ from snnjax.conv import winograd
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_fast_convolution_fires_as_xlas_does(monkeypatch):
     folder = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
     if not (folder / "cifar10").exists():

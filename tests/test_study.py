@@ -95,6 +95,7 @@ def copy_of(folder: RunFolder, tmp_path, lines: int, rest: str = "") -> RunFolde
     return copy
 
 
+@pytest.mark.slow
 def test_every_row_is_there_once_and_whole(finished):
     folder, _ = finished
     config = StudyConfig(**OPTIONS).resolve()
@@ -107,6 +108,7 @@ def test_every_row_is_there_once_and_whole(finished):
             assert 0 <= row[name] <= 1
 
 
+@pytest.mark.slow
 def test_shifts_bound_the_distance_in_every_layer(finished):
     for row in finished[0].rows():
         assert len(row["emd"]) == 9
@@ -127,6 +129,7 @@ def test_shifts_bound_the_distance_in_every_layer(finished):
             assert mean > 0 or not any(row["paired_shift"].values())
 
 
+@pytest.mark.slow
 def test_the_floors_are_distances_of_the_references(finished):
     rows = {row_name(row): row for row in finished[0].rows()}
     for seed in (0, 1):
@@ -140,6 +143,7 @@ def test_the_floors_are_distances_of_the_references(finished):
                 assert row[floor] == rows["control-s0"][floor]
 
 
+@pytest.mark.slow
 def test_a_step_compiles_once_for_each_structure(finished):
     (start,) = finished[0].info()["starts"]
     structures = {
@@ -153,6 +157,7 @@ def test_a_step_compiles_once_for_each_structure(finished):
         assert start["compilations"][function] == dict.fromkeys(structures, 1)
 
 
+@pytest.mark.slow
 def test_quantized_memory_counts_bits(finished):
     rows = {row_name(row): row for row in finished[0].rows()}
     full, two = rows["fp32-s0"], rows["weights-uniform-mid_rise-signed-clip1-b2-ptq-s0"]
@@ -164,6 +169,7 @@ def test_quantized_memory_counts_bits(finished):
     assert full["membrane_memory_bits"] == two["membrane_memory_bits"]
 
 
+@pytest.mark.slow
 def test_what_is_printed_and_written(finished):
     folder, printed = finished
     assert str(folder.path / "report.html") in printed.replace("\n", "")
@@ -175,6 +181,7 @@ def test_what_is_printed_and_written(finished):
     assert not list(folder.path.rglob("*-partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [0, 3, 6])
 def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
     copy = copy_of(short, tmp_path, lines, rest='{"dataset": "dig')
@@ -182,6 +189,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
     assert numbers(copy) == numbers(short)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_not_gone_on_with(short, tmp_path):
     copy = copy_of(short, tmp_path, 4)
     for path in (copy.path / "firing").iterdir():
@@ -198,6 +206,7 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
     assert numbers(again) == numbers(short)
 
 
+@pytest.mark.slow
 def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
@@ -219,6 +228,7 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
     assert numbers(copy) == numbers(short)
 
 
+@pytest.mark.slow
 def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
@@ -246,7 +256,7 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     assert min(cut["seconds"], rest["seconds"]) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
     options = SHORT | {"modes": ("ptq",), "seeds": (0,), "qat_epochs": 2}
     config = StudyConfig(out=tmp_path / "two", **options).resolve()
@@ -281,6 +291,7 @@ def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
     assert not list((config.out / "checkpoints").glob("*epoch-before*"))
 
 
+@pytest.mark.slow
 def test_ott_finds_the_same_distances(finished, tmp_path):
     options = SHORT | {"modes": ("ptq",), "seeds": (0,)}
     out = tmp_path / "ott"
@@ -293,7 +304,7 @@ def test_ott_finds_the_same_distances(finished, tmp_path):
             assert math.isclose(distance, same, rel_tol=1e-5, abs_tol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     tmp_path, monkeypatch
 ):
@@ -320,6 +331,7 @@ def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     assert model.sn1.neuron.get_value().surrogate is surrogate.triangular
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_and_nothing_changes(finished):
     folder, _ = finished
     before = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
@@ -330,6 +342,7 @@ def test_another_config_is_refused_and_nothing_changes(finished):
     assert after == before
 
 
+@pytest.mark.slow
 def test_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     console = quiet()
     config = StudyConfig(out=tmp_path / "dry", dry_run=True, **OPTIONS)
@@ -357,6 +370,7 @@ def test_bad_input_is_one_error_and_nothing_is_written(tmp_path, options, messag
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     command = [sys.executable, "-m", "experiments.study", "--out", str(tmp_path)]
     (tmp_path / "mine.txt").write_text("not a run")
@@ -371,7 +385,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_whole_digits_study(tmp_path):
     start = time.monotonic()
     folder = study.run(StudyConfig(out=tmp_path / "digits"), quiet())
@@ -387,7 +401,7 @@ def test_the_whole_digits_study(tmp_path):
     assert len(start["compilations"]["train_step"]) == 1 + 2 + 4 + 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cifar10_tiny(tmp_path):
     data_dir = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
     if not (data_dir / "cifar10").is_dir():

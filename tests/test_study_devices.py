@@ -139,7 +139,7 @@ def on_one(tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_on_eight_devices(tmp_path, on_one):
     out = tmp_path / "run"
     finished(started(out, "--devices", 8))
@@ -147,7 +147,7 @@ def test_on_eight_devices(tmp_path, on_one):
     assert set(devices_in(out).values()) == {8}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_dry_run_on_eight_devices(tmp_path):
     [said] = finished(started(tmp_path / "run", "--devices", 8, "--dry-run"))
     assert "10 rows; a training step of 32 images on 8 devices" in " ".join(
@@ -156,7 +156,7 @@ def test_a_dry_run_on_eight_devices(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_on_two_processes(tmp_path, on_one):
     out = tmp_path / "run"
     first, second = finished(*started_as_two(out, "--devices", 8))
@@ -168,7 +168,7 @@ def test_on_two_processes(tmp_path, on_one):
     assert ours == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
 def test_killed_and_taken_up_on_other_devices(tmp_path, on_one, before, after):
     out = tmp_path / "run"
@@ -199,7 +199,7 @@ def log_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, on_one):
     out = tmp_path / "run"
     processes = started_as_two(out, "--devices", 2, "--save-seconds", 0)
@@ -225,7 +225,7 @@ def assert_both_say(processes, first: str, second: str) -> None:
         assert "Traceback" not in errors
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_first_process_cannot_write(tmp_path):
     out = tmp_path / "file"
     out.touch()
@@ -234,7 +234,7 @@ def test_the_first_process_cannot_write(tmp_path):
     assert_both_say(processes, sentence, f"error: the first process: {sentence}")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_of_other_options(tmp_path):
     processes = started_as_two(
         tmp_path / "run", "--devices", 2, each=((), ("--epochs", 2))
@@ -247,7 +247,7 @@ def test_processes_of_other_options(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_data_that_one_process_does_not_have(tmp_path):
     there = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
     if not (there / "cifar10").is_dir():

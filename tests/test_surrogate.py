@@ -138,6 +138,7 @@ def test_gradient_is_finite_everywhere(name, dtype):
         assert right[-1] == 0
 
 
+@pytest.mark.slow
 def test_slope_is_traced(row):
     function, slope, relaxation = row
     x = jnp.linspace(-1.03, 0.97, 21)

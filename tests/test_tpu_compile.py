@@ -123,7 +123,7 @@ def steps(tmp_path_factory):
 
 
 @compiles
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_chips_take_part(steps):
     assert [step["devices"] for step in steps] == [CHIPS] * 2
     assert all(step["fits"] for step in steps)
@@ -136,7 +136,7 @@ def test_all_chips_take_part(steps):
 
 
 @compiles
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_only_sums_cross_the_chips_and_no_activation(steps):
     # Forward and backward of each BatchNorm, and the gradients at the end. XLA may do
     # several at once.
@@ -147,7 +147,7 @@ def test_only_sums_cross_the_chips_and_no_activation(steps):
 
 
 @compiles
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_larger_batch_takes_more_memory(steps):
     small, large = steps
     assert large["peak"] > small["peak"]

@@ -99,6 +99,7 @@ def compilations():
 # The step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [False, True])
 def test_steps_are_sgd_with_nesterov_and_decay_of_kernels(augment):
     model, images = Softmax(), dataset(11, (2, 3, 2), 3)
@@ -226,6 +227,7 @@ def test_surrogates_and_quantizers_are_custom_vjps(name):
     assert set(custom_vjps(quantized, timesteps=12)) == set(expected)
 
 
+@pytest.mark.slow
 def test_the_surrogate_decides_the_gradient():
     kernels = []
     for function in (surrogate.atan, surrogate.triangular):
@@ -260,6 +262,7 @@ def test_a_resumed_run_is_the_run_never_stopped(lq_run, stopped):
     assert_equal(start, states[stopped])
 
 
+@pytest.mark.slow
 def test_runs_differ_by_seed_and_augmentation():
     kernels = []
     for other in ({}, {}, {"seed": 6}, {"augment": True}, {"weight_decay": 0.1}):
@@ -283,6 +286,7 @@ def test_a_state_of_a_longer_run_is_refused(lq_run):
         list(train.fit(model, dataset(), rates[:5], start=states[-1], **options))
 
 
+@pytest.mark.slow
 def test_a_state_of_another_network_or_optimizer_is_refused():
     model, wider = (
         models.sew_resnet8(10, width=width, in_channels=1, rngs=nnx.Rngs(0))
@@ -398,6 +402,7 @@ def least_moves(a, b):
     return min(ways) + 1.5 * (len(b) - len(a))
 
 
+@pytest.mark.slow
 def test_a_reference_of_other_layers_is_refused(evaluated):
     model, images, _, _ = evaluated
     other = models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(0))
@@ -495,6 +500,7 @@ def trained_and_evaluated():
     return history[-1].state, found.accuracy, dict(found.counts.spikes)
 
 
+@pytest.mark.slow
 def test_all_works_without_nnx_graph_mode(request):
     expected = copied(trained_and_evaluated())
     request.getfixturevalue("simple_nnx")
@@ -503,6 +509,7 @@ def test_all_works_without_nnx_graph_mode(request):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_our_models_trace_without_nnx_graph_mode(simple_nnx):
     model = models.SEWResNet(
         10, blocks=(1, 1), width=4, in_channels=1, rngs=nnx.Rngs(0)
@@ -522,6 +529,7 @@ def mean_rate(rates, strength):
     return strength * jnp.mean(jnp.stack([jnp.mean(r) for r in rates.values()]))
 
 
+@pytest.mark.slow
 def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
     plain = fitted(Net(), [0.1])[0]
     none, some = (

@@ -86,6 +86,7 @@ def undisturbed(make, tmp_path):
     return trained
 
 
+@pytest.mark.slow
 def test_a_stopped_row_goes_on_exactly(make, undisturbed, monkeypatch):
     stopped_at(make(), 4, monkeypatch)
     again = make()
@@ -94,6 +95,7 @@ def test_a_stopped_row_goes_on_exactly(make, undisturbed, monkeypatch):
     assert again.shown.images == 16 * STEPS
 
 
+@pytest.mark.slow
 def test_damage_costs_time_and_nothing_else(make, undisturbed, monkeypatch):
     stopped_at(make(), 4, monkeypatch)
     states = make().states("fp32-s0")

@@ -83,6 +83,7 @@ def test_absolute_difference():
     assert is_carried(difference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, BASE - 1, BASE, BASE + 1, 70_000, 300_001])
 def test_total(size):
     xs = (random_ints(45, 1000) * (size // 1000 + 1))[:size]

@@ -169,6 +169,7 @@ def test_a_file_is_no_folder(tmp_path):
         checkpoint.History(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_no_room_is_an_oserror_that_says_where_it_is(tmp_path):
     code = """
 import resource, signal, sys, numpy as np
@@ -201,7 +202,7 @@ print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
     assert out[1:] == ["3 0.0"] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_devices_come_and_go(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp, numpy as np
@@ -228,6 +229,7 @@ with checkpoint.History(sys.argv[1]) as history:
         subprocess.run(arguments, check=True, env=env)
 
 
+@pytest.mark.slow
 def test_killed_while_writing_the_one_before_is_there(tmp_path):
     code = """
 import sys, numpy as np
@@ -294,6 +296,7 @@ def test_configs_are_compared_as_json(tmp_path):
         history.load(value)
 
 
+@pytest.mark.slow
 def test_no_room_leaves_nothing_half_written_and_says_one_sentence(tmp_path):
     code = """
 import resource, signal, sys, numpy as np

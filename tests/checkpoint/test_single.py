@@ -142,6 +142,7 @@ def test_random_keys_are_kept(tmp_path):
         assert_kept(history.load(some(0)))
 
 
+@pytest.mark.slow
 def test_other_networks_are_refused(tmp_path):
     checkpoint.save(tmp_path / "one", train_state())
     message = r"params\.bn1\.bias.* is float32 \(4,\), expected float32 \(8,\)"
@@ -243,6 +244,7 @@ def test_what_was_being_removed_is_no_obstacle(tmp_path, monkeypatch, moment):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_kill_9_while_saving(tmp_path):
     program = """
 import itertools, sys

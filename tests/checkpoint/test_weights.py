@@ -35,6 +35,7 @@ def arrays_of(model):
     return jax.tree.leaves(nnx.split(model)[1])
 
 
+@pytest.mark.slow
 def test_a_quantized_network_comes_back_to_the_bit(file):
     other = network(seed=1)
     before = [np.array(x) for x in arrays_of(other)]

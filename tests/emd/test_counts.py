@@ -15,6 +15,7 @@ unchecked = inspect.unwrap(emd.emd_from_counts)
 counts_jit = jax.jit(emd.emd_from_counts, static_argnums=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind_x", "n", "kx", "kind_y", "m", "ky"),
     [
@@ -56,6 +57,7 @@ def test_one_spike_in_ten_billion():
     assert float(counts_jit(x, y, k)) == pytest.approx(1e-10, rel=2e-7)
 
 
+@pytest.mark.slow
 def test_a_million_neurons_at_40_000_observations():
     n, k = 1_000_000, 40_000
     silent, saturated = np.zeros(n, np.int32), np.full(n, k, np.int32)

@@ -33,7 +33,7 @@ def test_it_is_scipys_over_leading_axes_too():
     assert type(emd.histogram_emd(p[0, 0], q[0], WIDTH)) is float
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ott_comes_near_on_the_same_bins(x64):
     """Entropic, so from above, by some epsilon."""
     p, q = masses(0), masses(1)

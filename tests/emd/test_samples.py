@@ -16,6 +16,7 @@ samples_jit = jax.jit(emd.wasserstein_1d)
 
 
 # In layers of 100,000 W1 is near 1e-3: the digits that a float32 running sum loses.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "which"),
     [
@@ -72,6 +73,7 @@ def test_wasserstein_1d_takes_integers_shapes_scalars_and_half_precision():
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9).map(np.array)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(numbers, numbers, numbers, st.floats(-1e3, 1e3))
 def test_it_is_a_metric_and_follows_a_shift(x, y, z, shift):
@@ -284,7 +286,7 @@ def error(found, expected):
     return abs(float(found) - expected) / expected if expected else abs(float(found))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_thousand_random_cases_are_scipys():
     worst = dict.fromkeys(("float32 outside", "float64 outside", "inside"), 0.0)
     for case in range(1000):

@@ -37,6 +37,7 @@ def test_it_sees_what_the_marginals_do_not():
     assert emd.sliced(x, y) > 0.2
 
 
+@pytest.mark.slow
 def test_gradient_is_a_finite_difference_and_0_where_equal(x64):
     x, y = cloud(0, 5), cloud(1, 5)
     value, slope = jax.value_and_grad(emd.sliced)(jnp.asarray(x), jnp.asarray(y))

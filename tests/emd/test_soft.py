@@ -23,6 +23,7 @@ def test_soft_cdf_is_the_formula():
     np.testing.assert_allclose(found, expected.mean(1), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rates", "tied"])
 def test_it_tends_to_w1(kind):
     x, y = np.abs(samples(kind, 4000, 0)), np.abs(samples(kind, 3000, 1)) ** 0.7
@@ -54,6 +55,7 @@ def test_every_tied_rate_is_pushed_towards_the_reference(temperature):
     assert np.ptp(slope) == 0
 
 
+@pytest.mark.slow
 def test_gradient_is_a_finite_difference(x64):
     rng = np.random.default_rng(0)
     x, target = rng.random(6), emd.soft_cdf(rng.random(9), points=20, temperature=0.05)

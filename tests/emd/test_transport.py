@@ -11,6 +11,7 @@ from scipy.stats import wasserstein_distance
 from snnjax import emd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [emd.wasserstein_1d, emd.ott_wasserstein_1d])
 @pytest.mark.parametrize(("n", "m"), [(500, 500), (500, 300)])
 def test_value_and_grad_has_the_functions_value(function, n, m):
@@ -28,6 +29,7 @@ def test_value_and_grad_has_the_functions_value(function, n, m):
         np.testing.assert_allclose(slope, -level / n, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_ott_outside_jit():
     x, y = np.array([0, 1, 3]), np.array([1, 4])
     w1 = emd.ott_wasserstein_1d(x, y)
@@ -39,6 +41,7 @@ def test_ott_outside_jit():
         emd.ott_wasserstein_1d(jnp.zeros(0), jnp.zeros(3))
 
 
+@pytest.mark.slow
 def test_ott_is_imported_where_it_is_used():
     code = "import sys, snnjax.emd; sys.exit('ott' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -60,6 +63,7 @@ divergence_jit = jax.jit(
 )
 
 
+@pytest.mark.slow
 def test_sinkhorn_divergence_and_its_gradient_on_tied_rates():
     x, y = samples("tied", 60, 0), np.float32(samples("tied", 60, 1) + 0.25)
     x[:5], y[:5] = 0, 0  # most coincide with others, some of x with some of y
@@ -93,6 +97,7 @@ def test_equal_rates_have_no_divergence():
     assert np.abs(slope).sum() <= 2e-4
 
 
+@pytest.mark.slow
 def test_what_did_not_converge_is_no_number():
     x, y = samples("rates", 50, 0), samples("rates", 50, 1)
     few = dict(epsilon=1e-3, max_iterations=10)
@@ -105,6 +110,7 @@ def test_what_did_not_converge_is_no_number():
     assert np.all(np.isnan(slope))
 
 
+@pytest.mark.slow
 def test_a_traced_epsilon_below_0_is_no_number():
     x, y = samples("rates", 50, 0), samples("rates", 50, 1)
     divergence = jax.jit(lambda epsilon: emd.sinkhorn_divergence(x, y, epsilon=epsilon))

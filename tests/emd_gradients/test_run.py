@@ -42,7 +42,7 @@ def rows_of(out):
     return [{k: v for k, v in row.items() if k != "ms"} for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_part_is_there(finished):
     parts = [
         (row["part"], row["loss"], row.get("strength")) for row in rows_of(finished)
@@ -66,7 +66,7 @@ def test_every_part_is_there(finished):
         assert png.startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished, tmp_path):
     lines = (finished / "results.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "results.jsonl").write_text("".join(lines[:3]) + '{"part": "pu')

@@ -62,6 +62,7 @@ def two_networks(draw):
     return [FiringCounts({"a": np.array(c, np.int32)}, k) for c, k in pairs]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(two_networks())
 def test_mean_shift_emd_and_paired_shift_are_in_order(networks):

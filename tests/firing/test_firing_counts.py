@@ -121,6 +121,7 @@ assert abs(w1 / expected - 1) < 2e-7
 """
 
 
+@pytest.mark.slow
 def test_counts_of_eight_devices_are_those_of_one_pass():
     done = subprocess.run(
         [sys.executable, "-c", EIGHT_DEVICES], capture_output=True, text=True

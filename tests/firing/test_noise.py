@@ -45,6 +45,7 @@ def batches(network):
     return [counts(spikes[i::BATCHES]) for i in range(BATCHES)]
 
 
+@pytest.mark.slow
 def test_halves_of_one_network_are_rarely_flagged_and_a_shift_nearly_always(
     network, batches
 ):
@@ -60,6 +61,7 @@ def test_halves_of_one_network_are_rarely_flagged_and_a_shift_nearly_always(
     assert np.mean(found) >= 0.9
 
 
+@pytest.mark.slow
 def test_bootstrap_is_the_noise_of_as_many_images(network, batches):
     floor = firing.noise_floor(batches, method="bootstrap")
     noise = [

@@ -90,6 +90,7 @@ def test_half_precision_is_taken_as_it_is(x, y, kind):
 weights = arrays(1e6, least=0.0).map(lambda a: a + np.float32(1e-3))
 
 
+@pytest.mark.slow
 @given(x=arrays(1e6), y=arrays(1e6), u=weights, v=weights)
 def test_weighted_samples(x, y, u, v):
     wide = [np.float64(a) for a in (x, y, u, v)]
@@ -130,6 +131,7 @@ def exact(x, y, kx, ky):
     return way
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_counts_are_exact(data):
     pair = data.draw(st.sampled_from([*counts_inside, (40_000, 40_000), (1, 9973)]))
@@ -188,6 +190,7 @@ def test_soft_cdf(x, y, temperature):
 sliced_inside = jax.jit(emd.sliced)
 
 
+@pytest.mark.slow
 @given(x=arrays(1e6), y=arrays(1e6))
 def test_sliced(x, y):
     x, y = x.reshape(32, 2), y.reshape(32, 2)

@@ -81,6 +81,7 @@ def test_properties(kind, hard, data):
     np.testing.assert_array_equal(there, v[::-1])
 
 
+@pytest.mark.slow
 @given(kind=kinds, hard=st.booleans(), data=st.data())
 def test_equations(x64_on, kind, hard, data):
     x, tau, threshold, reset = (np.float64(a) for a in draw_case(data))

@@ -193,6 +193,7 @@ lq_solve, lq_net = jax.jit(quantize.lq_solve), jax.jit(quantize.lq_net)
 lq_update = jax.jit(quantize.lq_update)
 
 
+@pytest.mark.slow
 @given(data=st.data(), bits=st.sampled_from([2, 3, 8]))
 def test_lq_net(data, bits):
     w = data.draw(arrays(1e15)).reshape(16, 4)
@@ -218,6 +219,7 @@ def test_lq_net(data, bits):
     np.testing.assert_array_equal(updated.basis, solved)
 
 
+@pytest.mark.slow
 @given(w=arrays(1e15))
 def test_lq_fit_is_never_worse_than_its_first_basis(w):
     w = w.reshape(16, 4)

@@ -29,6 +29,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("run") / "results.jsonl"
 
 
+@pytest.mark.slow
 @given(rows=rows, cut=st.integers(1, 10**6))
 def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
     path.unlink(missing_ok=True)

@@ -68,7 +68,10 @@ def assert_sketches(found, expected, tolerance):
 @pytest.mark.parametrize(
     "config",
     [
-        config if config in FIRST else pytest.param(config, marks=pytest.mark.slow)
+        pytest.param(
+            config,
+            marks=pytest.mark.slow if config in FIRST else pytest.mark.nightly,
+        )
         for config in nets.CONFIGS
     ],
 )

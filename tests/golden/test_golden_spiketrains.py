@@ -44,6 +44,7 @@ def compare(steps, dtype, rtol, atol):
     np.testing.assert_array_equal(got, apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["4", "16", "200"])
 def test_distances_are_elephants_and_pyspikes(x64, steps):
     compare(steps, np.float64, 1e-11, 1e-13)

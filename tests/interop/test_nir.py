@@ -88,6 +88,7 @@ NEURONS = {
 QUANT = QuantSpec(method="uniform", bits=3, clip=0.5, grid="mid_rise")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "dt"), [*((n, 1e-4) for n in NEURONS), ("if", 1.0)])
 def test_it_fires_as_the_network_does(name, dt):
@@ -104,6 +105,7 @@ def test_it_fires_as_the_network_does(name, dt):
     np.testing.assert_allclose(outputs, logits, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_quantized_weights_are_written_as_they_act():
     plain = make(models.SEWResNet, blocks=(1, 2), width=2)
@@ -120,6 +122,7 @@ def test_quantized_weights_are_written_as_they_act():
     assert graph.nodes["conv1"].metadata == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_short_parameters_are_written_as_float32(tmp_path, dtype):
     """Membranes are float32 whatever the parameters are: so is the threshold."""
@@ -148,6 +151,7 @@ def test_at_exactly_the_threshold_it_fires_too():
     assert (np.nextafter(threshold, np.float32(2)) == 1).all()
 
 
+@pytest.mark.slow
 def test_a_file_of_it_is_read_as_the_same_graph(tmp_path):
     model = calibrate.quantize(make(param_dtype=jnp.float32), {r"layer.*conv\d": QUANT})
     graph = interop.graph(model, image_size=SIZE)

@@ -112,6 +112,7 @@ def test_every_layout_is_read_into_its_places(state, layout):
         np.testing.assert_array_equal(x, before[key], key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "options"),
     [
@@ -155,6 +156,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         spikingjelly.load(make(), tmp_path / "net.pth")
 
 
+@pytest.mark.slow
 def test_dtypes_stay_the_models(state):
     doubled = {key: x.astype(np.float64) for key, x in state.items()}
     loaded = spikingjelly.load(make(param_dtype=jnp.bfloat16), doubled)

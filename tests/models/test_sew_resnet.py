@@ -71,6 +71,7 @@ def abstract(make, *sizes, **options):
 # Sizes, as in torch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "classes", "stem", "expected"),
     [
@@ -264,6 +265,7 @@ def test_record_takes_the_spikes_place():
     assert set(spikes) - set(plain) == {f"layer{i}.0.out" for i in (1, 2, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_training_reaches_every_quantizer(train, monkeypatch):
     def fit(w, *, bits, **_):
@@ -326,6 +328,7 @@ def test_the_default_neuron():
     assert neuron.surrogate is surrogate.atan
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_spikes_and_statistics():
     model = resnet8(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
     logits, spikes, statistics = run(model, images(), train=True)
@@ -347,9 +350,11 @@ def test_bfloat16_keeps_spikes_and_statistics():
         *itertools.product([models.sew_resnet50], [(21, 14)], STEMS),
         # Stem and blocks are theirs, and the deepest take seconds to trace.
         (models.sew_resnet34, (21, 14), "imagenet"),
-        pytest.param(models.sew_resnet101, (32, 32), "cifar", marks=pytest.mark.slow),
         pytest.param(
-            models.sew_resnet152, (32, 32), "imagenet", marks=pytest.mark.slow
+            models.sew_resnet101, (32, 32), "cifar", marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            models.sew_resnet152, (32, 32), "imagenet", marks=pytest.mark.nightly
         ),
     ],
 )

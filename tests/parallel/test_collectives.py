@@ -3,7 +3,7 @@
 import pytest
 import several
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")

@@ -41,10 +41,11 @@ def assert_same_run(one, many, devices=8):
 
 NETS = [
     "dense",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("sew", "deep", "vgg")),
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ("sew", "deep", "vgg")),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 def test_8_devices_do_what_one_does(run, net):
     found = run(net)
@@ -76,7 +77,7 @@ def test_a_run_goes_on_with_another_number_of_devices(run, way, devices):
     assert moved["untouched"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("net", ["dense", "sew"])
 def test_2_processes_of_4_devices_do_what_one_does(run, net):
     one = run(net)["one"]
@@ -93,7 +94,7 @@ def bands():
     return several.run("bands", devices=8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_in_float32_the_curve_lies_inside_the_band_of_seeds(bands):
     one, many = np.array(bands["seeds"]), np.array(bands["many"])
     assert abs(many[0] - one[0, 0]) < 1e-5
@@ -104,7 +105,7 @@ def test_in_float32_the_curve_lies_inside_the_band_of_seeds(bands):
     assert np.mean(np.abs(many - one[0])) < np.mean(np.std(one, axis=0))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_in_float32_few_spikes_of_an_evaluation_differ(bands):
     """None where the weights are the same: an image lies on one device alone."""
     print({k: x for k, x in bands.items() if isinstance(x, int)})  # noqa: T201

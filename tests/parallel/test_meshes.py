@@ -12,12 +12,14 @@ def found():
     return several.run("pieces", devices=8)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_that_of_the_whole_batch(found):
     """Results, both gradients and running averages, against one device and NumPy."""
     for far in found["float64"].values():
         assert far < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 100, 10_000])
 def test_batch_norm_loses_the_square_of_mean_over_deviation(found, offset):
     """In float32, of the variance, whose part between devices is a difference."""
@@ -27,6 +29,7 @@ def test_batch_norm_loses_the_square_of_mean_over_deviation(found, offset):
     assert found[f"float32 {offset:g}"]["one"] < 1e-6
 
 
+@pytest.mark.slow
 def test_batch_norm_counts_from_its_running_mean(found):
     """The variance loses what the devices' means were rounded by, not their square."""
     rounded = 1e4 * np.finfo(np.float32).eps
@@ -56,6 +59,7 @@ UNLIKE = ("layers", "quantizer", "grid", "basis", "evaluated", "neuron", "width"
 SAID |= dict.fromkeys((*UNLIKE, "dtype"), "one structure, and network 1 differs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", SAID)
 def test_a_mistake_is_told_in_one_sentence(found, mistake):
     said = found["refused"][mistake]
@@ -64,5 +68,6 @@ def test_a_mistake_is_told_in_one_sentence(found, mistake):
     assert ". " not in said
 
 
+@pytest.mark.slow
 def test_every_mistake_is_looked_at(found):
     assert set(found["refused"]) == set(SAID)

@@ -7,7 +7,7 @@ import several
 MESHES = ("8", "4 x 2", "1")
 BROKEN = 5  # of the eight
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module", params=["float64", "float32", "convolutional"])

@@ -271,6 +271,7 @@ def test_gradient_at_the_edge_and_beyond(row, clip):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_dtype_is_kept(row, dtype):
     x = jnp.linspace(-1.3, 1.3, 41).astype(dtype)

@@ -97,6 +97,7 @@ def test_where_learned_scales_start():
     assert jnp.isnan(quantize.lsq_init(zero.at[0, 0].set(jnp.nan), bits=2))
 
 
+@pytest.mark.slow
 def test_dorefa_of_silence_is_finite():
     for bits in (1, 2):
         got, pullback = jax.vjp(lambda w: quantize.dorefa(w, bits=bits), jnp.zeros(3))  # noqa: B023

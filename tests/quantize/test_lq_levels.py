@@ -26,6 +26,7 @@ def levels_of(basis, signed):
     return np.unique(np.round(sums + [-s for s in sums if signed], 12))
 
 
+@pytest.mark.slow
 @SIGNS
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])
 @pytest.mark.parametrize("clip", [0.7, 3.0])
@@ -53,6 +54,7 @@ def test_it_is_the_nearest_level_whatever_learning_made_of_the_basis(basis, sign
     assert np.abs(np.asarray(found, float)[:, None] - levels).min(1).max() < 1e-6
 
 
+@pytest.mark.slow
 @SIGNS
 def test_gradients_are_the_written_rules(signed):
     x, basis = numbers(40), jnp.asarray([0.35, 0.8])
@@ -74,6 +76,7 @@ def test_gradients_are_the_written_rules(signed):
     np.testing.assert_allclose(by_basis, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_keeps_dtype_and_nan_and_is_the_same_compiled():
     basis = quantize.lq_levels_init(bits=4)
     for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
@@ -109,6 +112,7 @@ def test_learned_levels_fit_better_than_the_grid_they_start_from():
     assert errors[-1] < errors[0] / 4
 
 
+@pytest.mark.slow
 @SIGNS
 @pytest.mark.parametrize("bits", [2, 4])
 def test_a_membrane_starts_from_the_uniform_one(bits, signed):
@@ -124,6 +128,7 @@ def test_a_membrane_starts_from_the_uniform_one(bits, signed):
         np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
 
 
+@pytest.mark.slow
 @SIGNS
 def test_a_layers_basis_is_a_parameter_that_the_gradient_moves(signed):
     layer = Spiking(neurons.LIF(), quant=QuantSpec("lq_net", bits=3, signed=signed))

@@ -75,6 +75,7 @@ def test_a_tie_goes_to_the_lower_level():
         assert net(w, state(basis)).ravel().tolist() == [-3, -1, 1, 3]
 
 
+@pytest.mark.slow
 def test_gradient_is_the_identity_and_the_basis_has_none():
     w, cotangent = weights(27, 3), weights(27, 3, seed=1)
     basis = jnp.full((2, 3), 0.01)  # most weights lie far beyond the top level
@@ -98,6 +99,7 @@ def test_solve_equals_the_transcription(bits, x64):
         np.testing.assert_allclose(got[:, c], expected, 1e-7, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "bits"), SIZES)
 def test_the_error_never_rises(n, bits):
     w = weights(n, 3).astype(np.float32)
@@ -112,6 +114,7 @@ def test_the_error_never_rises(n, bits):
     assert (errors[-1] < errors[0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "bits"), SIZES)
 def test_fit_is_no_worse_than_the_best_uniform_clip(n, bits):
     w = weights(n, 3).astype(np.float32)
@@ -138,6 +141,7 @@ def test_constant_weights_are_met(bits, value):
     np.testing.assert_allclose(net(w, fitted), w, 1e-5, 1e-5)
 
 
+@pytest.mark.slow
 def test_channels_are_independent():
     w = weights(27, 3).astype(np.float32) * np.float32([0.1, 1, 100])
     together = fit(w, bits=2).basis

@@ -11,6 +11,7 @@ from snnjax import quantize
 from snnjax.quantize import QuantSpec
 
 
+@pytest.mark.slow
 def test_spec_is_the_function_with_bits_and_clip_as_leaves():
     x = jnp.linspace(-2.1, 2.1, 50)
     specs = [QuantSpec(bits=b, clip=c, grid="mid_tread") for b, c in [(2, 1), (8, 2.0)]]

@@ -23,6 +23,7 @@ def test_correlations_are_scipys():
     assert ((low <= found) & (found <= high)).all()
 
 
+@pytest.mark.slow
 def test_intervals_are_scipys_bootstrap():
     generator = np.random.default_rng(2)
     x = generator.normal(size=30)
@@ -83,6 +84,7 @@ def test_a_mode_that_moves_both_hides_what_orders_its_rows():
     assert prediction.correlations(found, within=True)[emd, loss] == within
 
 
+@pytest.mark.slow
 def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
     """Far narrower than two intervals tell: what is shared by the two drops out."""
     generator = np.random.default_rng(4)
@@ -284,6 +286,7 @@ def test_the_figure_shows_each_row_in_each_panel():
     assert labels == ["PTQ", "PTQ+BN", "QAT", "collapsed (hollow)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
 def test_the_figure_takes_rows_that_are_all_alike(tell):
     png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).rows)))

@@ -38,6 +38,7 @@ def run_path(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_is_made_again_from_what_is_published(tmp_path, run_path):
     before = files_of(run_path)
@@ -80,6 +81,7 @@ def test_an_unfinished_run_is_published_piece_by_piece(tmp_path, finished):
             assert (tmp_path / "out" / line.partition("(")[2].rstrip(")")).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_large_checkpoint_is_left_out_and_told(
     tmp_path, run_path, monkeypatch, capsys
@@ -97,6 +99,7 @@ def test_a_large_checkpoint_is_left_out_and_told(
         assert (told in capsys.readouterr().out) == (size > 3_000_000)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_results_of_another_config_are_not_written_over(tmp_path, run_path):
     out = tmp_path / "out"

@@ -235,6 +235,7 @@ def test_a_claim_of_one_seed_says_so():
         assert ("in every seed, by both; of seed 0 alone" in text) == alone
 
 
+@pytest.mark.slow
 def test_the_ablation_is_not_in_the_main_tables():
     config = StudyConfig(bits=(2, 4, 8), repeat=True, ablation_bits=(2, 4))
 
@@ -283,6 +284,7 @@ def test_the_lower_floor_is_without_other_seeds():
     assert line["by the lower floor"] == "not reproduced"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [0, 1, 4, 5, 20, 100])
 def test_an_unfinished_run_has_a_page_too(finished):
     rows = rows_of(tell=two_seeds)
@@ -294,6 +296,7 @@ def test_an_unfinished_run_has_a_page_too(finished):
     assert "Unfinished" not in results.markdown(a_run(rows=rows))
 
 
+@pytest.mark.slow
 def test_the_page_tells_how_it_was_made():
     starts = [
         {"rows": 100, "seconds": 3600.0, "devices": 1, "commit": "abc1234"},

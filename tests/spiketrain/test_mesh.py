@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -36,6 +38,7 @@ for steps in (4, 20):
 """
 
 
+@pytest.mark.slow
 def test_distances_work_inside_shard_map():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True
