@@ -234,8 +234,9 @@ def reestimate_batchnorm(
 
     Args:
         model: a network that is called as `models.SEWResNet` is.
-        batches: normalised images ``[B, H, W, C]``, all of one shape; of a network that
-            was trained on crops, crops (`data.augment`), as whole images have other
+        batches: normalised images ``[B, H, W, C]`` or sequences ``[T, B, H, W, C]``,
+            as `data.network_input` makes them, all of one shape; of a network that was
+            trained on crops, crops (`data.augment`), as whole images have other
             statistics.
         timesteps: T.
 

@@ -325,7 +325,7 @@ BAD_ARRAYS = {
     "float images": (np.ones((2, 4, 4, 3)), [0, 1], 2, r"np\.round\(images \* 255\)"),
     "int images": (np.ones((2, 4, 4, 3), int), [0, 1], 2, "got int64"),
     "rank 3": (np.ones((2, 4, 4), np.uint8), [0, 1], 2, r"\[2, 4, 4\].*\[\.\.\., None"),
-    "rank 5": (np.ones((2, 4, 4, 4, 3), np.uint8), [0, 1], 2, r"\[N, H, W, C\]"),
+    "rank 6": (np.ones((2, 4, 4, 4, 4, 3), np.uint8), [0, 1], 2, r"\[N, H, W, C\]"),
     "no image": (np.ones((0, 4, 4, 3), np.uint8), [], 2, r"got \[0, 4, 4, 3\]"),
     "no height": (np.ones((2, 0, 4, 3), np.uint8), [0, 1], 2, r"got \[2, 0, 4, 3\]"),
     "no channel": (np.ones((2, 4, 4, 0), np.uint8), [0, 1], 2, r"got \[2, 4, 4, 0\]"),

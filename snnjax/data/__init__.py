@@ -1,4 +1,4 @@
-"""Image data sets as uint8 arrays in memory, and augmentation on the device.
+"""Image and event data sets as uint8 arrays, and augmentation on the device.
 
 Wherever it comes from, a data set is two arrays: digits out of scikit-learn's wheel,
 CIFAR through TensorFlow Datasets (TFDS) but without TensorFlow, or your own. Pixels
@@ -9,6 +9,7 @@ from snnjax.data.dataset import Dataset as Dataset
 from snnjax.data.dataset import from_arrays as from_arrays
 from snnjax.data.dataset import from_npz as from_npz
 from snnjax.data.images import augment as augment
+from snnjax.data.images import network_input as network_input
 from snnjax.data.images import normalize as normalize
 from snnjax.data.loading import DATASETS as DATASETS
 from snnjax.data.loading import SPLITS as SPLITS

@@ -16,11 +16,14 @@ class Dataset:
     """Labelled images of one split, with the normalisation that goes with them.
 
     Attributes:
-        images: pixels 0 to 255, uint8 ``[N, H, W, C]``.
+        images: pixels 0 to 255, uint8 ``[N, H, W, C]``; or event frames, uint8
+            ``[N, T, H, W, C]``, counts of the events of each time step, a channel a
+            polarity.
         labels: classes from 0, int32 ``[N]``; made of any integer dtype.
         num_classes: how many classes there are; not all need occur.
         name: what the data set is called in results.
-        mean: of each channel, where 0 is black and 1 is white, float32 ``[C]``.
+        mean: of each channel, float32 ``[C]``; of images where 0 is black and 1 is
+            white, of frames in events.
         std: standard deviation of each channel, in that unit, float32 ``[C]``.
 
     Raises:
@@ -45,7 +48,7 @@ class Dataset:
         convert("labels", np.int32)
         convert("mean", np.float32)
         convert("std", np.float32)
-        channels = self.images.shape[3:]
+        channels = self.images.shape[-1:]
         fits = self.mean.shape == self.std.shape == channels
         std = self.std
         if not (
@@ -70,6 +73,9 @@ def from_arrays(
     a test set those of its training set:
     ``dataclasses.replace(test, mean=train.mean, std=train.std)``.
 
+    Event frames ``[N, T, H, W, C]`` have mean 0 and std 1: a network sees the counts,
+    as in SpikingJelly, whose frames become these by ``np.moveaxis(frames, 2, -1)``.
+
     Without ``num_classes`` there are as many as the largest label plus 1.
 
     Raises:
@@ -83,7 +89,11 @@ def from_arrays(
     _check(images, labels, num_classes)
     if num_classes is None:
         num_classes = int(labels.max()) + 1
-    return Dataset(images, labels, num_classes, name, *channel_statistics(images))
+    if images.ndim == 5:
+        statistics = np.zeros(images.shape[-1]), np.ones(images.shape[-1])
+    else:
+        statistics = channel_statistics(images)
+    return Dataset(images, labels, num_classes, name, *statistics)
 
 
 def from_npz(path: str | os.PathLike) -> Dataset:
@@ -117,10 +127,11 @@ def _check(images: np.ndarray, labels: np.ndarray, num_classes: int | None) -> N
             "with np.round(images * 255).astype(np.uint8), integers 0 to 255 with "
             "images.astype(np.uint8)"
         )
-    if images.ndim != 4 or 0 in images.shape:
+    if images.ndim not in (4, 5) or 0 in images.shape:
         raise ValueError(
-            f"images: expected [N, H, W, C], none of them 0, got {list(images.shape)}; "
-            "add the channel axis of grey images with images[..., None]"
+            "images: expected [N, H, W, C], or event frames [N, T, H, W, C], none of "
+            f"them 0, got {list(images.shape)}; add the channel axis of grey images "
+            "with images[..., None]"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise ValueError(

@@ -1,9 +1,10 @@
-"""What is done to images on the device: normalisation and augmentation."""
+"""What is done to images on the device: augmentation, and what a network is given."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Shaped
@@ -17,6 +18,40 @@ def normalize(images, mean, std) -> Float32[Array, "..."]:
     Raises:
         ValueError: if images are not uint8, or mean and std are not of shape ``[C]``.
     """
+    images, mean, std = _checked_images(images, mean, std)
+    return (images / 255 - mean) / std
+
+
+def network_input(images, mean, std) -> Float32[Array, "..."]:
+    """A batch of a `Dataset` as a model takes it, float32 and time first.
+
+    Images are normalised, see `normalize`. Event frames are ``(frames - mean) / std``:
+    with mean 0 and std 1 the counts themselves.
+
+    Args:
+        images: uint8 ``[B, H, W, C]``, or event frames ``[B, T, H, W, C]``.
+        mean: of each channel, ``[C]``.
+        std: of each channel, ``[C]``.
+
+    Returns:
+        ``[B, H, W, C]``, or ``[T, B, H, W, C]``.
+
+    Raises:
+        ValueError: if images are of another rank, or as `normalize`.
+    """
+    if np.ndim(images) == 4:
+        return normalize(images, mean, std)
+    frames, mean, std = _checked_images(images, mean, std)
+    if frames.ndim != 5:
+        raise ValueError(
+            "expected images [B, H, W, C] or event frames [B, T, H, W, C], got "
+            f"{list(frames.shape)}"
+        )
+    return jnp.moveaxis((frames - mean) / std, 1, 0)
+
+
+def _checked_images(images: Any, mean: Any, std: Any) -> tuple[Array, Array, Array]:
+    """All three as float32."""
     images = jnp.asarray(_checks.real("images", images))
     _checks.finite("mean", mean)
     _checks.positive("std", std)
@@ -28,7 +63,7 @@ def normalize(images, mean, std) -> Float32[Array, "..."]:
             f"{images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass pixels 0 "
             "to 255, and normalize them once"
         )
-    return (images.astype(jnp.float32) / 255 - mean) / std
+    return images.astype(jnp.float32), mean, std
 
 
 def augment(
@@ -38,7 +73,7 @@ def augment(
     pad: int = 4,
     flip: bool = True,
     part: tuple[ArrayLike, int] = (0, 1),
-) -> Shaped[Array, "b h w c"]:
+) -> Shaped[Array, "b *t h w c"]:
     """Crop each image at random out of its zero-padded self, and mirror half of them.
 
     The defaults are CIFAR's; digits are small and not symmetric: ``pad=1, flip=False``.
@@ -46,7 +81,8 @@ def augment(
 
     Args:
         key: the result is a pure function of it and the images.
-        images: uint8 or float, ``[B, H, W, C]``.
+        images: uint8 or float, ``[B, H, W, C]``; or event frames ``[B, T, H, W, C]``,
+            which move as a whole.
         pad: how many pixels an image moves at most, in each direction; static.
         flip: whether an image is mirrored left to right with probability 1/2; static.
         part: (i, n): the images are the i-th of n equal parts of a batch, and each
@@ -56,15 +92,16 @@ def augment(
         Shape and dtype of ``images``.
 
     Raises:
-        ValueError: if images are not of rank 4, pad is negative, or part is not one of
-            so many.
+        ValueError: if images are not of rank 4 or 5, pad is negative, or part is not
+            one of so many.
     """
     images = jnp.asarray(_checks.real("images", images))
     _checks.key(key)
-    if images.ndim != 4 or not _checks.is_whole(pad) or pad < 0:
+    if images.ndim not in (4, 5) or not _checks.is_whole(pad) or pad < 0:
         raise ValueError(
-            "expected images [B, H, W, C] and pad from 0, got "
-            f"{list(images.shape)} and {pad!r}; add an axis to a single image"
+            "expected images [B, H, W, C], or event frames [B, T, H, W, C], and pad "
+            f"from 0, got {list(images.shape)} and {pad!r}; add an axis to a single "
+            "image"
         )
     crop_key, flip_key = jax.random.split(key)
     index, parts = _checked(part)
@@ -76,17 +113,20 @@ def augment(
 
     # Of named dtypes, or float64 would draw others.
     corners = own(jax.random.randint(crop_key, (total, 2), 0, 2 * pad + 1, jnp.int32))
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    zero, time = jnp.int32(0), images.ndim - 4
+    border = [(0, 0)] * (1 + time) + [(pad, pad)] * 2 + [(0, 0)]
+    padded = jnp.pad(images, border)
 
     def crop(image, corner):
-        start = (*corner, jnp.int32(0))
+        start = (*[zero] * time, *corner, zero)
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
     images = jax.vmap(crop)(padded, corners)
     if flip:
         half = jnp.float32(0.5)
-        mirror = own(jax.random.bernoulli(flip_key, half, (total, 1, 1, 1)))
-        images = jnp.where(mirror, images[:, :, ::-1], images)
+        shape = (total, *[1] * (images.ndim - 1))
+        mirror = own(jax.random.bernoulli(flip_key, half, shape))
+        images = jnp.where(mirror, images[..., ::-1, :], images)
     return images
 
 

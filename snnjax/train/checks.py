@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax import _checks, _pytree
+from snnjax import _checks, _pytree, data
 from snnjax.data import Dataset
 
 
@@ -130,6 +130,12 @@ def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
     return logits
 
 
+def batch_of(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a batch as a network takes it."""
+    images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
+    return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
+
+
 def check_outputs(
     parts: tuple[nnx.GraphDef, nnx.State, nnx.State], dataset: Dataset, timesteps: int
 ) -> None:
@@ -143,7 +149,7 @@ def check_outputs(
         timesteps: T.
     """
     graphdef, params, rest = parts
-    x = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)
+    x = batch_of(dataset, 1)
     shape = jax.eval_shape(_logits_of(graphdef, timesteps), params, rest, x).shape
     if len(shape) != 3 or shape[:2] != (timesteps, 1):
         raise ValueError(

@@ -43,7 +43,7 @@ def make_trains_step(
     def trains_step(params, rest, images, labels, mean, std, indices):
         del labels
         model = nnx.merge(graphdef, params, rest, copy=True)
-        batch = data.normalize(images[indices], mean, std)
+        batch = data.network_input(images[indices], mean, std)
         record = lambda spikes: spikes != 0  # noqa: E731
         return model(batch, timesteps=timesteps, record=record)[1]
 
@@ -105,7 +105,7 @@ def make_eval_step(
 
     def eval_step(params, rest, images, labels, mean, std, indices, mask, trains):
         model = nnx.merge(graphdef, params, rest, copy=True)
-        batch = data.normalize(images[indices], mean, std)
+        batch = data.network_input(images[indices], mean, std)
         group = jnp.where(mask, indices % GROUPS, GROUPS)
         more = {"outputs": True} if outputs else {}
         logits, found = model(batch, timesteps=timesteps, **more)

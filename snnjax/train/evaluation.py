@@ -87,7 +87,7 @@ def evaluate(
 
     Args:
         model: the network.
-        dataset: images and labels.
+        dataset: images, or event frames of ``timesteps`` steps, and labels.
         reference: a network of the same layers, to compare spike times with: it runs
             beside ``model``, and no trains are kept but those of a batch.
         timesteps: T.

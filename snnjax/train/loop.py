@@ -116,7 +116,7 @@ def fit(
 
     Args:
         model: where to start; it is not changed. `trained` takes the result out.
-        dataset: training images.
+        dataset: training images, or event frames of ``timesteps`` steps.
         learning_rates: one for each step.
         seed: of the order of batches and of the augmentation.
         batch_size: images a step; what is left of an epoch is dropped.

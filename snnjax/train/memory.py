@@ -53,8 +53,7 @@ def estimate_memory(
     def backward(params, rest, x):
         return jax.vjp(lambda params: loss(params, rest, x), params)[1]
 
-    images = dataset.images
-    x = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
+    x = checks.batch_of(dataset, batch_size)
     program = jax.make_jaxpr(backward)(params, rest, x).jaxpr
     given = {id(v) for v in program.invars}
     kept = {id(v): v for v in program.outvars if isinstance(v, Var)}
@@ -66,7 +65,7 @@ def estimate_memory(
     passing = (_PASSING + _AGAIN * remat) * largest
     residuals = sum(_bytes(v.aval) for i, v in kept.items() if i not in given)
     gradients = of_params
-    return state + gradients + residuals + passing + images.nbytes
+    return state + gradients + residuals + passing + dataset.images.nbytes
 
 
 def _bytes(x: Any) -> int:

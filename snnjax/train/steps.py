@@ -219,7 +219,7 @@ def make_train_step(
             key = jax.random.fold_in(key, state.step)
             part = 0 if axis is None else jax.lax.axis_index(axis)
             batch = data.augment(key, batch, part=(part, parts))
-        batch = data.normalize(batch, mean, std)
+        batch = data.network_input(batch, mean, std)
 
         def loss_fn(params):
             model = nnx.merge(graphdef, params, state.rest, copy=True)
@@ -290,12 +290,14 @@ def trained(model: Model, state: TrainState) -> Model:
 class Images:
     """Images on the device, one a row: ``images[indices]`` is ``[B, H, W, C]``.
 
+    Or event frames, ``[B, T, H, W, C]``.
+
     A TPU lays ``[N, H, W, C]`` out with the images innermost, and then copies all of
     them into another order before it takes a batch, in every step.
 
     Attributes:
-        rows: uint8 ``[N, H * W * C]``.
-        shape: (H, W, C).
+        rows: uint8 ``[N, H * W * C]``, or with T.
+        shape: (H, W, C), or (T, H, W, C).
     """
 
     rows: Array
