@@ -77,6 +77,18 @@ def values(
         raise ValueError(f"{expected}, got {shown(value)}{hint}")
 
 
+def holds(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
+    """Whether all of an array fulfil a condition; of a traced one nothing is known.
+
+    It is looked at where it lies. Inside ``jit`` too: of what is closed over JAX would
+    trace the comparison.
+    """
+    if isinstance(x, jax.core.Tracer):
+        return True
+    with jax.ensure_compile_time_eval():
+        return bool(condition(x).all())
+
+
 def positive(name: str, value: Any) -> None:
     """ValueError where it is seen not to be positive and finite."""
     expected = f"{name} must be positive and finite"

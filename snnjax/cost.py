@@ -8,6 +8,7 @@ fewer synapses, one in front of a stride reaches only some positions.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -135,11 +136,11 @@ def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.
 
 
 def energy(
-    accumulations: int | float | np.number,
-    multiply_accumulates: int | float | np.number = 0.0,
+    accumulations: ArrayLike,
+    multiply_accumulates: ArrayLike = 0.0,
     *,
-    pj_accumulation: int | float | np.number = 0.9,
-    pj_multiply_accumulate: int | float | np.number = 4.6,
+    pj_accumulation: ArrayLike = 0.9,
+    pj_multiply_accumulate: ArrayLike = 4.6,
 ) -> float:
     r"""Energy of arithmetic alone, in picojoules.
 
@@ -162,19 +163,27 @@ def energy(
     >>> energy(1000.0, 100)
     1360.0
     """
-    numbers = {
+    given = {
         "accumulations": accumulations,
         "multiply_accumulates": multiply_accumulates,
         "pj_accumulation": pj_accumulation,
         "pj_multiply_accumulate": pj_multiply_accumulate,
     }
-    for name, value in numbers.items():
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be a finite number from 0, got {value!r}")
-    return float(
-        float(accumulations) * float(pj_accumulation)
-        + float(multiply_accumulates) * float(pj_multiply_accumulate)
+    ac, mac, pj_ac, pj_mac = (
+        _number(value, f"{name} must be a finite number from 0, got {value!r}")
+        for name, value in given.items()
     )
+    return float(ac * pj_ac + mac * pj_mac)
+
+
+def _number(value: ArrayLike, message: str) -> int | float:
+    """Python's, which does not overflow; ValueError unless finite and from 0."""
+    known = hasattr(value, "dtype") and not isinstance(value, jax.core.Tracer)
+    if known and not np.ndim(value):
+        value = np.asarray(value).item()
+    if not isinstance(value, (int, float)) or not 0 <= value < np.inf:
+        raise ValueError(message)
+    return value
 
 
 def multiply_accumulates(synapses: Sequence[Synapse]) -> dict[str, int]:
@@ -187,7 +196,7 @@ def multiply_accumulates(synapses: Sequence[Synapse]) -> dict[str, int]:
 
 
 def memory_bits(
-    sizes: Iterable[tuple[int | float | np.number, int | float | np.number]],
+    sizes: Iterable[tuple[ArrayLike, ArrayLike]],
 ) -> int:
     """Memory of ``(number of values, bits of each)``, in bits.
 
@@ -199,12 +208,9 @@ def memory_bits(
     """
     total = 0
     for number, bits in sizes:
-        known = all(isinstance(n, (int, float, np.number)) for n in (number, bits))
-        if not known or not (0 <= number < np.inf and 0 <= bits < np.inf):
-            raise ValueError(
-                "sizes must be (number of values, bits of each), from 0 and finite, "
-                f"got ({number!r}, {bits!r})"
-            )
-        # Python's numbers do not overflow.
-        total += np.asarray(number).item() * np.asarray(bits).item()
+        message = (
+            "sizes must be (number of values, bits of each), from 0 and finite, got "
+            f"({number!r}, {bits!r})"
+        )
+        total += _number(number, message) * _number(bits, message)
     return round(total)

@@ -113,11 +113,10 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
 
 def _intensities(x: ArrayLike) -> Array:
     x = _checks.floating("x", x, "divide uint8 images by 255: x is in [0, 1]")
-    if not isinstance(x, jax.core.Tracer) and x.size:
-        low, high = float(jnp.min(x)), float(jnp.max(x))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"x must lie in [0, 1], got {low:g} to {high:g}; images that were "
-                "normalised to mean 0 are for direct encoding"
-            )
+    if not _checks.holds(x, lambda x: (x >= 0) & (x <= 1)):
+        seen = np.asarray(x, np.float64)
+        raise ValueError(
+            f"x must lie in [0, 1], got {seen.min():g} to {seen.max():g}; images that "
+            "were normalised to mean 0 are for direct encoding"
+        )
     return x

@@ -1,6 +1,7 @@
 import functools
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -230,3 +231,9 @@ def test_energy_is_the_sum_of_both_kinds():
 def test_memory_bits():
     assert cost.memory_bits([]) == 0
     assert cost.memory_bits((n, b) for n, b in [(9, 2), (5, 8), (2, 1.5)]) == 61
+
+
+@pytest.mark.parametrize("kind", [int, np.float32, np.int32, np.array, jnp.asarray])
+def test_every_kind_of_number_is_one(kind):
+    assert cost.energy(kind(10), kind(2)) == pytest.approx(18.2)
+    assert cost.memory_bits([(kind(9), kind(2))]) == 18

@@ -1,5 +1,7 @@
 """Encodings against their definition, and as a network sees them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,3 +130,13 @@ X = np.float32([0.5])
 def test_bad_input_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_intensities_may_be_closed_over(key):
+    x = jax.random.uniform(key, (3, 2))
+    beyond = x + 1
+    for encode in (encoding.latency, functools.partial(encoding.poisson, key)):
+        inside = jax.jit(lambda encode=encode: encode(x, timesteps=4))()
+        np.testing.assert_array_equal(inside, encode(x, timesteps=4))
+        with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
+            jax.jit(lambda encode=encode: encode(beyond, timesteps=4))()

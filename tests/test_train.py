@@ -1,5 +1,4 @@
 import collections
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -11,14 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from programs import equations
+from programs import compilations, equations
 
 from snnjax import calibrate, data, models, neurons, surrogate, train
 from snnjax.batches import epoch_order
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
-
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Net(nnx.Module):
@@ -80,20 +77,6 @@ def assert_equal(a, b):
 
 def copied(tree):
     return jax.tree.map(np.array, tree)
-
-
-@contextlib.contextmanager
-def compilations():
-    """A list with an entry for each program that XLA compiles meanwhile."""
-    found = []
-
-    def listen(event, seconds, **_):
-        if event == COMPILED:
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 # The step

@@ -38,7 +38,8 @@ def sliced(
 
     Raises:
         ValueError: clouds that are not ``[n, d]`` and ``[m, d]`` or have no points,
-            directions of another dimension; outside ``jit`` also NaN and infinity.
+            directions of another dimension; outside ``jit`` also NaN, infinity and
+            directions that are no unit vectors.
 
     Source: Bonneel et al., `Sliced and Radon Wasserstein Barycenters of Measures
     <https://doi.org/10.1007/s10851-014-0506-3>`_, 2015.
@@ -74,6 +75,12 @@ def sliced(
     x, y, directions = (np.asarray(a, np.float64) for a in (x, y, directions))
     if not np.isfinite(directions).all():
         raise ValueError("directions has NaN or infinite entries")
+    lengths = np.linalg.norm(directions, axis=1)
+    if np.any(np.abs(lengths - 1) > 1e-3):
+        raise ValueError(
+            f"directions must be unit vectors, got lengths {lengths.min():g} to "
+            f"{lengths.max():g}; divide them by np.linalg.norm(..., axis=1)[:, None]"
+        )
     return sum(float(wasserstein_1d(x @ w, y @ w)) for w in directions) / len(
         directions
     )

@@ -43,7 +43,7 @@ def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
     """
     from ott.solvers import linear
 
-    return linear.solve_univariate(_geometry(x, y)).ot_costs[0]
+    return linear.solve_univariate(_geometry(*_samples(x, y))).ot_costs[0]
 
 
 def sinkhorn_divergence(
@@ -59,8 +59,9 @@ def sinkhorn_divergence(
     dimension it is a slower, biased W1: use it to compare with others' work,
     `wasserstein_1d` to measure and `soft_cdf_distance` to train.
 
-    Gradient: by every sample (Danskin's theorem, first order only), smooth where rates
-    are tied; 0, up to the solver's tolerance, where the samples are equal.
+    Gradient: by every sample (Danskin's theorem; a second derivative raises
+    NotImplementedError), smooth where rates are tied; 0, up to the solver's tolerance,
+    where the samples are equal.
 
     Args:
         x: samples ``[n]`` (other shapes are flattened).
@@ -81,13 +82,9 @@ def sinkhorn_divergence(
     Source: Genevay et al., `Learning Generative Models with Sinkhorn Divergences
     <https://arxiv.org/abs/1706.00292>`_, 2018.
     """
-    _check(x, y, epsilon, max_iterations)
-    parts = [
-        _sinkhorn(*pair, epsilon, max_iterations) for pair in ((x, y), (x, x), (y, y))
-    ]
-    between, within_x, within_y = (jnp.asarray(part.reg_ot_cost) for part in parts)
-    divergence = between - (within_x + within_y) / 2
-    return _converged(parts, divergence, epsilon, max_iterations)
+    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    divergence = _divergence(x, y, epsilon, max_iterations)
+    return _converged(divergence, divergence, epsilon, max_iterations)
 
 
 class TransportPlan(NamedTuple):
@@ -123,13 +120,14 @@ def transport_plan(
     Raises:
         ValueError: as `sinkhorn_divergence`.
     """
-    _check(x, y, epsilon, max_iterations)
-    out = _sinkhorn(x, y, epsilon, max_iterations)
-    plan = TransportPlan(out.matrix, jnp.asarray(out.primal_cost))
-    return _converged([out], plan, epsilon, max_iterations)
+    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    plan = _plan(x, y, epsilon, max_iterations)
+    return _converged(plan, plan.cost, epsilon, max_iterations)
 
 
-def _check(x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int) -> None:
+def _checked(
+    x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int
+) -> tuple[Array, Array, Array]:
     check_positive(epsilon=epsilon, max_iterations=max_iterations)
     _checks.whole("max_iterations", max_iterations, 1)
     x, y = _checks.real("x", x), _checks.real("y", y)
@@ -139,11 +137,13 @@ def _check(x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int) 
             f"Sinkhorn's algorithm needs a cost of all {pairs} pairs in memory; draw "
             f"at most {int(_LARGEST**0.5)} samples, or use wasserstein_1d"
         )
+    x, y = _samples(x, y)
+    # Of another dtype OTT's loop would change that of what it carries.
+    return x, y, jnp.asarray(epsilon, x.dtype)
 
 
-def _geometry(x: ArrayLike, y: ArrayLike, **options):
-    from ott.geometry import pointcloud
-
+def _samples(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Both as ``[n, 1]``, of one dtype."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     for name, a in (("x", x), ("y", y)):
         if a.size == 0:
@@ -153,27 +153,81 @@ def _geometry(x: ArrayLike, y: ArrayLike, **options):
     # In integers OTT's quantile solver would round the mass itself to 0.
     dtype = computed_in(x, y)
     x, y = (jnp.ravel(jnp.asarray(a, dtype))[:, None] for a in (x, y))
+    return x, y
+
+
+def _geometry(x: Array, y: Array, **options):
+    from ott.geometry import pointcloud
+
     return pointcloud.PointCloud(x, y, cost_fn=_absolute_cost(), **options)
 
 
-def _sinkhorn(x, y, epsilon, max_iterations):
+def _solved(x, y, epsilon, max_iterations):
+    """OTT's solution, and 1 where it converged, else NaN: of gradients too."""
     from ott.solvers import linear
 
     geometry = _geometry(x, y, epsilon=epsilon)
-    return linear.solve(geometry, threshold=1e-4, max_iterations=max_iterations)
+    out = linear.solve(geometry, threshold=1e-4, max_iterations=max_iterations)
+    valid = epsilon > 0  # a traced one is not checked
+    return out, jnp.where(out.converged & valid, 1, jnp.nan).astype(x.dtype)
 
 
-def _converged(parts, result, epsilon, max_iterations):
-    """The result if all parts converged; else NaN, or outside ``jit`` an error."""
-    valid = jnp.asarray(epsilon) > 0  # a traced one is not checked
-    done = functools.reduce(jnp.logical_and, [p.converged for p in parts], valid)
-    if not isinstance(done, jax.core.Tracer) and not done:
+# Compiled as a whole, or every call would compile OTT's loop again.
+@functools.partial(jax.jit, static_argnums=3)
+def _divergence_once(x, y, epsilon, max_iterations) -> Array:
+    def cost(x, y):
+        out, done = _solved(x, y, epsilon, max_iterations)
+        return jnp.asarray(out.reg_ot_cost) * done
+
+    return cost(x, y) - (cost(x, x) + cost(y, y)) / 2
+
+
+_divergence = jax.custom_vjp(_divergence_once, nondiff_argnums=(3,))
+
+
+def _divergence_fwd(x, y, epsilon, max_iterations):
+    by = jax.value_and_grad(_divergence_once, (0, 1, 2))
+    return by(x, y, epsilon, max_iterations)
+
+
+def _divergence_bwd(max_iterations, slopes, cotangent):
+    del max_iterations
+    return tuple(cotangent * _first_order(slope) for slope in slopes)
+
+
+_divergence.defvjp(_divergence_fwd, _divergence_bwd)
+
+
+@jax.custom_vjp
+def _first_order(slope: Array) -> Array:
+    """The slope, whose own is refused: OTT's takes the potentials to be constant."""
+    return slope
+
+
+def _refuse(*_):
+    raise NotImplementedError(
+        "the gradient of sinkhorn_divergence is by Danskin's theorem, which says "
+        "nothing of second derivatives"
+    )
+
+
+_first_order.defvjp(lambda slope: (slope, None), _refuse)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _plan(x, y, epsilon, max_iterations) -> TransportPlan:
+    out, done = _solved(x, y, epsilon, max_iterations)
+    return TransportPlan(out.matrix * done, jnp.asarray(out.primal_cost) * done)
+
+
+def _converged(result, number: Array, epsilon, max_iterations):
+    """The result; outside ``jit`` an error where it is NaN."""
+    if not isinstance(number, jax.core.Tracer) and jnp.isnan(number):
         raise ValueError(
             f"Sinkhorn's algorithm did not converge in {max_iterations} iterations at "
             f"epsilon {epsilon}; give a larger epsilon or more max_iterations"
         )
-    # A product, which makes NaN of the gradient too.
-    return jax.tree.map(lambda leaf: leaf * jnp.where(done, 1, jnp.nan), result)
+    return result
 
 
 @functools.cache

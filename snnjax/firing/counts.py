@@ -20,19 +20,20 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Spikes of each neuron, summed over time and images.
 
     Args:
-        spikes: ``[T, B, ...]``, 0 or 1 (an ADD block's output: a small integer).
+        spikes: ``[T, B, ...]``, 0 or 1 (an ADD block's output: a small whole number).
         mask: ``[B]``, 0 for the images that only fill up a last batch.
 
     Returns:
         int32 ``[...]``.
 
     Raises:
-        ValueError: spikes without time and batch, or a mask of another length.
+        ValueError: spikes without time and batch, or a mask of another length; outside
+            ``jit`` also spikes that are no whole numbers from 0.
 
     >>> total(jnp.ones((4, 3, 2)), mask=jnp.array([1, 1, 0])).tolist()
     [8, 8]
     """
-    spikes = jnp.asarray(_checks.real("spikes", spikes))
+    spikes = _whole(spikes)
     if spikes.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
     if mask is not None:
@@ -61,12 +62,12 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
         int32 ``[groups, ...]``; exact while a neuron's count in a batch is below 2**24.
 
     Raises:
-        ValueError: spikes without time and batch, or groups of another length.
+        ValueError: as `total`; groups of another length.
 
     >>> total_by_group(jnp.ones((4, 3, 1)), jnp.array([0, 1, 1]), 2).tolist()
     [[4], [8]]
     """
-    spikes = jnp.asarray(_checks.real("spikes", spikes))
+    spikes = _whole(spikes)
     group = jnp.asarray(_checks.real("group", group))
     _checks.whole("groups", groups, 1)
     if not jnp.issubdtype(group.dtype, jnp.integer):
@@ -76,7 +77,7 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
             "spikes must be [T, B, ...] and group [B], got shapes "
             f"{spikes.shape} and {group.shape}"
         )
-    each = jnp.sum(spikes, axis=0, dtype=jnp.float32)
+    each = jnp.sum(spikes, axis=0, dtype=jnp.int32).astype(jnp.float32)
     member = (group == jnp.arange(groups)[:, None]).astype(jnp.float32)
     # A matrix product: whole numbers, so exact at full precision.
     return jnp.tensordot(member, each, 1, precision="highest").astype(jnp.int32)
@@ -107,16 +108,17 @@ class FiringCounts:
         """Counts over both sets of images."""
         same_layers(self, other)
         observations = self.observations + other.observations
-        for name, counts in self.spikes.items():
-            dtype = jnp.result_type(
-                _integers(name, counts), _integers(name, other.spikes[name])
-            )
+        spikes = {}
+        for name in self.spikes:
+            # As arrays: lists would be joined.
+            ours, theirs = (_integers(name, c.spikes[name]) for c in (self, other))
+            dtype = jnp.result_type(ours, theirs)
             if observations > jnp.iinfo(dtype).max:
                 raise ValueError(
                     f"{observations} observations do not fit into {dtype} counts; "
                     "compare the parts instead"
                 )
-        spikes = {k: self.spikes[k] + other.spikes[k] for k in self.spikes}
+            spikes[name] = ours + theirs
         return FiringCounts(spikes, observations)
 
     def rates(self) -> dict[str, np.ndarray]:
@@ -165,6 +167,23 @@ def comparable(*networks: FiringCounts) -> None:
                     "observations (T x images), got "
                     f"{seen.min()} to {seen.max()}"
                 )
+
+
+def _whole(spikes: ArrayLike) -> Array:
+    """As an array; ValueError where it is seen not to be whole numbers from 0."""
+    spikes = _checks.real("spikes", spikes)
+
+    def counted(x):
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        # NaN and infinity fail.
+        return (x >= 0) & (x - jnp.floor(x) == 0) if floating else x >= 0
+
+    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, counted):
+        raise ValueError(
+            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; rates "
+            "and membranes are none"
+        )
+    return jnp.asarray(spikes)
 
 
 def _integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:

@@ -260,7 +260,7 @@ def lq_fit(
     if clip is not None:
         _checks.fits("clip", clip, "w's channels", w.shape[-1:])
     # Once in a training, so it may wait for the device.
-    if not isinstance(w, jax.core.Tracer) and not bool(jnp.isfinite(w).all()):
+    if not _checks.holds(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
     w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
     return _fit(w, clip, int(bits), init, iterations)

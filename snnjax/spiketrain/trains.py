@@ -26,9 +26,7 @@ def train(name: str, x: ArrayLike) -> Array:
         raise ValueError(
             f"{name} must be [T, ...] with T at least 1, time first, got shape {shape}"
         )
-    seen = not isinstance(x, jax.core.Tracer) and x.dtype != jnp.bool_
-    # Where it lies: a numpy array is not sent to a device for it.
-    if seen and not ((x == 0) | (x == 1)).all():
+    if x.dtype != jnp.bool_ and not _checks.holds(x, lambda x: (x == 0) | (x == 1)):
         raise ValueError(
             f"{name} must be 0 and 1, got {x.min()} to {x.max()}; an ADD block's "
             "output is not a spike train, its neurons' spikes are"

@@ -64,6 +64,12 @@ def train_cases():
     yield "spiketrain.latency_total: mask", bad, "mask must be .*\\(2,\\).*\\(3,\\)"
 
 
+def _lists_are_added():
+    """And not joined, which made twice the neurons of them."""
+    a, b = (firing.FiringCounts({"sn1": x}, 4) for x in ([0, 4], [4, 4]))
+    assert (a + b).spikes["sn1"].tolist() == [4, 8]
+
+
 def firing_cases():
     """Spike counts and what compares them."""
     spikes = np.ones((2, 3, 4), np.float32)
@@ -79,6 +85,7 @@ def firing_cases():
             ),
             (spikes[0, 0], "\\[T, B, ...\\].*shape.? \\(4,\\)"),
             (spikes * 1j, "spikes must be real.*complex64"),
+            (spikes / 2, "spikes must be whole numbers from 0"),
         ):
             yield f"firing.{name}: {bad!r:.20}", partial(run, bad), says
     yield (
@@ -91,6 +98,7 @@ def firing_cases():
         partial(firing.total, spikes, ["a", "b", "c"]),
         "mask must be .*numbers, got \\['a'",
     )
+    yield "firing.FiringCounts: lists are added", _lists_are_added, None
     run = partial(firing.total_by_group, spikes)
     yield "firing.total_by_group: group", partial(run, group[:2], 1), "\\(2,\\)"
     yield (

@@ -303,3 +303,19 @@ def test_a_thousand_random_cases_are_scipys():
     assert worst["float32 outside"] <= 1e-6
     assert worst["float64 outside"] <= 1e-6
     assert worst["inside"] <= 5e-6
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_the_gradient_by_masses_of_any_size_is_finite(scale):
+    """Masses are normalised: it is that of masses of size 1, over the scale."""
+    x, y = np.float32([0, 0.5, 1]), np.float32([0.2, 0.9])
+    distances = (
+        lambda w: emd.wasserstein_1d(x, y, w, np.float32([1, 3])),
+        lambda w: emd.histogram_emd(w, np.float32([3, 0, 1]), 0.5),
+    )
+    weights = jnp.float32([1, 2, 1])
+    for distance in distances:
+        value, slope = jax.value_and_grad(distance)(weights)
+        scaled, its = jax.value_and_grad(distance)(weights * np.float32(scale))
+        assert float(scaled) == pytest.approx(float(value), rel=1e-6)
+        np.testing.assert_allclose(np.float64(its) * scale, slope, rtol=1e-5, atol=1e-6)

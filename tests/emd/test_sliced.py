@@ -16,6 +16,7 @@ def cloud(seed, n=200, d=2):
 def test_it_is_scipys_along_each_direction():
     x, y = cloud(0, d=3), cloud(1, 130, d=3)
     ways = cloud(2, 5, 3)
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
     expected = np.mean([wasserstein_distance(x @ w, y @ w) for w in ways])
     assert emd.sliced(x, y, directions=ways) == pytest.approx(expected, rel=1e-12)
     inside = jax.jit(lambda x, y: emd.sliced(x, y, directions=ways))(x, y)
@@ -72,3 +73,9 @@ def test_it_refuses_nonsense(x, ways, message):
 def test_other_dimensions_need_directions():
     with pytest.raises(ValueError, match=r"in 3 dimensions give directions \[L, d\]"):
         emd.sliced(cloud(0, d=3), cloud(1, d=3))
+
+
+@pytest.mark.parametrize("way", [[3.0, 4.0], [0.0, 0.0]])
+def test_directions_are_unit_vectors(way):
+    with pytest.raises(ValueError, match=r"must be unit vectors, got lengths"):
+        emd.sliced(cloud(0), cloud(1), directions=np.array([[1.0, 0.0], way]))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawn import samples
+from programs import compilations
 from scipy.stats import wasserstein_distance
 
 from snnjax import emd
@@ -103,3 +104,26 @@ def test_it_refuses_nonsense(rates, target, temperature, message):
 def test_nan_gives_nan_inside_jit():
     assert np.isnan(both(np.array([0, np.nan]), np.ones(4), 0.1)[0])
     assert np.isnan(jax.jit(both)(np.array([0, 0.5]), np.ones(4), -0.1)[0])
+
+
+def test_a_reference_that_falls_is_no_distribution_function():
+    """Such as the reference's rates, which all other distances take."""
+    rates = np.float32([0.4, 0.1])
+    with pytest.raises(ValueError, match="reference_cdf must not fall"):
+        emd.soft_cdf_distance(rates, rates, temperature=0.05)
+
+
+def test_outside_jit_it_is_compiled_once():
+    """Whatever the temperature, for the value and for the gradient."""
+    rates = np.float32(np.linspace(0, 1, 53))
+    target = emd.soft_cdf(rates, points=7, temperature=0.05)
+
+    def both(temperature):
+        function = lambda r: emd.soft_cdf_distance(r, target, temperature=temperature)  # noqa: E731
+        return function(rates), jax.grad(function)(rates)
+
+    both(0.1)
+    with compilations() as made:
+        for temperature in (0.2, 0.3):
+            both(temperature)
+    assert made == []

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawn import samples
+from programs import compilations
 from scipy.stats import wasserstein_distance
 
 from snnjax import emd
@@ -134,3 +135,38 @@ def test_sinkhorn_refuses_nonsense(x, epsilon, message):
             function(x, np.zeros(3, np.float32), epsilon=epsilon)
         with pytest.raises(ValueError, match="max_iterations must be positive"):
             function(np.zeros(3), np.zeros(3), epsilon=0.1, max_iterations=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_epsilon_of_any_dtype_is_the_same_number(x64, dtype):
+    x, y = samples("rates", 20, 0), samples("rates", 20, 1)
+    expected = emd.sinkhorn_divergence(x, y, epsilon=0.25)
+    for epsilon in (dtype(0.25), jnp.asarray(0.25, dtype)):
+        assert emd.sinkhorn_divergence(x, y, epsilon=epsilon) == expected
+        assert emd.transport_plan(x, y, epsilon=epsilon).cost > 0
+
+
+@pytest.mark.slow
+def test_a_second_derivative_is_refused():
+    """OTT takes the potentials to be constant, and would give a wrong one."""
+    x, y = samples("rates", 10, 0), samples("rates", 10, 1)
+    slope = jax.grad(lambda x: emd.sinkhorn_divergence(x, y, epsilon=0.1))
+    assert np.isfinite(slope(x)).all()
+    with pytest.raises(NotImplementedError, match="nothing of second derivatives"):
+        jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
+
+
+@pytest.mark.slow
+def test_outside_jit_it_is_compiled_once():
+    x, y = samples("rates", 20, 0), samples("rates", 20, 1)
+
+    def all_of_it(epsilon):
+        divergence = lambda x: emd.sinkhorn_divergence(x, y, epsilon=epsilon)  # noqa: E731
+        plan = emd.transport_plan(x, y, epsilon=epsilon)
+        return divergence(x), jax.grad(divergence)(x), plan
+
+    all_of_it(0.1)
+    with compilations() as made:
+        all_of_it(0.2)
+    assert made == []

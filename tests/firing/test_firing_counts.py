@@ -127,3 +127,22 @@ def test_counts_of_eight_devices_are_those_of_one_pass():
         [sys.executable, "-c", EIGHT_DEVICES], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("wrong", [0.5, -1.0, np.nan, np.inf])
+def test_what_is_no_spike_is_not_counted(wrong):
+    """Membranes or rates would count as silence, or as something else."""
+    spikes = np.ones((T, B, 2), np.float32)
+    spikes[1, 1, 1] = wrong
+    for array in (spikes, jnp.asarray(spikes)):
+        with pytest.raises(ValueError, match="spikes must be whole numbers from 0"):
+            firing.total(array)
+        with pytest.raises(ValueError, match="spikes must be whole numbers from 0"):
+            firing.total_by_group(array, np.ones(B, int), 2)
+
+
+def test_inside_jit_both_count_the_same():
+    half = jnp.full((T, B, 2), 1.5)
+    total = jax.jit(firing.total)(half)
+    by_group = jax.jit(lambda s: firing.total_by_group(s, np.zeros(B, int), 1))(half)
+    np.testing.assert_array_equal(total, by_group[0])

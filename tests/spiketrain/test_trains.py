@@ -121,3 +121,23 @@ def test_sweeping_a_number_does_not_recompile(name):
     for value in (0.123, 7, np.float32(7), jnp.float32(0.3)):
         distance(x, y, **{name: value})
     assert (compiled._cache_size(), core._cache_size()) == before
+
+
+@every
+def test_a_train_may_be_closed_over(name):
+    """Inside jit and scan too, where JAX traces what is done to it."""
+    x, y = (jnp.asarray(a, jnp.float32) for a in some())
+    expected = DISTANCES[name](x, y)
+    inside = jax.jit(lambda x: DISTANCES[name](x, y))
+    np.testing.assert_array_equal(inside(x), expected)
+    step = lambda carry, x: (carry, DISTANCES[name](x, y))  # noqa: E731
+    np.testing.assert_array_equal(jax.lax.scan(step, 0, x[None])[1][0], expected)
+    half = y / 2
+    with pytest.raises(ValueError, match="must be 0 and 1"):
+        jax.jit(lambda x: DISTANCES[name](x, half))(x)
+
+
+def test_trains_of_a_latency_may_be_closed_over():
+    x = jnp.asarray(some()[0], jnp.float32)
+    for count in (spiketrain.latency, spiketrain.latency_total):
+        np.testing.assert_array_equal(jax.jit(lambda c=count: c(x))(), count(x))
