@@ -38,12 +38,22 @@ def run_as_command(
     program: str,
     description: str | None = None,
     stopped: str = "the same command goes on from here",
+    resumes: bool = True,
     presets: Mapping[str, Any] | None = None,
 ) -> None:
     """Run an experiment as a command: what is wrong, and how to go on, is one line.
 
     The process is set up for it first: for less memory, for larger pages of it and,
     where the config has a ``cache``, with the programs compiled before.
+
+    Args:
+        run: the experiment.
+        config: its dataclass.
+        program: how it is started.
+        description: of it.
+        stopped: said when it is interrupted.
+        resumes: whether the same command goes on where the system refused something.
+        presets: configs by name.
     """
     try:
         chosen = parse(
@@ -55,10 +65,12 @@ def run_as_command(
         if not getattr(chosen, "dry_run", False):
             compilation_cache.enable(getattr(chosen, "cache", None))
         run(chosen)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {_of_the_system(error)}")
+        kept = " What was finished is kept, and the same command goes on from there"
+        known = error.errno is not None
+        sys.exit(f"error: {of_the_system(error)}{f'.{kept}' * (known and resumes)}")
     except stopping.Stopped as reason:
         command = shlex.join([*program.split(), *sys.argv[1:]])
         print(f"{reason}; this goes on from there: {command}", file=sys.stderr)
@@ -67,7 +79,7 @@ def run_as_command(
         sys.exit(f"\nstopped; {stopped}")
 
 
-def _of_the_system(error: OSError) -> str:
+def of_the_system(error: OSError) -> str:
     """What the system refused, where, and what to do; ours say all that already."""
     if error.errno is None:
         return str(error)
@@ -79,10 +91,9 @@ def _of_the_system(error: OSError) -> str:
         errno.EACCES: "give a folder that you may read and write",
         errno.EPERM: "give a folder that you may read and write",
         errno.ENOENT: "give a path that exists",
+        errno.ENOTDIR: "give a folder, not a file",
+        errno.EEXIST: "give a folder, not a file",
         errno.EIO: "look after that disk, or give a folder on another",
     }
     fix = fixes.get(error.errno, "see to it, or give another path")
-    return (
-        f"{error.filename or 'a file'}: {error.strerror}; {fix}. What was finished "
-        "is kept, and the same command goes on from there"
-    )
+    return f"{error.filename or 'a file'}: {error.strerror}; {fix}"

@@ -138,7 +138,8 @@ class StudyConfig:
     dry_run: bool = False
     """Print the rows, the expected time and memory, and stop."""
     tiny: bool = False
-    """256 training and 128 test images, 1 epoch, bits 2 and 8."""
+    """256 training and 128 test images, and 1 epoch and bits 2 and 8 in place of the
+    usual ones; what is set to something unusual stays."""
 
     def __post_init__(self):
         _one_of("dataset", self.dataset, DATASETS)
@@ -241,8 +242,13 @@ class StudyConfig:
             unset = {k: v for k, v in TINY.items() if getattr(self, k) == usual[k]}
             for name in _SOME:  # of bits that may be no more
                 values = getattr(self, name)
-                if "bits" in unset and values is not None:
+                if "bits" in unset and values:
                     unset[name] = tuple(b for b in values if b in TINY["bits"])
+                    if not unset[name]:
+                        raise ValueError(
+                            f"tiny has the bits {TINY['bits']}, and {name} {values} "
+                            "none of them; give bits too"
+                        )
             if "epochs" in unset:
                 unset["warmup_epochs"] = 0
             config = dataclasses.replace(config, **unset)

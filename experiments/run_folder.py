@@ -6,6 +6,7 @@ can be started again with the same command and goes on where it was.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -25,6 +26,7 @@ from jax.typing import ArrayLike
 from experiments import results_file
 from experiments.common import Row, StudyConfig
 from experiments.rows import row_name
+from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
 
 try:
@@ -60,6 +62,16 @@ def commit() -> str | None:
     return found.stdout.strip() or None
 
 
+def data_sum(*sets: Dataset) -> str:
+    """A checksum of images and labels."""
+    found = hashlib.sha256()
+    for each in sets:
+        for array in (each.images, each.labels):
+            found.update(repr((array.shape, array.dtype.str)).encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]
+
+
 class Lost(ValueError):
     """The firing of a row is not there: a copy of the results, say."""
 
@@ -90,26 +102,30 @@ class RunFolder:
         self._unlock: weakref.finalize | None = None
 
     @classmethod
-    def open(cls, config: StudyConfig) -> "RunFolder":
+    def open(cls, config: StudyConfig, data: str | None = None) -> "RunFolder":
         """Create the folder of ``config``, or take up the run that is in it.
 
+        Args:
+            config: of the run.
+            data: `data_sum` of what it is trained and evaluated on.
+
         Raises:
-            ValueError: the folder holds something else, a run of another config, or
-                is in use by another process. Nothing is written then.
+            ValueError: the folder holds something else, a run of another config or on
+                other data, or is in use by another process. Nothing is written then.
         """
         if config.out is None:
             raise ValueError("the config has no run folder; resolve() gives it one")
         run = cls(config.out)
-        run._refuse_foreign(config)
+        run._refuse_foreign(config, data)
         run.path.mkdir(parents=True, exist_ok=True)
-        run._acquire()
+        run.lock()
         # Again: another process may have made its run here before we had the lock.
-        run._refuse_foreign(config)
+        run._refuse_foreign(config, data)
         # What a kill cut short; a run with nothing left would not write it again.
         for half in (*run.path.glob("*.part"), *run.path.glob("firing/*.part")):
             half.unlink()
         if not run._is_run():
-            run.write_info(config)
+            run.write_info(config, data=data)
         results_file.drop_half_line(run.results)
         return run
 
@@ -127,13 +143,20 @@ class RunFolder:
     def _is_run(self) -> bool:
         return (self.path / "config.json").exists()
 
-    def _refuse_foreign(self, config: StudyConfig) -> None:
+    def _refuse_foreign(self, config: StudyConfig, data: str | None) -> None:
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; give a folder with --out")
         if self._is_run():
             self._refuse_other(config)
+            # Runs of earlier versions did not note it.
+            if data and self.info().get("data", data) not in (data, None):
+                raise ValueError(
+                    f"{self.path} holds a run on other images or labels of "
+                    f"{config.dataset}; give the data that it was begun with, or "
+                    "another folder with --out"
+                )
         elif {path.name for path in self.path.iterdir()} - _FIRST:
             raise ValueError(
                 f"{self.path} is not empty and not a run folder (it has no "
@@ -155,7 +178,12 @@ class RunFolder:
             "give another folder with --out, or the same options"
         )
 
-    def _acquire(self) -> None:
+    def lock(self) -> None:
+        """Keep other processes from writing here; the folder must be there.
+
+        Raises:
+            ValueError: another one is.
+        """
         if fcntl is None:
             return
         file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -181,7 +209,11 @@ class RunFolder:
             raise ValueError(f"{self.path} {what}; give a study's folder") from None
         except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}; is this a run?") from None
-        if not (isinstance(info, dict) and {"config", "config_hash"} <= set(info)):
+        if not (
+            isinstance(info, dict)
+            and {"config", "config_hash"} <= set(info)
+            and isinstance(info["config"], dict)
+        ):
             raise ValueError(
                 f"{path} is not a study's: it has no config and config_hash"
             )
@@ -234,15 +266,24 @@ class RunFolder:
         """The finished rows; one that is half written is not among them.
 
         Raises:
-            ValueError: a line is not JSON, or not a study's row.
+            ValueError: a line is not JSON, or not a row of this study, or one that is
+                there already.
         """
-        rows = results_file.read(self.results)
+        rows, names = results_file.read(self.results), set()
+        of = self.info()["config_hash"] if rows and self._is_run() else None
         for number, row in enumerate(rows, 1):
             try:
-                row_name(row)
+                name, _ = row_name(row), (row["accuracy"], row["emd_mean"])
             except (KeyError, TypeError, ValueError) as error:
                 what = f"a study's row ({error!r})"
                 raise results_file.no_row(self.results, number, what) from None
+            if row.get("config_hash", of) != of:
+                what = f"a row of this run: it is of config {row['config_hash']}"
+                raise results_file.no_row(self.results, number, what)
+            if name in names:
+                what = f"another row: {name} is there already"
+                raise results_file.no_row(self.results, number, what)
+            names.add(name)
         return rows
 
     def append(self, row: Row, fired: Fired) -> None:

@@ -10,6 +10,7 @@ All devices are used, those of other processes too: what is trained alone shares
 and rows of one program run side by side (``layout.py``, ``cluster.py``).
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from experiments.rows import (
     row_name,
     structure,
 )
-from experiments.run_folder import RunFolder, commit
+from experiments.run_folder import RunFolder, commit, data_sum
 from snnjax import data, train
 from snnjax.data import Dataset
 
@@ -180,11 +181,11 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         model = make_model(config, sets[0], config.seeds[0])
         dry_run(config, sets, model, console)
         return RunFolder(out)
-    folder = RunFolder(out)
+    folder, checksum = RunFolder(out), data_sum(*sets)
 
     def take() -> None:
         nonlocal folder
-        folder = RunFolder.open(config)
+        folder = RunFolder.open(config, checksum)
 
     cluster.by_first(take)
     # Freed however it ends: a notebook keeps the frames of an error, and so the lock.
@@ -219,7 +220,8 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
                     "commit": ran,
                 }
                 if left and cluster.is_first():
-                    folder.write_info(config, images=images, starts=[*earlier, now])
+                    told = {"data": checksum, "images": images}
+                    folder.write_info(config, **told, starts=[*earlier, now])
 
             try:
                 study.run(parts, entry)
@@ -249,7 +251,9 @@ def command(config: StudyConfig) -> None:
     cluster.join(
         config.devices, config.coordinator, config.num_processes, config.process_id
     )
-    with cluster.together(ValueError, OSError, stopping.Stopped):
+    # From the beginning: an interrupt may be lost in one of JAX's callbacks.
+    watched = contextlib.nullcontext() if config.dry_run else stopping.watched()
+    with watched, cluster.together(ValueError, OSError, stopping.Stopped):
         run(config)
 
 

@@ -350,6 +350,7 @@ def main() -> None:
         program="python -m experiments.tpu_compile",
         description=_ABOUT,
         stopped="nothing was written",
+        resumes=False,
     )
 
 

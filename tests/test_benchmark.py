@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from experiments.benchmark import contender, conv, networks
-from experiments.benchmark.__main__ import PARTS, run
+from experiments.benchmark.__main__ import PARTS, _usual_folder, run
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import Contender
 
@@ -236,3 +236,27 @@ def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
             assert seconds["warm"] < seconds["cold"] / 2
         if result["part"] == "memory":
             assert min(result["median"]["bytes"].values()) > 0
+
+
+def test_tables_of_other_parts_are_not_written_over(tmp_path):
+    there = tmp_path / "benchmark.json"
+    config = BenchmarkConfig(only=("emd",), out=tmp_path)
+    for text, said in (
+        ('{"results": [{"part": "emd"}, {"part": "lif"}]}', "the tables of lif, which"),
+        ("[]", "is not a benchmark's"),
+    ):
+        there.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            run(config, quiet())
+        assert there.read_text() == text
+    with pytest.raises(ValueError, match="at least one part"):
+        BenchmarkConfig(only=())
+
+
+def test_some_parts_have_a_folder_of_their_own():
+    assert _usual_folder(tuple(PARTS)) == Path("runs/benchmark")
+    assert _usual_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
+
+
+def quiet():
+    return Console(file=io.StringIO())

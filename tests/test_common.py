@@ -138,6 +138,13 @@ def test_tiny_is_small():
     assert len(grid(config)) == 16 * 3
 
 
+def test_tiny_does_not_drop_what_was_asked_for():
+    with pytest.raises(ValueError, match=r"tiny has the bits \(2, 8\), and qat_bits"):
+        StudyConfig(tiny=True, qat_bits=(4, 6)).resolve()
+    assert StudyConfig(tiny=True, qat_bits=(2, 4)).resolve().qat_bits == (2,)
+    assert StudyConfig(tiny=True, qat_bits=()).resolve().qat_bits == ()
+
+
 def test_grid_is_the_papers_in_three_modes():
     rows = grid(StudyConfig())
     assert len(rows) == 32 * 3
@@ -265,6 +272,7 @@ def test_parse_reads_the_command_line(monkeypatch):
             "write. What was finished is kept, and the same command goes on from there",
         ),
         (OSError("a checkpoint could not be"), "error: a checkpoint could not be"),
+        (ImportError("digits come with scikit"), "error: digits come with scikit"),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(monkeypatch, refused, said):
@@ -277,3 +285,15 @@ def test_what_the_system_refuses_is_one_sentence(monkeypatch, refused, said):
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="study")
     assert ended.value.code == said  # a string: Python prints it and exits with 1
+
+
+def test_what_does_not_go_on_does_not_say_so(monkeypatch):
+    def run(_):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "a/b")
+
+    monkeypatch.setattr("sys.argv", ["benchmark", "--cache", "None"])
+    monkeypatch.setattr(one_at_a_time, "use", lambda: None)
+    monkeypatch.setattr(huge_pages, "use", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run_as_command(run, StudyConfig, program="benchmark", resumes=False)
+    assert ended.value.code == "error: a/b: Not a directory; give a folder, not a file"

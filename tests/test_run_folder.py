@@ -12,7 +12,8 @@ import pytest
 from experiments import results_file
 from experiments.common import StudyConfig
 from experiments.rows import grid, references, row_name
-from experiments.run_folder import Fired, RunFolder
+from experiments.run_folder import Fired, RunFolder, data_sum
+from snnjax import data
 from snnjax.firing import FiringCounts
 
 COUNTS = {"sn1": np.arange(12, dtype=np.int32).reshape(2, 2, 3)}
@@ -34,7 +35,10 @@ def files_of(path):
 @pytest.fixture
 def rows():
     config = StudyConfig()
-    return [row | {"accuracy": 0.5} for row in references(config) + grid(config)]
+    return [
+        row | {"accuracy": 0.5, "emd_mean": 0.0}
+        for row in references(config) + grid(config)
+    ]
 
 
 def test_rows_and_counts_round_trip(tmp_path, rows):
@@ -116,7 +120,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         RunFolder.open(StudyConfig())
 
 
-@pytest.mark.parametrize("text", ['{"hidden_size": 768}', "[1]", "{", "\xe9"])
+FOREIGN = (
+    *('{"hidden_size": 768}', "[1]", "{", "\xe9"),
+    '{"config": [], "config_hash": "a"}',
+)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
 def test_a_foreign_config_is_left_alone(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     before = files_of(tmp_path)
@@ -137,6 +147,51 @@ def test_another_config_is_refused_with_both_values(tmp_path, rows):
     assert "width" not in said
     assert "--out" in said
     assert files_of(tmp_path) == before
+
+
+def test_other_data_are_refused_and_nothing_changes(tmp_path, rows):
+    """Of one config: a run must not be half of one data set and half of another."""
+
+    def sum_of(images, labels):
+        arrays = np.asarray(images, np.uint8).reshape(2, 1, 1, 1), np.int32(labels)
+        return data_sum(data.from_arrays(*arrays, num_classes=9))
+
+    ours, config = sum_of([1, 2], [3, 4]), config_of(tmp_path / "run")
+    others = sum_of([1, 7], [3, 4]), sum_of([1, 2], [3, 8]), sum_of([2, 1], [3, 4])
+    assert len({ours, *others}) == 4
+    with RunFolder.open(config, ours) as run:
+        add(run, rows[0])
+    before = files_of(config.out)
+    for other in others:
+        with pytest.raises(ValueError, match="a run on other images or labels of digi"):
+            RunFolder.open(config, other)
+        assert files_of(config.out) == before
+    with RunFolder.open(config, sum_of([1, 2], [3, 4])) as again:
+        assert again.rows() == rows[:1]
+
+
+def test_a_run_that_did_not_note_its_data_goes_on(tmp_path, rows):
+    with RunFolder.open(config_of(tmp_path / "run")) as run:
+        add(run, rows[0])
+    with RunFolder.open(config_of(tmp_path / "run"), "abc") as run:
+        assert run.rows() == rows[:1]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, "fp32-s0 is there already"),
+        ({"seed": 7, "config_hash": "of another"}, "it is of config of another"),
+        ({"seed": 7, "accuracy": None}, r"KeyError\('accuracy'\)"),
+    ],
+)
+def test_rows_that_are_none_of_this_run_are_not_counted(tmp_path, rows, change, what):
+    with RunFolder.open(config_of(tmp_path / "run")) as run:
+        add(run, rows[0])
+        wrong = {k: v for k, v in (rows[0] | change).items() if v is not None}
+        results_file.append(run.results, wrong)
+        with pytest.raises(ValueError, match=rf"line 2 is not .*{what}.*remove that"):
+            run.rows()
 
 
 def _open_and_wait(path, opened, done):

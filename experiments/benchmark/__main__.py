@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,8 +85,15 @@ PARTS = {
 
 
 def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
-    """Measure, print, and write after each table; returns the folder."""
+    """Measure, print, and write after each table; returns the folder.
+
+    Raises:
+        ValueError: the folder has tables of other parts, which would be lost.
+    """
     console = console or Console()
+    parts = list(dict.fromkeys(config.only))
+    out = config.out or _usual_folder(parts)
+    _refuse_to_lose(out, parts)
     peers = installed(config.against, config.pythons())
     machine: dict[str, Any] = {
         "cores": os.cpu_count(),
@@ -100,7 +107,6 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     }
     # Where each environment lies is nobody's business.
     del machine["options"]["python"], machine["options"]["out"]
-    parts = list(dict.fromkeys(config.only))
     if "memory" in parts and sys.platform != "linux":
         parts.remove("memory")
         machine["notes"].append("memory: peaks are read from /proc, so on Linux only.")
@@ -113,7 +119,8 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     missing = [peer for peer in config.against if peer not in peers]
     if missing:
         machine["notes"].append(f"not installed: {', '.join(missing)}")
-    results, folder = [], RunFolder(config.out)
+    results, folder = [], RunFolder(out)
+    _write(folder, machine, results)  # where that fails, before hours of measuring
     for part in parts:
         with contextlib.closing(PARTS[part].comparisons(config, peers)) as comparisons:
             for comparison in comparisons:
@@ -124,11 +131,34 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
                 results.append(result)
                 _show(console, result)
                 _write(folder, machine, results)
-    _write(folder, machine, results)
     for sentence in machine["notes"]:
         console.print(sentence, highlight=False)
-    console.print(f"written to {config.out}", highlight=False, soft_wrap=True)
-    return config.out
+    console.print(f"written to {out}", highlight=False, soft_wrap=True)
+    return out
+
+
+def _usual_folder(parts: Sequence[str]) -> Path:
+    """Of all parts, or of these alone."""
+    some = set(parts) != set(PARTS)
+    return Path("runs") / "-".join(["benchmark", *(parts if some else ())])
+
+
+def _refuse_to_lose(out: Path, parts: Sequence[str]) -> None:
+    """Raise ValueError if tables of other parts are there."""
+    path = out / "benchmark.json"
+    if not path.is_file():
+        return
+    try:
+        there = {result["part"] for result in json.loads(path.read_text())["results"]}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is not a benchmark's; give another folder with --out"
+        ) from None
+    if lost := sorted(there - set(parts)):
+        raise ValueError(
+            f"{out} has the tables of {', '.join(lost)}, which would be lost; give "
+            "another folder with --out"
+        )
 
 
 def _show(console: Console, result: tables.Result) -> None:
@@ -151,6 +181,7 @@ def main() -> None:
         BenchmarkConfig,
         program="python -m experiments.benchmark",
         stopped="the tables so far are written",
+        resumes=False,
     )
 
 

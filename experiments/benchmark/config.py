@@ -45,10 +45,13 @@ class BenchmarkConfig:
     """Size of a layer between whose firings distances are taken."""
     observations: int = 40_000
     """T x images of those distances."""
-    out: Path = Path("runs/benchmark")
-    """Folder for benchmark.json and benchmark.md."""
+    out: Path | None = None
+    """Folder for benchmark.json and benchmark.md; else runs/benchmark, with the parts
+    where those are not all."""
 
     def __post_init__(self):
+        if not self.only:
+            raise ValueError("only must name at least one part")
         for name in ("runs", "neurons", "observations", "timesteps", "batch"):
             _at_least_1(name, getattr(self, name))
         for steps in self.memory_timesteps:

@@ -93,12 +93,21 @@ def run(config: GradientsConfig, console: Console | None = None) -> Path:
     """Measure what is missing, and write the report; returns its folder.
 
     Raises:
-        ValueError: the folder holds a run of another config.
+        ValueError: the folder holds a run of another config, or another process is
+            writing to it.
     """
     console = console or Console()
     config = config.resolve()
     config.out.mkdir(parents=True, exist_ok=True)
-    results = config.out / "results.jsonl"
+    with RunFolder(config.out) as folder:
+        folder.lock()
+        _measure(config, folder, console)
+    console.print(f"Report: {config.out}/emd_gradients.md", soft_wrap=True)
+    return config.out
+
+
+def _measure(config: GradientsConfig, folder: RunFolder, console: Console) -> None:
+    results = folder.results
     results_file.drop_half_line(results)
     rows = results_file.read(results)
     if any(row["config_hash"] != config.hash() for row in rows):
@@ -116,11 +125,8 @@ def run(config: GradientsConfig, console: Console | None = None) -> Path:
             row |= {"config_hash": config.hash(), "versions": versions()}
             results_file.append(results, row)
             rows.append(row)
-    folder = RunFolder(config.out)
     for path, data in report.files(rows).items():
         folder.write_bytes(path, data)
-    console.print(f"Report: {config.out}/emd_gradients.md", soft_wrap=True)
-    return config.out
 
 
 def _made(shown: Bar, name: dict[str, Any], steps: int, make: Callable) -> Row:

@@ -43,6 +43,8 @@ def main() -> None:
         page = make(config)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"error: {command_line.of_the_system(error)}") from None
     for path in config.runs:
         run = report.load(path)
         print(f"{run.name}:", *report.findings(run.main), sep="\n")

@@ -120,7 +120,13 @@ def _methods_found(judged: Sequence[Verdict]) -> str:
     means = f"mean EMD: {'; '.join(parts)}"
     head = f"By {MODE_NAMES[mode]}"
     if all(v.state == "within" for v in judged):
-        return f"{head} no drift was seen with any method ({means})."
+        beyond = sum(v.by_lower.state == "drift" for v in judged)
+        if not beyond:
+            return f"{head} no drift was seen with any method ({means})."
+        return (
+            f"{head} all methods lie within the noise floor, {beyond} of {len(judged)} "
+            f"networks beyond the lower one ({means})."
+        )
     # Fewer bits move firing more: methods are compared at the bits that all have.
     bits = set.intersection(*({v.row["bits"] for v in m} for m in methods.values()))
     scores = {

@@ -24,6 +24,9 @@ from experiments.report.run import Run, unfinished
 from experiments.report.table import aligned
 
 _DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+# In their training and test splits.
+_IMAGES = {"digits": (1438, 359), "cifar10": (50_000, 10_000)}
+_IMAGES["cifar100"] = _IMAGES["cifar10"]
 _HIGHER, _LOWER = "by the noise floor", "by the lower floor"
 _MODELS = {"sew_resnet8": "SEW-ResNet8", "sew_resnet18": "SEW-ResNet18"}
 
@@ -70,7 +73,13 @@ def _head(run: Run) -> str:
         "full text was not at hand.\n"
     )
     if images := run.info.get("images"):
-        text += f"\n{images[0]:,} training and {images[1]:,} test images.\n"
+        text += f"\n{images[0]:,} training and {images[1]:,} test images"
+        if tuple(images) != (usual := _IMAGES[config.dataset]):
+            text += (
+                f": not all of {dataset}, which has {usual[0]:,} and {usual[1]:,}. "
+                "With all of them the same command gives other numbers"
+            )
+        text += ".\n"
     if left := unfinished(run):
         text += f"\n**{left}** The page is of the rows that are there.\n"
     return text

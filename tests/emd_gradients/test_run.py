@@ -11,6 +11,7 @@ from experiments.emd_gradients import __main__ as bench
 from experiments.emd_gradients import estimators, pull, report
 from experiments.emd_gradients.__main__ import GradientsConfig
 from experiments.emd_gradients.losses import LOSSES
+from experiments.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +141,13 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
     assert "| a | 10 | 89.5 ± 0.0 |" in text
     assert "| b | 1* |" in text
     assert "| c | none kept accuracy | - |" in text
+
+
+def test_two_at_once_are_refused(tmp_path):
+    """Both would write their rows, and the table count them twice."""
+    pytest.importorskip("fcntl")
+    with RunFolder(tmp_path) as other:
+        other.lock()
+        with pytest.raises(ValueError, match="another process is writing to"):
+            bench.run(GradientsConfig(out=tmp_path, tiny=True, width=2), quiet())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

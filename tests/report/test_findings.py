@@ -92,6 +92,9 @@ def test_drift_by_the_lower_floor_is_counted_beside():
     (_, drift, _) = findings([*reference(), *some])
     assert "In 2 of 2 quantized networks EMD lies within the noise floor" in drift
     assert "noise floor, beyond the lower floor in 1 (the largest" in drift
+    # By the mode in which most is trained.
+    only = findings([*reference(), some[0]])[2]
+    assert "all methods lie within the noise floor, 1 of 1 networks beyond" in only
     far = quantized(WEIGHTS[1], 2, "ptq", emd=0.09)
     (_, drift, _) = findings([*reference(), *some, far])
     assert "QAT 0 of 1), beyond the lower floor in 2;" in drift

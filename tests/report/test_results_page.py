@@ -217,7 +217,10 @@ def test_controls_stand_beside_all_measures(page):
 
 def test_images_and_the_luck_of_accuracy_are_told():
     text = results.markdown(a_run(images=[25_000, 5_000]))
-    assert "\n25,000 training and 5,000 test images.\n" in text
+    assert "\n25,000 training and 5,000 test images: not all of digits" in text
+    assert "which has 1,438 and 359. With all of them" in text
+    whole = results.markdown(a_run(images=[1_438, 359]))
+    assert "\n1,438 training and 359 test images.\n" in whole
     # sqrt(0.9 * 0.1 / 5000)
     assert "is 0.42 points" in section(text, "Baselines")
 
