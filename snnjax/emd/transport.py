@@ -130,14 +130,13 @@ def _checked(
 ) -> tuple[Array, Array, Array]:
     check_positive(epsilon=epsilon, max_iterations=max_iterations)
     _checks.whole("max_iterations", max_iterations, 1)
-    x, y = _checks.real("x", x), _checks.real("y", y)
-    pairs = max(np.size(x), np.size(y)) ** 2
+    x, y = _samples(x, y)
+    pairs = max(x.size, y.size) ** 2
     if pairs > _LARGEST:
         raise ValueError(
             f"Sinkhorn's algorithm needs a cost of all {pairs} pairs in memory; draw "
             f"at most {int(_LARGEST**0.5)} samples, or use wasserstein_1d"
         )
-    x, y = _samples(x, y)
     # Of another dtype OTT's loop would change that of what it carries.
     return x, y, jnp.asarray(epsilon, x.dtype)
 
