@@ -12,6 +12,8 @@ from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
 from snnjax.train import Evaluation
 
+FLOORS = ("floor_control", "floor_seed", "floor_sampling")
+
 
 def layers_of(model: SEWResNet) -> list[str]:
     """The spiking layers as the network has them; JAX sorts them by name."""
@@ -30,10 +32,11 @@ def measure(
 ) -> tuple[Row, Fired]:
     """The whole row of ``part``, and its spike counts and latencies.
 
-    Firing is compared with the baseline of the row's seed, which must be among
-    ``done``, the finished rows; a baseline's own distances are 0. The floors are those
-    of that baseline: its distance to its control, to the other seeds' baselines, and to
-    itself on other images. ``epoch_before`` is of a control as its last epoch began.
+    Firing is compared with the baseline of the row's seed; a baseline's own distances
+    are 0. The floors are those of that baseline: its distance to its control, to the
+    other seeds' baselines, and to itself on other images. ``done``, the finished rows,
+    must hold the baselines and, where the row is quantized, the control of its seed.
+    ``epoch_before`` is of a control as its last epoch began.
     """
     seed, mode = part["seed"], part["mode"]
     layers = layers_of(model)
@@ -57,18 +60,23 @@ def measure(
 
     reference = own if mode == "fp32" else finished(f"fp32-s{seed}")
     fired = firing.report(reference.counts, counts, method=config.emd)
-    floor_control = floor_seed = None
     if mode == "fp32":
         # As many images as there are, not halves: so many are compared.
         noise = firing.noise_floor(found.groups, method="bootstrap")
-        floor_sampling = noise.high_mean
-    else:
-        floor_sampling = done[f"fp32-s{seed}"]["floor_sampling"]
+        floors = dict.fromkeys(FLOORS) | {"floor_sampling": noise.high_mean}
+    elif mode == "control":
         others = [finished(f"fp32-s{other}") for other in config.seeds if other != seed]
-        if others:
-            floor_seed = mean(distance(reference, o) for o in others)
-        control = own if mode == "control" else finished(f"control-s{seed}")
-        floor_control = distance(reference, control)
+        floors = {
+            "floor_control": distance(reference, own),
+            "floor_seed": mean(distance(reference, other) for other in others)
+            if others
+            else None,
+            "floor_sampling": done[f"fp32-s{seed}"]["floor_sampling"],
+        }
+    else:
+        # One seed's floors are one for all of its rows, and measured once.
+        control = done[f"control-s{seed}"]
+        floors = {name: control[name] for name in FLOORS}
     latency_emd = {
         name: config.timesteps * float(emd.emd_from_counts(x, y, counts.observations))
         for (name, x), y in zip(
@@ -105,9 +113,7 @@ def measure(
         "latency_emd": latency_emd,
         "time_w1_mean": mean(time_w1.values()),
         "time_w1": time_w1,
-        "floor_control": floor_control,
-        "floor_seed": floor_seed,
-        "floor_sampling": floor_sampling,
+        **floors,
         "synops": sum(operations.values()),
         "weight_memory_bits": weight_bits,
         "membrane_memory_bits": membrane_bits,
