@@ -190,6 +190,16 @@ def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
 
 
 @pytest.mark.slow
+def test_it_goes_on_without_the_spike_counts_of_the_controls(short, tmp_path):
+    copy = copy_of(short, tmp_path, 4)
+    for path in (copy.path / "firing").iterdir():
+        if not path.name.startswith("fp32-"):
+            path.unlink()
+    undrawn(StudyConfig(out=copy.path, **SHORT))
+    assert numbers(copy) == numbers(short)
+
+
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_not_gone_on_with(short, tmp_path):
     copy = copy_of(short, tmp_path, 4)
     for path in (copy.path / "firing").iterdir():
