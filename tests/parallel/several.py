@@ -11,7 +11,13 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def run(program: str, *words: str, devices: int, processes: int = 1) -> Any:
+def run(
+    program: str,
+    *words: str,
+    devices: int,
+    processes: int = 1,
+    as_for_users: bool = False,
+) -> Any:
     """What a program beside this file prints, read as JSON; of all processes a list.
 
     Args:
@@ -19,8 +25,11 @@ def run(program: str, *words: str, devices: int, processes: int = 1) -> Any:
         words: its arguments.
         devices: of each process, virtual ones of the CPU.
         processes: how many; they find each other by `jax.distributed`.
+        as_for_users: compile as for users, not quickly as the rest of the suite.
     """
     flags = os.environ.get("XLA_FLAGS", "")
+    if as_for_users:
+        flags = flags.replace("--xla_cpu_use_fusion_emitters=false", "")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",

@@ -65,6 +65,9 @@ def whole(nets, dataset, reference, mesh, expected, evaluated):
     options = {"reference": reference, "timesteps": 2, "batch_size": 12}
     evaluations = [None] * len(nets)
     if evaluated:
+        # What is NaN is not evaluated; another network takes its place.
+        places = [0 if i == BROKEN else i for i in range(len(nets))]
+        trained = [trained[i] for i in places]
         evaluations = train.evaluate_sweep(trained, dataset, mesh=mesh, **options)
     far, equal, apart, fired, quiet = [], [], [], [], []
     for i, (own_losses, own_silent, own) in enumerate(expected):
@@ -72,7 +75,8 @@ def whole(nets, dataset, reference, mesh, expected, evaluated):
         equal.append(small_nets.same(own, states[i]))
         apart.append(small_nets.farthest(own, states[i]))
         if evaluated:
-            one = train.evaluate(train.trained(nets[i], own), dataset, **options)
+            net, own = nets[places[i]], expected[places[i]][2]
+            one = train.evaluate(train.trained(net, own), dataset, **options)
             fired.append(small_nets.same(counted(one), counted(evaluations[i])))
         quiet.append(own_silent == silent[i])
     return {

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module", params=["float64", "float32", "convolutional"])
 def found(request):
-    return several.run("side_by_side", request.param, devices=8)
+    # Compiled quickly, XLA adds some sums up in another order on several devices.
+    exactly = request.param != "convolutional"
+    return several.run("side_by_side", request.param, devices=8, as_for_users=exactly)
 
 
 def test_they_are_different_networks(found):
