@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from experiments.common import Row, StudyConfig
-from experiments.run_folder import Fired, RunFolder, versions
+from experiments.provenance import versions
+from experiments.run_folder import Fired, RunFolder
 from snnjax import calibrate, cost, emd, firing
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet

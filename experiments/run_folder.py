@@ -6,13 +6,9 @@ can be started again with the same command and goes on where it was.
 """
 
 import contextlib
-import hashlib
-import importlib.metadata
 import io
 import json
 import os
-import platform
-import subprocess
 import weakref
 import zipfile
 import zlib
@@ -25,8 +21,8 @@ from jax.typing import ArrayLike
 
 from experiments import results_file
 from experiments.common import Row, StudyConfig
+from experiments.provenance import versions
 from experiments.rows import row_name
-from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
 
 try:
@@ -42,34 +38,6 @@ _DAMAGE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "ott-jax")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found}
-
-
-def commit() -> str | None:
-    """The commit that the code is of, with a "+" if it was changed; None if unknown."""
-    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    except OSError:  # there is no git
-        return None
-    return found.stdout.strip() or None
-
-
-def data_sum(*sets: Dataset) -> str:
-    """A checksum of images and labels."""
-    found = hashlib.sha256()
-    for each in sets:
-        for array in (each.images, each.labels):
-            found.update(repr((array.shape, array.dtype.str)).encode())
-            found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()[:16]
 
 
 class Lost(ValueError):

@@ -26,6 +26,7 @@ from experiments.dry_run import dry_run, expect
 from experiments.measure import measure
 from experiments.networks import Networks, make_model
 from experiments.presets import presets
+from experiments.provenance import commit, data_sum
 from experiments.rows import (
     EVAL_BATCH,
     EVALUATED,
@@ -34,7 +35,7 @@ from experiments.rows import (
     row_name,
     structure,
 )
-from experiments.run_folder import RunFolder, commit, data_sum
+from experiments.run_folder import RunFolder
 from snnjax import data, train
 from snnjax.data import Dataset
 

@@ -11,8 +11,9 @@ import pytest
 
 from experiments import results_file
 from experiments.common import StudyConfig
+from experiments.provenance import data_sum
 from experiments.rows import grid, references, row_name
-from experiments.run_folder import Fired, RunFolder, data_sum
+from experiments.run_folder import Fired, RunFolder
 from snnjax import data
 from snnjax.firing import FiringCounts
 

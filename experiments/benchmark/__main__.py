@@ -18,7 +18,8 @@ from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import installed
 from experiments.benchmark.timing import Comparisons, measure, medians
 from experiments.command_line import run_as_command
-from experiments.run_folder import RunFolder, versions
+from experiments.provenance import versions
+from experiments.run_folder import RunFolder
 
 # What a user may have set that changes speed; every contender sees it.
 SETTINGS = (

@@ -16,7 +16,8 @@ from experiments.common import Row
 from experiments.console import Bar, bar
 from experiments.emd_gradients import estimators, report
 from experiments.emd_gradients.pull import Epochs, Puller, names
-from experiments.run_folder import RunFolder, versions
+from experiments.provenance import versions
+from experiments.run_folder import RunFolder
 
 _ABOUT = (
     "For each differentiable form of EMD: bias, direction and noise of its gradient, "

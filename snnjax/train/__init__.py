@@ -16,6 +16,7 @@ from snnjax.train.evaluation import Evaluation as Evaluation
 from snnjax.train.evaluation import evaluate as evaluate
 from snnjax.train.evaluation import evaluate_sweep as evaluate_sweep
 from snnjax.train.guards import NonFinite as NonFinite
+from snnjax.train.images import on_device as on_device
 from snnjax.train.loop import Progress as Progress
 from snnjax.train.loop import cosine as cosine
 from snnjax.train.loop import fit as fit
@@ -28,7 +29,6 @@ from snnjax.train.steps import TrainState as TrainState
 from snnjax.train.steps import adamw as adamw
 from snnjax.train.steps import init as init
 from snnjax.train.steps import make_train_step as make_train_step
-from snnjax.train.steps import on_device as on_device
 from snnjax.train.steps import sgd as sgd
 from snnjax.train.steps import split as split
 from snnjax.train.steps import trained as trained

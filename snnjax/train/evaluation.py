@@ -17,7 +17,8 @@ from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
 from snnjax.train import checks, devices, guards
 from snnjax.train.eval_steps import GROUPS, Fired, make_eval_step, make_trains_step
-from snnjax.train.steps import on_device, split
+from snnjax.train.images import on_device
+from snnjax.train.steps import split
 from snnjax.train.sweep import check_alike
 
 

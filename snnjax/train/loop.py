@@ -16,6 +16,7 @@ from snnjax import _checks
 from snnjax.batches import epoch_order, train_batches
 from snnjax.data import Dataset
 from snnjax.train import checks, devices, guards
+from snnjax.train.images import on_device
 from snnjax.train.steps import (
     OPTIMIZERS,
     Metrics,
@@ -24,7 +25,6 @@ from snnjax.train.steps import (
     copied,
     init,
     make_train_step,
-    on_device,
     split,
 )
 

@@ -1,6 +1,5 @@
 """The training step: a pure function under ``jax.jit``, compiled once a structure."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -13,8 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from snnjax import _pytree, data
-from snnjax.data import Dataset
+from snnjax import data
 from snnjax.layers import synchronize
 from snnjax.train import checks, devices, guards
 
@@ -284,36 +282,3 @@ def trained(model: Model, state: TrainState) -> Model:
     """
     params, rest = copied(devices.here((state.params, state.rest)))
     return nnx.merge(split(model)[0], params, rest, copy=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Images on the device, one a row: ``images[indices]`` is ``[B, H, W, C]``.
-
-    Or event frames, ``[B, T, H, W, C]``.
-
-    A TPU lays ``[N, H, W, C]`` out with the images innermost, and then copies all of
-    them into another order before it takes a batch, in every step.
-
-    Attributes:
-        rows: uint8 ``[N, H * W * C]``, or with T.
-        shape: (H, W, C), or (T, H, W, C).
-    """
-
-    rows: Array
-    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
-
-    def __getitem__(self, indices: Array) -> Array:
-        """The images at these places."""
-        return self.rows[indices].reshape(*indices.shape, *self.shape)
-
-
-_pytree.register(Images)
-
-
-def on_device(dataset: Dataset) -> tuple[Images, Array, Array, Array]:
-    """Images, labels, mean and deviation as the steps take them."""
-    images = dataset.images
-    rows = Images(jnp.asarray(images.reshape(len(images), -1)), images.shape[1:])
-    labels, mean = jnp.asarray(dataset.labels), jnp.asarray(dataset.mean)
-    return rows, labels, mean, jnp.asarray(dataset.std)
