@@ -139,4 +139,5 @@ def make_eval_step(
     arrays, batch, trains = (P(),) * 4, P(devices.DATA), P(None, devices.DATA)
     specs = (own, own, *arrays, batch, batch, trains)
     program = devices.each(eval_step, 2) if sweep else eval_step
-    return jax.jit(devices.on_mesh(program, mesh, specs, out))
+    program = devices.on_mesh(program, mesh, specs, out)
+    return jax.jit(program, compiler_options=devices.compiler_options(mesh))

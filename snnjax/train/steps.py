@@ -265,7 +265,8 @@ def make_train_step(
     program = devices.on_mesh(
         program, mesh, in_specs=(own, *arrays, batch, P(), P(), P()), out_specs=own
     )
-    return jax.jit(program, donate_argnums=0)
+    options = devices.compiler_options(mesh)
+    return jax.jit(program, donate_argnums=0, compiler_options=options)
 
 
 def _cross_entropy(logits, labels, smoothing):

@@ -1,6 +1,7 @@
 """BatchNorm on 8 devices beside the whole batch, and what is refused; as JSON."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -144,12 +145,25 @@ def refused():
     return said
 
 
+def kept_to_their_cores():
+    """Which of these meshes, on how many cores, have programs that do."""
+    meshes = {"8": train.make_mesh(configs=8), "4": train.make_mesh(4, configs=4)}
+    meshes |= {"4 x 2": train.make_mesh(configs=4), "1": train.make_mesh(1)}
+    found = []
+    for cores in (1, 2, 4, 8, 16):
+        with mock.patch("os.cpu_count", return_value=cores):
+            for name, mesh in meshes.items():
+                if devices.compiler_options(mesh):
+                    found.append(f"{name} on {cores}")
+    return found
+
+
 GRIDS = ("mid_rise", "mid_tread")
 
 
 if __name__ == "__main__":
     jax.config.update("jax_disable_most_optimizations", True)
-    found = {"refused": refused()}
+    found = {"refused": refused(), "kept to their cores": kept_to_their_cores()}
     for offset in (0, 1e2, 1e4):
         found[f"float32 {offset:g}"] = batch_norm(jnp.float32, offset)
     found["float32 from near"] = batch_norm(jnp.float32, 1e4, running_mean=9_990)

@@ -37,6 +37,12 @@ def test_batch_norm_counts_from_its_running_mean(found):
     assert found["float32 10000"]["many"] > 1e-2
 
 
+@pytest.mark.slow
+def test_networks_that_fill_the_cores_keep_to_their_own(found):
+    expected = ["8 on 2", "4 on 2", "8 on 4", "4 on 4", "8 on 8"]
+    assert found["kept to their cores"] == expected
+
+
 SAID = {
     "too many devices": "at most 8.* got 9; .*device_count=9",
     "no device": "at least one, got none",
