@@ -10,8 +10,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from experiments import tpu_compile
-from experiments.tpu_compile import CompileConfig
+from experiments.tpu_compile import __main__ as tpu_compile
+from experiments.tpu_compile import step as step_of
+from experiments.tpu_compile import table, xla
+from experiments.tpu_compile.step import CompileConfig
 
 # By hand, in the manner of a compiled program's text: 2 x 3 x 8 floats and 5 bfloat16
 # are summed, 16 bytes gathered; what starts is counted where it is done.
@@ -26,7 +28,7 @@ PROGRAM = """
 
 
 def test_collectives_are_counted_with_their_bytes():
-    assert tpu_compile.collectives(PROGRAM) == {
+    assert xla.collectives(PROGRAM) == {
         "all-reduce": {"number": 2, "bytes": 2 * 3 * 8 * 4 + 5 * 2},
         "all-gather": {"number": 1, "bytes": 16},
     }
@@ -37,15 +39,15 @@ def test_too_little_memory_is_told_from_other_errors():
         "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (1.50T) "
         "exceeds available HBM (15.75G). HLO module: jit_step"
     )
-    assert tpu_compile.too_large(told) == (1536 * 2**30, 15.75 * 2**30)
+    assert xla.too_large(told) == (1536 * 2**30, 15.75 * 2**30)
     told = RuntimeError(
         "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent "
         "error. Ran out of memory in memory space hbm. Used 31.25G of 31.24G hbm. "
         "Exceeded hbm capacity by 2.29M."
     )
-    assert tpu_compile.too_large(told) == (31.25 * 2**30, 31.24 * 2**30)
+    assert xla.too_large(told) == (31.25 * 2**30, 31.24 * 2**30)
     with pytest.raises(RuntimeError, match="INTERNAL"):
-        tpu_compile.too_large(RuntimeError("INTERNAL: something else"))
+        xla.too_large(RuntimeError("INTERNAL: something else"))
 
 
 @pytest.mark.parametrize(
@@ -59,9 +61,9 @@ def test_the_largest_batch_is_found_in_few_steps(monkeypatch, room, first, found
         numbers = {"batch": config.batch, "fits": peak <= room + 100, "peak": peak}
         return numbers | ({"arguments": 100} if numbers["fits"] else {})
 
-    monkeypatch.setattr(tpu_compile, "compiled", step)
+    monkeypatch.setattr(step_of, "compiled", step)
     config, chips = CompileConfig(batch=first), [None] * 8
-    tried = tpu_compile.largest(config, chips, step(config, chips), room + 100)
+    tried = step_of.largest(config, chips, step(config, chips), room + 100)
     fit = [n["batch"] for n in tried if n["fits"] and n["batch"] % 1024 == 0]
     missed = [n["batch"] for n in tried if not n["fits"]]
     assert max(fit, default=None) == found
@@ -89,7 +91,7 @@ def test_the_table_shows_every_batch_and_what_does_not_fit():
     fits |= {"operations": 3e9, "bytes_accessed": 4e9}
     fits["collectives"] = {"all-reduce": {"number": 5, "bytes": 6_000_000}}
     console = Console(width=100, file=io.StringIO())
-    console.print(tpu_compile.table(15.75 * 2**30, [fits, gone]))
+    console.print(table.table(15.75 * 2**30, [fits, gone]))
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     text = [" ".join(line) for line in lines]
     assert any("1024" in line and "2048" in line for line in text)

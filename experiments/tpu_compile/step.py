@@ -1,20 +1,9 @@
-"""The training step compiled for a TPU that is not there: memory, work, collectives.
-
-    python -m experiments.tpu_compile --topology v5e:2x4 --model sew_resnet18
-    python -m experiments.tpu_compile --topology v6e:2x4 --largest-batch
-
-XLA compiles for a TPU wherever its library lies: ``pip install -e '.[tpu-compile]'``,
-in an environment of its own, for where JAX finds it, it looks for a TPU. Nothing runs,
-so there are no times here. What is compiled is `train.make_train_step` over all chips
-of the topology, the data set on each of them, as the study has it.
-"""
+"""The training step, compiled for chips that are not there."""
 
 import dataclasses
 import importlib.util
-import json
 import math
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -25,20 +14,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from rich.console import Console
-from rich.table import Table
 
-from experiments.command_line import run_as_command
 from experiments.common import CLASSES
+from experiments.tpu_compile import xla
 from snnjax import models, train
 from snnjax.data import Dataset
 
 Numbers = dict[str, Any]
-
-_ABOUT = (
-    "Compile the training step for a TPU topology, with no TPU there, and say what it "
-    "takes of each chip: memory, operations, collectives. Nothing runs."
-)
 
 # Without these libtpu asks a metadata server which machine this is, for minutes, and
 # lets only one process use it at a time.
@@ -56,20 +38,6 @@ IMAGES = {
 }
 # Of a register: XLA puts an image in each where they are many, and fills up the last.
 LANES = 128
-GB = 2**30
-_UNITS = {"G": GB, "T": 1024 * GB}
-
-# A collective's result is that of its line, or of the line where it is done.
-_COLLECTIVE = re.compile(
-    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|"
-    r"collective-permute|collective-broadcast)(-done)?\("
-)
-_ARRAY = re.compile(r"[a-z]+(?P<bits>\d+)?[a-z\d]*\[(?P<sizes>[\d,]*)\]")
-# Before it is put in order, and after that.
-_TOO_LARGE = (
-    re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)"),
-    re.compile(r"Used ([\d.]+)([GT]) of ([\d.]+)([GT]) hbm"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,44 +152,6 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
         return step.lower(*everywhere, None)
 
 
-def collectives(program: str) -> dict[str, dict[str, int]]:
-    """Number and bytes of each kind of collective in a compiled program's text.
-
-    Bytes are those of the results, on one device.
-
-    >>> collectives("%x = (f32[3,8]{1,0}, bf16[2]) all-reduce(%a, %b), channel_id=1")
-    {'all-reduce': {'number': 1, 'bytes': 100}}
-    """
-    found: dict[str, dict[str, int]] = {}
-    for line in _COLLECTIVE.finditer(program):
-        kind = found.setdefault(line["kind"], {"number": 0, "bytes": 0})
-        kind["number"] += 1
-        for array in _ARRAY.finditer(line["shape"]):
-            size = math.prod(int(n) for n in array["sizes"].split(",") if n)
-            kind["bytes"] += size * max(int(array["bits"] or 8), 8) // 8
-    return found
-
-
-def _collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | None:
-    # JAX 0.10 cannot print some programs of libtpu 0.0.52, those with operations that
-    # overlap others; what they take of memory it knows.
-    try:
-        return collectives(program.as_text() or "")
-    except jax.errors.JaxRuntimeError as error:
-        if "async-update" not in str(error):
-            raise
-        return None
-
-
-def too_large(error: Exception) -> tuple[float, float]:
-    """Bytes that a program needs and that a chip has; other errors are raised."""
-    for said in _TOO_LARGE:
-        if found := said.search(str(error)):
-            needed, unit, has, unit_of_has = found.groups()
-            return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
-    raise error
-
-
 def memory_of(chip: jax.Device) -> float:
     """Bytes that XLA may fill on a chip: it says so where a program needs more."""
     sharding = NamedSharding(train.make_mesh([chip]), P())
@@ -229,7 +159,7 @@ def memory_of(chip: jax.Device) -> float:
     try:
         jax.jit(lambda x: (x @ x.T) @ (x @ x.T)).lower(x).compile()
     except jax.errors.JaxRuntimeError as error:
-        return too_large(error)[1]
+        return xla.too_large(error)[1]
     raise AssertionError("256 GiB fit on no chip")
 
 
@@ -241,7 +171,7 @@ def compiled(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
     try:
         program = program.compile()
     except jax.errors.JaxRuntimeError as error:
-        numbers |= {"fits": False, "peak": too_large(error)[0]}
+        numbers |= {"fits": False, "peak": xla.too_large(error)[0]}
     else:
         memory, cost = program.memory_analysis(), program.cost_analysis()
         numbers |= {
@@ -253,7 +183,7 @@ def compiled(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
             "peak": memory.peak_memory_in_bytes,
             "operations": cost["flops"],
             "bytes_accessed": cost["bytes accessed"],
-            "collectives": _collectives_of(program),
+            "collectives": xla.collectives_of(program),
         }
     return numbers | {"seconds": time.monotonic() - start}
 
@@ -282,77 +212,3 @@ def largest(
         guess = (memory - fixed) / (last["peak"] - fixed) * last["batch"]
         guess = int(min(max((guess // step + 1) * step, below + step), above - step))
         tried.append(compiled(dataclasses.replace(config, batch=guess), chips))
-
-
-def table(memory: float, tried: list[Numbers]) -> Table:
-    """For a terminal: a column for each batch."""
-    shown = Table("on each chip")
-    for _ in tried:
-        shown.add_column(justify="right")
-
-    def row(name, text):
-        shown.add_row(name, *(text(n) if n["fits"] else "" for n in tried))
-
-    shown.add_row("images on all chips", *(str(n["batch"]) for n in tried))
-    for key in ("arguments", "temporaries", "outputs", "program"):
-        row(f"{key}, GiB", lambda n, key=key: f"{n[key] / GB:.3f}")
-    peaks = (f"{n['peak'] / GB:.2f}{' do not fit' * (not n['fits'])}" for n in tried)
-    shown.add_row(f"peak, of {memory / GB:.2f} GiB", *peaks)
-    row("operations a step, 10^9", lambda n: f"{n['operations'] / 1e9:.1f}")
-    row("accessed a step, 10^9 bytes", lambda n: f"{n['bytes_accessed'] / 1e9:.2f}")
-    told = [n["collectives"] for n in tried if n.get("collectives") is not None]
-    for kind in sorted({kind for collectives in told for kind in collectives}):
-
-        def text(n, kind=kind):
-            if n["collectives"] is None:
-                return "not told"
-            found = n["collectives"].get(kind, {"number": 0, "bytes": 0})
-            return f"{found['number']}: {found['bytes'] / 1e6:.2f}"
-
-        row(f"{kind}, number: 10^6 bytes", text)
-    shown.add_row("seconds to compile", *(f"{n['seconds']:.0f}" for n in tried))
-    return shown
-
-
-def run(config: CompileConfig, console: Console | None = None) -> list[Numbers]:
-    """Compile, print the table, and append to ``out`` where that is asked for.
-
-    Raises:
-        ValueError: no libtpu, no such topology, or a batch that its chips cannot share.
-    """
-    console = console or Console()
-    chips = chips_of(config.topology)
-    with console.status("compiling, which takes minutes"):
-        tried, memory = [compiled(config, chips)], memory_of(chips[0])
-        if config.largest_batch:
-            tried = largest(config, chips, tried[0], memory)
-    kind = chips[0].device_kind
-    what = f"{config.model}, width {config.width}, T = {config.timesteps}, "
-    what += f"{config.dtype}, {len(chips)} x {kind}"
-    console.print(what, highlight=False, soft_wrap=True)
-    console.print(table(memory, tried))
-    if config.largest_batch:
-        fit = max((n["batch"] for n in tried if n["fits"]), default="none")
-        console.print(f"largest batch that fits: {fit}", highlight=False)
-    if config.out is not None:
-        about = dataclasses.asdict(config)
-        about |= {"devices": len(chips), "device_kind": kind, "memory": memory}
-        with config.out.open("a", encoding="utf-8") as file:
-            for numbers in tried:
-                file.write(json.dumps(about | numbers, default=str) + "\n")
-    return tried
-
-
-def main() -> None:
-    run_as_command(
-        run,
-        CompileConfig,
-        program="python -m experiments.tpu_compile",
-        description=_ABOUT,
-        stopped="nothing was written",
-        resumes=False,
-    )
-
-
-if __name__ == "__main__":
-    main()
