@@ -5,9 +5,9 @@
     python -m experiments.report RUN --publish DIR    its results, to be committed
 
 Here is what a study calls. Below it imports run one way: ``names``, then ``judge``,
-then ``findings``, ``table``, ``run`` and ``figures``, then ``settings`` and ``pairs``,
-then the sections of the results page (``claims``, ``ablation``, ``prediction``,
-``origin``), then ``pictures``, then ``page`` and ``results``.
+then ``findings``, ``table``, ``run``, ``figures`` and ``histograms``, then ``settings``
+and ``pairs``, then the sections of the results page (``claims``, ``ablation``,
+``prediction``, ``origin``), then ``pictures``, then ``page`` and ``results``.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.report.chart_style import GREY, STYLE, WIDTH
-from experiments.report.figures import Firing
+from experiments.report.histograms import Firing
 from experiments.report.names import emd_text
 from snnjax import emd
 

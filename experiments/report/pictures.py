@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from experiments.common import MODES
-from experiments.report import figures, flows, prediction, scatter
+from experiments.report import figures, flows, histograms, prediction, scatter
 from experiments.report.judge import baselines, noise_floors, telling, verdicts
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
@@ -138,7 +138,7 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     return figures.Panel(title, rows, accuracy, floor, lower)
 
 
-def _firing(run: Run) -> list[figures.Firing] | str:
+def _firing(run: Run) -> list[histograms.Firing] | str:
     """The baseline and the telling rows, or why there are none."""
     told = telling(run.main)
     baseline = [row for row in baselines(run.main) if row["seed"] == told[0]["seed"]]
@@ -152,7 +152,7 @@ def _firing(run: Run) -> list[figures.Firing] | str:
         except Lost:  # a copy of the results without firing/
             return f"no spike counts of {name}"
         firing.append(
-            figures.Firing(name, counts.spikes, counts.observations, row["emd"])
+            histograms.Firing(name, counts.spikes, counts.observations, row["emd"])
         )
     return firing
 
@@ -162,6 +162,6 @@ def _rates_and_flows(run: Run) -> list[Picture]:
     if isinstance(firing, str):
         return [Picture("rates", b"", f"No histograms of rates: {firing}.")]
     baseline, *others = firing
-    histograms = figures.png(figures.rate_histograms(baseline, others))
+    drawn = figures.png(histograms.rate_histograms(baseline, others))
     moved = figures.png(flows.flows(baseline, others))
-    return [Picture("rates", histograms, RATES), Picture("flows", moved, FLOWS)]
+    return [Picture("rates", drawn, RATES), Picture("flows", moved, FLOWS)]

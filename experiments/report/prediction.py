@@ -1,4 +1,4 @@
-"""Does EMD predict anything? Rank correlations over rows, with bootstrap intervals."""
+"""Does EMD predict anything? Rank correlations with what became of the networks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,13 +8,18 @@ import numpy as np
 from experiments.common import MODES, Row
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, is_full, setting_name
+from experiments.report.rank_correlation import (
+    LEVEL,
+    RESAMPLES,
+    Bootstrap,
+    bootstrap,
+    spearman,
+)
 from experiments.report.table import aligned, over_layers
 
 FEWEST = 8  # settings that a correlation is taken over
 NEAR = 5  # points of accuracy that a network of use may lose
 _ALIVE = ", not collapsed"
-RESAMPLES = 2000
-LEVEL = 95
 
 PREDICTORS: dict[str, Callable[[Row], float | None]] = {
     "EMD": lambda row: row["emd_mean"],
@@ -80,64 +85,10 @@ def points(rows: Sequence[Row]) -> Points:
     return Points(judged, np.array(x, float), np.array(y, float))
 
 
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
-    """Spearman's rank correlations of all rows, and of each resample.
-
-    Attributes:
-        found: ``[predictors, outcomes]``; NaN where one is the same in all rows.
-        resampled: ``[resamples, predictors, outcomes]``.
-    """
-
-    found: np.ndarray
-    resampled: np.ndarray
-
-    @property
-    def intervals(self) -> np.ndarray:
-        """What was found and the percentile interval's ends, an axis in front."""
-        return _interval(self.found, self.resampled)
-
-    def difference(self, one: int, other: int) -> np.ndarray:
-        """How much higher one predictor's correlation is than the other's, likewise.
-
-        The resamples are the same, so it is a paired bootstrap.
-        """
-        return _interval(
-            self.found[one] - self.found[other],
-            self.resampled[:, one] - self.resampled[:, other],
-        )
-
-
-def bootstrap(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups: Sequence[object],
-    strata: Sequence[object] | None = None,
-) -> Bootstrap:
-    """Rank correlations of rows, resampled by whole groups.
-
-    Rows of one group are no independent witnesses: networks of one quantizer, in
-    several modes and seeds.
-
-    Args:
-        x: ``[rows, predictors]``.
-        y: ``[rows, outcomes]``.
-        groups: the group of each row.
-        strata: the stratum of each row, where rows are ranked within their own.
-    """
-    names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
-    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
-    times = np.stack([np.bincount(d, minlength=len(names)) for d in drawn])
-    weights = times[:, [names[group] for group in groups]].astype(float)
-    strata = [0] * len(x) if strata is None else strata
-    one = np.ones((1, len(x)))
-    return Bootstrap(_spearman(x, y, one, strata)[0], _spearman(x, y, weights, strata))
-
-
 def correlations(some: Points, *, within: bool = False) -> np.ndarray:
     """Rank correlations of all rows ``[predictors, outcomes]``, as of `of_points`."""
     one = np.ones((1, len(some.x)))
-    return _spearman(some.x, some.y, one, _strata(some, within))[0]
+    return spearman(some.x, some.y, one, _strata(some, within))[0]
 
 
 def of_points(some: Points, *, within: bool = False) -> Bootstrap:
@@ -155,40 +106,6 @@ def of_points(some: Points, *, within: bool = False) -> Bootstrap:
 
 def _strata(some: Points, within: bool) -> list[object]:
     return [(v.row["mode"], v.row["seed"]) if within else 0 for v in some.judged]
-
-
-def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """What was found, and the percentiles of its resamples."""
-    ends = (50 - LEVEL / 2, 50 + LEVEL / 2)
-    # A resample may hold one value alone; of what never varies there is no interval.
-    blank = np.isnan(resampled).all(0)
-    low, high = np.nanpercentile(np.where(blank, 0, resampled), ends, axis=0)
-    never = np.isnan(of_all) | blank
-    return np.where(never, np.nan, np.stack([of_all, low, high]))
-
-
-def _spearman(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
-) -> np.ndarray:
-    """Pearson's correlations of ranks, each row as often as its weights say.
-
-    Ranks are shares of a row's stratum, from its middle.
-    """
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(strata))}
-    of = np.array([numbers[name] for name in strata])
-    same = (of[:, None] == of).astype(float)
-    total = np.maximum(weights @ same, 1e-12)[..., None]
-    unit = []
-    for values in (x, y):
-        before = (values[:, None] > values).astype(float)
-        before += (values[:, None] == values) / 2
-        # So many rows are smaller, and half of those that are equal: the middle rank.
-        before *= same[..., None]
-        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total
-        ranks -= 0.5  # the mean of middle ranks, whatever is tied
-        length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
-        unit.append(ranks / np.where(length > 1e-9, length, np.nan))
-    return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)
 
 
 def subsets(found: Points) -> dict[str, Points]:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.text import Text
 
-from experiments.report import figures, names
+from experiments.report import figures, histograms, names
 from experiments.report.chart_style import method_style
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer2.0.downsample_sn")
@@ -65,7 +65,7 @@ def smallest_font(figure):
 
 
 def firing(name, counts, observations=10):
-    return figures.Firing(name, counts, observations, dict.fromkeys(counts, 0.0125))
+    return histograms.Firing(name, counts, observations, dict.fromkeys(counts, 0.0125))
 
 
 def test_methods_have_names_an_order_and_styles_of_their_own():
@@ -216,7 +216,7 @@ def test_layer_map_without_drift_or_floor(emd, lower, floor):
 def test_histograms_show_shares_of_neurons():
     base = firing("baseline", {"sn1": np.zeros((2, 2, 3), np.int32)})
     half = firing("other", {"sn1": np.array([0] * 6 + [9] * 6).reshape(2, 2, 3)})
-    figure = figures.rate_histograms(base, [half])
+    figure = histograms.rate_histograms(base, [half])
     axis = figure.axes[0]
     filled, line = axis.patches
     assert filled.get_data().values[0] == 1
@@ -232,14 +232,14 @@ def test_histograms_show_shares_of_neurons():
 @pytest.mark.parametrize("layers", [1, 4, 20])
 def test_histograms_have_a_panel_a_layer(layers):
     counts = {f"layer{i}": np.arange(8).reshape(2, 4) for i in range(layers)}
-    figure = figures.rate_histograms(firing("baseline", counts), [])
+    figure = histograms.rate_histograms(firing("baseline", counts), [])
     shown = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     assert shown == list(counts)
 
 
 def test_rates_over_one_are_in_the_last_bin():
     base = firing("baseline", {"layer1.0.out": np.array([25, 10])})
-    filled = figures.rate_histograms(base, []).axes[0].patches[0]
+    filled = histograms.rate_histograms(base, []).axes[0].patches[0]
     assert filled.get_data().values[-1] == 1
 
 

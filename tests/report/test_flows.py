@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.report.figures import Firing
 from experiments.report.flows import EDGES, flows, work
+from experiments.report.histograms import Firing
 
 OBSERVATIONS = 1000
 STILL = np.full((4, 5), 600)

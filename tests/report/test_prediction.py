@@ -6,7 +6,7 @@ from scipy import stats
 from studied import a_run, quantized, rows_of
 
 from experiments.common import StudyConfig
-from experiments.report import figures, prediction, scatter
+from experiments.report import figures, prediction, rank_correlation, scatter
 
 
 def test_correlations_are_scipys():
@@ -14,7 +14,7 @@ def test_correlations_are_scipys():
     x, y = generator.normal(size=(2, 40, 3))
     x[:, 1] = np.round(x[:, 1])  # ties
     y[:, 2] += x[:, 2]
-    found, low, high = prediction.bootstrap(x, y, range(40)).intervals
+    found, low, high = rank_correlation.bootstrap(x, y, range(40)).intervals
     for p in range(3):
         for o in range(3):
             right = stats.spearmanr(x[:, p], y[:, o]).statistic
@@ -37,7 +37,7 @@ def test_intervals_are_scipys_bootstrap():
         method="percentile",
         rng=np.random.default_rng(3),
     ).confidence_interval
-    found = prediction.bootstrap(x[:, None], y[:, None], range(30))
+    found = rank_correlation.bootstrap(x[:, None], y[:, None], range(30))
     _, low, high = found.intervals[:, 0, 0]
     # Two draws of 2,000 resamples: their ends differ by some hundredths.
     np.testing.assert_allclose([low, high], right, atol=0.04)
@@ -59,11 +59,11 @@ def test_ranks_within_strata_are_pearsons_of_scipys_ranks():
         return found
 
     right = stats.pearsonr(ranks(x), ranks(y)).statistic
-    found = prediction.bootstrap(x[:, None], y[:, None], range(41), strata)
+    found = rank_correlation.bootstrap(x[:, None], y[:, None], range(41), strata)
     assert found.found.item() == pytest.approx(right, abs=1e-12)
     low, high = found.intervals[1:, 0, 0]
     assert low < right < high
-    pooled = prediction.bootstrap(x[:, None], y[:, None], range(41)).found.item()
+    pooled = rank_correlation.bootstrap(x[:, None], y[:, None], range(41)).found.item()
     assert pooled > right + 0.3
 
 
@@ -102,7 +102,7 @@ def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
         method="percentile",
         rng=np.random.default_rng(5),
     ).confidence_interval
-    drawn = prediction.bootstrap(x, y[:, None], range(60))
+    drawn = rank_correlation.bootstrap(x, y[:, None], range(60))
     found, low, high = drawn.difference(1, 0)[:, 0]
     np.testing.assert_allclose([low, high], right, atol=0.01)
     table = drawn.intervals[..., 0]
@@ -115,19 +115,19 @@ def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
 def test_a_row_that_stands_thrice_is_no_three_witnesses():
     generator = np.random.default_rng(6)
     x, y = generator.normal(size=(2, 30, 1))
-    once = prediction.bootstrap(x, y, range(30)).intervals
+    once = rank_correlation.bootstrap(x, y, range(30)).intervals
     groups = np.repeat(np.arange(30), 3)
     thrice = np.repeat(x, 3, axis=0), np.repeat(y, 3, axis=0)
-    found = prediction.bootstrap(*thrice, list(groups)).intervals
+    found = rank_correlation.bootstrap(*thrice, list(groups)).intervals
     np.testing.assert_allclose(found, once, atol=1e-12)
-    apart = prediction.bootstrap(*thrice, range(90)).intervals
+    apart = rank_correlation.bootstrap(*thrice, range(90)).intervals
     assert apart[2] - apart[1] < 0.7 * (once[2] - once[1])
 
 
 def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
     x = np.arange(10.0)[:, None]
     y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
-    table = prediction.bootstrap(x, y, range(10)).intervals
+    table = rank_correlation.bootstrap(x, y, range(10)).intervals
     np.testing.assert_allclose(table[:, 0, 0], 1)
     np.testing.assert_allclose(table[:, 0, 1], -1)
     assert np.isnan(table[:, 0, 2]).all()
@@ -234,7 +234,7 @@ def test_the_best_whose_interval_reaches_0_is_not_called_none():
     resampled = np.full((100, *found.shape), np.nan)
     found[:2, 0], around = (0.5, 0.6), np.linspace(-1, 1, 100)
     resampled[:, :2, 0] = found[:2, 0] + around[:, None] * np.array([0.3, 0.9])
-    text = prediction._said(prediction.Bootstrap(found, resampled), "all")
+    text = prediction._said(rank_correlation.Bootstrap(found, resampled), "all")
     assert "best by paired shift (0.60, its interval reaches 0), by EMD 0.50" in text
 
 

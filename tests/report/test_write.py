@@ -14,7 +14,7 @@ from experiments.report.__main__ import ReportConfig, make
 @pytest.mark.parametrize(
     ("broken", "error"),
     [
-        ("experiments.report.figures.rate_histograms", RuntimeError),
+        ("experiments.report.histograms.rate_histograms", RuntimeError),
         ("experiments.report.page.html", RuntimeError),
         # Stopped while it writes: what was there is there still, whole.
         ("os.replace", KeyboardInterrupt),
