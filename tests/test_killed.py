@@ -115,8 +115,10 @@ def killed_until_it_ends(
                 if now[0] == "writing":
                     deadline = time.monotonic() + rng.uniform(0, 0.12)
                 elif deadline is None or last == ("start", ""):
-                    # It compiles first, and trains then.
-                    deadline = time.monotonic() + rng.expovariate(1 / 2.0)
+                    # It compiles first, and trains then; a short run has done both
+                    # in less than a second.
+                    mean = 0.05 if quickly else 2.0
+                    deadline = time.monotonic() + rng.expovariate(1 / mean)
                 last = now
             if deadline is not None and time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
