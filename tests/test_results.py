@@ -44,10 +44,14 @@ def cells(text, heading):
     ]
 
 
-def test_the_readmes_table_is_the_pages():
+def test_the_readmes_tables_are_the_pages():
     readme = (RESULTS.parents[1] / "README.md").read_text("utf-8")
     page = (RESULTS / "cifar10.md").read_text("utf-8")
     shown = cells(readme, "## What came out on CIFAR-10 so far")
     # Settings of several seeds have columns of their own behind these.
     assert shown == [line[:5] for line in cells(page, "### PTQ+BN")]
     assert len(shown) == 1 + 8
+    [qat] = [line for line in readme.splitlines() if "training (QAT" in line]
+    trained = cells(readme, qat)
+    assert trained == [line[:3] for line in cells(page, "### QAT")]
+    assert trained[0][1:] == ["2 bit", "4 bit"]
