@@ -7,13 +7,12 @@ import numpy as np
 
 from experiments.common import Row, StudyConfig
 from experiments.provenance import versions
+from experiments.report.names import FLOORS
 from experiments.run_folder import Fired, RunFolder
 from snnjax import calibrate, cost, emd, firing
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
 from snnjax.train import Evaluation
-
-FLOORS = ("floor_control", "floor_seed", "floor_sampling")
 
 
 def layers_of(model: SEWResNet) -> list[str]:
