@@ -2,6 +2,7 @@ import os
 
 import jax
 import pytest
+import quickly
 from hypothesis import settings
 
 # The suite draws the same cases every time; `pytest tests/fuzz
@@ -36,7 +37,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    flag, flags = "--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")
+    flag, flags = quickly.FLAG, os.environ.get("XLA_FLAGS", "")
     # XLA stops a process for a flag it does not know: where it was tried alone.
     tried = jax.__version_info__[:2] == (0, 10)
     if tried and flag not in flags and not config.getoption("as_for_users"):

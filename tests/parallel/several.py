@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import quickly
+
 HERE = Path(__file__).parent
 
 
@@ -29,7 +31,7 @@ def run(
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if as_for_users:
-        flags = flags.replace("--xla_cpu_use_fusion_emitters=false", "")
+        flags = flags.replace(quickly.FLAG, "")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
