@@ -7,6 +7,7 @@ where a phone shows it at 85 %.
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -73,4 +74,8 @@ def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
         subs = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _plain(value: float, _: int | None) -> str:
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")

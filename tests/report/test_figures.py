@@ -6,10 +6,11 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from experiments.report import figures, histograms, names
-from experiments.report.chart_style import method_style
+from experiments.report.chart_style import method_style, plain_log_ticks
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer2.0.downsample_sn")
 
@@ -107,6 +108,21 @@ def test_other_rows_have_names_too(more, name):
 )
 def test_emd_text(emd, text):
     assert names.emd_text(emd) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1e-6, 0.2), (2e-5, 3e-3), (0.015, 250), (0.02, 0.05), (2, 3)]
+)
+def test_logarithmic_axes_are_labelled_by_what_stands_there(low, high):
+    axis = Figure().subplots().xaxis
+    axis.axes.set_xscale("log")
+    axis.axes.set_xlim(low, high)
+    plain_log_ticks(axis, low, high)
+    ticks = axis.get_majorticklocs()
+    labels = axis.get_major_formatter().format_ticks(ticks)
+    assert sum(low <= tick <= high for tick in ticks) >= 2
+    np.testing.assert_allclose([float(label) for label in labels], ticks, rtol=1e-12)
+    assert set("".join(labels)) <= set("0123456789.")
 
 
 def test_over_bits_draws_each_method_where_its_rows_are():
