@@ -71,8 +71,8 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def compile_quickly(request):
     everything = request.config.getoption("as_for_users")
-    quickly = not everything and request.path.name not in AS_FOR_USERS
-    jax.config.update("jax_disable_most_optimizations", quickly)
+    quick = not everything and request.path.name not in AS_FOR_USERS
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture
