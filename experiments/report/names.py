@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from experiments.common import Row
 from experiments.rows import CLIPS
 
@@ -78,7 +80,9 @@ def percent(share: float) -> str:
 
 def emd_text(emd: float) -> str:
     """Four decimals, as the paper prints EMDs; two digits where these say nothing."""
-    return f"{emd:.4f}" if emd == 0 or emd >= 0.00095 else f"{emd:.2g}"
+    if emd == 0 or emd >= 0.00095:
+        return f"{emd:.4f}"
+    return np.format_float_positional(emd, precision=2, fractional=False, trim="-")
 
 
 def method_name(row: Row) -> str:

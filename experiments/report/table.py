@@ -111,10 +111,9 @@ def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     text = show(statistics.fmean(values))
     if len(values) == 1 or not all(map(math.isfinite, values)):
         return text
-    # To as many digits as the mean, unless that is told by its power of ten.
-    form = ".2g" if "e" in text else f".{len(text.partition('.')[2])}f"
+    decimals = len(text.partition(".")[2])  # as many as the mean
     scale = 100 if show is points else 1
-    return f"{text} ± {scale * statistics.stdev(values):{form}}"
+    return f"{text} ± {scale * statistics.stdev(values):.{decimals}f}"
 
 
 def mean(values: Sequence[float], show: Callable[[float], str]) -> str:

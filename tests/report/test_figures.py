@@ -104,7 +104,13 @@ def test_other_rows_have_names_too(more, name):
 
 
 @pytest.mark.parametrize(
-    ("emd", "text"), [(0.0, "0.0000"), (0.00474, "0.0047"), (0.000321, "0.00032")]
+    ("emd", "text"),
+    [
+        (0.0, "0.0000"),
+        (0.00474, "0.0047"),
+        (0.000321, "0.00032"),
+        (2.64e-05, "0.000026"),
+    ],
 )
 def test_emd_text(emd, text):
     assert names.emd_text(emd) == text

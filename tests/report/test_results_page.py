@@ -163,9 +163,8 @@ def test_baselines_have_their_floors_and_their_spread():
 def test_a_spread_has_the_digits_of_its_mean():
     assert spread([0.003, 0.0034], emd_text) == "0.0032 ± 0.0003"
     assert spread([3e-4, 5e-4], emd_text) == "0.0004 ± 0.0001"
-    # A power of ten has no digits to count.
-    assert spread([6e-5, 6.2e-5], emd_text) == "6.1e-05 ± 1.4e-06"
-    assert spread([5e-5, 7e-5], emd_text) == "6e-05 ± 1.4e-05"
+    assert spread([6e-5, 6.2e-5], emd_text) == "0.000061 ± 0.000001"
+    assert spread([5e-5, 7e-5], emd_text) == "0.00006 ± 0.00001"
 
 
 def test_a_control_tells_whether_it_has_settled():
