@@ -8,8 +8,14 @@ from typing import Any
 from experiments.common import MODES
 from experiments.report.claim import sign_of
 from experiments.report.judge import Verdict, verdicts
-from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
-from experiments.report.pairs import matched
+from experiments.report.names import (
+    MODE_NAMES,
+    count,
+    emd_text,
+    is_full,
+    method_name,
+)
+from experiments.report.pairs import equal, matched
 from experiments.report.run import Run
 from experiments.report.table import aligned
 from experiments.rows import CLIPS, grid, row_name
@@ -73,7 +79,8 @@ def absent(run: Run) -> list[str]:
 def markdown(choice: Choice) -> str:
     """What the choice does, in a sentence a mode and bit width, and its pairs."""
     lines = [_line(choice, *pair) for pair in choice.pairs]
-    return f"{effect(choice)}\n\n{aligned(lines, ('method', 'mode'))}"
+    table = aligned(lines, ("method", "mode"))
+    return f"{effect(choice)}\n{hidden(choice)}\n\n{table}"
 
 
 def effect(choice: Choice) -> str:
@@ -101,6 +108,30 @@ def effect(choice: Choice) -> str:
             )
         sentences.append(f"- {text}.")
     return "\n".join(sentences)
+
+
+def hidden(choice: Choice) -> str:
+    """In how many pairs accuracy hides what the choice does to firing."""
+    pairs = [pair for two in choice.pairs for pair in equal(two)]
+    lower = [pair for pair in pairs if pair.by_lower.hides]
+    text = (
+        f"- Accuracy hides a drift in {sum(pair.hides for pair in pairs)} of "
+        f"{count(len(choice.pairs), 'pair')} by the noise floor, in {len(lower)} by "
+        "the lower one"
+    )
+    if lower:
+        furthest = max(lower, key=lambda pair: pair.ratio)
+        mode, *names = furthest.settings
+        far, near = (
+            f"{name} with {100 * v.row['accuracy']:.2f} % and EMD "
+            f"{emd_text(v.row['emd_mean'])}"
+            for name, v in zip(names, (furthest.far, furthest.near), strict=True)
+        )
+        text += (
+            f"; the furthest apart, {furthest.ratio:.1f} times, are by "
+            f"{MODE_NAMES[mode]} {far}, and {near}"
+        )
+    return f"{text}."
 
 
 def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:

@@ -48,12 +48,34 @@ def test_a_sentence_a_mode_tells_mean_and_range():
     assert "+0.0040 (+0.0040 to +0.0040)" in ablation.effect(site)
     text = ablation.markdown(scope)
     assert text.startswith("- By PTQ at 2 bits, everywhere in place of blocks, over 6")
-    assert len(text.splitlines()) == 4 + 1 + 2 + 24
+    assert len(text.splitlines()) == 4 + 1 + 1 + 2 + 24
     (line,) = [
         li for li in text.splitlines() if "LQ-Net wide" in li and "4 | QAT" in li
     ]
     cells = [cell.strip() for cell in line.split("|")[5:-1]]
     assert cells == ["90.00", "85.00", "-5.00", "0.0020", "0.0120", "+0.0100"]
+
+
+def test_a_drift_that_accuracy_hides_is_told():
+    def moved(row):
+        moves = 0.0003 * row["bits"] ** 2 * (row["site"] == "pre_fire")
+        return changed(row) | ({"emd": 0.002 + moves} if moves else {})
+
+    grid, site, scope = ablation.choices(a_run(CONFIG, moved))
+    # Two signs, equal accuracy. At 4 bits EMD moves by 0.0048, beyond all floors; at 2
+    # by 0.0012, beyond the lower floor of PTQ, 0.001, and within that of QAT, 0.002.
+    assert ablation.hidden(site) == (
+        "- Accuracy hides a drift in 4 of 8 pairs by the noise floor, in 6 by the "
+        "lower one; the furthest apart, 3.4 times, are by PTQ membrane signed pre-fire "
+        "4 bit with 90.00 % and EMD 0.0068, and membrane signed 4 bit with 90.00 % and "
+        "EMD 0.0020."
+    )
+    # Mid-tread costs 2 points, the scope 5.
+    for choice in (grid, scope):
+        assert ablation.hidden(choice) == (
+            f"- Accuracy hides a drift in 0 of {len(choice.pairs)} pairs by the noise "
+            "floor, in 0 by the lower one."
+        )
 
 
 def test_modes_and_bits_are_not_averaged():
