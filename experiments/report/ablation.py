@@ -15,7 +15,7 @@ from experiments.report.names import (
     is_full,
     method_name,
 )
-from experiments.report.pairs import equal, matched
+from experiments.report.pairs import EQUAL, equal, matched
 from experiments.report.run import Run
 from experiments.report.table import aligned
 from experiments.rows import CLIPS, grid, row_name
@@ -112,12 +112,17 @@ def effect(choice: Choice) -> str:
 
 def hidden(choice: Choice) -> str:
     """In how many pairs accuracy hides what the choice does to firing."""
-    pairs = [pair for two in choice.pairs for pair in equal(two)]
-    lower = [pair for pair in pairs if pair.by_lower.hides]
+    pairs = [pair for two in choice.pairs for pair in equal(two) if pair.kept]
     text = (
-        f"- Accuracy hides a drift in {sum(pair.hides for pair in pairs)} of "
-        f"{count(len(choice.pairs), 'pair')} by the noise floor, in {len(lower)} by "
-        "the lower one"
+        f"- Of {count(len(choice.pairs), 'pair')} {len(pairs)} keep accuracy within a "
+        f"point, and within {100 * EQUAL:g} of each other"
+    )
+    if not pairs:
+        return f"{text}: accuracy hides nothing of this choice."
+    lower = [pair for pair in pairs if pair.by_lower.hides]
+    text += (
+        f"; there accuracy hides a drift in {sum(pair.hides for pair in pairs)} by the "
+        f"noise floor, in {len(lower)} by the lower one"
     )
     if lower:
         furthest = max(lower, key=lambda pair: pair.ratio)

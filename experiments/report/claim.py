@@ -30,9 +30,10 @@ RULES = (
     "networks whose EMDs to one baseline are that far apart are at least as far from "
     "each other. Pairs of quantizers of which both collapsed are left out; where one "
     "did, the pair counts as measured, and is told. A claim that its rows neither bear "
-    "out nor contradict, because differences are within the floor, is not decidable, "
-    "and none is beside a baseline under twice chance; one whose rows are missing is "
-    "not finished."
+    "out nor contradict, because differences are within the floor or some speak for it "
+    "and some against, is not decidable, and none is beside a baseline under twice "
+    "chance; one whose rows are missing is not finished. An ablation's rows are no "
+    "evidence."
 )
 
 

@@ -81,6 +81,10 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
             f"{pair.near.told}: {pair.ratio:.1f} times"
         )
         ours += f", the least of the {seeds} seeds that ran both" * (seeds > 1)
+        weights = sum(
+            all(v.row["target"] == "weights" for v in (p.far, p.near)) for p in hiding
+        )
+        ours += f". Both are weight quantizers, as the paper's are, in {weights}"
     # A pair of which both were to run in one seed alone can hide nothing in another.
     ran = Counter((row["mode"], setting_name(row)) for row in main_grid(run.config))
     once = any(

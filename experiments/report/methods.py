@@ -29,9 +29,10 @@ def paper(run: Run) -> str:
     text = (
         f"Accuracy in % / mean EMD over layers{spreads * several}. "
         "**Bold**: accuracy within a point of the baseline's "
-        "(after QAT, of the control's too) and EMD above the noise floor, a drift that "
-        "accuracy hides; with an asterisk: above the lower floor alone, it moved by "
-        "less than another seed does. *Italic*: collapsed in at least one seed.\n"
+        "(after QAT, of the control's too) and in every seed EMD above the noise "
+        "floor, a drift that accuracy hides; with an asterisk: in every seed above the "
+        "lower floor, and not above the noise floor in each, it moved by less than "
+        "another seed does. *Italic*: collapsed in at least one seed.\n"
     )
     for mode, some in found.items():
         fair, more = alike(some)
@@ -68,12 +69,11 @@ def _cell(setting: Setting) -> str:
     text = f"{accuracy} / {spread(setting.values(lambda r: r['emd_mean']), emd_text)}"
     if setting.collapsed:
         return f"*{text}*"
-    if not setting.kept or setting.floor is None:
+    if not setting.kept:
         return text
-    if not setting.within:
+    if setting.drifts:
         return f"**{text}**"
-    moved = setting.lower is not None and setting.mean("emd_mean") > setting.lower
-    return f"{text} \\*" if moved else text
+    return f"{text} \\*" if setting.moved else text
 
 
 def all_measures(run: Run) -> str:

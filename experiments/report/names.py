@@ -49,7 +49,9 @@ DEFINITIONS = {
     "too, for QAT the control too. Above it firing moved; above the noise floor it "
     "moved by more than another seed moves it",
     "within": "EMD is at most the lower floor; beyond it the table tells how many "
-    "times it is the lower floor, or the noise floor where it is above that too",
+    "times it is the lower floor, or the noise floor where it is above that too; of "
+    "seeds that differ, in how many firing moved (beyond the lower floor), drifted "
+    "(beyond the noise floor) or collapsed",
     "collapsed": "accuracy under twice chance, where the baseline's is not",
     "PTQ, PTQ+BN": "quantized without any training; +BN: only BatchNorm's running "
     "statistics are taken anew, as in baseline+BN",

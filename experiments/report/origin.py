@@ -23,8 +23,9 @@ def markdown(run: Run) -> str:
     return (
         f"```\n{command(run.info['config'])}\n"
         "python -m experiments.report RUN --publish docs/results\n```\n\n"
-        "The first with --data-dir where prepared data lie elsewhere; the second made "
-        f"this page, and makes it again from docs/results/{name}. {_time(run)}\n"
+        "The first with --data-dir where prepared data lie elsewhere; the second, with "
+        "the folder that the first names in place of RUN, made this page, and makes it "
+        f"again from docs/results/{name}. {_time(run)}\n"
         f"Versions: {versions}. Config {run.info['config_hash']}:\n\n"
         f"{aligned(config, ('option', 'value'))}"
     )
@@ -52,7 +53,14 @@ def _time(run: Run) -> str:
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
     return (
         f"The study was started {times} and ran for {total} in all, by the clock: "
-        "what else the machine did meanwhile is in it. CPU time is that of all its "
-        "threads (a + is a commit with changes):\n\n"
+        f"what else the machine did meanwhile is in it.{_again(run)} CPU time is that "
+        "of all its threads (- is not known; a + is a commit with changes):\n\n"
         f"{aligned(lines, ('time', 'CPU time', 'commit'))}"
     )
+
+
+def _again(run: Run) -> str:
+    """How many rows were made more than once, the last of which counts."""
+    made = sum(start["rows"] for start in run.info["starts"])
+    again = made - len(run.rows)
+    return f" Of its {made} rows {again} were made again." if again > 0 else ""

@@ -168,8 +168,11 @@ def _pairs(run: Run) -> str:
         "those that hide a drift: both accuracies within a point of the baseline's "
         "(after QAT, of the control's too), the larger EMD above the noise floor, and "
         "above the other by more than it. Then those that do so by the lower floor, "
-        "and the furthest apart of the others.\n\n"
+        "and the furthest apart of the others."
     )
+    if len(run.main) < len(run.rows):
+        text += " Rows of the ablation are in neither; it tells of its own pairs below."
+    text += "\n\n"
     same = pairs.equal(judged)
     return f"{text}{pairs.counted(same)}\n\n{pairs.top(same)}"
 

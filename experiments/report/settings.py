@@ -88,6 +88,16 @@ class Setting:
         """EMD at most the noise floor, on the mean."""
         return self.floor is not None and self.mean("emd_mean") <= self.floor
 
+    @property
+    def drifts(self) -> bool:
+        """EMD above the noise floor, in every seed."""
+        return all(v.state == "drift" for v in self.judged)
+
+    @property
+    def moved(self) -> bool:
+        """EMD above the lower floor, in every seed."""
+        return all(v.by_lower.state == "drift" for v in self.judged)
+
     def _mean_floor(self, floors: Iterable[float | None]) -> float | None:
         known = [floor for floor in floors if floor is not None]
         return statistics.fmean(known) if len(known) == len(self.judged) else None
@@ -99,11 +109,14 @@ class Setting:
         if len(set(words)) == 1:
             return words[0]
         states = [v.state for v in self.judged]
-        if set(states) == {"drift"}:
+        if self.drifts:
             return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
         if set(states) == {"within"}:
-            over = self.mean("emd_mean") / max(self.lower or 0.0, 1e-12)
-            return f"{over:.2f} x lower" if self.lower and over > 1 else "within"
+            if self.moved:
+                over = statistics.fmean(v.by_lower.ratio for v in self.judged)
+                return f"{over:.2f} x lower"
+            moved = [v.by_lower.state for v in self.judged].count("drift")
+            return f"moved in {moved} of {len(states)}" if moved else "within"
         state = "collapsed" if "collapsed" in states else "drift"
         return f"{state} in {states.count(state)} of {len(states)}"
 
