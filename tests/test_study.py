@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import itertools
-import json
 import math
 import os
 import shutil
@@ -393,35 +392,3 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     assert done.stderr.startswith("error: ")
     assert "not a run folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.nightly
-def test_the_whole_digits_study(tmp_path):
-    start = time.monotonic()
-    folder = study.run(StudyConfig(out=tmp_path / "digits"), quiet())
-    assert time.monotonic() - start < 8 * 60
-    rows = {row_name(row): row for row in folder.rows()}
-    assert len(rows) == 4 + 96
-    baseline = rows["fp32-s0"]["accuracy"]
-    assert baseline >= 0.97
-    eight = rows["weights-uniform-mid_rise-signed-clip1-b8-qat-s0"]
-    assert abs(eight["accuracy"] - baseline) <= 0.01
-    (start,) = folder.info()["starts"]
-    assert set(start["compilations"]["train_step"].values()) == {1}
-    assert len(start["compilations"]["train_step"]) == 1 + 2 + 4 + 2
-
-
-@pytest.mark.nightly
-def test_cifar10_tiny(tmp_path):
-    data_dir = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
-    if not (data_dir / "cifar10").is_dir():
-        pytest.skip(f"no prepared CIFAR-10 in {data_dir}; set SNNJAX_DATA_DIR")
-    config = StudyConfig(
-        dataset="cifar10", data_dir=data_dir, tiny=True, out=tmp_path / "cifar"
-    )
-    start = time.monotonic()
-    folder = study.run(config, quiet())
-    assert time.monotonic() - start < 4 * 60
-    assert len(folder.rows()) == 4 + 48
-    assert json.loads((folder.path / "config.json").read_text())["config"]["tiny"]
-    assert dataclasses.replace(config).hash() == config.hash()

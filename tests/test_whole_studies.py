@@ -1,0 +1,51 @@
+"""Studies as the README has them, at the size and the speed that users see."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import quickly
+
+from experiments.rows import row_name
+from experiments.run_folder import RunFolder
+
+pytestmark = pytest.mark.nightly
+ROOT = Path(__file__).parents[1]
+
+
+def finished(folder, *options, minutes):
+    """What the command makes of an empty folder, in so many minutes."""
+    flags = os.environ.get("XLA_FLAGS", "").replace(quickly.FLAG, "")
+    subprocess.run(
+        [sys.executable, "-m", "experiments.study", *options, "--out", folder],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        timeout=60 * minutes,
+        check=True,
+    )
+    return RunFolder(folder)
+
+
+def test_digits(tmp_path):
+    folder = finished(tmp_path / "digits", minutes=8)
+    rows = {row_name(row): row for row in folder.rows()}
+    assert len(rows) == 6 + 96
+    baseline = rows["fp32-s0"]["accuracy"]
+    assert baseline >= 0.97
+    eight = rows["weights-uniform-mid_rise-signed-clip1-b8-qat-s0"]
+    assert abs(eight["accuracy"] - baseline) <= 0.01
+    (start,) = folder.info()["starts"]
+    assert set(start["compilations"]["train_step"].values()) == {1}
+    assert len(start["compilations"]["train_step"]) == 1 + 2 + 4 + 2
+
+
+def test_cifar10_tiny(tmp_path):
+    data_dir = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
+    if not (data_dir / "cifar10").is_dir():
+        pytest.skip(f"no prepared CIFAR-10 in {data_dir}; set SNNJAX_DATA_DIR")
+    options = ("--dataset", "cifar10", "--tiny", "--data-dir", data_dir)
+    folder = finished(tmp_path / "cifar", *options, minutes=4)
+    assert len(folder.rows()) == 6 + 48
+    assert folder.info()["config"]["tiny"]
