@@ -212,6 +212,14 @@ def test_the_command_line_says_what_is_wrong():
     assert "runs must be at least 1" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
+def test_snnjax_alone_trains_and_predicts(tmp_path):
+    some = {"only": ("step", "eval"), "networks": ("conv3",), "batch": 2, "runs": 1}
+    found, *_ = measured(BenchmarkConfig(**some, against=(), out=tmp_path))
+    assert [result["part"] for result in found["results"]] == ["step", "eval"]
+    assert [result["died"] for result in found["results"]] == [[], []]
+
+
 @pytest.mark.nightly
 def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
     config = BenchmarkConfig(

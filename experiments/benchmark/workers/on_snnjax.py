@@ -65,7 +65,7 @@ def train_and_eval(spec: dict[str, Any]) -> Commands:
         now, metrics = train_step(now, *rest)
         return float(metrics.loss)
 
-    x = data.normalize(arrays[0], *arrays[2:])
+    x = data.normalize(images, *arrays[2:])
 
     @jax.jit
     def forward(params, others, x):
