@@ -29,9 +29,7 @@ def run(
         processes: how many; they find each other by `jax.distributed`.
         as_for_users: compile as for users, not quickly as the rest of the suite.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if as_for_users:
-        flags = flags.replace(quickly.FLAG, "")
+    flags = quickly.not_so() if as_for_users else os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
