@@ -171,7 +171,7 @@ def _pairs(run: Run) -> str:
         "and the furthest apart of the others."
     )
     if len(run.main) < len(run.rows):
-        text += " Rows of the ablation are in neither; it tells of its own pairs below."
+        text += " The ablation's rows are not among these: it tells of its own pairs."
     text += "\n\n"
     same = pairs.equal(judged)
     return f"{text}{pairs.counted(same)}\n\n{pairs.top(same)}"
