@@ -1,12 +1,12 @@
 import dataclasses
 import io
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cifar
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,17 +25,9 @@ def random_images(shape, seed=0, dtype=np.uint8):
     return np.random.default_rng(seed).integers(1, 256, shape).astype(dtype)
 
 
-def find_cifar(name):
-    places = [os.environ.get("SNNJAX_DATA_DIR"), ROOT.parent / "shared/data/tfds"]
-    for place in filter(None, places):
-        if list(Path(place, name).glob("*/dataset_info.json")):
-            return str(place)
-    return pytest.skip(f"no {name} in $SNNJAX_DATA_DIR or {places[-1]}")
-
-
 @pytest.fixture
 def cifar10_dir():
-    return find_cifar("cifar10")
+    return cifar.data_dir("cifar10")
 
 
 def write_info(root, name, file_format, version="3.0.2", **splits):
@@ -186,7 +178,7 @@ def test_cifar_limit_above_the_split(prepared):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_statistics(name):
-    dataset = data.load(name, "train", data_dir=find_cifar(name), limit=2000)
+    dataset = data.load(name, "train", data_dir=cifar.data_dir(name), limit=2000)
     pixels = dataset.images / 255.0
     mean, std = STATED[name]
     np.testing.assert_allclose(dataset.mean, mean)

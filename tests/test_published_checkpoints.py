@@ -2,9 +2,9 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
+import cifar
 import pytest
 from flax import nnx
 
@@ -26,10 +26,7 @@ IMAGES = 1000
 
 
 def first_images(name: str) -> data.Dataset:
-    folder = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
-    if not (folder / name).is_dir():
-        pytest.skip(f"no prepared {name} in {folder}; set SNNJAX_DATA_DIR")
-    return data.load(name, "test", data_dir=folder, limit=IMAGES)
+    return data.load(name, "test", data_dir=cifar.data_dir(name), limit=IMAGES)
 
 
 @pytest.mark.skipif(not FILES, reason="no baseline is published yet")

@@ -1,9 +1,9 @@
 """One trained network, evaluated with the fast convolution and with XLA's."""
 
-import os
 import sys
 from pathlib import Path
 
+import cifar
 import jax
 import numpy as np
 import pytest
@@ -17,9 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.nightly
 def test_the_fast_convolution_fires_as_xlas_does(monkeypatch):
-    folder = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
-    if not (folder / "cifar10").exists():
-        pytest.skip(f"no prepared CIFAR-10 in {folder}; set SNNJAX_DATA_DIR")
+    folder = cifar.data_dir("cifar10")
     load = lambda split, limit: data.load(  # noqa: E731
         "cifar10", split, data_dir=folder, limit=limit
     )

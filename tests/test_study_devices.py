@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cifar
 import numpy as np
 import pytest
 from slow_disk import PROGRAM
@@ -249,10 +250,7 @@ def test_processes_of_other_options(tmp_path):
 
 @pytest.mark.nightly
 def test_data_that_one_process_does_not_have(tmp_path):
-    there = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
-    if not (there / "cifar10").is_dir():
-        pytest.skip(f"no prepared CIFAR-10 in {there}; set SNNJAX_DATA_DIR")
-    each = (("--data-dir", there), ("--data-dir", tmp_path))
+    each = (("--data-dir", cifar.data_dir("cifar10")), ("--data-dir", tmp_path))
     words = ("--dataset", "cifar10", "--devices", 2)
     processes = started_as_two(tmp_path / "run", *words, each=each)
     assert_both_say(

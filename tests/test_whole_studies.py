@@ -1,13 +1,16 @@
 """Studies as the README has them, at the size and the speed that users see."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cifar
 import pytest
 import quickly
 
+from experiments.common import StudyConfig
 from experiments.rows import row_name
 from experiments.run_folder import RunFolder
 
@@ -41,10 +44,12 @@ def test_digits(tmp_path):
 
 
 def test_cifar10_tiny(tmp_path):
-    data_dir = Path(os.environ.get("SNNJAX_DATA_DIR", ROOT.parent / "shared/data/tfds"))
-    if not (data_dir / "cifar10").is_dir():
-        pytest.skip(f"no prepared CIFAR-10 in {data_dir}; set SNNJAX_DATA_DIR")
-    options = ("--dataset", "cifar10", "--tiny", "--data-dir", data_dir)
+    there = cifar.data_dir("cifar10")
+    options = ("--dataset", "cifar10", "--tiny", "--data-dir", there)
     folder = finished(tmp_path / "cifar", *options, minutes=4)
     assert len(folder.rows()) == 6 + 48
-    assert folder.info()["config"]["tiny"]
+    info = folder.info()
+    assert info["config"]["tiny"]
+    config = StudyConfig(dataset="cifar10", tiny=True)
+    assert info["config_hash"] == config.resolve().hash()
+    assert dataclasses.replace(config).hash() == config.hash()

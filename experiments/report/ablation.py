@@ -119,23 +119,14 @@ def hidden(choice: Choice) -> str:
     )
     if not pairs:
         return f"{text}: accuracy hides nothing of this choice."
-    lower = [pair for pair in pairs if pair.by_lower.hides]
+    lower = [two for pair in pairs if (two := pair.by_lower).hides]
     text += (
         f"; there accuracy hides a drift in {sum(pair.hides for pair in pairs)} by the "
         f"noise floor, in {len(lower)} by the lower one"
     )
     if lower:
         furthest = max(lower, key=lambda pair: pair.ratio)
-        mode, *names = furthest.settings
-        far, near = (
-            f"{name} with {100 * v.row['accuracy']:.2f} % and EMD "
-            f"{emd_text(v.row['emd_mean'])}"
-            for name, v in zip(names, (furthest.far, furthest.near), strict=True)
-        )
-        text += (
-            f"; the furthest apart, {furthest.ratio:.1f} times, are by "
-            f"{MODE_NAMES[mode]} {far}, and {near}"
-        )
+        text += f"; the furthest apart: {furthest.told}"
     return f"{text}."
 
 

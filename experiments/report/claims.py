@@ -76,10 +76,7 @@ def _equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:
     more = sum(n > 1 for _, n in repeated)
     if repeated:
         pair, seeds = max(repeated, key=lambda two: (two[1], two[0].ratio))
-        ours += (
-            f". The furthest apart of those in most seeds: {pair.far.told}, against "
-            f"{pair.near.told}: {pair.ratio:.1f} times"
-        )
+        ours += f". The furthest apart of those in most seeds: {pair.told}"
         ours += f", the least of the {seeds} seeds that ran both" * (seeds > 1)
         weights = sum(
             all(v.row["target"] == "weights" for v in (p.far, p.near)) for p in hiding

@@ -93,6 +93,11 @@ class Pair:
         return f"difference within the {'lower ' * known}floor"
 
     @property
+    def told(self) -> str:
+        """Both, and how far apart they are, for a sentence."""
+        return f"{self.far.told}, against {self.near.told}: {self.ratio:.1f} times"
+
+    @property
     def settings(self) -> tuple[str, str, str]:
         """What it has in common with the pairs of other seeds."""
         return (
