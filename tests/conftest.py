@@ -5,7 +5,7 @@ import pytest
 import quickly
 from hypothesis import settings
 
-# The suite draws the same cases every time; `pytest tests/fuzz
+# The suite draws the same cases every time; `pytest tests
 # --hypothesis-profile=nightly` draws others, and many.
 settings.register_profile(
     "suite", max_examples=100, derandomize=True, deadline=None, database=None

@@ -1,0 +1,270 @@
+"""The benchmark on layers of 2,000 neurons, and with contenders that only pretend."""
+
+import ast
+import io
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments.benchmark import contender, conv, networks
+from experiments.benchmark.__main__ import PARTS, _usual_folder, run
+from experiments.benchmark.config import BenchmarkConfig
+from experiments.benchmark.contender import Contender
+
+ROOT = Path(__file__).parents[3]
+
+# Notes its name in a file, and takes as many hundredths of a second as it is told.
+PRETENDS = """
+import time
+from experiments.benchmark.workers.serve import serve
+
+def make(spec):
+    def step():
+        if spec["name"] == "SpikingJelly, channels-last":
+            raise RuntimeError("no such format")
+        with open(spec["log"], "a") as log:
+            log.write(spec["name"] + chr(10))
+        time.sleep(0.05 if spec["name"] == "SpikingJelly" else 0.01)
+    return {"step": step}
+
+serve(make)
+"""
+
+
+def pretend(monkeypatch, log):
+    def made(config, way, spec):
+        known = spec | {"name": way.name, "log": str(log)}
+        return Contender(way.name, (sys.executable, "-c", PRETENDS), known)
+
+    monkeypatch.setattr(networks, "_contender", made)
+    monkeypatch.setitem(contender.PACKAGES, "spikingjelly", ("numpy",))
+
+
+def measured(config):
+    """JSON, Markdown and what was printed."""
+    console = Console(file=io.StringIO(), width=100)
+    folder = run(config, console)
+    found = json.loads((folder / "benchmark.json").read_text())
+    return found, (folder / "benchmark.md").read_text(), console.file.getvalue()
+
+
+def agree(result, text, printed):
+    """Every row stands in both tables, with the JSON's medians and ratios."""
+    rows = {row for of_rows in result["median"].values() for row in of_rows}
+    for row in rows:
+        cells = [row]
+        for name, medians in result["median"].items():
+            assert medians[row] == statistics.median(result["samples"][name][row])
+            factor = 1e-6 if name.endswith("bytes") else 1e3
+            first = next(iter(medians.values()))
+            cells += [f"{factor * medians[row]:.1f}", f"{medians[row] / first:.2f}"]
+        assert f"| {' | '.join(cells)} |" in text
+        lines = [line for line in printed.splitlines() if line[2:].startswith(row)]
+        assert any(all(cell in line for cell in cells) for line in lines)
+
+
+@pytest.mark.slow
+def test_every_comparison_is_printed_and_written(tmp_path):
+    config = BenchmarkConfig(
+        only=("emd",),
+        neurons=2000,
+        observations=400,
+        runs=2,
+        out=tmp_path,
+        against=("scipy",),
+    )
+    found, text, printed = measured(config)
+    assert found["peers"]["scipy"]["scipy"]
+    assert {"jax", "jaxlib", "snnjax"} <= set(found["versions"])
+    assert found["cores"] >= 1
+    assert found["options"]["timesteps"] == 4
+    assert found["options"]["batch"] == 32
+    assert len(found["results"]) == 4
+    for result in found["results"]:
+        for row, seconds in result["samples"]["seconds"].items():
+            assert len(seconds) == 2
+            middle = sum(seconds) / 2
+            assert result["median"]["seconds"][row] == pytest.approx(middle)
+        agree(result, text, printed)
+
+
+def test_contenders_work_in_turn_and_one_that_dies_is_told(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    pretend(monkeypatch, log)
+    config = BenchmarkConfig(
+        only=("memory",),
+        networks=("sew_resnet8-w4", "conv3"),
+        memory_timesteps=(2,),
+        runs=3,
+        out=tmp_path,
+        against=("spikingjelly", "pot"),
+    )
+    monkeypatch.setitem(contender.PACKAGES, "pot", ("no-such-package",))
+    monkeypatch.setattr(networks, "REMAT", networks.SNNJAX)
+    found, text, printed = measured(config)
+    # One turn more than is counted, and each does its work twice: the first warms up.
+    order = ["snnjax", "snnjax", "SpikingJelly", "SpikingJelly"]
+    assert log.read_text().split() == order * 4
+    (result,) = found["results"]
+    assert result["title"].endswith("sew_resnet8-w4, T = 2, batch 32")
+    seconds = result["samples"]["seconds"]
+    assert {row: len(values) for row, values in seconds.items()} == {
+        "snnjax": 3,
+        "SpikingJelly": 3,
+    }
+    assert result["median"]["seconds"]["SpikingJelly"] > 0.05
+    agree(result, text, printed)
+    told = (
+        "SpikingJelly, channels-last stopped (exit code 1): RuntimeError: no such "
+        "format"
+    )
+    assert result["died"] == [told]
+    assert told in text
+    assert told in " ".join(printed.split())
+    for written in (text, printed):
+        assert "not installed: pot" in written
+        assert "T = 2, batch 32" in written
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_memory_is_measured_on_linux_only(tmp_path, monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    config = BenchmarkConfig(only=("memory",), against=(), out=tmp_path)
+    found, text, printed = measured(config)
+    assert not found["results"]
+    assert "on Linux only" in text
+    assert "on Linux only" in printed
+
+
+def test_convolutions_are_compared_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(conv, "SHAPES", ((4, 3, 2, 3, 1), (4, 2, 2, 1, 2)))
+    config = BenchmarkConfig(
+        only=("conv",), runs=1, batch=1, timesteps=2, against=(), out=tmp_path
+    )
+    found, text, printed = measured(config)
+    titles = [result["title"] for result in found["results"]]
+    assert titles == ["1x4x4x3 to 2, 3x3, stride 1", "2x4x4x2 to 2, 1x1, stride 2"]
+    for result in found["results"]:
+        assert set(result["median"]) == {"forward seconds", "with gradients seconds"}
+        agree(result, text, printed)
+
+
+def test_every_way_has_a_worker_and_every_network_an_end():
+    ways = (*networks.REMAT, *networks.SPIKINGJELLY, *networks.OTHERS)
+    for worker in {way.worker for way in ways}:
+        assert (Path(networks.__file__).parent / f"workers/{worker}.py").exists()
+    config = BenchmarkConfig(networks=("conv3",))
+    (comparison,) = networks.steps(config, dict.fromkeys(contender.ELSEWHERE))
+    names = [way.name for way in (*networks.SPIKINGJELLY, *networks.OTHERS)]
+    assert list(comparison.work) == ["snnjax", *names]
+    (alone,) = networks.steps(config, {})
+    assert list(alone.work) == ["snnjax"]
+
+
+def test_torch_and_jax_do_not_meet():
+    """A worker imports its own library, `serve`, and what is built on that."""
+    for path in (Path(networks.__file__).parent / "workers").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
+        names |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        tops = {name.split(".")[0] for name in names}
+        assert not ({"torch"} <= tops and tops & {"jax", "flax", "snnjax"}), path
+        assert "snnjax" not in tops or path.stem == "on_snnjax"
+        inside = {name for name in names if name.startswith("experiments")}
+        workers = "experiments.benchmark.workers."
+        assert all(name.startswith(workers) for name in inside), path
+
+
+@pytest.mark.parametrize(
+    "name", ["runs", "neurons", "observations", "timesteps", "batch"]
+)
+def test_nonsense_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        BenchmarkConfig(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("memory_timesteps", 0, "memory_timesteps must be at least 1"),
+        ("networks", "sew_resnet8", "networks must be sew_resnet8-wWIDTH"),
+        ("networks", "sew_resnet18-w0", "networks must be"),
+        ("python", "spyx", "python must be PEER=PATH"),
+        ("python", "scipy=python3", "the peer one of"),
+        ("python", "spyx=", "python must be PEER=PATH"),
+    ],
+)
+def test_more_nonsense_is_refused(option, value, told):
+    with pytest.raises(ValueError, match=told):
+        BenchmarkConfig(**{option: (value,)})
+
+
+@pytest.mark.slow
+def test_the_command_line_says_what_is_wrong():
+    command = [sys.executable, "-m", "experiments.benchmark", "--runs", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "runs must be at least 1" in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_snnjax_alone_trains_and_predicts(tmp_path):
+    some = {"only": ("step", "eval"), "networks": ("conv3",), "batch": 2, "runs": 1}
+    found, *_ = measured(BenchmarkConfig(**some, against=(), out=tmp_path))
+    assert [result["part"] for result in found["results"]] == ["step", "eval"]
+    assert [result["died"] for result in found["results"]] == [[], []]
+
+
+@pytest.mark.nightly
+def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
+    config = BenchmarkConfig(
+        only=("step", "eval", "memory", "compile", "lif"),
+        against=(),
+        networks=("sew_resnet8-w8", "conv3"),
+        memory_timesteps=(2,),
+        batch=2,
+        runs=1,
+        out=tmp_path,
+    )
+    found, text, printed = measured(config)
+    assert [result["part"] for result in found["results"]] == (
+        ["step"] * 2 + ["eval"] * 2 + ["memory"] + ["compile"] * 2 + ["lif"] * 2
+    )
+    for result in found["results"]:
+        assert result["died"] == []
+        agree(result, text, printed)
+        assert f"## {result['part']}\n\n{PARTS[result['part']].about}" in text
+        if result["part"] == "compile":
+            seconds = result["median"]["seconds"]
+            assert seconds["warm"] < seconds["cold"] / 2
+        if result["part"] == "memory":
+            assert min(result["median"]["bytes"].values()) > 0
+
+
+def test_tables_of_other_parts_are_not_written_over(tmp_path):
+    there = tmp_path / "benchmark.json"
+    config = BenchmarkConfig(only=("emd",), out=tmp_path)
+    for text, said in (
+        ('{"results": [{"part": "emd"}, {"part": "lif"}]}', "the tables of lif, which"),
+        ("[]", "is not a benchmark's"),
+    ):
+        there.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            run(config, quiet())
+        assert there.read_text() == text
+    with pytest.raises(ValueError, match="at least one part"):
+        BenchmarkConfig(only=())
+
+
+def test_some_parts_have_a_folder_of_their_own():
+    assert _usual_folder(tuple(PARTS)) == Path("runs/benchmark")
+    assert _usual_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
+
+
+def quiet():
+    return Console(file=io.StringIO())

@@ -1,0 +1,60 @@
+"""What docs/results says is what its rows say: pages are made again from them."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from experiments import report
+from experiments.report import results
+
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
+PAGES = [
+    page
+    for page in sorted(RESULTS.glob("*.md"))
+    if (RESULTS / page.stem / "results.jsonl").exists()
+]
+
+
+@pytest.mark.skipif(not PAGES, reason="no results page is published yet")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_is_what_its_rows_make(page):
+    run = report.load(RESULTS / page.stem)
+    assert results.markdown(run, figures=page.stem) == page.read_text("utf-8")
+
+
+@pytest.mark.skipif(not PAGES, reason="no results page is published yet")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_figures_are_there(page):
+    text = page.read_text("utf-8")
+    lines = [line for line in text.splitlines() if line[:2] == "!["]
+    links = [line.partition("](")[2].rstrip(")") for line in lines]
+    assert bool(links) != ("No quantized network is finished yet" in text)
+    assert all((RESULTS / link).exists() for link in links)
+
+
+def cells(text, heading):
+    """The first table behind a heading, without its rule."""
+    lines = text.split(f"{heading}\n", 1)[1].splitlines()
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines))
+    return [
+        [c.strip() for c in line.strip("|").split("|")]
+        for line in table[:1] + table[2:]
+    ]
+
+
+def test_the_readmes_tables_are_the_pages():
+    readme = (RESULTS.parents[1] / "README.md").read_text("utf-8")
+    page = (RESULTS / "cifar10.md").read_text("utf-8")
+    shown = cells(readme, "## What came out on CIFAR-10")
+    # Settings of several seeds have columns of their own behind these.
+    assert shown == [line[:5] for line in cells(page, "### PTQ+BN")]
+    assert len(shown) == 1 + 8
+    [qat] = [line for line in readme.splitlines() if "training (QAT" in line]
+    trained = cells(readme, qat)
+    assert trained == [
+        [method, of_both, of_first]
+        for method, _, of_first, of_both in cells(page, "### QAT")
+    ]
+    assert trained[0][1:] == ["2 bit, seeds 0, 1", "4 bit"]

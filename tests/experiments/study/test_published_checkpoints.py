@@ -1,0 +1,53 @@
+"""The committed baselines are the networks of the committed tables."""
+
+import json
+import math
+from pathlib import Path
+
+import cifar
+import pytest
+from flax import nnx
+
+from snnjax import checkpoint, data, firing, models, train
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "docs/results"
+FILES = sorted((RESULTS / "checkpoints").glob("cifar*.safetensors"))
+# Of each data set the first seed's; the others as well by night.
+CHECKPOINTS = [
+    pytest.param(
+        path,
+        id=path.stem,
+        marks=pytest.mark.slow if path.stem.endswith("-s0") else pytest.mark.nightly,
+    )
+    for path in FILES
+]
+IMAGES = 1000
+
+
+def first_images(name: str) -> data.Dataset:
+    return data.load(name, "test", data_dir=cifar.data_dir(name), limit=IMAGES)
+
+
+@pytest.mark.skipif(not FILES, reason="no baseline is published yet")
+@pytest.mark.parametrize("path", CHECKPOINTS)
+def test_a_baseline_has_the_accuracy_and_the_rate_of_its_table(path):
+    dataset, network, width, seed = path.stem.rsplit("-", 3)
+    lines = (RESULTS / dataset / "results.jsonl").read_text().splitlines()
+    [row] = [
+        row
+        for row in map(json.loads, lines)
+        if row["mode"] == "fp32" and f"s{row['seed']}" == seed
+    ]
+    assert (row["model"], f"w{row['width']}") == (network, width)
+    assert path.stat().st_size <= 3e6
+    images = first_images(dataset)
+    model = getattr(models, network)(
+        images.num_classes, width=row["width"], rngs=nnx.Rngs(99)
+    )
+    found = train.evaluate(checkpoint.load(path, model), images, batch_size=100)
+    # So many images of the table's: within three standard errors of its accuracy.
+    p = row["accuracy"]
+    assert abs(found.accuracy - p) <= 3 * math.sqrt(p * (1 - p) / IMAGES)
+    rate = firing.report(found.counts, found.counts).mean_rate
+    assert math.isclose(rate, row["mean_rate"], rel_tol=0.03)

@@ -1,0 +1,51 @@
+"""One trained network, evaluated with the fast convolution and with XLA's."""
+
+import sys
+from pathlib import Path
+
+import cifar
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import data, emd, models, train
+from snnjax.conv import winograd
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.nightly
+def test_the_fast_convolution_fires_as_xlas_does(monkeypatch):
+    folder = cifar.data_dir("cifar10")
+    load = lambda split, limit: data.load(  # noqa: E731
+        "cifar10", split, data_dir=folder, limit=limit
+    )
+    # Wide enough that every 3x3 convolution but the strided ones goes by Winograd.
+    model = models.sew_resnet8(10, width=64, rngs=nnx.Rngs(0))
+    rates = train.one_cycle(60, 0.1)
+    *_, last = train.fit(
+        model, load("train", 2000), rates, seed=0, batch_size=32, timesteps=4
+    )
+    model, images = train.trained(model, last.state), load("test", 1000)
+
+    taken = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(
+        winograd, "convolve", lambda *a, **k: taken.append(1) or convolve(*a, **k)
+    )
+    fast = train.evaluate(model, images)
+    assert len(taken) >= 4
+    train.make_eval_step.cache_clear()
+    jax.clear_caches()
+    module = sys.modules["snnjax.conv.conv2d"]
+    monkeypatch.setattr(module, "_by_winograd", lambda *_: False)
+    xlas = train.evaluate(model, images)
+
+    assert fast.accuracy > 0.15  # it has learned something
+    assert abs(fast.accuracy - xlas.accuracy) * len(images) <= 1.001
+    a, b = fast.counts, xlas.counts
+    far = emd.layer_emd(a.spikes, b.spikes, a.observations)
+    differ = sum(int(np.abs(a.spikes[k] - b.spikes[k]).sum()) for k in a.spikes)
+    spikes = sum(int(b.spikes[k].sum()) for k in b.spikes)
+    assert max(far.values()) <= 1e-4, f"{differ} of {spikes} spikes differ"
