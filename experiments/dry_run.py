@@ -13,7 +13,7 @@ from experiments.common import Row, StudyConfig
 from experiments.console import duration
 from experiments.rows import images_of, planned, row_name, structure
 from experiments.training import augments, optimizer
-from snnjax import train
+from snnjax import data, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 
@@ -58,7 +58,7 @@ def expect(
     )
     indices = np.arange(config.batch_size, dtype=np.int32)
     arguments = (
-        *train.put(train.on_device(train_set), mesh),
+        *train.put(data.on_device(train_set), mesh),
         train.put(indices, mesh, P("data")),
         np.float32(0),
         train.put(jax.random.key(0), mesh),

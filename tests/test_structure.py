@@ -27,8 +27,7 @@ ALLOWED = {
     "encoding": {"_checks"},
     "surrogate": {"_axes", "_checks"},
     "cost": {"_checks"},
-    "batches": {"_checks"},
-    "data": {"_checks", "batches", "data"},
+    "data": {"_checks", "_pytree", "data"},
     "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_axes", "_checks", "_pytree", "neurons", "quantize", "surrogate"},
     "quantize": {"_axes", "_checks", "_pytree", "quantize"},
@@ -42,7 +41,7 @@ ALLOWED = {
     "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
     "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},
     "train": {
-        *("_checks", "_pytree", "batches", "data", "firing", "layers"),
+        *("_checks", "_pytree", "data", "firing", "layers"),
         *("cost", "spiketrain", "train"),
     },
 }
@@ -168,7 +167,7 @@ def test_the_functional_core_needs_neither_flax_nor_ott_nor_a_device():
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("data, batches", "ott tensorflow_datasets flax optax orbax sklearn"),
+        ("data", "ott tensorflow_datasets flax optax orbax sklearn"),
         ("train, layers, models, calibrate", "ott tensorflow_datasets orbax"),
     ],
 )

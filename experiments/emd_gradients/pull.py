@@ -26,8 +26,7 @@ from experiments.emd_gradients.losses import (
 )
 from experiments.rows import WEIGHTS
 from snnjax import calibrate, checkpoint, data, firing, models, train
-from snnjax.batches import epoch_order, train_batches
-from snnjax.data import Dataset
+from snnjax.data import Dataset, epoch_order, train_batches
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.common import CLASSES
 from experiments.tpu_compile import xla
-from snnjax import models, train
+from snnjax import data, models, train
 from snnjax.data import Dataset
 
 Numbers = dict[str, Any]
@@ -140,7 +140,7 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
     arguments = jax.eval_shape(
         lambda: (
             train.init(model(), tx),
-            *train.on_device(dataset),
+            *data.on_device(dataset),
             jnp.zeros(config.batch, jnp.int32),
             jnp.float32(0),
             jax.random.key(0),

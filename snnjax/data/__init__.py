@@ -8,9 +8,14 @@ stay uint8 until the step that needs them. Augmentation is a pure function of it
 from snnjax.data.dataset import Dataset as Dataset
 from snnjax.data.dataset import from_arrays as from_arrays
 from snnjax.data.dataset import from_npz as from_npz
-from snnjax.data.images import augment as augment
-from snnjax.data.images import network_input as network_input
-from snnjax.data.images import normalize as normalize
 from snnjax.data.loading import DATASETS as DATASETS
 from snnjax.data.loading import SPLITS as SPLITS
 from snnjax.data.loading import load as load
+from snnjax.data.on_device import on_device as on_device
+from snnjax.data.order import epoch_order as epoch_order
+from snnjax.data.order import eval_batches as eval_batches
+from snnjax.data.order import permutation as permutation
+from snnjax.data.order import train_batches as train_batches
+from snnjax.data.transforms import augment as augment
+from snnjax.data.transforms import network_input as network_input
+from snnjax.data.transforms import normalize as normalize

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from snnjax import _checks
-from snnjax.batches import permutation
 from snnjax.data.dataset import Dataset, channel_statistics
+from snnjax.data.order import permutation
 
 DATASETS = ("digits", "cifar10", "cifar100")
 SPLITS = ("train", "test")

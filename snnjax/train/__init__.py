@@ -16,7 +16,6 @@ from snnjax.train.evaluation import Evaluation as Evaluation
 from snnjax.train.evaluation import evaluate as evaluate
 from snnjax.train.evaluation import evaluate_sweep as evaluate_sweep
 from snnjax.train.guards import NonFinite as NonFinite
-from snnjax.train.images import on_device as on_device
 from snnjax.train.loop import Progress as Progress
 from snnjax.train.loop import cosine as cosine
 from snnjax.train.loop import fit as fit

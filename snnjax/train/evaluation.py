@@ -12,12 +12,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.batches import eval_batches
-from snnjax.data import Dataset
+from snnjax.data import Dataset, eval_batches, on_device
 from snnjax.firing import FiringCounts
 from snnjax.train import checks, devices, guards
 from snnjax.train.eval_steps import GROUPS, Fired, make_eval_step, make_trains_step
-from snnjax.train.images import on_device
 from snnjax.train.steps import split
 from snnjax.train.sweep import check_alike
 

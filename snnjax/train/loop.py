@@ -13,10 +13,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.batches import epoch_order, train_batches
-from snnjax.data import Dataset
+from snnjax.data import Dataset, epoch_order, on_device, train_batches
 from snnjax.train import checks, devices, guards
-from snnjax.train.images import on_device
 from snnjax.train.steps import (
     OPTIMIZERS,
     Metrics,

@@ -1,12 +1,12 @@
 """Compare the rows of a study with those of another, key by key.
 
-    python tests/golden/compare_rows.py tests/golden/study/digits.jsonl RUN/results.jsonl
+    python tests/golden/compare_rows.py tests/golden/study/digits.jsonl results.jsonl
 
 Prints every key that differs, with its largest difference, and exits with 1 if there is
-one. What tells of a start and not of a network is left out. ``tests/golden/study`` holds
-the rows, the commands' ``--help`` and the list of tests from before the packages were
-rearranged; its numbers are those of one machine to the bit, and of others within the
-spread over seeds.
+one. Keys that describe a start and not a network are left out. ``tests/golden/study``
+holds the rows, the commands' ``--help`` and the list of tests from before the packages
+were rearranged; its numbers are those of one machine to the bit, and of others within
+the spread over seeds.
 """
 
 import json

@@ -55,7 +55,7 @@ def train_and_eval(spec: dict[str, Any]) -> Commands:
     model, tx = make_network(spec), train.sgd(5e-4)
     graphdef, *state = train.split(model)
     train_step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
-    arrays = train.on_device(dataset)
+    arrays = data.on_device(dataset)
     rate, key = np.float32(0.01), jax.random.key(0)
     rest = (*arrays, np.arange(batch, dtype=np.int32), rate, key)
     now = train.init(model, tx)

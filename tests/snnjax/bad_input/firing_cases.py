@@ -1,10 +1,10 @@
-"""Bad input to what counts spikes: trains, firing, cost; and to batches."""
+"""Bad input to what counts spikes: trains, firing, cost; and to data."""
 
 from functools import partial
 
 import numpy as np
 
-from snnjax import batches, cost, firing, spiketrain
+from snnjax import cost, data, firing, spiketrain
 
 RATES = np.array([0.1, 0.5, 0.9], np.float32)
 COUNTS = np.array([0, 2, 4])
@@ -185,7 +185,7 @@ def cost_cases():
 
 
 def batch_cases():
-    """Orders and batches."""
+    """Orders and data."""
     order = np.arange(5, dtype=np.int32)
     for bad in (
         (-1, 0, 5),
@@ -196,18 +196,18 @@ def batch_cases():
         (0, 0, 2.5),
     ):
         says = f"got {bad[0]!r}, {bad[1]!r} and {bad[2]!r}"
-        yield f"batches.epoch_order{bad}", partial(batches.epoch_order, *bad), says
+        yield f"data.epoch_order{bad}", partial(data.epoch_order, *bad), says
     for bad in (0, -1, 6, 2.5, "2", None):
         says = f"batch_size: expected 1 to 5.*got {bad!r}"
-        call = partial(batches.train_batches, order, bad)
-        yield f"batches.train_batches: {bad!r}", call, says
-    bad = partial(batches.train_batches, order[:0], 1)
-    yield "batches.train_batches: no images", bad, "at least one image|1 to 0"
+        call = partial(data.train_batches, order, bad)
+        yield f"data.train_batches: {bad!r}", call, says
+    bad = partial(data.train_batches, order[:0], 1)
+    yield "data.train_batches: no images", bad, "at least one image|1 to 0"
     for bad in ((0, 2), (3, 0), (-1, 2), (2.5, 2), (3, "2"), (3, None)):
         says = f"got {bad[0]!r} and {bad[1]!r}"
-        yield f"batches.eval_batches{bad}", partial(batches.eval_batches, *bad), says
+        yield f"data.eval_batches{bad}", partial(data.eval_batches, *bad), says
     yield (
-        "batches.permutation: none",
-        partial(batches.permutation, -1, np.random.SeedSequence(0)),
+        "data.permutation: none",
+        partial(data.permutation, -1, np.random.SeedSequence(0)),
         "n must be .*got -1",
     )

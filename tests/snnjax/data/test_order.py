@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from snnjax.batches import epoch_order, eval_batches, train_batches
+from snnjax.data.order import epoch_order, eval_batches, train_batches
 
 
 def test_epoch_order_is_a_permutation_of_its_own():

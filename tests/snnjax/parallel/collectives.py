@@ -11,7 +11,7 @@ import small_nets
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from snnjax import models, train
+from snnjax import data, models, train
 from snnjax.layers import BatchNorm, norm
 from snnjax.train import devices, evaluation
 
@@ -56,7 +56,7 @@ class Programs:
 
     def __init__(self, model, mesh, sweep=False):
         self.model, self.mesh, self.sweep = model, mesh, sweep
-        self.arrays = devices.put(train.on_device(small_nets.images()), mesh)
+        self.arrays = devices.put(data.on_device(small_nets.images()), mesh)
         batch = np.arange(16, dtype=np.int32), np.ones(16, bool)
         self.indices, self.mask = devices.put(batch, mesh, P("data"))
         self.graphdef, *self.state = train.split(model)

@@ -13,7 +13,7 @@ from flax import nnx
 from programs import equations
 
 from snnjax import calibrate, data, models, neurons, train
-from snnjax.batches import epoch_order
+from snnjax.data.order import epoch_order
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
 from snnjax.train import guards
@@ -275,7 +275,7 @@ def primitives(**options):
     )
     program = jax.make_jaxpr(step)(
         train.init(model, tx),
-        *train.on_device(images),
+        *data.on_device(images),
         np.arange(BATCH, dtype=np.int32),
         np.float32(0.1),
         jax.random.key(0),

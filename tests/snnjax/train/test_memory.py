@@ -32,7 +32,7 @@ def compiled(model, dataset, batch_size, timesteps):
         train.split(model)[0], tx, timesteps=timesteps, augment=False
     )
     indices = np.arange(batch_size, dtype=np.int32)
-    rest = (*train.on_device(dataset), indices, np.float32(0.1), jax.random.key(0))
+    rest = (*data.on_device(dataset), indices, np.float32(0.1), jax.random.key(0))
     return step.lower(train.init(model, tx), *rest).compile()
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from programs import compilations, equations
 
 from snnjax import calibrate, data, models, neurons, surrogate, train
-from snnjax.batches import epoch_order
+from snnjax.data.order import epoch_order
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
 
@@ -178,7 +178,7 @@ def custom_vjps(model, timesteps):
     step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
     program = jax.make_jaxpr(step)(
         train.init(model, tx),
-        *train.on_device(images),
+        *data.on_device(images),
         np.arange(4, dtype=np.int32),
         np.float32(0.1),
         jax.random.key(0),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from snnjax import _pytree
-from snnjax.data import Dataset
+from snnjax.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
