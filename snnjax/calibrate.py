@@ -53,7 +53,7 @@ def quantize(
         membrane_site: where membranes are quantized, see `neurons.lif`.
 
     Returns:
-        The quantized copy; ``model`` stays as it was.
+        The quantized copy, in evaluation mode; ``model`` stays as it was.
 
     Raises:
         ValueError: a pattern matches no layer, or is no regular expression; a rule
@@ -68,6 +68,7 @@ def quantize(
             f"rules must be {{pattern: QuantSpec}}, got {_checks.shown(rules)}"
         )
     copy = nnx.clone(model)
+    copy.eval()
     names = _quantizable(copy)
     for pattern, spec in rules.items():
         if not isinstance(spec, QuantSpec):
@@ -270,5 +271,6 @@ def reestimate_batchnorm(
             "in the images and the weights"
         )
     copy = nnx.clone(model)
+    copy.eval()
     nnx.update(copy, jax.tree.map(lambda x: x / number, total))
     return copy

@@ -55,7 +55,7 @@ def load(
             reads it with ``weights_only=True``).
 
     Returns:
-        The copy, its leaves in the dtypes they had.
+        The copy, its leaves in the dtypes they had, in evaluation mode.
 
     Raises:
         ValueError: names or shapes that do not belong together, all of them listed;
@@ -67,6 +67,7 @@ def load(
     """
     given = _canonical(_read(state_dict))
     copy = nnx.clone(model)
+    copy.eval()
     leaves = _leaves(copy)
     _check_names(leaves, given)
     values, wrong = {}, []
