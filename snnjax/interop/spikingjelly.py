@@ -17,8 +17,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import _checks, calibrate
-from snnjax.layers import QuantState
+from snnjax import _checks
+from snnjax.layers import QuantState, inspect
 from snnjax.models import SEWResNet
 
 # torch's name of a variable's last part; BatchNorm's scale is a weight too.
@@ -127,7 +127,7 @@ def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variabl
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     learned = bool(nnx.state(model, QuantState)) or any(
         layer.spec is not None and layer.spec.per_channel
-        for layer in calibrate.layer_bits(model)
+        for layer in inspect.layer_bits(model)
     )
     leaves = {}
     for path, _ in nnx.to_flat_state(state):

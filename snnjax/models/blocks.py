@@ -6,8 +6,8 @@ from typing import Any, cast
 from flax import nnx
 from jax import Array
 
-from snnjax.cost import Synapse
 from snnjax.layers import BatchNorm
+from snnjax.models.connections import Synapse
 from snnjax.models.parts import Maker, conv_synapse, fire
 
 # How a block joins the spikes of its shortcut with those of its branch. A basic block

@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 
 from snnjax import _checks
 from snnjax._order import remade
-from snnjax.cost import Synapse
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
+from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
 

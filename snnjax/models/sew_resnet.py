@@ -14,9 +14,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks, neurons
-from snnjax.cost import INPUT, Synapse
 from snnjax.layers.variables import check_sizes, is_training
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
+from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import Maker, again, check_input, conv_synapse, fire, max_pool
 from snnjax.quantize import QuantSpec
 

@@ -14,9 +14,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks, neurons
-from snnjax.cost import INPUT, Synapse
 from snnjax.layers import QuantConv
 from snnjax.layers.variables import check_sizes
+from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
     Maker,
     check_input,
