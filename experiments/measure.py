@@ -12,13 +12,14 @@ from experiments.run_folder import Fired, RunFolder
 from snnjax import calibrate, cost, emd, firing
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
+from snnjax.models.connections import INPUT
 from snnjax.train import Evaluation
 
 
 def layers_of(model: SEWResNet) -> list[str]:
     """The spiking layers as the network has them; JAX sorts them by name."""
     fed = (name for synapse in model.synapses() for name in synapse.sources)
-    return [name for name in dict.fromkeys(fed) if name != cost.INPUT]
+    return [name for name in dict.fromkeys(fed) if name != INPUT]
 
 
 def measure(

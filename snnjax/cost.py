@@ -1,4 +1,4 @@
-"""What a network costs on event-driven hardware: synaptic operations and memory.
+"""Cost of a network on event-driven hardware: synaptic operations and memory.
 
 A spike costs one accumulation for every synapse it travels along. That number is taken
 from measured spike counts and true fan-out: a neuron at the border of an image has
@@ -6,7 +6,7 @@ fewer synapses, one in front of a stride reaches only some positions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -14,35 +14,11 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 
-INPUT = "input"
+if TYPE_CHECKING:  # models need Flax, and this module does not
+    import snnjax.models.connections
 
 
-class Synapse(NamedTuple):
-    """One convolution or linear layer, and where its input comes from.
-
-    Attributes:
-        name: the layer's name in its model, ``"layer1.0.conv1"``.
-        sources: the spiking layers that feed it, the shortcut's first and then the
-            branches of each block in turn; ``("input",)`` for the image.
-        connect: how they are joined: ``"add"``, ``"and"``, ``"iand"``.
-        kernel_size: (height, width); () for a linear layer.
-        strides: likewise.
-        padding: ((top, bottom), (left, right)); () for a linear layer.
-        in_shape: (height, width, channels) of the input; (channels,) for linear.
-        out_shape: the same of the output.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    connect: str
-    kernel_size: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-
-
-def fan_out(synapse: Synapse) -> np.ndarray:
+def fan_out(synapse: "snnjax.models.connections.Synapse") -> np.ndarray:
     """Synapses that leave a neuron, by its position: int64 ``[H, W]``, or ``[]``.
 
     Padding has no neurons, and an input that no window covers has no synapse.
@@ -58,7 +34,9 @@ def fan_out(synapse: Synapse) -> np.ndarray:
 
 
 def synaptic_operations(
-    synapses: Sequence[Synapse], counts: Mapping[str, ArrayLike], images: int
+    synapses: "Sequence[snnjax.models.connections.Synapse]",
+    counts: Mapping[str, ArrayLike],
+    images: int,
 ) -> dict[str, float]:
     r"""Accumulations of one image, for each layer that is fed by spikes.
 
@@ -91,32 +69,24 @@ def synaptic_operations(
     _checks.whole("images", images, 1)
     operations = {}
     for synapse in synapses:
-        if synapse.sources == (INPUT,) and INPUT not in counts:
+        if synapse.reads_input and not counts.keys() & synapse.sources:
             continue
-        spikes = sum(_spikes(synapse, name, counts) for name in _joined(synapse))
+        spikes = sum(_spikes(synapse, name, counts) for name in synapse.summed)
         operations[synapse.name] = float(np.sum(spikes * fan_out(synapse)) / images)
     return operations
 
 
-def _joined(synapse: Synapse) -> tuple[str, ...]:
-    """The recorded layers whose sum is the synapse's input."""
-    if synapse.connect == "add" or len(synapse.sources) == 1:
-        return synapse.sources
-    return (synapse.sources[-1].rpartition(".")[0] + ".out",)
-
-
-def is_output(name: str) -> bool:
-    """Whether it is recorded beside the neurons' spikes, on request."""
-    return name.endswith(".out") or "pool" in name
-
-
-def _spikes(synapse: Synapse, name: str, counts: Mapping[str, ArrayLike]) -> np.ndarray:
+def _spikes(
+    synapse: "snnjax.models.connections.Synapse",
+    name: str,
+    counts: Mapping[str, ArrayLike],
+) -> np.ndarray:
     """Counts of a source, summed over channels (and positions in front of pooling)."""
     if name not in counts:
         raise ValueError(
             f"{synapse.name} is fed by {name}, which is not among the counts: "
             f"{sorted(counts)}"
-            + ("; train.evaluate(..., outputs=True) counts it" * is_output(name))
+            + ("; train.evaluate(..., outputs=True) counts it" * synapse.reads_outputs)
         )
     spikes = np.asarray(_checks.real(name, counts[name]))
     # A linear layer has only channels: positions are pooled in front of it.
@@ -186,7 +156,9 @@ def _number(value: ArrayLike, message: str) -> int | float:
     return value
 
 
-def multiply_accumulates(synapses: Sequence[Synapse]) -> dict[str, int]:
+def multiply_accumulates(
+    synapses: "Sequence[snnjax.models.connections.Synapse]",
+) -> dict[str, int]:
     """Multiplications of one pass through each layer without any sparsity.
 
     Times T, this is what a dense accelerator does; for the layer that sees the image,

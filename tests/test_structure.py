@@ -26,7 +26,7 @@ ALLOWED = {
     "conv": {"_axes", "_checks", "_order", "conv"},
     "encoding": {"_checks"},
     "surrogate": {"_axes", "_checks"},
-    "cost": {"_checks"},
+    "cost": {"_checks", "models"},
     "data": {"_checks", "_pytree", "data"},
     "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_axes", "_checks", "_pytree", "neurons", "quantize", "surrogate"},

@@ -11,10 +11,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import _checks, calibrate
-from snnjax.cost import INPUT
-from snnjax.layers import EPSILON, Spiking
+from snnjax import _checks
+from snnjax.layers import EPSILON, Spiking, inspect
 from snnjax.models import SEWResNet
+from snnjax.models.connections import INPUT
 from snnjax.neurons import IF
 
 
@@ -66,7 +66,7 @@ def graph(
             "graphs are made by the package nir; run: pip install 'snnjax[interop]'"
         ) from error
 
-    quantizers = {layer.name: layer for layer in calibrate.layer_bits(model)}
+    quantizers = {layer.name: layer for layer in inspect.layer_bits(model)}
     *convolutions, linear = table
     height, width, channels = convolutions[0].in_shape
     nodes: dict[str, Any] = {
@@ -84,7 +84,7 @@ def graph(
             dilation=(1, 1),
             groups=1,
             bias=bias,
-            metadata=_told(quantizers[row.name]),
+            metadata=_quantizer_metadata(quantizers[row.name]),
         )
         numbers = _numbers(_at(model, spiking), row.out_shape, step, kernel.dtype)
         nodes[_node(spiking)] = (nir.LIF if "tau" in numbers else nir.IF)(**numbers)
@@ -98,7 +98,7 @@ def graph(
     nodes["fc"] = nir.Affine(
         _wide(model.fc.quantized_kernel()).T,
         _wide(model.fc.bias.get_value()),
-        metadata=_told(quantizers["fc"]),
+        metadata=_quantizer_metadata(quantizers["fc"]),
     )
     nodes["output"] = nir.Output({"output": np.array(linear.out_shape)})
     edges += [("pool", "flatten"), ("flatten", "fc"), ("fc", "output")]
@@ -119,7 +119,7 @@ def _check(model: SEWResNet, dt: ArrayLike) -> None:
         )
     if model.sn1.neuron.get_value().v_reset is None:
         raise ValueError("NIR has no soft reset: make the model with a v_reset")
-    for layer in calibrate.layer_bits(model):
+    for layer in inspect.layer_bits(model):
         if layer.kind == "membrane" and layer.spec is not None:
             raise ValueError(
                 f"NIR has no membrane grid, and the membrane of {layer.name} has "
@@ -189,8 +189,8 @@ def _numbers(
     return found
 
 
-def _told(layer: calibrate.LayerBits) -> dict[str, Any]:
-    """A quantizer in words and numbers."""
+def _quantizer_metadata(layer: inspect.LayerBits) -> dict[str, Any]:
+    """Describe a quantizer by its method and bits."""
     if layer.spec is None:
         return {}
     return {"bits": layer.bits, "quantizer": layer.spec.method}

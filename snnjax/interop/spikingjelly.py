@@ -17,8 +17,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import _checks, calibrate
-from snnjax.layers import QuantState
+from snnjax import _checks
+from snnjax.layers import QuantState, inspect
 from snnjax.models import SEWResNet
 
 # torch's name of a variable's last part; BatchNorm's scale is a weight too.
@@ -55,7 +55,7 @@ def load(
             reads it with ``weights_only=True``).
 
     Returns:
-        The copy, its leaves in the dtypes they had.
+        The copy, its leaves in the dtypes they had, in evaluation mode.
 
     Raises:
         ValueError: names or shapes that do not belong together, all of them listed;
@@ -67,6 +67,7 @@ def load(
     """
     given = _canonical(_read(state_dict))
     copy = nnx.clone(model)
+    copy.eval()
     leaves = _leaves(copy)
     _check_names(leaves, given)
     values, wrong = {}, []
@@ -126,7 +127,7 @@ def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variabl
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     learned = bool(nnx.state(model, QuantState)) or any(
         layer.spec is not None and layer.spec.per_channel
-        for layer in calibrate.layer_bits(model)
+        for layer in inspect.layer_bits(model)
     )
     leaves = {}
     for path, _ in nnx.to_flat_state(state):

@@ -18,6 +18,7 @@ from snnjax.layers.variables import (
     check_sizes,
     check_spec,
     checked,
+    is_training,
     value_of,
 )
 from snnjax.quantize import LqState, QuantSpec
@@ -39,6 +40,7 @@ class _Quantized(nnx.Module):
     """
 
     kernel: nnx.Param
+    use_running_average: bool  # set by .train() and .eval(); True in a new layer
 
     def quantize(self, spec: QuantSpec | None) -> None:
         """Put a quantizer on the kernel, or take it off (None, or method "none").
@@ -61,8 +63,11 @@ class _Quantized(nnx.Module):
             fitted = quantize.lq_fit(w, bits=bits, clip=spec.clip, init="clip")
             self.quant_state = nnx.data(QuantState(fitted))
 
-    def quantized_kernel(self, *, train: bool = False) -> Array:
-        """The kernel as the layer uses it; with ``train`` LQ-Net's basis moves on."""
+    def quantized_kernel(self, *, train: bool | None = None) -> Array:
+        """Return the kernel as the layer uses it; training updates LQ-Net's basis.
+
+        ``train``: None follows the mode that ``.train()`` and ``.eval()`` set.
+        """
         w = self.kernel.get_value()
         if self.quant is None:
             return w
@@ -73,7 +78,7 @@ class _Quantized(nnx.Module):
         # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
         w = jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
         state = LqState(*self.quant_state.get_value())
-        if train:
+        if is_training(self, train):
             learned = quantize.lq_update(jax.lax.stop_gradient(w), state)
             self.quant_state.set_value(learned)
         return quantize.lq_net(w, state)
@@ -129,10 +134,13 @@ class QuantConv(_Quantized):
         self.padding = ((padding, padding), (padding, padding))
         self.keep = jnp.int8 if spikes else None
         self.dtype = dtype
+        self.use_running_average = True
         self.quantize(quant)
 
-    def __call__(self, x: ArrayLike, *, train: bool = False) -> Array:
+    def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:
         """Convolve ``[..., H, W, C_in]`` to ``[..., H', W', C_out]``.
+
+        ``train``: update LQ-Net's basis; None follows ``.train()`` and ``.eval()``.
 
         Raises:
             ValueError: x of another shape, or not floating point.
@@ -198,10 +206,13 @@ class QuantLinear(_Quantized):
             self.kernel = nnx.Param(std * normal)
             self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))
         self.dtype = dtype
+        self.use_running_average = True
         self.quantize(quant)
 
-    def __call__(self, x: ArrayLike, *, train: bool = False) -> Array:
+    def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:
         """Map ``[..., C_in]`` to ``[..., C_out]``.
+
+        ``train``: update LQ-Net's basis; None follows ``.train()`` and ``.eval()``.
 
         Raises:
             ValueError: x of another shape, or not floating point.

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import varying
-from snnjax.layers.variables import check_sizes, checked
+from snnjax.layers.variables import check_sizes, checked, is_training
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # torch's: the weight of the new batch (flax would say 0.9)
@@ -137,6 +137,10 @@ class BatchNorm(nnx.Module):
     Epsilon 1e-5; running statistics move by 0.1 towards the batch's, the variance
     unbiased, as in torch.
 
+    ``.train()`` and ``.eval()``, of the layer or of a network that holds it, set
+    ``use_running_average``, as in flax. Unlike flax's, a new layer is in evaluation
+    mode: call ``.train()`` before your own training loop.
+
     Args:
         features: channels.
         param_dtype: of the parameters; the statistics are float32 at least.
@@ -163,10 +167,14 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
         self.axis_name = axis_name
+        self.use_running_average = True
 
-    def __call__(self, x: ArrayLike, *, train: bool = False, repeats: int = 1) -> Array:
+    def __call__(
+        self, x: ArrayLike, *, train: bool | None = None, repeats: int = 1
+    ) -> Array:
         """Normalise ``[..., C]`` by the batch (train) or by the running statistics.
 
+        ``train``: None follows ``.train()`` and ``.eval()``.
         ``repeats``: how often the network will see ``x``. A still image is normalised
         once, but counts T times in the unbiased variance.
 
@@ -178,14 +186,14 @@ class BatchNorm(nnx.Module):
         return normalize(x, *self.affine(x, train=train, repeats=repeats))
 
     def affine(
-        self, x: Array, *, train: bool, repeats: int = 1
+        self, x: Array, *, train: bool | None = None, repeats: int = 1
     ) -> tuple[Array, Array, Array]:
         """Mean, factor and bias that `normalize` takes; training moves the averages.
 
         For whoever wants to normalise later, where the result is needed.
         """
         scale, bias = self.scale.get_value(), self.bias.get_value()
-        if not train:
+        if not is_training(self, train):
             wide = jnp.promote_types(x.dtype, self.mean.get_value().dtype)
             mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
             return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
@@ -196,7 +204,7 @@ class BatchNorm(nnx.Module):
         if n < 2:
             raise ValueError(
                 "BatchNorm needs more than one value a channel to train, got shape "
-                f"{x.shape}; use a larger batch or train=False"
+                f"{x.shape}; use a larger batch, or model.eval(), or train=False"
             )
         for running, new in ((self.mean, mean), (self.var, var * (n / (n - 1)))):
             old = running.get_value()

@@ -1,5 +1,7 @@
 """The kinds of variables that layers hold beside flax's, and their checks."""
 
+from typing import Any
+
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
@@ -14,6 +16,11 @@ class Numbers(nnx.Variable):
 
 class QuantState(nnx.Variable):
     """LQ-Net's basis, which training updates beside the gradient."""
+
+
+def is_training(module: Any, train: bool | None) -> bool:
+    """Return ``train``, or where it is None the mode that the module is in."""
+    return not module.use_running_average if train is None else train
 
 
 def value_of(variable: nnx.Variable | None) -> Array | None:

@@ -6,8 +6,8 @@ from typing import Any, cast
 from flax import nnx
 from jax import Array
 
-from snnjax.cost import Synapse
 from snnjax.layers import BatchNorm
+from snnjax.models.connections import Synapse
 from snnjax.models.parts import Maker, conv_synapse, fire
 
 # How a block joins the spikes of its shortcut with those of its branch. A basic block
@@ -69,7 +69,9 @@ class Block(nnx.Module):
         """The block's output."""
         return CONNECT[self.connect](shortcut, branch)
 
-    def __call__(self, x: Array, *, train: bool) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, x: Array, *, train: bool | None
+    ) -> tuple[Array, dict[str, Array]]:
         """Spikes ``[T, B, H, W, C]`` to the block's output and each layer's spikes."""
         spikes, s = {}, x
         for i in range(1, self.depth + 1):

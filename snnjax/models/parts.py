@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 
 from snnjax import _checks
 from snnjax._order import remade
-from snnjax.cost import Synapse
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
+from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
 
@@ -90,7 +90,7 @@ def fire(
     neurons: Spiking,
     h: Array,
     *,
-    train: bool,
+    train: bool | None,
     timesteps: int | None = None,
 ) -> Array:
     """Spikes ``[T, B, ...]`` of what a convolution makes, normalised.
@@ -102,7 +102,7 @@ def fire(
         norm: normalises.
         neurons: fire.
         h: ``[T, B, ...]``, or ``[B, ...]`` of a still image with ``timesteps``.
-        train: normalise by the batch.
+        train: normalise by the batch; None follows the mode of ``norm``.
         timesteps: for how long a still image is seen.
     """
     graphdef, state = nnx.split(neurons)

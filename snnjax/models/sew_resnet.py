@@ -14,9 +14,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks, neurons
-from snnjax.cost import INPUT, Synapse
-from snnjax.layers.variables import check_sizes
+from snnjax.layers.variables import check_sizes, is_training
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
+from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import Maker, again, check_input, conv_synapse, fire, max_pool
 from snnjax.quantize import QuantSpec
 
@@ -92,6 +92,7 @@ class SEWResNet(nnx.Module):
                 f"blocks must be whole numbers from 1, one a stage, got {blocks!r}"
             )
         self.remat = remat
+        self.use_running_average = True
         make = Maker(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
@@ -146,7 +147,7 @@ class SEWResNet(nnx.Module):
         x: ArrayLike,
         *,
         timesteps: int = 4,
-        train: bool = False,
+        train: bool | None = None,
         record: Record | None = None,
         outputs: bool = False,
     ) -> tuple[Array, dict[str, Any]]:
@@ -156,7 +157,9 @@ class SEWResNet(nnx.Module):
             x: a still image ``[B, H, W, C]`` (direct encoding: the same current at
                 every step, convolved once) or a sequence ``[T, B, H, W, C]``.
             timesteps: T; static.
-            train: normalise by the batch and move running statistics; static.
+            train: normalise by the batch and update running statistics; static. None
+                follows ``model.train()`` and ``model.eval()``; unlike flax's, a new
+                network is in evaluation mode.
             record: applied to each layer's spikes ``[T, B, H, W, C]`` where they arise;
                 its results take their place. With `firing.total` no train is kept. With
                 ``remat`` no gradient reaches what it closes over.
@@ -192,7 +195,7 @@ class SEWResNet(nnx.Module):
         for name in self.stages:
             run = functools.partial(self._stage, name, train, record, outputs)
             stage = getattr(self, name)
-            full = train and self.remat == "full"
+            full = is_training(self, train) and self.remat == "full"
             h, kept = again(stage, run, h) if full else run(stage, h)
             recorded |= kept
         return self.fc(jnp.mean(h, axis=(2, 3)), train=train), recorded
@@ -202,7 +205,7 @@ class SEWResNet(nnx.Module):
         recorded = {}
         for i, block in enumerate(stage):
             run = functools.partial(self._block, f"{name}.{i}", train, record, outputs)
-            remat = train and self.remat != "none"
+            remat = is_training(self, train) and self.remat != "none"
             h, kept = again(block, run, h) if remat else run(block, h)
             recorded |= kept
         return h, recorded

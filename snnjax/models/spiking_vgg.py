@@ -14,9 +14,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks, neurons
-from snnjax.cost import INPUT, Synapse
 from snnjax.layers import QuantConv
 from snnjax.layers.variables import check_sizes
+from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
     Maker,
     check_input,
@@ -111,7 +111,7 @@ class SpikingVGG(nnx.Module):
         x: ArrayLike,
         *,
         timesteps: int = 4,
-        train: bool = False,
+        train: bool | None = None,
         record: Record | None = None,
         outputs: bool = False,
     ) -> tuple[Array, dict[str, Any]]:
@@ -120,7 +120,9 @@ class SpikingVGG(nnx.Module):
         Args:
             x: a still image ``[B, H, W, C]`` or a sequence ``[T, B, H, W, C]``.
             timesteps: T; static.
-            train: normalise by the batch and move running statistics; static.
+            train: normalise by the batch and update running statistics; static. None
+                follows ``model.train()`` and ``model.eval()``; unlike flax's, a new
+                network is in evaluation mode.
             record: applied to each layer's spikes ``[T, B, H, W, C]`` where they arise;
                 its results take their place.
             outputs: record the spikes behind each pooling too, as ``"pool1"`` and on.

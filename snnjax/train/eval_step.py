@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import firing, spiketrain
-from snnjax.cost import is_output
+from snnjax.models.connections import is_output
 from snnjax.train import checks, sharding
 
 # Sets of images that are counted apart: their differences are the sampling noise.

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from snnjax import cost, firing, models, neurons
-from snnjax.cost import Synapse
+from snnjax.models.connections import Synapse
 
 TIMESTEPS, IMAGES, SIZE = 3, 2, (9, 7)
 

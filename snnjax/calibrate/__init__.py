@@ -1,0 +1,8 @@
+"""Post-training quantization: put quantizers on a trained network and fit them."""
+
+from snnjax.calibrate.batchnorm import reestimate_batchnorm as reestimate_batchnorm
+from snnjax.calibrate.quantize import quantize as quantize
+from snnjax.layers.inspect import LayerBits as LayerBits
+from snnjax.layers.inspect import describe as describe
+from snnjax.layers.inspect import layer_bits as layer_bits
+from snnjax.layers.inspect import memory_bits as memory_bits
