@@ -18,14 +18,14 @@ from jax.typing import DTypeLike
 Tree = TypeVar("Tree")
 
 
-def after(x: Array, other: Array, *, anew: bool = False) -> Array:
+def delay_until(x: Array, other: Array, *, force_recompute: bool = False) -> Array:
     """Give x, but not before ``other`` is known: x plus what is always zero.
 
     With ``anew`` what is made of x is made again, on a TPU too: that sums bfloat16 in
     float32, finds that it has x in float32 already, and would keep it until then.
     """
     late = other[(0,) * other.ndim] > jnp.inf
-    if anew:
+    if force_recompute:
         x, late = jax.lax.optimization_barrier((x, late))
     return x + late.astype(x.dtype)
 
@@ -49,27 +49,27 @@ def remade(
     return function(first, *rest)
 
 
-def _remade_fwd(function, keep, first, *rest):
+def _rematerialize_fwd(function, keep, first, *rest):
     kept = first if keep is None else first.astype(keep)
     return function(first, *rest), (kept, rest)
 
 
-def _remade_bwd(function, keep, residuals, cotangents):
+def _rematerialize_bwd(function, keep, residuals, cotangents):
     first, rest = residuals
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
-        known = differentiated_once(known)
+        known = forbid_second_derivative(known)
     # In float32 there is no second copy: a TPU then chooses well by itself.
     narrow = jnp.finfo(known.dtype).bits < 32
-    first = after(first, known, anew=narrow).astype(known.dtype)
+    first = delay_until(first, known, force_recompute=narrow).astype(known.dtype)
     return jax.vjp(function, first, *rest)[1](cotangents)
 
 
-remade.defvjp(_remade_fwd, _remade_bwd)
+remade.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
 @jax.custom_vjp
-def differentiated_once(x: Array) -> Array:
+def forbid_second_derivative(x: Array) -> Array:
     """x, whose gradient is refused: what it depends on was not kept."""
     return x
 
@@ -81,4 +81,4 @@ def _refuse(*_):
     )
 
 
-differentiated_once.defvjp(lambda x: (x, None), _refuse)
+forbid_second_derivative.defvjp(lambda x: (x, None), _refuse)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax._order import after
+from snnjax._order import delay_until
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -16,24 +16,24 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 ELEMENTS = 2**21
 
 
-def padded(x: Array, pads: Padding) -> Array:
+def pad_images(x: Array, pads: Padding) -> Array:
     """Zeros around H and W of ``[N, H, W, C]``; negative numbers cut."""
     config = ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0))
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def chunk_size(images: int, each: int) -> int:
+def choose_chunk_size(images: int, elements: int) -> int:
     """How many images at a time, if one makes ``each`` elements."""
-    most = max(1, min(images, ELEMENTS // each))
+    most = max(1, min(images, ELEMENTS // elements))
     divisor = next(n for n in range(most, 0, -1) if images % n == 0)
     # A number without divisors (a prime, say) is filled up with images of zeros.
     return divisor if 2 * divisor > most else most
 
 
-def chunked(
+def map_chunks(
     function: Callable[..., Array],
     arrays: tuple[Array, ...],
-    each: int,
+    elements: int,
     *,
     add: bool = False,
 ) -> Array:
@@ -47,7 +47,7 @@ def chunked(
         add: sum.
     """
     images = arrays[0].shape[0]
-    size = chunk_size(images, each)
+    size = choose_chunk_size(images, elements)
     number = -(-images // size)
     if number == 1:
         return function(*arrays)
@@ -62,7 +62,7 @@ def chunked(
     result = jax.eval_shape(function, *(part[0] for part in parts))
     # Room for the results is made when the data are there, not at the program's start,
     # and inside shard_map it varies over the mesh as they do.
-    zero = functools.reduce(after, arrays, jnp.zeros((), result.dtype))
+    zero = functools.reduce(delay_until, arrays, jnp.zeros((), result.dtype))
     if add:
 
         def accumulate(total, xs):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax.conv.chunks import Padding, chunked, padded
+from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
 
 def columns_gradient(
@@ -17,18 +17,18 @@ def columns_gradient(
     (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
     dtype = jnp.promote_types(dy.dtype, jnp.float32)
 
-    def some(x, dy):
-        x, dy = padded(x.astype(dtype), padding), dy.astype(dtype)
+    def process_chunk(x, dy):
+        x, dy = pad_images(x.astype(dtype), padding), dy.astype(dtype)
 
-        def tap(i, j):
+        def slice_tap(i, j):
             stop = (i + strides[0] * (h - 1) + 1, j + strides[1] * (width - 1) + 1)
             stop = (x.shape[0], *stop, c)
             return jax.lax.slice(x, (0, i, j, 0), stop, (1, *strides, 1))
 
-        taps = [tap(i, j) for i in range(k) for j in range(m)]
+        taps = [slice_tap(i, j) for i in range(k) for j in range(m)]
         columns = jnp.concatenate(taps, -1)
         return columns.reshape(-1, k * m * c).T @ dy.reshape(-1, out)
 
-    each = h * width * max(k * m * c, out)
-    sums = chunked(some, (x, dy), each, add=True)
+    elements = h * width * max(k * m * c, out)
+    sums = map_chunks(process_chunk, (x, dy), elements, add=True)
     return sums.reshape(k, m, c, out).astype(dy.dtype)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from snnjax._order import after
-from snnjax.conv.chunks import Padding, chunked, padded
+from snnjax._order import delay_until
+from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
 TILE, TAPS = 4, 3
 PRODUCTS = TILE + TAPS - 1
@@ -69,18 +69,20 @@ def convolve(x: Array, w: Array, padding: Padding) -> Array:
     tiles = -(-width // TILE)
     dtype = jnp.promote_types(w.dtype, jnp.float32)
     # Larger than the kernel: made when the data are there, not at the program's start.
-    kernels = jnp.einsum("qj,ijck->qick", _of(KERNEL, dtype), after(w, x).astype(dtype))
+    kernels = jnp.einsum(
+        "qj,ijck->qick", _as_matrix(KERNEL, dtype), delay_until(w, x).astype(dtype)
+    )
     kernels = kernels.reshape(PRODUCTS, k * c, out)
 
-    def some(x):
-        inputs = _inputs(x.astype(dtype), k, padding, height, tiles)
+    def process_chunk(x):
+        inputs = _transform_inputs(x.astype(dtype), k, padding, height, tiles)
         products = jnp.einsum("qmc,qck->qmk", inputs, kernels)
-        y = jnp.einsum("tq,qmk->tmk", _of(OUTPUT, dtype), products)
+        y = jnp.einsum("tq,qmk->tmk", _as_matrix(OUTPUT, dtype), products)
         y = y.astype(w.dtype).swapaxes(0, 1).reshape(-1, height, tiles * TILE, out)
         return y[:, :, :width]
 
-    each = PRODUCTS * height * tiles * max(k * c, out)
-    return chunked(some, (x,), each)
+    elements = PRODUCTS * height * tiles * max(k * c, out)
+    return map_chunks(process_chunk, (x,), elements)
 
 
 def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
@@ -89,33 +91,35 @@ def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
     tiles = -(-width // TILE)
     dtype = jnp.promote_types(dy.dtype, jnp.float32)
 
-    def some(x, dy):
-        inputs = _inputs(x.astype(dtype), k, padding, height, tiles)
-        dy = padded(dy.astype(dtype), ((0, 0), (0, tiles * TILE - width)))
-        parts = _every_fourth(dy, TILE, tiles).reshape(TILE, -1, out)
-        cotangents = jnp.einsum("tq,tmk->qmk", _of(OUTPUT, dtype), parts)
+    def process_chunk(x, dy):
+        inputs = _transform_inputs(x.astype(dtype), k, padding, height, tiles)
+        dy = pad_images(dy.astype(dtype), ((0, 0), (0, tiles * TILE - width)))
+        parts = _slice_tiles(dy, TILE, tiles).reshape(TILE, -1, out)
+        cotangents = jnp.einsum("tq,tmk->qmk", _as_matrix(OUTPUT, dtype), parts)
         return jnp.einsum("qmc,qmk->qck", inputs, cotangents)
 
-    each = PRODUCTS * height * tiles * max(k * c, out)
-    sums = chunked(some, (x, dy), each, add=True).reshape(PRODUCTS, k, c, out)
-    return jnp.einsum("qj,qick->ijck", _of(KERNEL, dtype), sums).astype(dy.dtype)
+    elements = PRODUCTS * height * tiles * max(k * c, out)
+    sums = map_chunks(process_chunk, (x, dy), elements, add=True).reshape(
+        PRODUCTS, k, c, out
+    )
+    return jnp.einsum("qj,qick->ijck", _as_matrix(KERNEL, dtype), sums).astype(dy.dtype)
 
 
-def _of(matrix, dtype):
+def _as_matrix(matrix, dtype):
     return jnp.asarray(matrix, dtype)
 
 
-def _inputs(x, k, padding, height, tiles):
+def _transform_inputs(x, k, padding, height, tiles):
     """The left sides ``[6, N * height * tiles, k * C]`` of the products."""
     size, low = tiles * TILE + TAPS - 1, padding[1][0]
-    x = padded(x, (padding[0], (low, size - x.shape[2] - low)))
-    parts = _every_fourth(x, PRODUCTS, tiles)
-    rows = jnp.einsum("qi,i...->q...", _of(INPUT, x.dtype), parts)
+    x = pad_images(x, (padding[0], (low, size - x.shape[2] - low)))
+    parts = _slice_tiles(x, PRODUCTS, tiles)
+    rows = jnp.einsum("qi,i...->q...", _as_matrix(INPUT, x.dtype), parts)
     taps = [rows[:, :, i : i + height] for i in range(k)]
     return jnp.concatenate(taps, -1).reshape(PRODUCTS, -1, k * x.shape[-1])
 
 
-def _every_fourth(x, number, tiles):
+def _slice_tiles(x, number, tiles):
     """The i-th column of every tile, for the first i: ``[number, N, H, tiles, C]``."""
     last = TILE * (tiles - 1) + 1
     slices = [jax.lax.slice_in_dim(x, i, i + last, TILE, 2) for i in range(number)]

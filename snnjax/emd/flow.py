@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import quantile_coupling
+from snnjax.emd.samples import couple_quantiles
 
 
 class Flow(NamedTuple):
@@ -67,7 +67,7 @@ def flow(
             f"edges must reach from {low} to {high}, the rates, got {edges[0]} to "
             f"{edges[-1]}"
         )
-    way = quantile_coupling(x, y)
+    way = couple_quantiles(x, y)
 
     def bins(rates):
         return np.minimum(np.searchsorted(edges, rates, "right"), edges.size - 1) - 1

@@ -8,10 +8,10 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax.emd.samples import (
+    absolute_value,
+    accumulate_mass,
     check_positive,
-    computed_in,
-    cumulative_mass,
-    distance,
+    sample_dtype,
 )
 
 
@@ -63,19 +63,19 @@ def histogram_emd(
         raise ValueError(f"p and q must broadcast together, got {shapes}") from None
     if any(isinstance(a, jax.core.Tracer) for a in (p, q, bin_width)):
         p, q, bin_width = (jnp.asarray(a) for a in (p, q, bin_width))
-        dtype = jnp.promote_types(jnp.result_type(p, q, bin_width), computed_in(p, q))
+        dtype = jnp.promote_types(jnp.result_type(p, q, bin_width), sample_dtype(p, q))
 
         def masses(h):
             h = h.astype(dtype)
             valid = jnp.all((h >= 0) & jnp.isfinite(h), axis=-1, keepdims=True)
-            return cumulative_mass(jnp.where(valid, h, jnp.nan))
+            return accumulate_mass(jnp.where(valid, h, jnp.nan))
 
         (p, p_rest), (q, q_rest) = masses(p), masses(q)
         apart = ((p - q) + (p_rest - q_rest))[..., :-1]
         # What rounding leaves of equal histograms has no sign to follow.
         apart = jnp.where(jnp.abs(apart) <= jnp.finfo(dtype).eps ** 1.5, 0, apart)
         width = jnp.where(bin_width > 0, bin_width.astype(dtype), jnp.nan)
-        return width * jnp.sum(distance(apart), axis=-1)
+        return width * jnp.sum(absolute_value(apart), axis=-1)
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     for name, h in (("p", p), ("q", q)):
         if not (np.isfinite(h).all() and (h >= 0).all() and (h.sum(-1) > 0).all()):

@@ -1,8 +1,8 @@
 """Exact Wasserstein distances between samples on the line, with their subgradients.
 
 On the line the cheapest coupling keeps the order: between two levels of either
-distribution function all mass goes from one x to one y. `quantile_coupling` finds it on
-the host, `_traced` inside ``jit``.
+distribution function all mass goes from one x to one y. `couple_quantiles` finds it on
+the host, `_traced_cost` inside ``jit``.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax.emd import _sorting
-from snnjax.emd.counts import breakpoints
+from snnjax.emd.counts import merge_breakpoints
 
 
 def wasserstein_1d(
@@ -57,8 +57,8 @@ def wasserstein_1d(
     >>> wasserstein_1d(np.array([0.0, 1.0]), np.array([0.5, 1.0]))
     0.25
     """
-    traced, arrays = _checked(x, y, x_weights, y_weights)
-    return _finite(_traced(*arrays, p=1)) if traced else _host_w1(*arrays)
+    traced, arrays = _prepare_samples(x, y, x_weights, y_weights)
+    return _mask_infinite(_traced_cost(*arrays, p=1)) if traced else _host_w1(*arrays)
 
 
 def wasserstein_p_1d(
@@ -99,10 +99,10 @@ def wasserstein_p_1d(
     """
     if not isinstance(p, (int, float, np.number)) or not 1 <= p < np.inf:
         raise ValueError(f"p must be a finite number >= 1, got {p!r}")
-    traced, arrays = _checked(x, y, x_weights, y_weights)
+    traced, arrays = _prepare_samples(x, y, x_weights, y_weights)
     if traced:
-        return _finite(_traced(*arrays, p=p))
-    way = quantile_coupling(*arrays)
+        return _mask_infinite(_traced_cost(*arrays, p=p))
+    way = couple_quantiles(*arrays)
     return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
 
 
@@ -117,7 +117,7 @@ def check_positive(**numbers: ArrayLike) -> None:
             raise ValueError(f"{name} must be positive, got {_checks.shown(number)}")
 
 
-def _checked(*arguments) -> tuple[bool, Any]:
+def _prepare_samples(*arguments) -> tuple[bool, Any]:
     """Whether one is traced, and flat arrays (of float64 where none is)."""
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arguments, strict=True):
         if a is not None or "weights" not in name:
@@ -131,8 +131,10 @@ def _checked(*arguments) -> tuple[bool, Any]:
                 f"{name}_weights must have {name}'s shape {shape}, got {weights}"
             )
     if any(isinstance(a, jax.core.Tracer) for a in arguments):
-        return True, _each(arguments, lambda a: jnp.ravel(unfolded(a)))
-    arrays = _each(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
+        return True, _map_given(
+            arguments, lambda a: jnp.ravel(prevent_constant_folding(a))
+        )
+    arrays = _map_given(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
         if a is not None and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
@@ -141,7 +143,7 @@ def _checked(*arguments) -> tuple[bool, Any]:
     return False, arrays
 
 
-def unfolded(a: ArrayLike) -> Array:
+def prevent_constant_folding(a: ArrayLike) -> Array:
     """As an array inside ``jit``; a constant stays one that XLA does not compute with.
 
     Sorting a reference that is closed over while compiling takes it seconds, and rounds
@@ -152,7 +154,7 @@ def unfolded(a: ArrayLike) -> Array:
     return jax.lax.optimization_barrier(jnp.asarray(a))
 
 
-def computed_in(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
+def sample_dtype(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
     """float32, or wider where a sample is; for integers JAX's own, float64 in x64."""
     dtypes = [jnp.result_type(a) for a in (x, y)]
     floating = all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
@@ -161,11 +163,11 @@ def computed_in(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
     )
 
 
-def _each(arguments, change):
+def _map_given(arguments, change):
     return tuple(None if a is None else change(a) for a in arguments)
 
 
-def _finite(w: Array) -> Array:
+def _mask_infinite(w: Array) -> Array:
     return jnp.where(jnp.isfinite(w), w, jnp.nan)
 
 
@@ -193,11 +195,11 @@ class Coupling(NamedTuple):
     mass: np.ndarray
 
 
-def quantile_coupling(x, y, x_weights=None, y_weights=None) -> Coupling:
+def couple_quantiles(x, y, x_weights=None, y_weights=None) -> Coupling:
     """The order-keeping coupling of two samples, float64 on the host."""
     if x_weights is None and y_weights is None:
         x, y = np.sort(x), np.sort(y)
-        i, j, gaps, unit = breakpoints(x.size, y.size)
+        i, j, gaps, unit = merge_breakpoints(x.size, y.size)
         return Coupling(x[i], y[j], gaps / unit)
 
     def quantiles(values, weights):
@@ -214,26 +216,26 @@ def quantile_coupling(x, y, x_weights=None, y_weights=None) -> Coupling:
     return Coupling(x[i], y[j], levels - below)
 
 
-def distance(difference: Array) -> Array:
+def absolute_value(difference: Array) -> Array:
     """|difference|, with gradient 0 at 0."""
     return difference * jax.lax.stop_gradient(jnp.sign(difference))
 
 
-def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
-    dtype = computed_in(x, y)
+def _traced_cost(x, y, x_weights, y_weights, p: float | int) -> Array:
+    dtype = sample_dtype(x, y)
     x, y = x.astype(dtype), y.astype(dtype)
 
     def cost(difference):
         if p == 2:
             return difference * difference
-        away = distance(difference)
+        away = absolute_value(difference)
         return away if p == 1 else away**p
 
     if x_weights is None and y_weights is None:
         x, y = _sorting.sort(x), _sorting.sort(y)
         if x.size == y.size:
             return jnp.mean(cost(x - y))
-        i, j, gaps, unit = breakpoints(x.size, y.size)
+        i, j, gaps, unit = merge_breakpoints(x.size, y.size)
         return jnp.sum(jnp.asarray(gaps / unit, dtype) * cost(x[i] - y[j]))
 
     def quantiles(values, weights):
@@ -242,7 +244,7 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
         weights = jnp.where(jnp.all(weights >= 0), weights, jnp.nan)
         # By weight too, where values are tied: equal clouds then have equal levels.
         values, weights = jax.lax.sort((values, weights), num_keys=2)
-        return values, cumulative_mass(weights)
+        return values, accumulate_mass(weights)
 
     (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
     level, rest = (
@@ -257,7 +259,7 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
     return jnp.sum(mass * cost(x[i] - y[j]))
 
 
-def cumulative_mass(weights: Array) -> tuple[Array, Array]:
+def accumulate_mass(weights: Array) -> tuple[Array, Array]:
     """Running sums over the last axis, normalised: a float and what it leaves over.
 
     Where two distributions are close, all of W1 is in the digits that a plain sum of

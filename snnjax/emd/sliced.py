@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import computed_in, unfolded, wasserstein_1d
+from snnjax.emd.samples import prevent_constant_folding, sample_dtype, wasserstein_1d
 
 
 def sliced(
@@ -56,7 +56,7 @@ def sliced(
             raise ValueError(
                 f"for points in {shapes[0][1]} dimensions give directions [L, d]"
             )
-        directions = _half_circle(64)
+        directions = _make_half_circle(64)
     for name, a in (("x", x), ("y", y), ("directions", directions)):
         _checks.real(name, a)
     size = np.shape(directions)
@@ -65,8 +65,8 @@ def sliced(
             f"directions must be [L, {shapes[0][1]}], at least one, got {size}"
         )
     if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
-        x, y, directions = (unfolded(a) for a in (x, y, directions))
-        dtype = computed_in(x, y)
+        x, y, directions = (prevent_constant_folding(a) for a in (x, y, directions))
+        dtype = sample_dtype(x, y)
         project = functools.partial(
             jnp.matmul, directions.astype(dtype), precision="highest"
         )
@@ -86,6 +86,6 @@ def sliced(
     )
 
 
-def _half_circle(number: int) -> np.ndarray:
+def _make_half_circle(number: int) -> np.ndarray:
     angles = np.pi * (np.arange(number) + 0.5) / number
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import check_positive, distance
+from snnjax.emd.samples import absolute_value, check_positive
 
 
 def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
@@ -42,7 +42,7 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
     if not _checks.is_whole(points) or points < 1:
         raise ValueError(f"points must be a whole number >= 1, got {points!r}")
     check_positive(temperature=temperature)
-    _within_unit("rates", rates)
+    _require_unit_interval("rates", rates)
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
@@ -59,10 +59,10 @@ def _soft_cdf(rates: Array, temperature: ArrayLike, points: int) -> Array:
     # A point at a time, computed again for the gradient: one pass over the rates each.
     # All at once, XLA keeps 3 K n numbers, and takes 14 times as long at n = 1e6.
     @jax.checkpoint
-    def at(point):
+    def evaluate_cdf(point):
         return jnp.mean(jax.nn.sigmoid((point - rates) / temperature))
 
-    return jax.lax.map(at, grid)
+    return jax.lax.map(evaluate_cdf, grid)
 
 
 def soft_cdf_distance(
@@ -104,7 +104,7 @@ def soft_cdf_distance(
     >>> float(soft_cdf_distance(jnp.array([0.4, 0.1]), target, temperature=0.05))
     0.0
     """
-    _within_unit("reference_cdf", reference_cdf)
+    _require_unit_interval("reference_cdf", reference_cdf)
     target = jnp.asarray(reference_cdf)
     if target.ndim != 1 or target.size == 0:
         raise ValueError(f"reference_cdf must be [K], got shape {target.shape}")
@@ -115,10 +115,10 @@ def soft_cdf_distance(
         )
     soft = soft_cdf(rates, points=target.size, temperature=temperature)
     apart = soft - target
-    return jnp.mean(distance(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
+    return jnp.mean(absolute_value(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
 
 
-def _within_unit(name: str, x: ArrayLike) -> None:
+def _require_unit_interval(name: str, x: ArrayLike) -> None:
     x = _checks.real(name, x)
     if isinstance(x, jax.core.Tracer):
         return

@@ -15,10 +15,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import check_positive, computed_in, distance
+from snnjax.emd.samples import absolute_value, check_positive, sample_dtype
 
 # Entries of a cost matrix, of which a few are in memory at once: 1 GB each.
-_LARGEST = 2**28
+_MAX_PAIRS = 2**28
 
 
 def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
@@ -43,7 +43,7 @@ def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
     """
     from ott.solvers import linear
 
-    return linear.solve_univariate(_geometry(*_samples(x, y))).ot_costs[0]
+    return linear.solve_univariate(_make_geometry(*_as_columns(x, y))).ot_costs[0]
 
 
 def sinkhorn_divergence(
@@ -82,9 +82,9 @@ def sinkhorn_divergence(
     Source: Genevay et al., `Learning Generative Models with Sinkhorn Divergences
     <https://arxiv.org/abs/1706.00292>`_, 2018.
     """
-    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    x, y, epsilon = _prepare_samples(x, y, epsilon, max_iterations)
     divergence = _divergence(x, y, epsilon, max_iterations)
-    return _converged(divergence, divergence, epsilon, max_iterations)
+    return _require_convergence(divergence, divergence, epsilon, max_iterations)
 
 
 class TransportPlan(NamedTuple):
@@ -120,19 +120,19 @@ def transport_plan(
     Raises:
         ValueError: as `sinkhorn_divergence`.
     """
-    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    x, y, epsilon = _prepare_samples(x, y, epsilon, max_iterations)
     plan = _plan(x, y, epsilon, max_iterations)
-    return _converged(plan, plan.cost, epsilon, max_iterations)
+    return _require_convergence(plan, plan.cost, epsilon, max_iterations)
 
 
-def _checked(
+def _prepare_samples(
     x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int
 ) -> tuple[Array, Array, Array]:
     check_positive(epsilon=epsilon, max_iterations=max_iterations)
     _checks.whole("max_iterations", max_iterations, 1)
-    x, y = _samples(x, y)
+    x, y = _as_columns(x, y)
     pairs = max(x.size, y.size) ** 2
-    if pairs > _LARGEST:
+    if pairs > _MAX_PAIRS:
         raise ValueError(
             f"Sinkhorn's algorithm needs a cost of all {pairs} pairs in memory; draw "
             f"at most {int(_LARGEST**0.5)} samples, or use wasserstein_1d"
@@ -141,7 +141,7 @@ def _checked(
     return x, y, jnp.asarray(epsilon, x.dtype)
 
 
-def _samples(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+def _as_columns(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Both as ``[n, 1]``, of one dtype."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     for name, a in (("x", x), ("y", y)):
@@ -150,22 +150,22 @@ def _samples(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         if not isinstance(a, jax.core.Tracer) and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
     # In integers OTT's quantile solver would round the mass itself to 0.
-    dtype = computed_in(x, y)
+    dtype = sample_dtype(x, y)
     x, y = (jnp.ravel(jnp.asarray(a, dtype))[:, None] for a in (x, y))
     return x, y
 
 
-def _geometry(x: Array, y: Array, **options):
+def _make_geometry(x: Array, y: Array, **options):
     from ott.geometry import pointcloud
 
-    return pointcloud.PointCloud(x, y, cost_fn=_absolute_cost(), **options)
+    return pointcloud.PointCloud(x, y, cost_fn=_make_absolute_cost(), **options)
 
 
-def _solved(x, y, epsilon, max_iterations):
+def _solve(x, y, epsilon, max_iterations):
     """OTT's solution, and 1 where it converged, else NaN: of gradients too."""
     from ott.solvers import linear
 
-    geometry = _geometry(x, y, epsilon=epsilon)
+    geometry = _make_geometry(x, y, epsilon=epsilon)
     out = linear.solve(geometry, threshold=1e-4, max_iterations=max_iterations)
     valid = epsilon > 0  # a traced one is not checked
     return out, jnp.where(out.converged & valid, 1, jnp.nan).astype(x.dtype)
@@ -175,7 +175,7 @@ def _solved(x, y, epsilon, max_iterations):
 @functools.partial(jax.jit, static_argnums=3)
 def _divergence_once(x, y, epsilon, max_iterations) -> Array:
     def cost(x, y):
-        out, done = _solved(x, y, epsilon, max_iterations)
+        out, done = _solve(x, y, epsilon, max_iterations)
         return jnp.asarray(out.reg_ot_cost) * done
 
     return cost(x, y) - (cost(x, x) + cost(y, y)) / 2
@@ -215,11 +215,11 @@ _first_order.defvjp(lambda slope: (slope, None), _refuse)
 
 @functools.partial(jax.jit, static_argnums=3)
 def _plan(x, y, epsilon, max_iterations) -> TransportPlan:
-    out, done = _solved(x, y, epsilon, max_iterations)
+    out, done = _solve(x, y, epsilon, max_iterations)
     return TransportPlan(out.matrix * done, jnp.asarray(out.primal_cost) * done)
 
 
-def _converged(result, number: Array, epsilon, max_iterations):
+def _require_convergence(result, number: Array, epsilon, max_iterations):
     """The result; outside ``jit`` an error where it is NaN."""
     if not isinstance(number, jax.core.Tracer) and jnp.isnan(number):
         raise ValueError(
@@ -230,13 +230,13 @@ def _converged(result, number: Array, epsilon, max_iterations):
 
 
 @functools.cache
-def _absolute_cost():
+def _make_absolute_cost():
     """OTT's translation-invariant cost |x - y|, with gradient 0 at 0."""
     from ott.geometry import costs
 
     @jax.tree_util.register_pytree_node_class
     class AbsoluteCost(costs.TICost):
         def h(self, z):  # pyrefly: ignore[bad-override]
-            return jnp.sum(distance(z))
+            return jnp.sum(absolute_value(z))
 
     return AbsoluteCost()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import emd
-from snnjax.firing.counts import FiringCounts, comparable
+from snnjax.firing.counts import FiringCounts, check_comparable
 
 DEAD = 0.05  # below this rate a neuron is dead, as in the paper
 SATURATED = 0.95  # above this one, saturated
@@ -26,7 +26,7 @@ def summary(counts: FiringCounts) -> RateSummary:
     Raises:
         ValueError: no layer, or one without neurons; no counts of these observations.
     """
-    comparable(counts)
+    check_comparable(counts)
     rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
     return RateSummary(
         float(rates.mean()),
@@ -65,7 +65,7 @@ def kolmogorov_smirnov(
     Raises:
         ValueError: different layers, or layers of different shapes.
     """
-    comparable(reference, other)
+    check_comparable(reference, other)
     observations = (reference.observations, other.observations)
     return {
         name: float(emd.ks_from_counts(x, other.spikes[name], observations))
@@ -73,8 +73,8 @@ def kolmogorov_smirnov(
     }
 
 
-def _exact_mean(reference, other, of) -> dict[str, float]:
-    comparable(reference, other)
+def _exact_mean(reference, other, transform) -> dict[str, float]:
+    check_comparable(reference, other)
     unit = math.lcm(reference.observations, other.observations)
     shifts = {}
     for name, spikes in reference.spikes.items():
@@ -84,7 +84,7 @@ def _exact_mean(reference, other, of) -> dict[str, float]:
             np.asarray(c.spikes[name]).astype(kind) * (unit // c.observations)
             for c in (reference, other)
         )
-        shifts[name] = int(np.sum(of(y - x))) / (x.size * unit)
+        shifts[name] = int(np.sum(transform(y - x))) / (x.size * unit)
     return shifts
 
 
@@ -127,7 +127,7 @@ def report(
     Raises:
         ValueError: different layers or neurons, unknown method.
     """
-    comparable(reference, other)
+    check_comparable(reference, other)
     if method == "exact":
         observations = (reference.observations, other.observations)
         distances = emd.layer_emd(reference.spikes, other.spikes, observations)

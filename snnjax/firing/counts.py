@@ -33,7 +33,7 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     >>> total(jnp.ones((4, 3, 2)), mask=jnp.array([1, 1, 0])).tolist()
     [8, 8]
     """
-    spikes = _whole(spikes)
+    spikes = _as_counts(spikes)
     if spikes.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
     if mask is not None:
@@ -67,7 +67,7 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
     >>> total_by_group(jnp.ones((4, 3, 1)), jnp.array([0, 1, 1]), 2).tolist()
     [[4], [8]]
     """
-    spikes = _whole(spikes)
+    spikes = _as_counts(spikes)
     group = jnp.asarray(_checks.real("group", group))
     _checks.whole("groups", groups, 1)
     if not jnp.issubdtype(group.dtype, jnp.integer):
@@ -106,12 +106,12 @@ class FiringCounts:
 
     def __add__(self, other: "FiringCounts") -> "FiringCounts":
         """Counts over both sets of images."""
-        same_layers(self, other)
+        check_same_layers(self, other)
         observations = self.observations + other.observations
         spikes = {}
         for name in self.spikes:
             # As arrays: lists would be joined.
-            ours, theirs = (_integers(name, c.spikes[name]) for c in (self, other))
+            ours, theirs = (_as_integers(name, c.spikes[name]) for c in (self, other))
             dtype = jnp.result_type(ours, theirs)
             if observations > jnp.iinfo(dtype).max:
                 raise ValueError(
@@ -126,7 +126,7 @@ class FiringCounts:
         return {k: np.asarray(v) / self.observations for k, v in self.spikes.items()}
 
 
-def same_layers(*networks: FiringCounts) -> None:
+def check_same_layers(*networks: FiringCounts) -> None:
     """Raise ValueError unless all have the same layers with the same neurons."""
     for counts in networks:
         if not isinstance(counts, FiringCounts):
@@ -148,19 +148,19 @@ def same_layers(*networks: FiringCounts) -> None:
             )
 
 
-def comparable(*networks: FiringCounts) -> None:
+def check_comparable(*networks: FiringCounts) -> None:
     """Raise ValueError unless all are counts of the same neurons, at least one a layer.
 
     Not inside ``jit``: the values are looked at.
     """
-    same_layers(*networks)
+    check_same_layers(*networks)
     for counts in networks:
         if not counts.spikes:
             raise ValueError("the counts have no layers: record at least one")
         for name, spikes in counts.spikes.items():
             if np.size(spikes) == 0:
                 raise ValueError(f"{name} is empty: a layer needs neurons")
-            seen = np.asarray(_integers(name, spikes))
+            seen = np.asarray(_as_integers(name, spikes))
             if seen.min() < 0 or seen.max() > counts.observations:
                 raise ValueError(
                     f"counts of {name} must lie within 0..{counts.observations} "
@@ -169,16 +169,16 @@ def comparable(*networks: FiringCounts) -> None:
                 )
 
 
-def _whole(spikes: ArrayLike) -> Array:
+def _as_counts(spikes: ArrayLike) -> Array:
     """As an array; ValueError where it is seen not to be whole numbers from 0."""
     spikes = _checks.real("spikes", spikes)
 
-    def counted(x):
+    def is_count(x):
         floating = jnp.issubdtype(x.dtype, jnp.floating)
         # NaN and infinity fail.
         return (x >= 0) & (x - jnp.floor(x) == 0) if floating else x >= 0
 
-    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, counted):
+    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, is_count):
         raise ValueError(
             f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; rates "
             "and membranes are none"
@@ -186,7 +186,7 @@ def _whole(spikes: ArrayLike) -> Array:
     return jnp.asarray(spikes)
 
 
-def _integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
+def _as_integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
     spikes = _checks.real(f"counts of {name}", spikes)
     if not jnp.issubdtype(spikes.dtype, jnp.integer):
         raise ValueError(f"counts of {name} must be integers, got {spikes.dtype}")

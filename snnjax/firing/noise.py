@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import _checks, emd
-from snnjax.firing.counts import FiringCounts, comparable
+from snnjax.firing.counts import FiringCounts, check_comparable
 
 
 class NoiseFloor(NamedTuple):
@@ -21,7 +21,7 @@ class NoiseFloor(NamedTuple):
     """
 
     emd: dict[str, float]
-    high: dict[str, float]
+    critical_value: dict[str, float]
     emd_mean: float
     high_mean: float
 
@@ -30,7 +30,7 @@ def noise_floor(
     counts_by_batch: Sequence[FiringCounts],
     *,
     method: str = "halves",
-    level: float | int = 0.05,
+    alpha: float | int = 0.05,
     replicates: int = 200,
     seed: int = 0,
 ) -> NoiseFloor:
@@ -70,13 +70,13 @@ def noise_floor(
         )
     if method not in ("halves", "bootstrap"):
         raise ValueError(f'method must be "halves" or "bootstrap", got {method!r}')
-    known = isinstance(level, (int, float, np.number)) and _checks.is_whole(replicates)
-    if not known or not 0 < level < 1 or replicates < 1 / level:
+    known = isinstance(alpha, (int, float, np.number)) and _checks.is_whole(replicates)
+    if not known or not 0 < alpha < 1 or replicates < 1 / alpha:
         raise ValueError(
             "expected level within (0, 1) and a whole number of replicates >= 1 / "
             f"level, got {level} and {replicates}"
         )
-    comparable(*batches)
+    check_comparable(*batches)
     rng = np.random.default_rng(seed)
     observations = np.array([batch.observations for batch in batches])
     layers = {
@@ -93,14 +93,14 @@ def noise_floor(
             found[name].append(float(emd.emd_from_counts(one, two, of_each)))
     means = np.mean(list(found.values()), axis=0)
 
-    def high(values) -> float:
-        return float(np.quantile(values, 1 - level, method="higher"))
+    def critical_value(values) -> float:
+        return float(np.quantile(values, 1 - alpha, method="higher"))
 
     return NoiseFloor(
         {name: float(np.mean(values)) for name, values in found.items()},
-        {name: high(values) for name, values in found.items()},
+        {name: critical_value(values) for name, values in found.items()},
         float(np.mean(means)),
-        high(means),
+        critical_value(means),
     )
 
 

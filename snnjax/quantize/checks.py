@@ -19,7 +19,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number))
 
 
-def whole_bits(bits: Any, least: int, most: int, of: str) -> None:
+def require_bits(bits: Any, least: int, most: int, of: str) -> None:
     """Raise ValueError unless bits is whole and from ``least`` to ``most``."""
 
     def holds(x):
@@ -28,12 +28,12 @@ def whole_bits(bits: Any, least: int, most: int, of: str) -> None:
     _checks.values(bits, holds, f"{of} takes whole bits from {least} to {most}")
 
 
-def not_empty(name: str, x: Array) -> None:
+def require_nonempty(name: str, x: Array) -> None:
     """Raise ValueError where there is nothing to take a scale from."""
     if x.size == 0:
         raise ValueError(f"{name} is empty, of shape {x.shape}: a scale needs values")
 
 
-def wide(x: Array) -> jnp.dtype:
+def compute_dtype(x: Array) -> jnp.dtype:
     """The dtype to quantize in: float32 at least."""
     return jnp.promote_types(x.dtype, jnp.float32)

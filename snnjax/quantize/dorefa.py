@@ -12,7 +12,7 @@ from snnjax.quantize.straight_through import round_through
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless bits is whole and from 1 to 16."""
-    checks.whole_bits(bits, 1, 16, "dorefa")
+    checks.require_bits(bits, 1, 16, "dorefa")
 
 
 def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
@@ -47,7 +47,7 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     check_bits(bits)
     w = _checks.floating("w", w)
     _checks.fits("bits", bits, "w", w.shape)
-    work = checks.wide(w)
+    work = checks.compute_dtype(w)
     wide, bits = w.astype(work), jnp.asarray(bits, work)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1
     squashed = jnp.tanh(wide)

@@ -25,17 +25,17 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
-from snnjax.quantize.lqnet import code_table
+from snnjax.quantize.lqnet import make_code_table
 
 
-def vectors(bits: int, *, signed: bool) -> int:
+def count_vectors(bits: int, *, signed: bool) -> int:
     """How many basis vectors make ``2**bits`` levels, signed one fewer.
 
     Raises:
         ValueError: bits not from 1, signed 2, to 8: the levels are kept in a table.
     """
     sign = "signed" if signed else "unsigned"
-    checks.whole_bits(bits, 2 if signed else 1, 8, f"{sign} lq_levels")
+    checks.require_bits(bits, 2 if signed else 1, 8, f"{sign} lq_levels")
     return int(bits) - signed
 
 
@@ -52,7 +52,7 @@ def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> 
     >>> lq_levels_init(bits=3, clip=1.5).tolist()
     [0.5, 1.0]
     """
-    number = vectors(bits, signed=signed)
+    number = count_vectors(bits, signed=signed)
     _checks.positive("clip", clip)
     if np.ndim(clip):
         raise ValueError(f"clip must be one number, got {_checks.shown(clip)}")
@@ -89,20 +89,20 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     x, basis = _checks.floating("x", x), _checks.floating("basis", basis)
     if basis.ndim != 1 or not 1 <= len(basis) <= 8:
         raise ValueError(f"basis must be [1 to 8] numbers, got shape {basis.shape}")
-    work = jnp.promote_types(checks.wide(x), basis.dtype)
+    work = jnp.promote_types(checks.compute_dtype(x), basis.dtype)
     found = _lq_levels(*varying(x.astype(work), basis.astype(work)), signed)
     return found.astype(x.dtype)
 
 
-def _codes(number: int, signed: bool) -> np.ndarray:
+def _make_codes(number: int, signed: bool) -> np.ndarray:
     """Codes of all levels ``[levels, number]``, zero once."""
-    table = code_table(number)
+    table = make_code_table(number)
     return np.concatenate([-table[:0:-1], table]) if signed else table
 
 
 def _encode(x: Array, basis: Array, signed: bool) -> tuple[Array, Array, Array]:
     """The place of each nearest level, the levels, and their codes, all sorted."""
-    codes = jnp.asarray(_codes(len(basis), signed), basis.dtype)
+    codes = jnp.asarray(_make_codes(len(basis), signed), basis.dtype)
     levels = jnp.matmul(codes, basis, precision="highest")
     # Sorted anew, since learning may reorder them or turn a basis vector's sign.
     order = jnp.argsort(levels)

@@ -43,7 +43,7 @@ class LqState(NamedTuple):
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless 1 <= bits <= 8: the levels are kept in a table."""
-    checks.whole_bits(bits, 1, 8, "lq_net")
+    checks.require_bits(bits, 1, 8, "lq_net")
 
 
 def _as_columns(w: Array) -> Array:
@@ -56,7 +56,7 @@ def _as_columns(w: Array) -> Array:
     return w.reshape(-1, w.shape[-1])
 
 
-def code_table(bits: int) -> np.ndarray:
+def make_code_table(bits: int) -> np.ndarray:
     """All codes of so many zeros and ones, float32 ``[2**bits, bits]``."""
     table = np.unpackbits(np.arange(2**bits, dtype=np.uint8)[:, None], axis=1)
     return table[:, -bits:].astype(np.float32)
@@ -64,7 +64,7 @@ def code_table(bits: int) -> np.ndarray:
 
 def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
     """Nearest levels [n, C] of w [n, C], and their codes [n, C, bits] in {-1, +1}."""
-    table = jnp.asarray(code_table(basis.shape[0]) * 2 - 1, basis.dtype)
+    table = jnp.asarray(make_code_table(basis.shape[0]) * 2 - 1, basis.dtype)
     levels = jnp.matmul(table, basis, precision="highest")  # [2**bits, C]
     # Sorted anew, since learning may reorder them or turn a basis vector's sign.
     order = jnp.argsort(levels, axis=0)
@@ -78,14 +78,14 @@ def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
     return jax.vmap(column, in_axes=1, out_axes=1)(w, edges, levels, order)
 
 
-def _quantized(w: Array, basis: Array) -> Array:
+def _quantize_to(w: Array, basis: Array) -> Array:
     return _encode(_as_columns(w).astype(basis.dtype), basis)[0].reshape(w.shape)
 
 
 @jax.custom_vjp
 def _lq_net(w, basis):
     # A comparison with NaN is false: the search would put it on the top level.
-    return jnp.where(jnp.isnan(w), w, _quantized(w, basis).astype(w.dtype))
+    return jnp.where(jnp.isnan(w), w, _quantize_to(w, basis).astype(w.dtype))
 
 
 def _lq_net_fwd(w, basis):
@@ -116,13 +116,13 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
         ValueError: the basis has another number of channels than ``w``, or integer
             ``w``.
     """
-    basis = _basis_of(state)
+    basis = _get_basis(state)
     w = _checks.floating("w", w)
     _check_state(w, basis)
     return _lq_net(w, basis)
 
 
-def _basis_of(state: LqState) -> Array:
+def _get_basis(state: LqState) -> Array:
     if not isinstance(state, LqState):
         raise ValueError(
             "state must be an LqState, of a basis and a count, as lq_fit makes it, got "
@@ -199,7 +199,7 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     Raises:
         ValueError: as `lq_solve`, or no state.
     """
-    new = lq_solve(w, _basis_of(state))
+    new = lq_solve(w, _get_basis(state))
     count = state.count + 1
     decay = jnp.asarray(_DECAY, new.dtype)
     share = (1 - decay) / (1 - decay**count)  # of v' in v_t: exactly 1 at first
@@ -256,7 +256,7 @@ def lq_fit(
     _checks.whole("iterations", iterations, 0)
     w = _checks.floating("w", w)
     _as_columns(w)
-    checks.not_empty("w", w)
+    checks.require_nonempty("w", w)
     if clip is not None:
         _checks.fits("clip", clip, "w's channels", w.shape[-1:])
     # Once in a training, so it may wait for the device.
@@ -279,13 +279,13 @@ def _fit(w, clip, bits, init, iterations) -> LqState:
     elif init == "clip":
         top = jnp.broadcast_to(jnp.asarray(clip, w.dtype), columns.shape[1:])
     else:
-        top = _best_clip(columns, bits)
+        top = _find_best_clip(columns, bits)
     basis = ladder[:, None] * top / (2**bits - 1)
     basis = jax.lax.fori_loop(0, iterations, lambda _, v: lq_solve(w, v), basis)
     return LqState(basis, jnp.zeros((), jnp.int32))
 
 
-def _best_clip(columns: Array, bits: int) -> Array:
+def _find_best_clip(columns: Array, bits: int) -> Array:
     """For each channel of [n, C] the mid-rise clip of least squared error, [C]."""
     largest = jnp.max(jnp.abs(columns), axis=0)
     largest = jnp.where(largest > 0, largest, 1)

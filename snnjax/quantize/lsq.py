@@ -12,10 +12,10 @@ from snnjax.quantize.straight_through import round_within
 def check_bits(bits: object, *, signed: bool) -> None:
     """Raise ValueError unless bits is whole, from 2 (unsigned: 1) to 16."""
     sign = "signed" if signed else "unsigned"
-    checks.whole_bits(bits, 2 if signed else 1, 16, f"{sign} lsq")
+    checks.require_bits(bits, 2 if signed else 1, 16, f"{sign} lsq")
 
 
-def bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
+def code_bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
     """Codes of the lowest and the highest level."""
     if signed:
         half = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1)
@@ -65,8 +65,8 @@ def lsq(
     x = _checks.floating("x", x)
     _checks.fits("step", step, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.wide(x)
-    low, high = bounds(jnp.asarray(bits, work), signed=signed)
+    work = checks.compute_dtype(x)
+    low, high = code_bounds(jnp.asarray(bits, work), signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
     wide = round_within(x.astype(work), jnp.asarray(step, work), low, high, share)
     return wide.astype(x.dtype)
@@ -95,9 +95,9 @@ def lsq_init(
     """
     check_bits(bits, signed=signed)
     x = _checks.floating("x", x)
-    checks.not_empty("x", x)
-    work = checks.wide(x)
+    checks.require_nonempty("x", x)
+    work = checks.compute_dtype(x)
     axes = tuple(range(x.ndim - 1)) if per_channel else None
-    _, high = bounds(jnp.asarray(bits, work), signed=signed)
+    _, high = code_bounds(jnp.asarray(bits, work), signed=signed)
     step = 2 * jnp.mean(jnp.abs(x.astype(work)), axes) / jnp.sqrt(high)
     return jnp.where(step == 0, 1, step)

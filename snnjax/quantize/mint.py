@@ -11,10 +11,10 @@ from snnjax.quantize.straight_through import round_within
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless bits is whole and from 2 to 16."""
-    checks.whole_bits(bits, 2, 16, "mint")
+    checks.require_bits(bits, 2, 16, "mint")
 
 
-def _top(bits: Array) -> Array:
+def _top_code(bits: Array) -> Array:
     return jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1) - 1
 
 
@@ -57,8 +57,8 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     x = _checks.floating("x", x)
     _checks.fits("scale", scale, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.wide(x)
-    top = _top(jnp.asarray(bits, work))
+    work = checks.compute_dtype(x)
+    top = _top_code(jnp.asarray(bits, work))
     step = jnp.asarray(scale, work) / top
     share = 1 / jnp.sqrt(x.size * top)
     wide = round_within(jnp.tanh(x.astype(work)), step, -top, top, share)
@@ -82,8 +82,8 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     """
     check_bits(bits)
     w = _checks.floating("w", w)
-    checks.not_empty("w", w)
-    work = checks.wide(w)
-    top = _top(jnp.asarray(bits, work))
+    checks.require_nonempty("w", w)
+    work = checks.compute_dtype(w)
+    top = _top_code(jnp.asarray(bits, work))
     scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)
     return jnp.where(scale == 0, 1, scale)

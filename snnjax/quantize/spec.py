@@ -14,11 +14,11 @@ from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
 from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
 from snnjax.quantize.lqnet import check_bits as check_lq_net
-from snnjax.quantize.lsq import bounds, lsq, lsq_init
 from snnjax.quantize.lsq import check_bits as check_lsq
+from snnjax.quantize.lsq import code_bounds, lsq, lsq_init
 from snnjax.quantize.mint import check_bits as check_mint
 from snnjax.quantize.mint import mint, mint_init
-from snnjax.quantize.uniform import check as check_uniform
+from snnjax.quantize.uniform import check_numbers as check_uniform
 from snnjax.quantize.uniform import uniform
 
 METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
@@ -125,9 +125,9 @@ class QuantSpec:
         if self.method != "uniform" or self.clip is not None:
             return self
         w = _checks.floating("w", w)
-        checks.not_empty("w", w)
+        checks.require_nonempty("w", w)
         largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
-        clip = jnp.where(largest == 0, 1, largest).astype(checks.wide(w))
+        clip = jnp.where(largest == 0, 1, largest).astype(checks.compute_dtype(w))
         return _pytree.replace(self, clip=clip)
 
     @property
@@ -161,7 +161,7 @@ class QuantSpec:
                 return jnp.asarray(clip, jnp.float32)
             return mint_init(w, bits=bits)
         if w is None or self.clip is not None:
-            return jnp.asarray(clip / bounds(bits, signed=self.signed)[1])
+            return jnp.asarray(clip / code_bounds(bits, signed=self.signed)[1])
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
 
     def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:

@@ -19,7 +19,7 @@ from snnjax.quantize import checks
 GRIDS = ("mid_rise", "mid_tread")
 
 
-def check(*, bits: object, clip: object, grid: str) -> None:
+def check_numbers(*, bits: object, clip: object, grid: str) -> None:
     """Check what is a number: inside jit nothing can be raised.
 
     Raises:
@@ -29,7 +29,7 @@ def check(*, bits: object, clip: object, grid: str) -> None:
     if grid not in GRIDS:
         raise ValueError(f"grid must be one of {GRIDS}, got {grid!r}")
     least = 2 if grid == "mid_tread" else 1
-    checks.whole_bits(bits, least, 16, f"the {grid} grid")
+    checks.require_bits(bits, least, 16, f"the {grid} grid")
     _checks.positive("clip", clip)
 
 
@@ -83,11 +83,11 @@ def uniform(
     >>> uniform(x, bits=2, clip=1.0, grid="mid_tread").tolist()
     [-1.0, 0.0, 1.0]
     """
-    check(bits=bits, clip=clip, grid=grid)
+    check_numbers(bits=bits, clip=clip, grid=grid)
     x = _checks.floating("x", x)
     _checks.fits("bits", bits, "x", x.shape)
     _checks.fits("clip", clip, "x", x.shape)
-    work = checks.wide(x)
+    work = checks.compute_dtype(x)
     numbers = jnp.asarray(bits, work), jnp.asarray(clip, work)
     return _uniform(*varying(x, *numbers), signed, grid)
 

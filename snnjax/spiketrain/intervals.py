@@ -14,10 +14,10 @@ from jax import Array
 
 from snnjax.spiketrain.sequences import (
     Sequence,
-    constants,
-    each,
-    joined,
-    over_time,
+    broadcast_constants,
+    concatenate,
+    map_steps,
+    scan_steps,
 )
 
 
@@ -37,12 +37,12 @@ class Intervals(NamedTuple):
     silent: Array
 
 
-def edges(steps: int) -> np.ndarray:
+def cell_edges(steps: int) -> np.ndarray:
     """Where the cells begin and end, ``[T + 2]``."""
     return np.concatenate([[0], np.arange(steps) + 0.5, [steps]])
 
 
-def carried(
+def carry_values(
     x: Sequence, values: Sequence, none: Array, *, reverse: bool = False
 ) -> Sequence:
     """In each cell, the value at the last spike before it (``reverse``: behind it).
@@ -61,11 +61,11 @@ def carried(
         spike, value = now
         return jnp.where(spike, value, last), last
 
-    last, seen = over_time(step, none, x, values, reverse=reverse)
-    return joined((last,), seen) if reverse else joined(seen, (last,))
+    last, seen = scan_steps(step, none, x, values, reverse=reverse)
+    return concatenate((last,), seen) if reverse else concatenate(seen, (last,))
 
 
-def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
+def find_intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
     r"""Previous and following spike, and the interval, for every cell.
 
     Before the first spike the interval is the longer of the gap to the window's edge
@@ -83,7 +83,7 @@ def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
     Source: PySpike, whose ISI-distance takes the same intervals without such spikes.
     """
     steps = len(x)
-    times = constants(np.arange(steps) + 0.5, x, dtype)
+    times = broadcast_constants(np.arange(steps) + 0.5, x, dtype)
     none = jnp.full_like(x[0], -1, dtype)
 
     def step(carry, now):
@@ -91,15 +91,15 @@ def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
         return (jnp.where(spike, time, near), jnp.where(spike, near, far)), near
 
     # Of the spikes that have been passed, the nearest two.
-    (last, before_last), seen = over_time(step, (none, none), x, times)
-    previous = joined(seen, (last,))
-    (first, second), seen = over_time(step, (none, none), x, times, reverse=True)
-    following = joined((first,), seen)
+    (last, before_last), seen = scan_steps(step, (none, none), x, times)
+    previous = concatenate(seen, (last,))
+    (first, second), seen = scan_steps(step, (none, none), x, times, reverse=True)
+    following = concatenate((first,), seen)
 
     several = second >= 0
     opening = jnp.where(several, jnp.minimum(2 * first - second, 0), 0)
     closing = jnp.where(several, jnp.maximum(2 * last - before_last, steps), steps)
-    previous = each(lambda time: jnp.where(time < 0, opening, time), previous)
-    following = each(lambda time: jnp.where(time < 0, closing, time), following)
-    length = each(jnp.subtract, following, previous)
+    previous = map_steps(lambda time: jnp.where(time < 0, opening, time), previous)
+    following = map_steps(lambda time: jnp.where(time < 0, closing, time), following)
+    length = map_steps(jnp.subtract, following, previous)
     return Intervals(previous, following, length, first < 0)

@@ -7,8 +7,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.intervals import edges, intervals
-from snnjax.spiketrain.sequences import constants, each, fired, total
+from snnjax.spiketrain.intervals import cell_edges, find_intervals
+from snnjax.spiketrain.sequences import (
+    as_events,
+    broadcast_constants,
+    map_steps,
+    sum_steps,
+)
 
 
 def isi(x: ArrayLike, y: ArrayLike) -> Array:
@@ -47,16 +52,16 @@ def isi(x: ArrayLike, y: ArrayLike) -> Array:
     >>> float(isi(x, y))
     0.5
     """
-    return _isi(*trains.pair(x, y))
+    return _isi(*trains.as_pair(x, y))
 
 
 @jax.jit
 def _isi(x, y):
-    dtype = trains.wide(x, y)
-    a, b = (intervals(fired(train), dtype).length for train in (x, y))
-    widths = constants(np.diff(edges(x.shape[0])) / x.shape[0], a, dtype)
-    return total(
-        each(
+    dtype = trains.compute_dtype(x, y)
+    a, b = (find_intervals(as_events(train), dtype).length for train in (x, y))
+    widths = broadcast_constants(np.diff(cell_edges(x.shape[0])) / x.shape[0], a, dtype)
+    return sum_steps(
+        map_steps(
             lambda a, b, width: width * jnp.abs(a - b) / jnp.maximum(a, b), a, b, widths
         )
     )

@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.sequences import Sequence, fired, over_time, sequence
+from snnjax.spiketrain.sequences import Sequence, as_events, as_sequence, scan_steps
 
 
 def latency(x: ArrayLike) -> Array:
@@ -39,12 +39,12 @@ def latency(x: ArrayLike) -> Array:
     >>> latency(jnp.array([[0, 0], [1, 0], [1, 0]])).tolist()
     [1.0, 3.0]
     """
-    return _latency(trains.train("x", x))
+    return _latency(trains.as_train("x", x))
 
 
 @jax.jit
 def _latency(x):
-    return _steps_without(sequence(x), trains.wide(x))
+    return _steps_without(as_sequence(x), trains.compute_dtype(x))
 
 
 def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
@@ -54,7 +54,7 @@ def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
         return (silent, passed + silent), None
 
     start = (jnp.ones_like(x[0], dtype), jnp.zeros_like(x[0], dtype))
-    return over_time(step, start, x)[0][1]
+    return scan_steps(step, start, x)[0][1]
 
 
 def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
@@ -83,7 +83,7 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
     >>> latency_total(jnp.array([[[0], [1]], [[1], [1]], [[1], [0]]])).tolist()
     [1]
     """
-    x = trains.train("x", x)
+    x = trains.as_train("x", x)
     if x.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {x.shape}")
     mask = jnp.asarray(np.ones(x.shape[1], bool) if mask is None else mask)
@@ -94,6 +94,6 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
 @jax.jit
 def _latency_total(x, mask):
-    steps = _steps_without(fired(x), jnp.dtype(jnp.int32))
+    steps = _steps_without(as_events(x), jnp.dtype(jnp.int32))
     mask = mask.reshape(-1, *[1] * (steps.ndim - 1))
     return jnp.sum(jnp.where(mask != 0, steps, 0), 0, dtype=jnp.int32)

@@ -63,9 +63,11 @@ def time_wasserstein(
     >>> float(time_wasserstein(x, y))  # one step from 0 to 1, one spike left over
     3.0
     """
-    x, y = trains.pair(x, y)
+    x, y = trains.as_pair(x, y)
     unmatched = x.shape[0] / 2 if unmatched is None else unmatched
-    unmatched = trains.number("unmatched", unmatched, trains.wide(x, y))
+    unmatched = trains.as_nonnegative(
+        "unmatched", unmatched, trains.compute_dtype(x, y)
+    )
     return _match(x, y, jnp.ones_like(unmatched), unmatched)
 
 
@@ -106,33 +108,33 @@ def victor_purpura(x: ArrayLike, y: ArrayLike, *, cost: ArrayLike) -> Array:
     >>> float(victor_purpura(x, y, cost=0.5))
     1.5
     """
-    x, y = trains.pair(x, y)
-    cost = trains.number("cost", cost, trains.wide(x, y))
+    x, y = trains.as_pair(x, y)
+    cost = trains.as_nonnegative("cost", cost, trains.compute_dtype(x, y))
     return _match(x, y, cost, jnp.ones_like(cost))
 
 
 @jax.jit
 def _match(x, y, move, drop):
-    match = _unrolled if x.shape[0] <= UNROLL else _scanned
-    return trains.where_valid(jnp.minimum(move, drop), match(x, y, move, drop))
+    match = _match_unrolled if x.shape[0] <= UNROLL else _match_scanned
+    return trains.mask_invalid(jnp.minimum(move, drop), match(x, y, move, drop))
 
 
-def _alone(x: Array, y: Array) -> tuple[Array, Array]:
+def _split_by_train(x: Array, y: Array) -> tuple[Array, Array]:
     """Where only one train fires; spikes that coincide are matched at no cost."""
     x, y = x != 0, y != 0
     return x & ~y, y & ~x
 
 
-def _unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
+def _match_unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
     """An array for each state that can be: all of it is one elementwise loop."""
     steps, *neurons = x.shape
     costs = {0: jnp.zeros(neurons, drop.dtype)}
     never = jnp.asarray(jnp.inf, drop.dtype)
     for t in range(steps):
-        only_x, only_y = _alone(x[t], y[t])
+        only_x, only_y = _split_by_train(x[t], y[t])
         left_over = {k: cost + drop for k, cost in costs.items()}
         most = min(t + 1, steps - t - 1)
-        after = {}
+        following = {}
         for k in range(-most, most + 1):
             by_x, by_y = costs.get(k - 1, never), costs.get(k + 1, never)
             # A spike is left over only while none of the other train waits for it.
@@ -142,12 +144,12 @@ def _unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
                 by_y = jnp.minimum(by_y, left_over.get(k, never))
             cost = jnp.where(only_y, by_y, costs.get(k, never))
             cost = jnp.where(only_x, by_x, cost)
-            after[k] = cost + abs(k) * move if k else cost
-        costs = after
+            following[k] = cost + abs(k) * move if k else cost
+        costs = following
     return costs[0]
 
 
-def _scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
+def _match_scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
     """The same with an axis of states, -T//2 to T//2."""
     steps, *neurons = x.shape
     most = steps // 2
@@ -158,7 +160,7 @@ def _scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
     none = jnp.full((1, *neurons), jnp.inf, drop.dtype)
 
     def step(costs, now):
-        only_x, only_y = _alone(*now)
+        only_x, only_y = _split_by_train(*now)
         by_x = jnp.minimum(jnp.concatenate([none, costs[:-1]]), costs + drop_x)
         by_y = jnp.minimum(jnp.concatenate([costs[1:], none]), costs + drop_y)
         costs = jnp.where(only_x, by_x, jnp.where(only_y, by_y, costs))

@@ -23,36 +23,36 @@ UNROLL = 16
 Sequence = list[Array] | Array
 
 
-def sequence(x: Array) -> Sequence:
+def as_sequence(x: Array) -> Sequence:
     """The steps of ``[T, ...]``."""
     return [x[t] for t in range(x.shape[0])] if x.shape[0] <= UNROLL else x
 
 
-def fired(x: Array) -> Sequence:
+def as_events(x: Array) -> Sequence:
     """The same as bool, compared step by step: a converted copy would end the pass."""
-    return each(lambda now: now != 0, sequence(x))
+    return map_steps(lambda now: now != 0, as_sequence(x))
 
 
-def constants(values: np.ndarray, like: Sequence, dtype: Any) -> Sequence:
+def broadcast_constants(values: np.ndarray, like: Sequence, dtype: Any) -> Sequence:
     """Numbers of each step or cell, so shaped that they go with ``like``."""
     dimensions = like[0].ndim
     array = jnp.asarray(values.reshape(-1, *[1] * dimensions), dtype)
     return list(array) if isinstance(like, list) else array
 
 
-def each(function: Callable[..., Array], *sequences: Sequence) -> Sequence:
+def map_steps(function: Callable[..., Array], *sequences: Sequence) -> Sequence:
     """An elementwise function, applied to every step."""
     if isinstance(sequences[0], list):
         return [function(*now) for now in zip(*sequences, strict=True)]
     return function(*sequences)
 
 
-def total(x: Sequence) -> Array:
+def sum_steps(x: Sequence) -> Array:
     """The sum over all steps."""
     return functools.reduce(operator.add, x) if isinstance(x, list) else jnp.sum(x, 0)
 
 
-def over_time(
+def scan_steps(
     step: Callable, start: Any, *sequences: Sequence, reverse: bool = False
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of step(carry, now) -> (carry, result), result an array or None.
@@ -69,7 +69,7 @@ def over_time(
     return carry, results[::-1] if reverse else results
 
 
-def joined(*parts: Sequence | tuple[Array]) -> Sequence:
+def concatenate(*parts: Sequence | tuple[Array]) -> Sequence:
     """Sequences one after the other; a tuple is a single step."""
     if any(isinstance(part, list) for part in parts):
         return [step for part in parts for step in part]

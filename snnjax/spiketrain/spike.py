@@ -7,8 +7,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.intervals import Intervals, carried, edges, intervals
-from snnjax.spiketrain.sequences import Sequence, constants, each, fired, total
+from snnjax.spiketrain.intervals import (
+    Intervals,
+    carry_values,
+    cell_edges,
+    find_intervals,
+)
+from snnjax.spiketrain.sequences import (
+    Sequence,
+    as_events,
+    broadcast_constants,
+    map_steps,
+    sum_steps,
+)
 
 
 def spike(x: ArrayLike, y: ArrayLike) -> Array:
@@ -51,17 +62,17 @@ def spike(x: ArrayLike, y: ArrayLike) -> Array:
     >>> round(float(spike(x, y)), 6)
     0.475
     """
-    return _spike(*trains.pair(x, y))
+    return _spike(*trains.as_pair(x, y))
 
 
 @jax.jit
 def _spike(x, y):
-    dtype = trains.wide(x, y)
-    cuts = edges(x.shape[0])
-    x, y = fired(x), fired(y)
-    a, b = intervals(x, dtype), intervals(y, dtype)
-    middle = constants((cuts[1:] + cuts[:-1]) / 2, x, dtype)
-    widths = constants(np.diff(cuts) / len(x), x, dtype)
+    dtype = trains.compute_dtype(x, y)
+    cuts = cell_edges(x.shape[0])
+    x, y = as_events(x), as_events(y)
+    a, b = find_intervals(x, dtype), find_intervals(y, dtype)
+    middle = broadcast_constants((cuts[1:] + cuts[:-1]) / 2, x, dtype)
+    widths = broadcast_constants(np.diff(cuts) / len(x), x, dtype)
 
     def profile(s_a, s_b, length_a, length_b, width):
         both = s_a * length_b + s_b * length_a
@@ -69,7 +80,7 @@ def _spike(x, y):
 
     # In a cell it is linear in time: its mean there is its value in the middle.
     s_a, s_b = _difference(x, a, b, middle), _difference(y, b, a, middle)
-    return total(each(profile, s_a, s_b, a.length, b.length, widths))
+    return sum_steps(map_steps(profile, s_a, s_b, a.length, b.length, widths))
 
 
 def _difference(
@@ -77,9 +88,9 @@ def _difference(
 ) -> Sequence:
     """S of the train x in the middle of each cell."""
     steps = len(x)
-    times = constants(np.arange(steps) + 0.5, x, middle[0].dtype)
+    times = broadcast_constants(np.arange(steps) + 0.5, x, middle[0].dtype)
     # To the nearest spike of the other train; one at the same time is its following.
-    nearest = each(
+    nearest = map_steps(
         lambda time, previous, following: jnp.minimum(
             time - previous, following - time
         ),
@@ -88,8 +99,8 @@ def _difference(
         other.following[:-1],
     )
     none = jnp.full_like(other.previous[0], -1)
-    before = carried(x, nearest, none)
-    behind = carried(x, nearest, none, reverse=True)
+    before = carry_values(x, nearest, none)
+    behind = carry_values(x, nearest, none, reverse=True)
     # Of a silent train, from its auxiliary spikes, which are at 0 and T.
     opening = jnp.minimum(-other.previous[0], other.following[0])
     closing = jnp.minimum(steps - other.previous[-1], other.following[-1] - steps)
@@ -99,4 +110,4 @@ def _difference(
         two = jnp.where(behind < 0, jnp.where(own.silent, closing, before), behind)
         return (one * (following - middle) + two * (middle - previous)) / length
 
-    return each(interpolate, before, behind, *own[:3], middle)
+    return map_steps(interpolate, before, behind, *own[:3], middle)

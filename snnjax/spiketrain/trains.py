@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 
 
-def train(name: str, x: ArrayLike) -> Array:
+def as_train(name: str, x: ArrayLike) -> Array:
     """As an array ``[T, ...]``.
 
     Raises:
@@ -34,22 +34,22 @@ def train(name: str, x: ArrayLike) -> Array:
     return jnp.asarray(x)
 
 
-def pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Two trains as arrays; ValueError as `train`, or where their shapes differ."""
+def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Two trains as arrays; ValueError as `as_train`, or where their shapes differ."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     if x.shape != y.shape:
         raise ValueError(
             f"the trains must have the same shape [T, ...], got {x.shape} and {y.shape}"
         )
-    return train("x", x), train("y", y)
+    return as_train("x", x), as_train("y", y)
 
 
-def wide(*trains: Array) -> jnp.dtype:
+def compute_dtype(*trains: Array) -> jnp.dtype:
     """The dtype of a distance: float32 at least."""
     return jnp.promote_types(jnp.result_type(*trains), jnp.float32)
 
 
-def number(name: str, value: ArrayLike, dtype: Any) -> Array:
+def as_nonnegative(name: str, value: ArrayLike, dtype: Any) -> Array:
     """As a scalar of this dtype; ValueError where it is seen to be negative or NaN."""
     value = _checks.real(name, value)
     if value.ndim:
@@ -63,6 +63,6 @@ def number(name: str, value: ArrayLike, dtype: Any) -> Array:
     return jnp.asarray(value, dtype)
 
 
-def where_valid(number: Array, result: Array) -> Array:
+def mask_invalid(number: Array, result: Array) -> Array:
     """The result, NaN where a traced number was negative or NaN."""
     return jnp.where(number >= 0, result, jnp.nan)

@@ -179,8 +179,8 @@ def test_second_derivatives_without_the_input_are_refused():
         (3, 1, 3),
     ],
 )
-def test_chunks_fit_and_divide(images, each, size):
-    assert chunks.chunk_size(images, each) == size
+def test_chunks_fit_and_divide(images, elements, size):
+    assert chunks.choose_chunk_size(images, elements) == size
 
 
 PROGRAM = """

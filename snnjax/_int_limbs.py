@@ -14,13 +14,13 @@ _MASK = (1 << _BITS) - 1
 Limbs = list[Array]
 
 
-def split(x: Array | np.ndarray, limbs: int = 3) -> Limbs:
+def split_limbs(x: Array | np.ndarray, limbs: int = 3) -> Limbs:
     """Non-negative int32 (or, with numpy, int64) values as limbs."""
     digits = ((x >> (_BITS * i)) & _MASK for i in range(limbs))
     return [jnp.asarray(digit, jnp.int32) for digit in digits]
 
 
-def carry(x: Limbs) -> Limbs:
+def propagate_carries(x: Limbs) -> Limbs:
     """Bring every limb but the last into 0..2**15 - 1; the last takes the sign."""
     out, over = [], 0
     for limb in x[:-1]:
@@ -38,17 +38,17 @@ def multiply(x: Limbs, y: Limbs) -> Limbs:
             product = a * b  # below 2**30
             total[i + j] = total[i + j] + (product & _MASK)
             total[i + j + 1] = total[i + j + 1] + (product >> _BITS)
-    return carry(total)
+    return propagate_carries(total)
 
 
 def absolute_difference(x: Limbs, y: Limbs) -> Limbs:
     """|x - y| of carried numbers with equally many limbs."""
-    difference = carry([a - b for a, b in zip(x, y, strict=True)])
+    difference = propagate_carries([a - b for a, b in zip(x, y, strict=True)])
     sign = jnp.where(difference[-1] < 0, -1, 1)
-    return carry([sign * limb for limb in difference])
+    return propagate_carries([sign * limb for limb in difference])
 
 
-def total(x: Limbs) -> Limbs:
+def sum_limbs(x: Limbs) -> Limbs:
     """The sum over an axis of carried numbers, with one more limb, carried."""
     x = [*x, jnp.zeros_like(x[0])]
     while x[0].shape[0] > 1:
@@ -56,11 +56,13 @@ def total(x: Limbs) -> Limbs:
         n = x[0].shape[0]
         width = min(n, _MASK)
         pad = -n % width
-        x = carry([jnp.pad(limb, (0, pad)).reshape(-1, width).sum(1) for limb in x])
+        x = propagate_carries(
+            [jnp.pad(limb, (0, pad)).reshape(-1, width).sum(1) for limb in x]
+        )
     return [limb[0] for limb in x]
 
 
-def ratio(x: Limbs, denominator: int) -> Array:
+def divide(x: Limbs, denominator: int) -> Array:
     """A carried number within 0..denominator, over it, rounded to float32.
 
     Within 2e-7: the head of the number and what it leaves over are each summed in
