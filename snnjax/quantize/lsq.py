@@ -1,4 +1,4 @@
-"""LSQ: a uniform grid with zero, whose step is learned by the gradient."""
+"""LSQ: a uniform grid with zero whose step the gradient learns."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -16,7 +16,7 @@ def check_bits(bits: object, *, signed: bool) -> None:
 
 
 def code_bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
-    """Codes of the lowest and the highest level."""
+    """Compute the codes of the lowest and the highest level."""
     if signed:
         half = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1)
         return -half, half - 1
@@ -26,7 +26,7 @@ def code_bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
 def lsq(
     x: ArrayLike, step: ArrayLike, *, bits: ArrayLike, signed: bool = True
 ) -> Array:
-    r"""Learned step size quantization.
+    r"""Quantize by a learned step size (LSQ).
 
     .. math:: \hat x = s \, \mathrm{round}(\mathrm{clip}(x / s, -Q_N, Q_P)), \quad
         Q_N = 2^{b-1},\; Q_P = 2^{b-1} - 1
@@ -38,7 +38,7 @@ def lsq(
         \begin{cases} \mathrm{round}(x / s) - x / s & \text{inside} \\
         -Q_N \text{ or } Q_P & \text{outside} \end{cases}
 
-    summed over what shares the step, with :math:`N` the size of all of ``x``. Zero by
+    summed over the elements that share the step, with :math:`N` the size of all of ``x``. Zero by
     ``bits``.
 
     Args:
@@ -48,7 +48,7 @@ def lsq(
         signed: levels on both sides of zero.
 
     Returns:
-        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits out of range, step not positive, integer ``x``; bits or step
@@ -75,7 +75,7 @@ def lsq(
 def lsq_init(
     x: ArrayLike, *, bits: ArrayLike, signed: bool = True, per_channel: bool = False
 ) -> Array:
-    r"""The step that LSQ starts from.
+    r"""Compute the initial step of LSQ.
 
     .. math:: s_0 = 2 \langle |x| \rangle / \sqrt{Q_P}
 
@@ -83,13 +83,14 @@ def lsq_init(
         x: weights ``[..., C_out]``, or a batch of activations.
         bits: as in `lsq`.
         signed: as in `lsq`.
-        per_channel: a step for each of the last axis, ``[C_out]``, else one number.
+        per_channel: one step per channel of the last axis, ``[C_out]``, else one
+            number.
 
     Returns:
         The step, float32 at least; 1 where all of ``x`` is 0.
 
     Raises:
-        ValueError: bits out of range, integer ``x``, none at all.
+        ValueError: bits out of range, integer or empty ``x``.
 
     Source: Esser et al., 2020, section 2.1.
     """

@@ -1,4 +1,4 @@
-"""MINT: weights and membranes squashed by tanh, on one learned scale."""
+"""MINT: weights and membranes squashed by tanh, with one learned scale."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -19,7 +19,7 @@ def _top_code(bits: Array) -> Array:
 
 
 def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""MINT's weights and membranes.
+    r"""Quantize weights or membranes by MINT.
 
     .. math:: \hat x = \frac{a}{Q} \,
         \mathrm{round}\!\left(Q \, \mathrm{clip}(\tanh(x) / a, -1, 1)\right), \quad
@@ -34,13 +34,13 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     by its step, ``scale / Q``, times :math:`1 / \sqrt{N Q}`. Zero by ``bits``.
 
     Args:
-        x: weights, or the membrane after reset and leak (MINT stores what the leak has
-            left: `layers.Spiking` does so too), any shape, floating point.
+        x: weights, or the membrane after reset and leak (MINT stores the leaked
+            potential, and so does `layers.Spiking`), any shape, floating point.
         scale: :math:`a`, positive; one number, or broadcastable to ``x``.
         bits: 2 to 16; traced.
 
     Returns:
-        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits out of range, scale not positive, integer ``x``; bits or scale
@@ -66,7 +66,7 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
 
 
 def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""The scale that MINT starts from: :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
+    r"""Compute the initial scale of MINT, :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
 
     Args:
         w: weights.

@@ -1,8 +1,8 @@
 """Uniform quantization on a fixed clip, on two grids.
 
-The grid matters more than the method. Mid-tread has a zero level and sends small values
-there: weights vanish under a wide clip. Mid-rise has none: at few bits it keeps only
-the sign, and the scale is BatchNorm's to mend.
+The grid matters more than the method. Mid-tread has a zero level and rounds small
+values to it: weights vanish under a wide clip. Mid-rise has no zero: at few bits it
+keeps only the sign, and BatchNorm corrects the scale.
 """
 
 from functools import partial
@@ -20,14 +20,13 @@ GRIDS = ("mid_rise", "mid_tread")
 
 
 def check_numbers(*, bits: object, clip: object, grid: str) -> None:
-    """Check what is a number: inside jit nothing can be raised.
+    """Check Python and NumPy numbers; JAX arrays may be traced and are skipped.
 
     Raises:
         ValueError: unknown grid, bits outside 1..16 (mid-tread: 2..16) or not whole,
             clip not positive.
     """
-    if grid not in GRIDS:
-        raise ValueError(f"grid must be one of {GRIDS}, got {grid!r}")
+    _checks.require_one_of("grid", grid, GRIDS)
     least = 2 if grid == "mid_tread" else 1
     checks.require_bits(bits, least, 16, f"the {grid} grid")
     _checks.positive("clip", clip)
@@ -71,7 +70,7 @@ def uniform(
         grid: ``"mid_rise"`` or ``"mid_tread"``.
 
     Returns:
-        The nearest levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Nearest levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits, clip or grid out of range, or integer ``x``.
@@ -101,7 +100,7 @@ def _uniform(x, bits, clip, signed, grid):
     y = x.astype(clip.dtype) / delta
     y = jnp.round(y) if grid == "mid_tread" else jnp.floor(y) + shift
     y = jnp.clip(y, -top if signed else shift, top)
-    # delta * top may round to a neighbour of clip, and miss a threshold set there.
+    # delta * top may round to a neighbour of clip, below a threshold equal to clip.
     y = jnp.where(jnp.abs(y) == top, jnp.copysign(clip, y), delta * y)
     return y.astype(x.dtype)
 
