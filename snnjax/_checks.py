@@ -125,7 +125,7 @@ def finite(name: str, value: Any) -> None:
 
 
 def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless the value broadcasts to ``shape``, the shape of ``what``."""
+    """Raise ValueError unless it broadcasts to ``shape``, the shape of ``what``."""
     given = np.shape(value)
     padded = (1,) * (len(shape) - len(given)) + given
     if len(padded) != len(shape) or any(

@@ -34,7 +34,7 @@ def delay_until(x: Array, other: Array, *, force_recompute: bool = False) -> Arr
 def remade(
     function: Callable[..., Tree], keep: DTypeLike | None, first: Array, *rest: Any
 ) -> Tree:
-    """Call ``function(first, *rest)``, keeping only the arguments for the backward pass.
+    """Call ``function(first, *rest)``; keep only the arguments for the backward pass.
 
     Like `jax.checkpoint`, but recomputation waits until the cotangent is available.
 
@@ -58,7 +58,7 @@ def _rematerialize_bwd(function, keep, residuals, cotangents):
     first, rest = residuals
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
-        known = forbid_second_derivative(known)
+        known = forbid_second_derivative(known, NEEDS_INPUTS)
     # In float32 there is no second copy, and a TPU needs no barrier.
     narrow = jnp.finfo(known.dtype).bits < 32
     first = delay_until(first, known, force_recompute=narrow).astype(known.dtype)
@@ -68,17 +68,20 @@ def _rematerialize_bwd(function, keep, residuals, cotangents):
 remade.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
-@jax.custom_vjp
-def forbid_second_derivative(x: Array) -> Array:
-    """x, whose gradient is refused: what it depends on was not kept."""
+NEEDS_INPUTS = (
+    "second derivatives need the inputs of convolutions, which were kept as spikes only; "
+    "use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def forbid_second_derivative(x: Array, reason: str) -> Array:
+    """Return x; differentiating it raises NotImplementedError with the reason."""
     return x
 
 
-def _refuse(*_):
-    raise NotImplementedError(
-        "second derivatives need the inputs of convolutions, which were kept as spikes "
-        "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
-    )
+def _raise_reason(reason, *_):
+    raise NotImplementedError(reason)
 
 
-forbid_second_derivative.defvjp(lambda x: (x, None), _refuse)
+forbid_second_derivative.defvjp(lambda x, reason: (x, None), _raise_reason)

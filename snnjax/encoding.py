@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 
 LATENCIES = ("linear", "log")
 
@@ -64,7 +64,7 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
     _checks.key(key)
     x = _intensities(x)
     # Narrower types draw too few distinct numbers for an exact rate.
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(_arrays.compute_dtype(x))
     return jax.random.bernoulli(key, wide, (timesteps, *x.shape)).astype(x.dtype)
 
 
@@ -99,15 +99,15 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     _checks.whole("timesteps", timesteps, 1)
     _checks.require_one_of("method", method, LATENCIES)
     x = _intensities(x)
-    wide = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0, 1)
+    wide = jnp.clip(x.astype(_arrays.compute_dtype(x)), 0, 1)
     last = timesteps - 1
     if method == "linear":
         times = last * (1 - wide)
     else:
         # ln(1 + x (e^n - 1)) = n + ln(x + (1 - x) e^-n): e^n is infinite at n = 89.
-        times = -jnp.log(wide + (1 - wide) * np.exp(-float(last)))
+        times = -jnp.log(wide + (1 - wide) * float(np.exp(-float(last))))
     steps = jnp.arange(timesteps, dtype=wide.dtype).reshape(-1, *[1] * x.ndim)
-    return (steps == jnp.clip(jnp.round(times), 0, last)).astype(x.dtype)
+    return (steps == jnp.clip(jnp.round(times), 0, last)[None]).astype(x.dtype)
 
 
 def _intensities(x: ArrayLike) -> Array:

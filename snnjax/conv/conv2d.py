@@ -1,4 +1,4 @@
-"""The convolution of the layers: XLA's own, and on a CPU what was measured faster."""
+"""Convolution of the layers: XLA's, or a faster algorithm on a CPU."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import varying
-from snnjax._order import delay_until, forbid_second_derivative
+from snnjax._order import NEEDS_INPUTS, delay_until, forbid_second_derivative
 from snnjax.conv import gemm, winograd
 from snnjax.conv.chunks import Padding
 
@@ -30,12 +30,11 @@ def conv2d(
 
     .. math:: y_{nhwk} = \sum_{ijc} x_{n,\,sh+i-p,\,tw+j-q,\,c}\; w_{ijck}
 
-    On a GPU or TPU this is XLA's convolution, and its gradients. On a CPU kernel
+    On a GPU or TPU this is XLA's convolution with its gradients. On a CPU, kernel
     gradients are matrix products in chunks that stay in the cache, and 3x3 convolutions
-    of stride 1 with many channels, and their gradients, go by Winograd's minimal
-    filtering: see `snnjax.conv.winograd` for what that costs in rounding; there one
-    infinite pixel makes NaN of some outputs beside its own. Sums are made in float32 at
-    least.
+    of stride 1 with many channels, with their gradients, use Winograd's minimal
+    filtering. `snnjax.conv.winograd` states its rounding error; with it, one infinite
+    pixel also makes some neighbouring outputs NaN. Sums are in float32 at least.
 
     Args:
         x: ``[N, H, W, C]``, floating point.
@@ -118,7 +117,7 @@ def _conv2d_fwd(x, w, strides, padding, keep):
 def _conv2d_bwd(strides, padding, keep, residuals, dy):
     x, w = residuals
     if keep is not None:
-        w, dy = forbid_second_derivative(w), forbid_second_derivative(dy)
+        w, dy = (forbid_second_derivative(a, NEEDS_INPUTS) for a in (w, dy))
 
     def native_gradient(x, dy):
         native = partial(
@@ -135,7 +134,7 @@ def _conv2d_bwd(strides, padding, keep, residuals, dy):
         dw = native_gradient(x, dy)
     else:
         dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
-    # The next layer's gradients wait for this one's: then its arrays are free.
+    # The next layer's gradients wait for this kernel's, whose arrays are then freed.
     return delay_until(_input_gradient(x, w, dy, strides, padding), dw), dw
 
 
@@ -144,7 +143,7 @@ _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 def _input_gradient(x, w, dy, strides, padding):
     if strides == (1, 1):
-        # A convolution too, with the kernel turned around: fast where those are.
+        # This is a convolution with the flipped kernel, and as fast as one.
         sizes = zip(w.shape[:2], padding, strict=True)
         pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
         turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
@@ -154,13 +153,14 @@ def _input_gradient(x, w, dy, strides, padding):
 
 
 def _are_spikes(keep) -> bool:
-    """Whether x is whole numbers up to 127, which bfloat16 holds exactly."""
+    """Return True if x is whole numbers up to 127, which bfloat16 holds exactly."""
     return keep is not None and jnp.dtype(keep) == jnp.int8
 
 
 def _convolve_by_xla(x, w, strides, padding, spikes=False):
-    # A TPU multiplies bfloat16, and at "highest" makes six products of each: of spikes,
-    # which need not be split, three, with the same sum. Elsewhere the stricter counts.
+    # A TPU multiplies bfloat16: "highest" takes six products. Spikes are exact in
+    # bfloat16, so three products give the same sum. Other backends use the stricter of
+    # the two precisions.
     asked = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009
     full = asked in ("highest", "float32")
     split = (jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGHEST)
@@ -174,8 +174,8 @@ def _convolve_by_xla(x, w, strides, padding, spikes=False):
     )
 
 
-# What is faster on a CPU, measured with jax 0.10 and 0.12 (docs/performance.md): many
-# channels make products large enough, few positions leave nothing to win.
+# Conditions under which the CPU algorithms are faster, measured with jax 0.10 and 0.12
+# (docs/performance.md): many channels and many positions make large products.
 
 
 def _suits_winograd(x, w, strides, padding) -> bool:
@@ -193,7 +193,7 @@ def _suits_winograd(x, w, strides, padding) -> bool:
 def _choose_kernel_gradient(
     x, w, dy, strides, padding
 ) -> Callable[[Array, Array], Array] | None:
-    """The fast way to a kernel gradient, or None for XLA's own."""
+    """Choose the fast algorithm for a kernel gradient, or None for XLA's."""
     n, height, width, _ = dy.shape
     size = w.shape[:2]
     channels, positions = min(w.shape[2:]), n * height * width

@@ -1,6 +1,6 @@
-"""Kernel gradients as one matrix product: columns, and chunks that stay in the cache.
+"""Kernel gradients as one matrix product, in chunks that stay in the cache.
 
-Copies of x, one for each tap, lie side by side: the columns of the product's left side.
+The left factor holds shifted copies of x side by side, one per tap.
 """
 
 import jax
@@ -13,7 +13,7 @@ from snnjax.conv.chunks import Padding, map_chunks, pad_images
 def columns_gradient(
     x: Array, dy: Array, kernel_size: tuple[int, int], strides, padding: Padding
 ) -> Array:
-    """Gradient ``[k, m, C, K]`` of a convolution of any strides."""
+    """Compute the kernel gradient ``[k, m, C, K]`` of a convolution, any strides."""
     (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
     dtype = jnp.promote_types(dy.dtype, jnp.float32)
 

@@ -8,9 +8,9 @@ again in copying: 36 products of smaller matrices were no faster, and took ten t
 long to compile. The transforms are matrix products too, for the compiler's sake: a
 third of the time that sums of slices take.
 
-What is saved is paid in rounding: in float32 the error is about 5e-6 of the largest
-result, where the plain sum's is 3e-7. Spikes themselves are transformed exactly: the
-matrix that takes them holds small whole numbers.
+The cost is rounding: in float32 the error is about 5e-6 of the largest result, against
+3e-7 for a plain sum. Spikes are transformed exactly, because that matrix holds small
+whole numbers.
 
 Source: Lavin and Gray, `Fast Algorithms for Convolutional Neural Networks
 <https://arxiv.org/abs/1509.09308>`_, 2016.
@@ -27,7 +27,7 @@ from snnjax.conv.chunks import Padding, map_chunks, pad_images
 TILE, TAPS = 4, 3
 PRODUCTS = TILE + TAPS - 1
 
-# Of outputs from products, of the kernel, and of inputs: A^T [(G g) * (B^T d)] is the
+# Transforms of outputs, kernel and inputs: A^T [(G g) * (B^T d)] is the
 # correlation of 6 inputs d with 3 taps g. Interpolation at 0, 1, -1, 2, -2, infinity.
 OUTPUT = np.array(
     [
@@ -68,7 +68,7 @@ def convolve(x: Array, w: Array, padding: Padding) -> Array:
     )
     tiles = -(-width // TILE)
     dtype = jnp.promote_types(w.dtype, jnp.float32)
-    # Larger than the kernel: made when the data are there, not at the program's start.
+    # Larger than the kernel, so computed when the data are ready, not at the start.
     kernels = jnp.einsum(
         "qj,ijck->qick", _as_matrix(KERNEL, dtype), delay_until(w, x).astype(dtype)
     )
@@ -86,7 +86,7 @@ def convolve(x: Array, w: Array, padding: Padding) -> Array:
 
 
 def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
-    """Gradient ``[k, 3, C, K]`` of `convolve`, from its three transforms transposed."""
+    """Compute the gradient ``[k, 3, C, K]`` of `convolve` by transposed transforms."""
     (_, height, width, out), c = dy.shape, x.shape[-1]
     tiles = -(-width // TILE)
     dtype = jnp.promote_types(dy.dtype, jnp.float32)
@@ -110,7 +110,7 @@ def _as_matrix(matrix, dtype):
 
 
 def _transform_inputs(x, k, padding, height, tiles):
-    """The left sides ``[6, N * height * tiles, k * C]`` of the products."""
+    """Compute the left factors ``[6, N * height * tiles, k * C]`` of the products."""
     size, low = tiles * TILE + TAPS - 1, padding[1][0]
     x = pad_images(x, (padding[0], (low, size - x.shape[2] - low)))
     parts = _slice_tiles(x, PRODUCTS, tiles)
@@ -120,7 +120,7 @@ def _transform_inputs(x, k, padding, height, tiles):
 
 
 def _slice_tiles(x, number, tiles):
-    """The i-th column of every tile, for the first i: ``[number, N, H, tiles, C]``."""
+    """Slice the first columns of every tile: ``[number, N, H, tiles, C]``."""
     last = TILE * (tiles - 1) + 1
     slices = [jax.lax.slice_in_dim(x, i, i + last, TILE, 2) for i in range(number)]
     return jnp.stack(slices)

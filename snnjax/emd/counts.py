@@ -22,7 +22,7 @@ Observations = int | np.integer | tuple[int | np.integer, int | np.integer]
 def emd_from_counts(
     x_counts: ArrayLike, y_counts: ArrayLike, observations: Observations
 ) -> float | Array:
-    r"""Exact W1 between firing rates given as spike counts.
+    r"""Compute the exact W1 between firing rates given as spike counts.
 
     Rates are whole multiples of 1 / observations, so the distance is a sum of integers,
 
@@ -94,7 +94,7 @@ def layer_emd(
     y_counts: Mapping[str, ArrayLike],
     observations: Observations,
 ) -> dict[str, float | Array]:
-    """`emd_from_counts` for every layer.
+    """Apply `emd_from_counts` to every layer.
 
     Args:
         x_counts: ``{layer: counts}`` of one network.
@@ -124,7 +124,7 @@ def layer_emd(
 
 
 class Steps(NamedTuple):
-    """Where either distribution function can step, below rate 1.
+    """Intervals between the rates below 1 at which a distribution function can step.
 
     Attributes:
         of_x: for each interval between two such rates, the count of x that it has
@@ -145,7 +145,7 @@ class Steps(NamedTuple):
 def merge_breakpoints(
     kx: int, ky: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The multiples of 1/kx and of 1/ky in [0, 1) as intervals between neighbours.
+    """Merge the multiples of 1/kx and 1/ky in [0, 1) into intervals.
 
     Returns:
         For each interval: how many steps of x and of y lie before it, its length, and
@@ -156,7 +156,7 @@ def merge_breakpoints(
         return steps, steps, np.ones(kx, np.int64), kx
     unit = math.lcm(kx, ky)
     at_x, at_y = unit // kx * np.arange(kx + 1), unit // ky * np.arange(ky + 1)
-    # Two sorted runs, which this merges; np.union1d takes a hundred times as long.
+    # A stable sort merges two sorted runs; np.union1d is a hundred times slower.
     at = np.sort(np.concatenate([at_x, at_y]), kind="stable")
     at = at[np.append(True, np.diff(at) > 0)]
     left = at[:-1]
@@ -170,10 +170,9 @@ def _merge_steps(n: int, m: int, kx: int, ky: int) -> Steps:
 
 
 def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
-    """Flat counts, on the host unless one is traced, and the observations of each."""
+    """Check and flatten counts, on the host unless one is traced."""
     pair = observations if isinstance(observations, tuple) else (observations,) * 2
-    whole = [isinstance(k, (int, np.integer)) and k is not True for k in pair]
-    if len(pair) != 2 or not all(whole) or min(pair) < 1:
+    if len(pair) != 2 or not all(map(_checks.is_whole, pair)) or min(pair) < 1:
         raise ValueError(
             "observations must be a whole number >= 1 (T x images) or a pair of them, "
             f"got {observations!r}"
@@ -203,10 +202,10 @@ def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, in
 
 
 def _count_bins(counts: np.ndarray, k: int) -> np.ndarray:
-    """Neurons at each count 0..k, int64."""
+    """Count the neurons at each count 0..k, int64."""
     bins = np.zeros(k + 1, np.int64)
-    # In pieces that stay in the cache (the copy that NumPy counts is of int64), but
-    # not smaller than the histogram.
+    # Chunks stay in the cache (NumPy counts an int64 copy), but are not smaller than
+    # the histogram.
     size = max(2**18, k)
     for start in range(0, counts.size, size):
         piece = counts[start : start + size].astype(np.int64, copy=False)
@@ -219,12 +218,12 @@ def _are_valid(x: Array, y: Array, kx: int, ky: int) -> Array:
 
 
 def _subtract_cdfs(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
-    """|F_x - F_y| in each interval, times ``neurons``."""
+    """Compute |F_x - F_y| in each interval, times ``neurons``."""
     steps = _merge_steps(x.size, y.size, kx, ky)
 
     below_x = np.cumsum(_count_bins(x, kx))[steps.of_x]
     below_y = np.cumsum(_count_bins(y, ky))[steps.of_y]
-    # A bound on any sum of them; past 64 bits Python's own integers take over.
+    # The unit bounds every sum; beyond 64 bits, use Python's integers.
     kind = np.int64 if steps.unit < 2**62 else object
     times_x, times_y = steps.neurons // x.size, steps.neurons // y.size
     return np.abs(
@@ -233,7 +232,7 @@ def _subtract_cdfs(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
 
 
 def _subtract_traced_cdfs(x: Array, y: Array, kx: int, ky: int):
-    """The same inside ``jit``, as limbs."""
+    """Compute |F_x - F_y| inside ``jit``, as limbs."""
     steps = _merge_steps(x.size, y.size, kx, ky)
 
     def cumulative(counts, k, at, times):

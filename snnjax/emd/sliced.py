@@ -15,13 +15,13 @@ from snnjax.emd.samples import prevent_constant_folding, sample_dtype, wasserste
 def sliced(
     x: ArrayLike, y: ArrayLike, *, directions: ArrayLike | None = None
 ) -> float | Array:
-    r"""Mean W1 of the projections of two clouds, such as each neuron's (rate, latency).
+    r"""Average W1 over projections of two clouds, such as (rate, latency) points.
 
     .. math:: SW_1 = \frac1L \sum_l W_1(\langle x, \theta_l\rangle,
               \langle y, \theta_l\rangle)
 
-    It sees what the distances of the two marginals do not: that the neurons that fire
-    often are no longer those that fire early. Scale the coordinates to one unit first
+    Unlike the distances of the two marginals it sees, for example, that neurons that
+    fire often no longer fire early. Scale the coordinates to one unit first
     (latency over T). It is at most the W1 of the clouds; for directions all around a
     plane and a common shift by d it is 2/pi |d|.
 

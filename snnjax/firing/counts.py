@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 
 
 def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
@@ -42,7 +42,7 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
             raise ValueError(
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
             )
-        mask = mask.reshape(-1, *(1,) * (spikes.ndim - 2))
+        mask = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
         spikes = jnp.where(mask != 0, spikes, 0)
     return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
 
@@ -78,7 +78,9 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
             f"{spikes.shape} and {group.shape}"
         )
     each = jnp.sum(spikes, axis=0, dtype=jnp.int32).astype(jnp.float32)
-    member = (group == jnp.arange(groups)[:, None]).astype(jnp.float32)
+    dtype = _arrays.promote_dtypes(group.dtype, jnp.int32)
+    member = group.astype(dtype)[None] == jnp.arange(groups, dtype=dtype)[:, None]
+    member = member.astype(jnp.float32)
     # Whole numbers: their matrix product is exact at full precision.
     return jnp.tensordot(member, each, 1, precision="highest").astype(jnp.int32)
 

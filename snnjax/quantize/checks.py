@@ -5,7 +5,6 @@ Only values on the host are read; traced ones are unknown.
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -25,8 +24,3 @@ def require_nonempty(name: str, x: Array) -> None:
     """Raise ValueError for an empty array, which determines no scale."""
     if x.size == 0:
         raise ValueError(f"{name} is empty, of shape {x.shape}: a scale needs values")
-
-
-def compute_dtype(x: Array) -> jnp.dtype:
-    """Return the dtype to quantize in: float32 at least."""
-    return jnp.promote_types(x.dtype, jnp.float32)

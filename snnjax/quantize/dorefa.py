@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_through
 
@@ -47,8 +47,8 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     check_bits(bits)
     w = _checks.floating("w", w)
     _checks.fits("bits", bits, "w", w.shape)
-    work = checks.compute_dtype(w)
-    wide, bits = w.astype(work), jnp.asarray(bits, work)
+    work = _arrays.compute_dtype(w)
+    wide, bits = w.astype(work), _arrays.match_rank(jnp.asarray(bits, work), w.ndim)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1
     squashed = jnp.tanh(wide)
     largest = jnp.max(jnp.abs(squashed), initial=0)

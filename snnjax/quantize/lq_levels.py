@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
 from snnjax.quantize.lqnet import make_code_table
@@ -63,8 +63,8 @@ def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> 
 def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     r"""Round each number to its nearest level; a tie goes to the lower level.
 
-    Gradient by ``x``: 1 from the lowest to the highest level, 0 outside, as for LQ-Net's
-    activations. Gradient by the basis, for the codes :math:`e` and the sign of the level:
+    Gradient by ``x``: 1 from the lowest to the highest level, 0 outside, as LQ-Net's
+    activations. By the basis, for the codes :math:`e` and the sign of the level:
 
     .. math:: \frac{\partial \hat x}{\partial v_j} =
         \frac{\pm e_j}{\sqrt{N (2^n - 1)}}
@@ -89,7 +89,7 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     x, basis = _checks.floating("x", x), _checks.floating("basis", basis)
     if basis.ndim != 1 or not 1 <= len(basis) <= 8:
         raise ValueError(f"basis must be [1 to 8] numbers, got shape {basis.shape}")
-    work = jnp.promote_types(checks.compute_dtype(x), basis.dtype)
+    work = _arrays.compute_dtype(x, basis)
     found = _lq_levels(*varying(x.astype(work), basis.astype(work)), signed)
     return found.astype(x.dtype)
 

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.uniform import uniform
 
@@ -167,7 +167,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     nearest, codes = _encode(columns, v)
     gram = jnp.einsum("nci,ncj->cij", codes, codes, precision="highest")
     right = jnp.einsum("nci,nc->ci", codes, columns - nearest, precision="highest")
-    eye = jnp.eye(v.shape[0], dtype=v.dtype)
+    eye = jnp.eye(v.shape[0], dtype=v.dtype)[None]
     # The Gram matrix holds exact counts; this jitter sets a condition number of 1e5.
     jitter = max(_RIDGE, 1e-5 * columns.shape[0])
     factor = jax.scipy.linalg.cho_factor(gram + jitter * eye, lower=True)
@@ -261,13 +261,14 @@ def lq_fit(
     # Called once per training, so waiting for the device is cheap.
     if not _checks.holds(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
-    w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    w = w.astype(_arrays.compute_dtype(w))
     return _fit(w, clip, int(bits), init, iterations)
 
 
 @partial(jax.jit, static_argnames=("bits", "init", "iterations"))
 def _fit(w, clip, bits, init, iterations) -> LqState:
     if clip is not None:
+        clip = _arrays.match_rank(jnp.asarray(clip, w.dtype), w.ndim)
         w = jnp.clip(w, -clip, clip)
     ladder = 2.0 ** jnp.arange(bits, dtype=w.dtype)
     columns = _as_columns(w)
@@ -276,17 +277,17 @@ def _fit(w, clip, bits, init, iterations) -> LqState:
         top = 0.6745 * (2 / n) ** 0.5 * (2**bits - 1) / 2 ** (bits - 1)
         top = jnp.full(columns.shape[1], top, w.dtype)
     elif init == "clip":
-        top = jnp.broadcast_to(jnp.asarray(clip, w.dtype), columns.shape[1:])
+        top = jnp.broadcast_to(clip.ravel(), columns.shape[1:])
     else:
         top = _find_best_clip(columns, bits)
-    basis = ladder[:, None] * top / (2**bits - 1)
+    basis = ladder[:, None] * top[None] / (2**bits - 1)
     basis = jax.lax.fori_loop(0, iterations, lambda _, v: lq_solve(w, v), basis)
     return LqState(basis, jnp.zeros((), jnp.int32))
 
 
 def _find_best_clip(columns: Array, bits: int) -> Array:
     """Find the mid-rise clip of least squared error per channel of [n, C], [C]."""
-    largest = jnp.max(jnp.abs(columns), axis=0)
+    largest = jnp.max(jnp.abs(columns), axis=0, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
     # Scale by a power of 2, which is exact, so that squares do not under- or overflow.
     unit = largest / (2 * jnp.frexp(largest)[0])
@@ -301,4 +302,4 @@ def _find_best_clip(columns: Array, bits: int) -> Array:
     clips = jnp.arange(1, candidates + 1, dtype=columns.dtype)[:, None] / candidates
     clips = 1.25 * clips * (largest / unit)
     best = jnp.argmin(jax.lax.map(error, clips), axis=0)
-    return jnp.take_along_axis(clips, best[None], axis=0)[0] * unit
+    return jnp.take_along_axis(clips, best[None], axis=0)[0] * unit[0]

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
@@ -38,8 +38,8 @@ def lsq(
         \begin{cases} \mathrm{round}(x / s) - x / s & \text{inside} \\
         -Q_N \text{ or } Q_P & \text{outside} \end{cases}
 
-    summed over the elements that share the step, with :math:`N` the size of all of ``x``. Zero by
-    ``bits``.
+    summed over the elements that share the step, with :math:`N` the size of all of
+    ``x``. Zero by ``bits``.
 
     Args:
         x: any shape, floating point.
@@ -65,10 +65,13 @@ def lsq(
     x = _checks.floating("x", x)
     _checks.fits("step", step, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.compute_dtype(x)
-    low, high = code_bounds(jnp.asarray(bits, work), signed=signed)
+    work = _arrays.compute_dtype(x)
+    bits, step = (
+        _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, step)
+    )
+    low, high = code_bounds(bits, signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
-    wide = round_within(x.astype(work), jnp.asarray(step, work), low, high, share)
+    wide = round_within(x.astype(work), step, low, high, share)
     return wide.astype(x.dtype)
 
 
@@ -97,7 +100,7 @@ def lsq_init(
     check_bits(bits, signed=signed)
     x = _checks.floating("x", x)
     checks.require_nonempty("x", x)
-    work = checks.compute_dtype(x)
+    work = _arrays.compute_dtype(x)
     axes = tuple(range(x.ndim - 1)) if per_channel else None
     _, high = code_bounds(jnp.asarray(bits, work), signed=signed)
     step = 2 * jnp.mean(jnp.abs(x.astype(work)), axes) / jnp.sqrt(high)

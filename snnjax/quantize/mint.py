@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
@@ -57,16 +57,19 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     x = _checks.floating("x", x)
     _checks.fits("scale", scale, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.compute_dtype(x)
-    top = _top_code(jnp.asarray(bits, work))
-    step = jnp.asarray(scale, work) / top
+    work = _arrays.compute_dtype(x)
+    bits, scale = (
+        _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, scale)
+    )
+    top = _top_code(bits)
+    step = scale / top
     share = 1 / jnp.sqrt(x.size * top)
     wide = round_within(jnp.tanh(x.astype(work)), step, -top, top, share)
     return wide.astype(x.dtype)
 
 
 def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""Compute the initial scale of MINT, :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
+    r"""Compute MINT's initial scale, :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
 
     Args:
         w: weights.
@@ -83,7 +86,7 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     check_bits(bits)
     w = _checks.floating("w", w)
     checks.require_nonempty("w", w)
-    work = checks.compute_dtype(w)
+    work = _arrays.compute_dtype(w)
     top = _top_code(jnp.asarray(bits, work))
     scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)
     return jnp.where(scale == 0, 1, scale)

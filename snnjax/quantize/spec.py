@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks, _pytree
+from snnjax import _arrays, _checks, _pytree
 from snnjax.quantize import checks
 from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
@@ -51,8 +51,8 @@ class QuantSpec:
             of membranes.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
         per_channel: for weights by uniform or LSQ, a bound for each output channel
-            instead of ``clip``: the largest magnitude, or LSQ's initial step. `fit` stores
-            the bounds that it takes from weights in ``clip``.
+            instead of ``clip``: the largest magnitude, or LSQ's initial step. `fit`
+            stores the bounds that it takes from weights in ``clip``.
 
     Raises:
         ValueError: unknown method or grid, bits missing, bits or clip out of range, or
@@ -126,7 +126,7 @@ class QuantSpec:
         w = _checks.floating("w", w)
         checks.require_nonempty("w", w)
         largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
-        clip = jnp.where(largest == 0, 1, largest).astype(checks.compute_dtype(w))
+        clip = jnp.where(largest == 0, 1, largest).astype(_arrays.compute_dtype(w))
         return _pytree.replace(self, clip=clip)
 
     @property

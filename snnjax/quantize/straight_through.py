@@ -21,11 +21,11 @@ round_through.defvjp(lambda x: (jnp.round(x), None), lambda _, cotangent: (cotan
 
 
 def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -> Array:
-    r"""Round to the nearest level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
+    r"""Round to a level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
 
     Gradient by ``x``: 1 for :math:`l \le x / s \le h`, else 0. By the step
     (`lsq`'s rule): :math:`\mathrm{round}(x / s) - x / s` inside and the edge, :math:`l`
-    or :math:`h`, outside, summed over the elements that share the step, times ``share``.
+    or :math:`h`, outside, summed over elements that share the step, times ``share``.
     """
     return _round_within(*varying(x, step, low, high, share))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
 
@@ -86,8 +86,8 @@ def uniform(
     x = _checks.floating("x", x)
     _checks.fits("bits", bits, "x", x.shape)
     _checks.fits("clip", clip, "x", x.shape)
-    work = checks.compute_dtype(x)
-    numbers = jnp.asarray(bits, work), jnp.asarray(clip, work)
+    work = _arrays.compute_dtype(x)
+    numbers = (_arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, clip))
     return _uniform(*varying(x, *numbers), signed, grid)
 
 
@@ -106,7 +106,9 @@ def _uniform(x, bits, clip, signed, grid):
 
 
 def _uniform_fwd(x, bits, clip, signed, grid):
-    inside = (jnp.abs(x) <= clip) & (signed | (x >= 0))
+    wide = x.astype(clip.dtype)
+    inside = jnp.abs(wide) <= clip
+    inside = inside if signed else inside & (wide >= 0)
     return _uniform(x, bits, clip, signed, grid), (inside, bits, clip)
 
 

@@ -1,4 +1,4 @@
-"""Between which two spikes a time lies: what ISI- and SPIKE-distance are made of.
+"""Interspike intervals over time, for the ISI- and SPIKE-distances.
 
 The spikes of all trains lie at 0.5, 1.5, ..., T - 0.5. Together with 0 and T they cut
 the window into T + 1 cells, in none of which a spike lies, so that there the previous
@@ -22,13 +22,13 @@ from snnjax.spiketrain.sequences import (
 
 
 class Intervals(NamedTuple):
-    """A train seen from each of its T + 1 cells.
+    """Spikes around each of the T + 1 cells of a train.
 
     Attributes:
         previous: times of the spike before the cell.
-        following: times of the spike behind it.
+        following: times of the spike after the cell.
         length: of the interval between them, positive: the ISI.
-        silent: ``[...]``, whether the train has no spike.
+        silent: ``[...]``, True if the train has no spike.
     """
 
     previous: Sequence
@@ -38,20 +38,20 @@ class Intervals(NamedTuple):
 
 
 def cell_edges(steps: int) -> np.ndarray:
-    """Where the cells begin and end, ``[T + 2]``."""
+    """Compute the boundaries of the cells, ``[T + 2]``."""
     return np.concatenate([[0], np.arange(steps) + 0.5, [steps]])
 
 
 def carry_values(
     x: Sequence, values: Sequence, none: Array, *, reverse: bool = False
 ) -> Sequence:
-    """In each cell, the value at the last spike before it (``reverse``: behind it).
+    """Carry to each cell the value at the last spike before it (or next after it).
 
     Args:
         x: a train, bool.
         values: of each step.
         none: where there is no such spike, ``[...]``.
-        reverse: look for the next spike behind the cell.
+        reverse: use the next spike after the cell.
 
     Returns:
         One for each of the T + 1 cells.
@@ -66,7 +66,7 @@ def carry_values(
 
 
 def find_intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
-    r"""Previous and following spike, and the interval, for every cell.
+    r"""Find the previous and following spike and the interval of every cell.
 
     Before the first spike the interval is the longer of the gap to the window's edge
     and the neighbouring interval, so that its auxiliary spike is at
@@ -90,7 +90,7 @@ def find_intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
         (near, far), (spike, time) = carry, now
         return (jnp.where(spike, time, near), jnp.where(spike, near, far)), near
 
-    # Of the spikes that have been passed, the nearest two.
+    # Carry the two most recent spikes.
     (last, before_last), seen = scan_steps(step, (none, none), x, times)
     previous = concatenate(seen, (last,))
     (first, second), seen = scan_steps(step, (none, none), x, times, reverse=True)

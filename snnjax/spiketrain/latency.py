@@ -1,4 +1,4 @@
-"""When neurons fire first."""
+"""Time of the first spike."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,19 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
 from snnjax.spiketrain.sequences import Sequence, as_events, as_sequence, scan_steps
 
 
 def latency(x: ArrayLike) -> Array:
-    r"""Time of the first spike; T where there is none.
+    r"""Compute the time of the first spike, T for a silent train.
 
     .. math:: \sum_{t=0}^{T-1} \prod_{s \le t} (1 - x_s),
 
-    the number of steps that pass without a spike. A silent train is one step later than
-    the latest spike, so that latencies can be averaged and compared without gaps; where
-    silent neurons are many, the mean says how many, rather than when.
+    the number of steps before the first spike. A silent train counts one step later
+    than the last possible spike, so that all latencies can be averaged and compared;
+    with many silent neurons the mean mostly counts them.
 
     Gradient: by the spikes, through a surrogate. At the first spike it is minus the
     time until the second (or T), at steps before it minus the time until the first, and
@@ -44,7 +45,7 @@ def latency(x: ArrayLike) -> Array:
 
 @jax.jit
 def _latency(x):
-    return _steps_without(as_sequence(x), trains.compute_dtype(x))
+    return _steps_without(as_sequence(x), _arrays.compute_dtype(x))
 
 
 def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
@@ -58,7 +59,7 @@ def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
 
 
 def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """Times of each neuron's first spike, summed over images: `latency` as counts.
+    """Sum the times of each neuron's first spike over images.
 
     Integers that merge by adding, over batches and devices, in any order, like
     `firing.total`; and like counts they make an exact distance, between two networks'
@@ -70,7 +71,7 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
     Args:
         x: spikes ``[T, B, ...]``, 0 or 1.
-        mask: ``[B]``, 0 for the images that only fill up a last batch.
+        mask: ``[B]``, 0 for images that only pad the last batch.
 
     Returns:
         int32 ``[...]``, 0..T x images, in time steps. They overflow where T x images

@@ -1,4 +1,4 @@
-"""SPIKE-distance: how far from each other's spikes two trains fire, over time."""
+"""SPIKE-distance: distance between the spike times of two trains, over time."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
 from snnjax.spiketrain.intervals import (
     Intervals,
@@ -23,7 +24,7 @@ from snnjax.spiketrain.sequences import (
 
 
 def spike(x: ArrayLike, y: ArrayLike) -> Array:
-    r"""SPIKE-distance: spike time differences, relative to the intervals, over time.
+    r"""Compute the SPIKE-distance, spike time differences relative to intervals.
 
     .. math::
         \frac1T \int_0^T \frac{S_x \nu_y + S_y \nu_x}{2 \bar\nu^2}\, dt, \quad
@@ -67,7 +68,7 @@ def spike(x: ArrayLike, y: ArrayLike) -> Array:
 
 @jax.jit
 def _spike(x, y):
-    dtype = trains.compute_dtype(x, y)
+    dtype = _arrays.compute_dtype(x, y)
     cuts = cell_edges(x.shape[0])
     x, y = as_events(x), as_events(y)
     a, b = find_intervals(x, dtype), find_intervals(y, dtype)
@@ -86,7 +87,7 @@ def _spike(x, y):
 def _difference(
     x: Sequence, own: Intervals, other: Intervals, middle: Sequence
 ) -> Sequence:
-    """S of the train x in the middle of each cell."""
+    """Compute S of the train x in the middle of each cell."""
     steps = len(x)
     times = broadcast_constants(np.arange(steps) + 0.5, x, middle[0].dtype)
     # To the nearest spike of the other train; one at the same time is its following.

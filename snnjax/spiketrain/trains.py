@@ -1,6 +1,6 @@
-"""Spike trains, and what every distance asks of them and of its numbers.
+"""Argument checks of the spike train distances.
 
-Of what is traced only shapes and dtypes are known: values are checked outside jit.
+Traced values are unknown inside jit; only their shapes and dtypes are checked.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from snnjax import _checks
 
 
 def as_train(name: str, x: ArrayLike) -> Array:
-    """As an array ``[T, ...]``.
+    """Convert to an array ``[T, ...]``.
 
     Raises:
         ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
@@ -35,7 +35,7 @@ def as_train(name: str, x: ArrayLike) -> Array:
 
 
 def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Two trains as arrays; ValueError as `as_train`, or where their shapes differ."""
+    """Convert two trains to arrays; ValueError also for different shapes."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     if x.shape != y.shape:
         raise ValueError(
@@ -44,13 +44,8 @@ def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     return as_train("x", x), as_train("y", y)
 
 
-def compute_dtype(*trains: Array) -> jnp.dtype:
-    """The dtype of a distance: float32 at least."""
-    return jnp.promote_types(jnp.result_type(*trains), jnp.float32)
-
-
 def as_nonnegative(name: str, value: ArrayLike, dtype: Any) -> Array:
-    """As a scalar of this dtype; ValueError where it is seen to be negative or NaN."""
+    """Convert to a scalar; ValueError for readable values that are negative or NaN."""
     value = _checks.real(name, value)
     if value.ndim:
         raise ValueError(
@@ -64,5 +59,5 @@ def as_nonnegative(name: str, value: ArrayLike, dtype: Any) -> Array:
 
 
 def mask_invalid(number: Array, result: Array) -> Array:
-    """The result, NaN where a traced number was negative or NaN."""
+    """Return the result, or NaN where a traced number is negative or NaN."""
     return jnp.where(number >= 0, result, jnp.nan)

@@ -1,16 +1,17 @@
-"""Van Rossum distance: how far apart two exponentially filtered trains are."""
+"""Van Rossum distance between exponentially filtered trains."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
 from snnjax.spiketrain.sequences import as_sequence, scan_steps
 
 
 def van_rossum(x: ArrayLike, y: ArrayLike, *, tau: ArrayLike) -> Array:
-    r"""Euclidean distance of spike trains filtered by a causal exponential.
+    r"""Compute the Euclidean distance of exponentially filtered spike trains.
 
     .. math::
         D^2 = \frac{2}{\tau} \int_0^\infty f(s)^2\, ds, \quad
@@ -57,7 +58,7 @@ def van_rossum(x: ArrayLike, y: ArrayLike, *, tau: ArrayLike) -> Array:
     """
     x, y = trains.as_pair(x, y)
     return _van_rossum(
-        x, y, trains.as_nonnegative("tau", tau, trains.compute_dtype(x, y))
+        x, y, trains.as_nonnegative("tau", tau, _arrays.compute_dtype(x, y))
     )
 
 

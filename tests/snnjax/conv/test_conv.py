@@ -170,7 +170,7 @@ def test_second_derivatives_without_the_input_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("images", "each", "size"),
+    ("images", "elements", "size"),
     [
         (128, chunks.ELEMENTS // 8, 8),
         (128, chunks.ELEMENTS // 7, 4),  # a divisor of 128
