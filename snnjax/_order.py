@@ -69,8 +69,8 @@ remade.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
 NEEDS_INPUTS = (
-    "second derivatives need the inputs of convolutions, which were kept as spikes only; "
-    "use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
+    "second derivatives need the inputs of convolutions, which were kept as spikes "
+    "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
 )
 
 

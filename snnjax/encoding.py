@@ -65,7 +65,7 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
     x = _intensities(x)
     # Narrower types draw too few distinct numbers for an exact rate.
     wide = x.astype(_arrays.compute_dtype(x))
-    return jax.random.bernoulli(key, wide, (timesteps, *x.shape)).astype(x.dtype)
+    return jax.random.bernoulli(key, wide[None], (timesteps, *x.shape)).astype(x.dtype)
 
 
 def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from snnjax._arrays import compute_dtype
 from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
 
@@ -15,7 +16,7 @@ def columns_gradient(
 ) -> Array:
     """Compute the kernel gradient ``[k, m, C, K]`` of a convolution, any strides."""
     (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
-    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+    dtype = compute_dtype(dy)
 
     def process_chunk(x, dy):
         x, dy = pad_images(x.astype(dtype), padding), dy.astype(dtype)

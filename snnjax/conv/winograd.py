@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from snnjax._arrays import compute_dtype
 from snnjax._order import delay_until
 from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
@@ -67,7 +68,7 @@ def convolve(x: Array, w: Array, padding: Padding) -> Array:
         for n, pad, size in zip(x.shape[1:3], padding, w.shape, strict=False)
     )
     tiles = -(-width // TILE)
-    dtype = jnp.promote_types(w.dtype, jnp.float32)
+    dtype = compute_dtype(w)
     # Larger than the kernel, so computed when the data are ready, not at the start.
     kernels = jnp.einsum(
         "qj,ijck->qick", _as_matrix(KERNEL, dtype), delay_until(w, x).astype(dtype)
@@ -89,7 +90,7 @@ def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
     """Compute the gradient ``[k, 3, C, K]`` of `convolve` by transposed transforms."""
     (_, height, width, out), c = dy.shape, x.shape[-1]
     tiles = -(-width // TILE)
-    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+    dtype = compute_dtype(dy)
 
     def process_chunk(x, dy):
         inputs = _transform_inputs(x.astype(dtype), k, padding, height, tiles)

@@ -16,7 +16,7 @@ class Flow(NamedTuple):
         edges: of the bins ``[bins + 1]``.
         mass: ``[bins, bins]``, the share of neurons that goes from a rate in bin i of
             the reference to a rate in bin j of the other; sums to 1.
-        work: ``[bins, bins]``, mass times distance; sums to W1, the earth mover's distance.
+        work: ``[bins, bins]``, mass times distance; sums to W1.
     """
 
     edges: np.ndarray

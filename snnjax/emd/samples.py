@@ -1,8 +1,8 @@
 """Exact Wasserstein distances between samples on the line, with subgradients.
 
 On the line the cheapest coupling keeps the order: between two neighbouring levels of
-the distribution functions all mass moves from one x to one y. `couple_quantiles` finds it on
-the host, `_traced_cost` inside ``jit``.
+the distribution functions all mass moves from one x to one y. `couple_quantiles`
+finds it on the host, `_traced_cost` inside ``jit``.
 """
 
 from typing import Any, NamedTuple

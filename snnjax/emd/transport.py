@@ -21,8 +21,8 @@ from snnjax.emd.samples import absolute_value, sample_dtype
 # Entries of a cost matrix; a few matrices of 1 GB each are in memory at once.
 _MAX_PAIRS = 2**28
 _DANSKIN = (
-    "the gradient of sinkhorn_divergence follows Danskin's theorem, which gives no second "
-    "derivatives"
+    "the gradient of sinkhorn_divergence follows Danskin's theorem, which gives no "
+    "second derivatives"
 )
 
 

@@ -29,7 +29,7 @@ def as_sequence(x: Array) -> Sequence:
 
 
 def as_events(x: Array) -> Sequence:
-    """Convert to a sequence of bool, per step: a converted array would end the fusion."""
+    """Convert to bool per step; converting the whole array would end the fusion."""
     return map_steps(lambda now: now != 0, as_sequence(x))
 
 
