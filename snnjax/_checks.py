@@ -59,13 +59,13 @@ def real(name: str, x: Any) -> Array | np.ndarray:
 
 
 def values(
-    value: Any, holds: Callable[[np.ndarray], Any], expected: str, hint: str = ""
+    value: Any, condition: Callable[[np.ndarray], Any], expected: str, hint: str = ""
 ) -> None:
     """Raise ValueError unless the numbers are real and, if readable, meet a condition.
 
     Args:
         value: numbers; values of JAX arrays are not read.
-        holds: condition on a NumPy array, elementwise.
+        condition: elementwise condition on a NumPy array.
         expected: start of the error message.
         hint: its end.
     """
@@ -80,7 +80,7 @@ def values(
     except ValueError:
         raise ValueError(f"{expected}, got {shown(value)}{hint}") from None
     # A comparison with NaN is false, so NaN fails.
-    if not is_real(seen.dtype) or not np.all(holds(seen)):
+    if not is_real(seen.dtype) or not np.all(condition(seen)):
         raise ValueError(f"{expected}, got {shown(value)}{hint}")
 
 

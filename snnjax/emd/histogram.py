@@ -65,6 +65,8 @@ def histogram_emd(
             valid = jnp.all((h >= 0) & jnp.isfinite(h), axis=-1, keepdims=True)
             return accumulate_mass(jnp.where(valid, h, jnp.nan))
 
+        rank = max(p.ndim, q.ndim)
+        p, q = (_arrays.match_rank(h, rank) for h in (p, q))
         (p, p_rest), (q, q_rest) = masses(p), masses(q)
         apart = ((p - q) + (p_rest - q_rest))[..., :-1]
         # Rounding errors of equal histograms have no meaningful sign.

@@ -182,8 +182,8 @@ def _as_counts(spikes: ArrayLike) -> Array:
 
     if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, is_count):
         raise ValueError(
-            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; pass "
-            "spikes, not rates or membranes"
+            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; "
+            "pass spikes, not rates or membranes"
         )
     return jnp.asarray(spikes)
 
