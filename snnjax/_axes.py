@@ -1,14 +1,15 @@
-"""Inside `jax.shard_map`: arrays that vary over the same axes of the mesh."""
+"""Match the mesh axes over which arrays vary inside `jax.shard_map`."""
 
 import jax
 from jax import Array
 
 
 def varying(*arrays: Array) -> list[Array]:
-    """All of them varying where one does: by what was equal, a gradient then sums.
+    """Mark all arrays as varying over every mesh axis over which one of them varies.
 
-    A custom backward pass gives what varies for each of its inputs, and JAX refuses
-    that for an input which does not.
+    A custom backward pass returns varying cotangents for all of its inputs, and JAX
+    refuses one for an input that does not vary. The gradient of an input that was
+    replicated is summed over the mesh.
     """
     axes = [jax.typeof(x).manual_axis_type.varying for x in arrays]
     missing = [tuple(frozenset().union(*axes) - have) for have in axes]

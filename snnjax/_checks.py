@@ -1,7 +1,7 @@
-"""What functions ask of their arguments, in words.
+"""Argument validation with readable errors.
 
-Shapes and dtypes are always checked. Values are checked where that costs nothing: of
-Python's numbers and numpy's arrays. JAX's arrays may be traced, and lie on a device.
+Shapes and dtypes are always checked. Values are checked only where that is free: Python
+numbers and NumPy arrays. JAX arrays may be traced or lie on a device.
 """
 
 import reprlib
@@ -15,7 +15,7 @@ from jax import Array
 
 
 def shown(value: Any) -> str:
-    """What came, short and on one line."""
+    """Format a value for an error message, short and on one line."""
     if isinstance(value, (np.ndarray, Array)) and not is_real(value.dtype):
         return f"{value.dtype} of shape {value.shape}"
     if isinstance(value, (np.ndarray, np.generic, Array)):
@@ -25,7 +25,7 @@ def shown(value: Any) -> str:
 
 
 def array(name: str, x: Any) -> Array:
-    """As an array; ValueError where it is none of numbers."""
+    """Convert to an array; ValueError unless it holds numbers."""
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError):
@@ -35,7 +35,7 @@ def array(name: str, x: Any) -> Array:
 
 
 def floating(name: str, x: Any, hint: str = "") -> Array:
-    """As an array; ValueError unless it is floating point."""
+    """Convert to an array; ValueError unless it is floating point."""
     x = array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         hint = hint or "convert it with .astype(jnp.float32)"
@@ -44,7 +44,7 @@ def floating(name: str, x: Any, hint: str = "") -> Array:
 
 
 def real(name: str, x: Any) -> Array | np.ndarray:
-    """As an array, where it lies; ValueError unless it is of real numbers."""
+    """Convert to an array on its own device; ValueError unless the numbers are real."""
     given = x
     if not isinstance(x, Array):
         try:
@@ -59,9 +59,16 @@ def real(name: str, x: Any) -> Array | np.ndarray:
 
 
 def values(
-    value: Any, holds: Callable[[np.ndarray], Any], expected: str, hint: str = ""
+    value: Any, condition: Callable[[np.ndarray], Any], expected: str, hint: str = ""
 ) -> None:
-    """ValueError unless it is real numbers and ``holds``, where that can be seen."""
+    """Raise ValueError unless the numbers are real and, if readable, meet a condition.
+
+    Args:
+        value: numbers; values of JAX arrays are not read.
+        condition: elementwise condition on a NumPy array.
+        expected: start of the error message.
+        hint: its end.
+    """
     if hasattr(value, "dtype") and not isinstance(value, (np.ndarray, np.generic)):
         if not is_real(value.dtype):
             raise ValueError(f"{expected}, got {shown(value)}{hint}")
@@ -72,16 +79,16 @@ def values(
         return  # a list with something traced in it
     except ValueError:
         raise ValueError(f"{expected}, got {shown(value)}{hint}") from None
-    # Written so that NaN fails.
-    if not is_real(seen.dtype) or not np.all(holds(seen)):
+    # A comparison with NaN is false, so NaN fails.
+    if not is_real(seen.dtype) or not np.all(condition(seen)):
         raise ValueError(f"{expected}, got {shown(value)}{hint}")
 
 
 def holds(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
-    """Whether all of an array fulfil a condition; of a traced one nothing is known.
+    """Return True if all elements meet a condition, or if the array is traced.
 
-    It is looked at where it lies. Inside ``jit`` too: of what is closed over JAX would
-    trace the comparison.
+    The condition is evaluated on the array's device, and at compile time for an array
+    that a jitted function closes over.
     """
     if isinstance(x, jax.core.Tracer):
         return True
@@ -90,19 +97,35 @@ def holds(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
 
 
 def positive(name: str, value: Any) -> None:
-    """ValueError where it is seen not to be positive and finite."""
+    """Raise ValueError for readable values that are not positive and finite."""
     expected = f"{name} must be positive and finite"
     values(value, lambda x: (x > 0) & (x < np.inf), expected)
 
 
+def require_positive_number(name: str, value: Any) -> None:
+    """Raise ValueError unless it is one positive, finite number or traced."""
+    if isinstance(value, jax.core.Tracer) and not value.ndim:
+        return
+    seen = value if isinstance(value, Array) else np.asarray(value)
+    number = seen.ndim == 0 and is_real(seen.dtype)
+    if not number or not 0 < float(seen) < np.inf:
+        raise ValueError(f"{name} must be positive, got {shown(value)}")
+
+
+def require_one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Raise ValueError unless it is one of the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {options}, got {value!r}")
+
+
 def finite(name: str, value: Any) -> None:
-    """ValueError where it is seen not to be finite."""
+    """Raise ValueError for readable values that are not finite."""
     expected = f"{name} must be finite"
     values(value, lambda x: np.isfinite(x.astype(np.float64)), expected)
 
 
 def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
-    """ValueError unless it broadcasts to this shape, that of ``what``."""
+    """Raise ValueError unless it broadcasts to ``shape``, the shape of ``what``."""
     given = np.shape(value)
     padded = (1,) * (len(shape) - len(given)) + given
     if len(padded) != len(shape) or any(
@@ -115,7 +138,7 @@ def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
 
 
 def whole(name: str, value: Any, least: int) -> None:
-    """ValueError unless it is a static whole number of at least ``least``."""
+    """Raise ValueError unless it is a static whole number of at least ``least``."""
     if not is_whole(value):
         raise ValueError(f"{name} must be a whole Python number, got {shown(value)}")
     if value < least:
@@ -123,19 +146,19 @@ def whole(name: str, value: Any, least: int) -> None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a static whole number, Python's or numpy's."""
+    """Return True for a static whole number, Python's or NumPy's."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def key(value: Any) -> None:
-    """ValueError unless it is a random key."""
+    """Raise ValueError unless it is a random key."""
     if not hasattr(value, "dtype"):
         got = shown(value)
         raise ValueError(f"key must be a random key, jax.random.key(0), got {got}")
 
 
 def image_size(value: Any) -> None:
-    """ValueError unless it is (height, width)."""
+    """Raise ValueError unless it is (height, width)."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
     if not pair or not all(is_whole(n) and n >= 1 for n in value):
         raise ValueError(
@@ -145,13 +168,13 @@ def image_size(value: Any) -> None:
 
 
 def function(name: str, value: Any, like: str = "") -> None:
-    """ValueError unless it can be called."""
+    """Raise ValueError unless it can be called."""
     if not callable(value):
         like = f", {like}" if like else ""
         raise ValueError(f"{name} must be a function{like}, got {shown(value)}")
 
 
 def is_real(dtype: Any) -> bool:
-    """Whether it is of real numbers."""
+    """Return True for a dtype of real numbers."""
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)

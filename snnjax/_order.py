@@ -1,9 +1,9 @@
-"""What the backward pass makes again, and when.
+"""Control when values are computed, and recompute them in the backward pass.
 
-XLA for CPUs runs whatever is ready, so that work which could wait holds its memory
-early, and it finds out that something made again is there already, and keeps that.
-`jax.lax.optimization_barrier` is gone by the time it decides. A dependency on data is
-not. On a TPU both are needed.
+XLA's CPU scheduler starts any operation whose inputs are ready, which extends the
+lifetime of buffers, and it merges a recomputation with the original value, which it
+then keeps. `jax.lax.optimization_barrier` is removed before either decision; a
+dependency on data is not. A TPU needs both.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from jax.typing import DTypeLike
 Tree = TypeVar("Tree")
 
 
-def after(x: Array, other: Array, *, anew: bool = False) -> Array:
-    """Give x, but not before ``other`` is known: x plus what is always zero.
+def delay_until(x: Array, other: Array, *, force_recompute: bool = False) -> Array:
+    """Return x, but not before ``other`` is computed, by adding a zero made of it.
 
-    With ``anew`` what is made of x is made again, on a TPU too: that sums bfloat16 in
-    float32, finds that it has x in float32 already, and would keep it until then.
+    With ``force_recompute`` whatever depends on x is recomputed, on a TPU too. A TPU
+    sums bfloat16 in float32, so it already holds x in float32 and would keep that copy.
     """
     late = other[(0,) * other.ndim] > jnp.inf
-    if anew:
+    if force_recompute:
         x, late = jax.lax.optimization_barrier((x, late))
     return x + late.astype(x.dtype)
 
@@ -34,51 +34,54 @@ def after(x: Array, other: Array, *, anew: bool = False) -> Array:
 def remade(
     function: Callable[..., Tree], keep: DTypeLike | None, first: Array, *rest: Any
 ) -> Tree:
-    """``function(first, *rest)``; the backward pass keeps only the arguments.
+    """Call ``function(first, *rest)``; keep only the arguments for the backward pass.
 
-    As `jax.checkpoint`, but nothing is made again before the cotangent is there.
+    Like `jax.checkpoint`, but recomputation waits until the cotangent is available.
 
     Args:
         function: closes over nothing but what is static. Its first result is an array
             that the loss depends on.
-        keep: keep ``first`` in this dtype, or None. Then there are no second
-            derivatives.
-        first: what ``function`` begins with.
-        rest: trees.
+        keep: dtype in which ``first`` is kept, or None. With a dtype there are no
+            second derivatives.
+        first: first argument of ``function``.
+        rest: other arguments, pytrees.
     """
     return function(first, *rest)
 
 
-def _remade_fwd(function, keep, first, *rest):
+def _rematerialize_fwd(function, keep, first, *rest):
     kept = first if keep is None else first.astype(keep)
     return function(first, *rest), (kept, rest)
 
 
-def _remade_bwd(function, keep, residuals, cotangents):
+def _rematerialize_bwd(function, keep, residuals, cotangents):
     first, rest = residuals
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
-        known = differentiated_once(known)
-    # In float32 there is no second copy: a TPU then chooses well by itself.
+        known = forbid_second_derivative(known, NEEDS_INPUTS)
+    # In float32 there is no second copy, and a TPU needs no barrier.
     narrow = jnp.finfo(known.dtype).bits < 32
-    first = after(first, known, anew=narrow).astype(known.dtype)
+    first = delay_until(first, known, force_recompute=narrow).astype(known.dtype)
     return jax.vjp(function, first, *rest)[1](cotangents)
 
 
-remade.defvjp(_remade_fwd, _remade_bwd)
+remade.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
-@jax.custom_vjp
-def differentiated_once(x: Array) -> Array:
-    """x, whose gradient is refused: what it depends on was not kept."""
+NEEDS_INPUTS = (
+    "second derivatives need the inputs of convolutions, which were kept as spikes "
+    "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def forbid_second_derivative(x: Array, reason: str) -> Array:
+    """Return x; differentiating it raises NotImplementedError with the reason."""
     return x
 
 
-def _refuse(*_):
-    raise NotImplementedError(
-        "second derivatives need the inputs of convolutions, which were kept as spikes "
-        "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
-    )
+def _raise_reason(reason, *_):
+    raise NotImplementedError(reason)
 
 
-differentiated_once.defvjp(lambda x: (x, None), _refuse)
+forbid_second_derivative.defvjp(lambda x, reason: (x, None), _raise_reason)

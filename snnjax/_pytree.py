@@ -1,4 +1,4 @@
-"""Dataclasses as pytrees, rebuilt without a second look; the names of leaves."""
+"""Register dataclasses as pytrees (no validation on unflatten); format leaf paths."""
 
 import copy
 import dataclasses
@@ -14,8 +14,9 @@ T = TypeVar("T")
 def register(cls: type) -> None:
     """Register a dataclass; fields with ``metadata={"static": True}`` are static.
 
-    As `jax.tree_util.register_dataclass`, but JAX rebuilds it without ``__init__``: it
-    puts placeholders, masks and shapes where numbers were, and those would not pass.
+    Like `jax.tree_util.register_dataclass`, but JAX rebuilds it without ``__init__``:
+    transformations put placeholders, masks and shapes in place of numbers, and the
+    checks there would refuse them.
     """
     fields = dataclasses.fields(cls)
     data = [f.name for f in fields if not f.metadata.get("static")]
@@ -40,7 +41,7 @@ def register(cls: type) -> None:
 
 
 def replace(instance: T, **fields: object) -> T:
-    """A copy with other fields, unchecked."""
+    """Copy a dataclass with other fields, without its checks."""
     new = copy.copy(instance)
     for name, value in fields.items():
         object.__setattr__(new, name, value)
@@ -48,12 +49,12 @@ def replace(instance: T, **fields: object) -> T:
 
 
 def own_number(value: Any) -> Any:
-    """What a user gave for a leaf, as a leaf of ours alone.
+    """Convert a user's number to a leaf that nobody else can write to.
 
-    Numbers become float32 arrays of NumPy, since making them must not start a JAX
-    backend; NumPy's arrays are copied, or writing to one would change every network
-    that was made of it. JAX's integers and weakly typed numbers become float32 too:
-    they would be compiled for anew. All else stays as it is.
+    Python and NumPy numbers become float32 NumPy arrays, because a JAX array would
+    start a JAX backend. NumPy arrays are copied: a later write would change every
+    network made with it. JAX integers and weakly typed numbers become float32, because
+    each dtype compiles its own program. Anything else is returned unchanged.
     """
     if isinstance(value, (int, float, np.number)):
         return np.asarray(value, np.float32)
@@ -68,9 +69,9 @@ def own_number(value: Any) -> Any:
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """Of a leaf, by the keys that lead to it: ``"layer1.0.conv1.kernel"``.
+    """Name of a leaf from its key path, such as ``"layer1.0.conv1.kernel"``.
 
-    Flax's variables hold their arrays as ``.value``, which nobody needs to read.
+    The ``.value`` of Flax variables is left out.
     """
     value = jax.tree_util.GetAttrKey("value")
     keys = tuple(key for key in path if key != value)

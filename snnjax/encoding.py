@@ -1,9 +1,9 @@
-"""Images to inputs over time: direct, Poisson, latency.
+"""Encode images as inputs over time: direct, Poisson, latency.
 
-Each maps ``x`` ``[...]`` to a sequence ``[T, ...]`` of the same dtype. A model takes an
-image ``[B, H, W, C]`` as it is and encodes it directly, convolving it once; the other
-encodings, and event frames ``[T, B, H, W, 2]`` (one channel a polarity, with
-``in_channels=2``), are given to it as sequences.
+Each function maps ``x`` ``[...]`` to a sequence ``[T, ...]`` of the same dtype. A model
+that receives an image ``[B, H, W, C]`` encodes it directly and convolves it once. Pass
+the other encodings, and event frames ``[T, B, H, W, 2]`` (one channel per polarity,
+with ``in_channels=2``), as sequences.
 """
 
 import jax
@@ -12,13 +12,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 
 LATENCIES = ("linear", "log")
 
 
 def direct(x: ArrayLike, *, timesteps: int) -> Array:
-    """The same current at every step.
+    """Repeat the same current at every step.
 
     Args:
         x: currents ``[...]``.
@@ -39,12 +39,12 @@ def direct(x: ArrayLike, *, timesteps: int) -> Array:
 
 
 def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
-    r"""Spikes drawn at each step with the intensity as their probability.
+    r"""Draw a spike at each step with the intensity as its probability.
 
     .. math:: P(S_t = 1) = x, \quad \text{independent over } t
 
-    For each neuron a Bernoulli process, whose count is binomial; the field calls it
-    Poisson, after the limit of small intensities. No gradient flows to ``x``.
+    Each neuron is a Bernoulli process, whose count is binomial; the field calls it
+    Poisson after the limit of small intensities. No gradient flows to ``x``.
 
     Args:
         key: random key; the same key draws the same spikes.
@@ -56,20 +56,20 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
 
     Raises:
         ValueError: timesteps below 1, integer x, or intensities outside [0, 1] (not
-            seen inside ``jit``: there they count as 0 and 1).
+            checked inside ``jit``, where they are clipped).
 
     Source: SpikingJelly's ``PoissonEncoder``, snnTorch's ``spikegen.rate``.
     """
     _checks.whole("timesteps", timesteps, 1)
     _checks.key(key)
     x = _intensities(x)
-    # Below float32 too few different numbers are drawn for a rate to be exact.
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return jax.random.bernoulli(key, wide, (timesteps, *x.shape)).astype(x.dtype)
+    # Narrower types draw too few distinct numbers for an exact rate.
+    wide = x.astype(_arrays.compute_dtype(x))
+    return jax.random.bernoulli(key, wide[None], (timesteps, *x.shape)).astype(x.dtype)
 
 
 def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
-    r"""One spike for each neuron, the earlier the stronger its input.
+    r"""Encode each input as one spike, earlier for a stronger input.
 
     .. math::
         t &= \mathrm{round}((T - 1)(1 - x)) && \text{linear} \\
@@ -88,7 +88,7 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
 
     Raises:
         ValueError: timesteps below 1, unknown method, integer x, or intensities outside
-            [0, 1] (not seen inside ``jit``: there they count as 0 and 1).
+            [0, 1] (not checked inside ``jit``, where they are clipped).
 
     Source: SpikingJelly's ``LatencyEncoder``. Differs from snnTorch's
     ``spikegen.latency``, which takes times from the charging of an RC circuit.
@@ -97,18 +97,17 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     _checks.whole("timesteps", timesteps, 1)
-    if method not in LATENCIES:
-        raise ValueError(f"method must be one of {LATENCIES}, got {method!r}")
+    _checks.require_one_of("method", method, LATENCIES)
     x = _intensities(x)
-    wide = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0, 1)
+    wide = jnp.clip(x.astype(_arrays.compute_dtype(x)), 0, 1)
     last = timesteps - 1
     if method == "linear":
         times = last * (1 - wide)
     else:
         # ln(1 + x (e^n - 1)) = n + ln(x + (1 - x) e^-n): e^n is infinite at n = 89.
-        times = -jnp.log(wide + (1 - wide) * np.exp(-float(last)))
+        times = -jnp.log(wide + (1 - wide) * float(np.exp(-float(last))))
     steps = jnp.arange(timesteps, dtype=wide.dtype).reshape(-1, *[1] * x.ndim)
-    return (steps == jnp.clip(jnp.round(times), 0, last)).astype(x.dtype)
+    return (steps == jnp.clip(jnp.round(times), 0, last)[None]).astype(x.dtype)
 
 
 def _intensities(x: ArrayLike) -> Array:
@@ -116,7 +115,7 @@ def _intensities(x: ArrayLike) -> Array:
     if not _checks.holds(x, lambda x: (x >= 0) & (x <= 1)):
         seen = np.asarray(x, np.float64)
         raise ValueError(
-            f"x must lie in [0, 1], got {seen.min():g} to {seen.max():g}; images that "
-            "were normalised to mean 0 are for direct encoding"
+            f"x must lie in [0, 1], got {seen.min():g} to {seen.max():g}; use direct "
+            "encoding for images that were normalised to mean 0"
         )
     return x

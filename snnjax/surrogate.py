@@ -1,15 +1,15 @@
 """Spikes with surrogate gradients.
 
-Every function here is the Heaviside step forward, ``1[x >= 0]`` (a tie fires, as in
-SpikingJelly; snnTorch, Norse and NIR fire on ``x > 0``), and the derivative of a
-smooth relaxation backward. ``x`` is the membrane potential minus the threshold, of any
+Every function computes the Heaviside step ``1[x >= 0]`` forward (a tie fires, as in
+SpikingJelly; snnTorch, Norse and NIR fire on ``x > 0``) and the derivative of a smooth
+relaxation backward. ``x`` is the membrane potential minus the threshold, of any
 shape and floating point; the spikes are 0 or 1, of its shape and dtype. Slopes are
-traced: they may be scheduled, swept, mapped or given for each neuron without
-recompiling. Their own gradient is zero, since they do not act forward. There is no
+traced: they may be scheduled, swept, mapped or given per neuron without recompiling.
+Their own gradient is zero because they do not affect the forward pass. There is no
 forward mode: `jax.jvp` and `jax.jacfwd` raise JAX's TypeError for a custom VJP.
 
-All raise ValueError for an ``x`` that is not floating point, and for a slope that is
-not a finite number (of a width, positive) or does not broadcast to ``x``.
+All raise ValueError for an ``x`` that is not floating point and for a slope that is not
+finite (and positive, where it sets a width) or does not broadcast to ``x``.
 """
 
 import dataclasses
@@ -107,7 +107,7 @@ def fast_sigmoid(x: ArrayLike, slope: ArrayLike = 25.0) -> Array:
 
     Args:
         x: membrane potential minus threshold.
-        slope: :math:`k`; the peak at the threshold is 1 whatever the slope.
+        slope: :math:`k`; the peak at the threshold is always 1.
 
     Source: Zenke and Ganguli, `SuperSpike <https://arxiv.org/abs/1705.11146>`_, 2018;
     snnTorch's ``fast_sigmoid``, spyx's ``superspike``.
@@ -149,7 +149,7 @@ def superspike(x: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
 
     Args:
         x: membrane potential minus threshold.
-        alpha: peak at the threshold; it does not act on the width.
+        alpha: peak at the threshold; it does not change the width.
 
     Source: SpikingJelly's ``SuperSpike``. Differs from the paper of that name and from
     spyx in: there the slope scales ``x``, which is `fast_sigmoid` here.
@@ -247,7 +247,7 @@ def leaky_k_relu(x: ArrayLike, k: ArrayLike = 1.0, leak: ArrayLike = 0.0) -> Arr
     Args:
         x: membrane potential minus threshold.
         k: slope at and above the threshold.
-        leak: slope :math:`\lambda` below it; 0 trains no silent neuron.
+        leak: slope :math:`\lambda` below it; with 0 a silent neuron gets no gradient.
 
     Source: SpikingJelly's ``LeakyKReLU``, which names ``leak`` first.
     """
@@ -292,23 +292,23 @@ class _Custom:
         y, dy = jax.jvp(relaxation, (x,), (jnp.ones_like(x),))
         if y.shape != x.shape:
             raise ValueError(
-                "the relaxation must act on each element of x alone, but it made "
-                f"{y.shape} of {x.shape}"
+                "the relaxation must act on each element of x alone, but it turned "
+                f"shape {x.shape} into {y.shape}"
             )
         return dy.astype(x.dtype)
 
 
 def custom(relaxation: Callable[..., Array]) -> Surrogate:
-    """A surrogate of your own: the step forward, the slope of ``relaxation`` backward.
+    """Make a surrogate: the step forward, the slope of ``relaxation`` backward.
 
     Args:
         relaxation: ``relaxation(x, *slopes)``, smooth, acting on each element of ``x``
-            alone, written in ``jax.numpy``. Slopes it has no default for are given at
-            each call, as ``alpha`` in the neurons.
+            alone, written in ``jax.numpy``. Pass slopes without a default at each call,
+            as ``alpha`` in the neurons.
 
     Returns:
-        ``surrogate(x, *slopes)``. Two made of one function are equal; of a new lambda
-        each time they are not, and what is compiled for one does not serve the other.
+        ``surrogate(x, *slopes)``. Two surrogates of one function are equal and share
+        compiled programs; two equal-looking lambdas are different functions.
 
     >>> hard_tanh = custom(lambda x, a: jnp.clip(a * x, -1, 1))
     >>> jax.grad(hard_tanh)(0.1, 3.0).item()

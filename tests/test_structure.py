@@ -21,7 +21,7 @@ ALLOWED = {
     "_axes": set(),
     "_checks": set(),
     "_pytree": set(),
-    "_wide": set(),
+    "_int_limbs": set(),
     "_order": set(),
     "conv": {"_axes", "_checks", "_order", "conv"},
     "encoding": {"_checks"},
@@ -31,7 +31,7 @@ ALLOWED = {
     "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_axes", "_checks", "_pytree", "neurons", "quantize", "surrogate"},
     "quantize": {"_axes", "_checks", "_pytree", "quantize"},
-    "emd": {"_checks", "_wide", "emd"},
+    "emd": {"_checks", "_int_limbs", "emd"},
     "spiketrain": {"_checks", "spiketrain"},
     "firing": {"_checks", "emd", "firing"},
     "layers": {

@@ -1,4 +1,4 @@
-"""Images a few at a time, so that what is made of them stays in the cache."""
+"""Process images in chunks, so that intermediate arrays stay in the cache."""
 
 import functools
 from collections.abc import Callable
@@ -7,47 +7,47 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax._order import after
+from snnjax._order import delay_until
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Elements of the largest copy made of a chunk: 8 MB in float32. Smaller chunks make
-# products too small for all cores, larger ones leave the last-level cache.
+# Elements of the largest intermediate array of a chunk: 8 MB in float32. Products of
+# smaller chunks do not occupy all cores; larger chunks exceed the last-level cache.
 ELEMENTS = 2**21
 
 
-def padded(x: Array, pads: Padding) -> Array:
-    """Zeros around H and W of ``[N, H, W, C]``; negative numbers cut."""
+def pad_images(x: Array, pads: Padding) -> Array:
+    """Pad H and W of ``[N, H, W, C]`` with zeros; negative numbers crop."""
     config = ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0))
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def chunk_size(images: int, each: int) -> int:
-    """How many images at a time, if one makes ``each`` elements."""
-    most = max(1, min(images, ELEMENTS // each))
+def choose_chunk_size(images: int, elements: int) -> int:
+    """Choose the number of images per chunk, if one makes ``elements`` elements."""
+    most = max(1, min(images, ELEMENTS // elements))
     divisor = next(n for n in range(most, 0, -1) if images % n == 0)
-    # A number without divisors (a prime, say) is filled up with images of zeros.
+    # A number of images without a good divisor is padded with images of zeros.
     return divisor if 2 * divisor > most else most
 
 
-def chunked(
+def map_chunks(
     function: Callable[..., Array],
     arrays: tuple[Array, ...],
-    each: int,
+    elements: int,
     *,
     add: bool = False,
 ) -> Array:
-    """``function`` of ``[N, ...]`` arrays, some images at a time.
+    """Apply ``function`` to ``[N, ...]`` arrays in chunks of images.
 
     Args:
-        function: of arrays ``[n, ...]`` to an array ``[n, ...]``, or with ``add`` to an
-            array that is summed over the chunks; of images of zeros 0.
+        function: maps arrays ``[n, ...]`` to an array ``[n, ...]``, or with ``add`` to
+            an array that is summed over the chunks; zeros for images of zeros.
         arrays: ``[N, ...]``.
-        each: elements of the largest array that it makes of an image.
-        add: sum.
+        elements: elements of the largest array that it makes from one image.
+        add: sum over the chunks.
     """
     images = arrays[0].shape[0]
-    size = chunk_size(images, each)
+    size = choose_chunk_size(images, elements)
     number = -(-images // size)
     if number == 1:
         return function(*arrays)
@@ -60,9 +60,9 @@ def chunked(
 
     parts = tuple(split(x) for x in arrays)
     result = jax.eval_shape(function, *(part[0] for part in parts))
-    # Room for the results is made when the data are there, not at the program's start,
-    # and inside shard_map it varies over the mesh as they do.
-    zero = functools.reduce(after, arrays, jnp.zeros((), result.dtype))
+    # The result buffer depends on the data: it is then allocated when they are ready,
+    # not at the program's start, and varies over a mesh as they do.
+    zero = functools.reduce(delay_until, arrays, jnp.zeros((), result.dtype))
     if add:
 
         def accumulate(total, xs):

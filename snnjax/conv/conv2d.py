@@ -1,4 +1,4 @@
-"""The convolution of the layers: XLA's own, and on a CPU what was measured faster."""
+"""Convolution of the layers: XLA's, or a faster algorithm on a CPU."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import varying
-from snnjax._order import after, differentiated_once
+from snnjax._order import NEEDS_INPUTS, delay_until, forbid_second_derivative
 from snnjax.conv import gemm, winograd
 from snnjax.conv.chunks import Padding
 
@@ -30,12 +30,11 @@ def conv2d(
 
     .. math:: y_{nhwk} = \sum_{ijc} x_{n,\,sh+i-p,\,tw+j-q,\,c}\; w_{ijck}
 
-    On a GPU or TPU this is XLA's convolution, and its gradients. On a CPU kernel
+    On a GPU or TPU this is XLA's convolution with its gradients. On a CPU, kernel
     gradients are matrix products in chunks that stay in the cache, and 3x3 convolutions
-    of stride 1 with many channels, and their gradients, go by Winograd's minimal
-    filtering: see `snnjax.conv.winograd` for what that costs in rounding; there one
-    infinite pixel makes NaN of some outputs beside its own. Sums are made in float32 at
-    least.
+    of stride 1 with many channels, with their gradients, use Winograd's minimal
+    filtering. `snnjax.conv.winograd` states its rounding error; with it, one infinite
+    pixel also makes some neighbouring outputs NaN. Sums are in float32 at least.
 
     Args:
         x: ``[N, H, W, C]``, floating point.
@@ -56,12 +55,14 @@ def conv2d(
     x, w = _checks.array("x", x), _checks.array("w", w)
     _check(x, w)
     pair = (strides, strides) if isinstance(strides, int | np.integer) else strides
-    if not _whole(pair, 1):
+    if not _is_whole_pair(pair, 1):
         raise ValueError(
             f"strides must be at least 1, got {strides!r}; give a whole number or two"
         )
     pads = ((padding,) * 2,) * 2 if isinstance(padding, int | np.integer) else padding
-    if not (isinstance(pads, tuple) and len(pads) == 2 and all(map(_whole, pads))):
+    if not (
+        isinstance(pads, tuple) and len(pads) == 2 and all(map(_is_whole_pair, pads))
+    ):
         raise ValueError(
             "padding must be at least 0 on each side, a whole number or ((top, "
             f"bottom), (left, right)), got {padding!r}"
@@ -75,7 +76,7 @@ def conv2d(
     return _conv2d(*varying(x, w), pair, pads, keep)
 
 
-def _whole(pair, least: int = 0) -> bool:
+def _is_whole_pair(pair, least: int = 0) -> bool:
     return (
         isinstance(pair, tuple)
         and len(pair) == 2
@@ -100,9 +101,9 @@ def _check(x, w):
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv2d(x, w, strides, padding, keep):
     native = partial(
-        _native, strides=strides, padding=padding, spikes=_are_spikes(keep)
+        _convolve_by_xla, strides=strides, padding=padding, spikes=_are_spikes(keep)
     )
-    if not _by_winograd(x, w, strides, padding):
+    if not _suits_winograd(x, w, strides, padding):
         return native(x, w)
     fast = partial(winograd.convolve, padding=padding)
     return jax.lax.platform_dependent(x, w, cpu=fast, default=native)
@@ -116,11 +117,11 @@ def _conv2d_fwd(x, w, strides, padding, keep):
 def _conv2d_bwd(strides, padding, keep, residuals, dy):
     x, w = residuals
     if keep is not None:
-        w, dy = differentiated_once(w), differentiated_once(dy)
+        w, dy = (forbid_second_derivative(a, NEEDS_INPUTS) for a in (w, dy))
 
     def native_gradient(x, dy):
         native = partial(
-            _native,
+            _convolve_by_xla,
             x.astype(dy.dtype),
             strides=strides,
             padding=padding,
@@ -128,13 +129,13 @@ def _conv2d_bwd(strides, padding, keep, residuals, dy):
         )
         return jax.vjp(native, w)[1](dy)[0]
 
-    fast = _kernel_gradient(x, w, dy, strides, padding)
+    fast = _choose_kernel_gradient(x, w, dy, strides, padding)
     if fast is None:
         dw = native_gradient(x, dy)
     else:
         dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
-    # The next layer's gradients wait for this one's: then its arrays are free.
-    return after(_input_gradient(x, w, dy, strides, padding), dw), dw
+    # The next layer's gradients wait for this kernel's, whose arrays are then freed.
+    return delay_until(_input_gradient(x, w, dy, strides, padding), dw), dw
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
@@ -142,23 +143,24 @@ _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 def _input_gradient(x, w, dy, strides, padding):
     if strides == (1, 1):
-        # A convolution too, with the kernel turned around: fast where those are.
+        # This is a convolution with the flipped kernel, and as fast as one.
         sizes = zip(w.shape[:2], padding, strict=True)
         pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
         turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
         return _conv2d(dy, turned, strides, pads, None)
-    native = partial(_native, w=w, strides=strides, padding=padding)
+    native = partial(_convolve_by_xla, w=w, strides=strides, padding=padding)
     return jax.vjp(native, x.astype(dy.dtype))[1](dy)[0]
 
 
 def _are_spikes(keep) -> bool:
-    """Whether x is whole numbers up to 127, which bfloat16 holds exactly."""
+    """Return True if x is whole numbers up to 127, which bfloat16 holds exactly."""
     return keep is not None and jnp.dtype(keep) == jnp.int8
 
 
-def _native(x, w, strides, padding, spikes=False):
-    # A TPU multiplies bfloat16, and at "highest" makes six products of each: of spikes,
-    # which need not be split, three, with the same sum. Elsewhere the stricter counts.
+def _convolve_by_xla(x, w, strides, padding, spikes=False):
+    # A TPU multiplies bfloat16: "highest" takes six products. Spikes are exact in
+    # bfloat16, so three products give the same sum. Other backends use the stricter of
+    # the two precisions.
     asked = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009
     full = asked in ("highest", "float32")
     split = (jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGHEST)
@@ -172,11 +174,11 @@ def _native(x, w, strides, padding, spikes=False):
     )
 
 
-# What is faster on a CPU, measured with jax 0.10 and 0.12 (docs/performance.md): many
-# channels make products large enough, few positions leave nothing to win.
+# Conditions under which the CPU algorithms are faster, measured with jax 0.10 and 0.12
+# (docs/performance.md): many channels and many positions make large products.
 
 
-def _by_winograd(x, w, strides, padding) -> bool:
+def _suits_winograd(x, w, strides, padding) -> bool:
     n, height, width, _ = x.shape
     width = width + sum(padding[1]) - w.shape[1] + 1
     return (
@@ -188,10 +190,10 @@ def _by_winograd(x, w, strides, padding) -> bool:
     )
 
 
-def _kernel_gradient(
+def _choose_kernel_gradient(
     x, w, dy, strides, padding
 ) -> Callable[[Array, Array], Array] | None:
-    """The fast way to a kernel gradient, or None for XLA's own."""
+    """Choose the fast algorithm for a kernel gradient, or None for XLA's."""
     n, height, width, _ = dy.shape
     size = w.shape[:2]
     channels, positions = min(w.shape[2:]), n * height * width

@@ -1,34 +1,35 @@
-"""Kernel gradients as one matrix product: columns, and chunks that stay in the cache.
+"""Kernel gradients as one matrix product, in chunks that stay in the cache.
 
-Copies of x, one for each tap, lie side by side: the columns of the product's left side.
+The left factor holds shifted copies of x side by side, one per tap.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax.conv.chunks import Padding, chunked, padded
+from snnjax._arrays import compute_dtype
+from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
 
 def columns_gradient(
     x: Array, dy: Array, kernel_size: tuple[int, int], strides, padding: Padding
 ) -> Array:
-    """Gradient ``[k, m, C, K]`` of a convolution of any strides."""
+    """Compute the kernel gradient ``[k, m, C, K]`` of a convolution, any strides."""
     (k, m), (_, h, width, out), c = kernel_size, dy.shape, x.shape[-1]
-    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+    dtype = compute_dtype(dy)
 
-    def some(x, dy):
-        x, dy = padded(x.astype(dtype), padding), dy.astype(dtype)
+    def process_chunk(x, dy):
+        x, dy = pad_images(x.astype(dtype), padding), dy.astype(dtype)
 
-        def tap(i, j):
+        def slice_tap(i, j):
             stop = (i + strides[0] * (h - 1) + 1, j + strides[1] * (width - 1) + 1)
             stop = (x.shape[0], *stop, c)
             return jax.lax.slice(x, (0, i, j, 0), stop, (1, *strides, 1))
 
-        taps = [tap(i, j) for i in range(k) for j in range(m)]
+        taps = [slice_tap(i, j) for i in range(k) for j in range(m)]
         columns = jnp.concatenate(taps, -1)
         return columns.reshape(-1, k * m * c).T @ dy.reshape(-1, out)
 
-    each = h * width * max(k * m * c, out)
-    sums = chunked(some, (x, dy), each, add=True)
+    elements = h * width * max(k * m * c, out)
+    sums = map_chunks(process_chunk, (x, dy), elements, add=True)
     return sums.reshape(k, m, c, out).astype(dy.dtype)

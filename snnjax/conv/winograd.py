@@ -8,9 +8,9 @@ again in copying: 36 products of smaller matrices were no faster, and took ten t
 long to compile. The transforms are matrix products too, for the compiler's sake: a
 third of the time that sums of slices take.
 
-What is saved is paid in rounding: in float32 the error is about 5e-6 of the largest
-result, where the plain sum's is 3e-7. Spikes themselves are transformed exactly: the
-matrix that takes them holds small whole numbers.
+The cost is rounding: in float32 the error is about 5e-6 of the largest result, against
+3e-7 for a plain sum. Spikes are transformed exactly, because that matrix holds small
+whole numbers.
 
 Source: Lavin and Gray, `Fast Algorithms for Convolutional Neural Networks
 <https://arxiv.org/abs/1509.09308>`_, 2016.
@@ -21,13 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from snnjax._order import after
-from snnjax.conv.chunks import Padding, chunked, padded
+from snnjax._arrays import compute_dtype
+from snnjax._order import delay_until
+from snnjax.conv.chunks import Padding, map_chunks, pad_images
 
 TILE, TAPS = 4, 3
 PRODUCTS = TILE + TAPS - 1
 
-# Of outputs from products, of the kernel, and of inputs: A^T [(G g) * (B^T d)] is the
+# Transforms of outputs, kernel and inputs: A^T [(G g) * (B^T d)] is the
 # correlation of 6 inputs d with 3 taps g. Interpolation at 0, 1, -1, 2, -2, infinity.
 OUTPUT = np.array(
     [
@@ -67,56 +68,60 @@ def convolve(x: Array, w: Array, padding: Padding) -> Array:
         for n, pad, size in zip(x.shape[1:3], padding, w.shape, strict=False)
     )
     tiles = -(-width // TILE)
-    dtype = jnp.promote_types(w.dtype, jnp.float32)
-    # Larger than the kernel: made when the data are there, not at the program's start.
-    kernels = jnp.einsum("qj,ijck->qick", _of(KERNEL, dtype), after(w, x).astype(dtype))
+    dtype = compute_dtype(w)
+    # Larger than the kernel, so computed when the data are ready, not at the start.
+    kernels = jnp.einsum(
+        "qj,ijck->qick", _as_matrix(KERNEL, dtype), delay_until(w, x).astype(dtype)
+    )
     kernels = kernels.reshape(PRODUCTS, k * c, out)
 
-    def some(x):
-        inputs = _inputs(x.astype(dtype), k, padding, height, tiles)
+    def process_chunk(x):
+        inputs = _transform_inputs(x.astype(dtype), k, padding, height, tiles)
         products = jnp.einsum("qmc,qck->qmk", inputs, kernels)
-        y = jnp.einsum("tq,qmk->tmk", _of(OUTPUT, dtype), products)
+        y = jnp.einsum("tq,qmk->tmk", _as_matrix(OUTPUT, dtype), products)
         y = y.astype(w.dtype).swapaxes(0, 1).reshape(-1, height, tiles * TILE, out)
         return y[:, :, :width]
 
-    each = PRODUCTS * height * tiles * max(k * c, out)
-    return chunked(some, (x,), each)
+    elements = PRODUCTS * height * tiles * max(k * c, out)
+    return map_chunks(process_chunk, (x,), elements)
 
 
 def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
-    """Gradient ``[k, 3, C, K]`` of `convolve`, from its three transforms transposed."""
+    """Compute the gradient ``[k, 3, C, K]`` of `convolve` by transposed transforms."""
     (_, height, width, out), c = dy.shape, x.shape[-1]
     tiles = -(-width // TILE)
-    dtype = jnp.promote_types(dy.dtype, jnp.float32)
+    dtype = compute_dtype(dy)
 
-    def some(x, dy):
-        inputs = _inputs(x.astype(dtype), k, padding, height, tiles)
-        dy = padded(dy.astype(dtype), ((0, 0), (0, tiles * TILE - width)))
-        parts = _every_fourth(dy, TILE, tiles).reshape(TILE, -1, out)
-        cotangents = jnp.einsum("tq,tmk->qmk", _of(OUTPUT, dtype), parts)
+    def process_chunk(x, dy):
+        inputs = _transform_inputs(x.astype(dtype), k, padding, height, tiles)
+        dy = pad_images(dy.astype(dtype), ((0, 0), (0, tiles * TILE - width)))
+        parts = _slice_tiles(dy, TILE, tiles).reshape(TILE, -1, out)
+        cotangents = jnp.einsum("tq,tmk->qmk", _as_matrix(OUTPUT, dtype), parts)
         return jnp.einsum("qmc,qmk->qck", inputs, cotangents)
 
-    each = PRODUCTS * height * tiles * max(k * c, out)
-    sums = chunked(some, (x, dy), each, add=True).reshape(PRODUCTS, k, c, out)
-    return jnp.einsum("qj,qick->ijck", _of(KERNEL, dtype), sums).astype(dy.dtype)
+    elements = PRODUCTS * height * tiles * max(k * c, out)
+    sums = map_chunks(process_chunk, (x, dy), elements, add=True).reshape(
+        PRODUCTS, k, c, out
+    )
+    return jnp.einsum("qj,qick->ijck", _as_matrix(KERNEL, dtype), sums).astype(dy.dtype)
 
 
-def _of(matrix, dtype):
+def _as_matrix(matrix, dtype):
     return jnp.asarray(matrix, dtype)
 
 
-def _inputs(x, k, padding, height, tiles):
-    """The left sides ``[6, N * height * tiles, k * C]`` of the products."""
+def _transform_inputs(x, k, padding, height, tiles):
+    """Compute the left factors ``[6, N * height * tiles, k * C]`` of the products."""
     size, low = tiles * TILE + TAPS - 1, padding[1][0]
-    x = padded(x, (padding[0], (low, size - x.shape[2] - low)))
-    parts = _every_fourth(x, PRODUCTS, tiles)
-    rows = jnp.einsum("qi,i...->q...", _of(INPUT, x.dtype), parts)
+    x = pad_images(x, (padding[0], (low, size - x.shape[2] - low)))
+    parts = _slice_tiles(x, PRODUCTS, tiles)
+    rows = jnp.einsum("qi,i...->q...", _as_matrix(INPUT, x.dtype), parts)
     taps = [rows[:, :, i : i + height] for i in range(k)]
     return jnp.concatenate(taps, -1).reshape(PRODUCTS, -1, k * x.shape[-1])
 
 
-def _every_fourth(x, number, tiles):
-    """The i-th column of every tile, for the first i: ``[number, N, H, tiles, C]``."""
+def _slice_tiles(x, number, tiles):
+    """Slice the first columns of every tile: ``[number, N, H, tiles, C]``."""
     last = TILE * (tiles - 1) + 1
     slices = [jax.lax.slice_in_dim(x, i, i + last, TILE, 2) for i in range(number)]
     return jnp.stack(slices)

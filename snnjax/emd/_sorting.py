@@ -1,4 +1,4 @@
-"""Sorting float32 on a CPU, where XLA's own sort is slow.
+"""Fast sorting of float32 on a CPU.
 
 XLA has a fast path for one operand of a plain type under a bare ``<``. JAX's order of
 floats (NaN, -0) misses it and calls a function for every comparison. Integers in the
@@ -11,31 +11,31 @@ from jax import Array
 
 
 def sort(values: Array) -> Array:
-    """``jnp.sort`` of a vector, with its derivatives; -0 comes back as 0."""
+    """Sort a vector like ``jnp.sort``, with derivatives; -0 becomes 0."""
     if values.dtype != jnp.float32:
         return jnp.sort(values)
-    return jax.lax.platform_dependent(values, cpu=_by_keys, default=jnp.sort)
+    return jax.lax.platform_dependent(values, cpu=_sort_by_keys, default=jnp.sort)
 
 
 @jax.custom_jvp
-def _by_keys(values: Array) -> Array:
-    # A merge sort, here the faster one where few are tied.
-    keys = jax.lax.sort(_keys(values), is_stable=True)
+def _sort_by_keys(values: Array) -> Array:
+    # The stable sort is a merge sort, which is faster here with few ties.
+    keys = jax.lax.sort(_make_keys(values), is_stable=True)
     bits = jnp.where(keys < 0, keys ^ 0x7FFFFFFF, keys)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-@_by_keys.defjvp
-def _by_keys_jvp(primals, tangents):
+@_sort_by_keys.defjvp
+def _sort_by_keys_jvp(primals, tangents):
     (values,), (tangent,) = primals, tangents
     places = jnp.arange(values.size, dtype=jnp.int32)
-    _, order = jax.lax.sort((_keys(values), places), num_keys=1)
+    _, order = jax.lax.sort((_make_keys(values), places), num_keys=1)
     return values[order], tangent[order]
 
 
-def _keys(values: Array) -> Array:
-    """int32 in the order of the floats. NaN lies beyond infinity."""
+def _make_keys(values: Array) -> Array:
+    """Map floats to int32 in the same order; NaN lies beyond infinity."""
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
-    # Compared as bits: as floats subnormal numbers may count as 0.
+    # Compare bits: a comparison of floats may treat subnormal numbers as 0.
     bits = jnp.where(bits == jnp.int32(-(2**31)), 0, bits)
     return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

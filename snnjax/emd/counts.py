@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks, _wide
+from snnjax import _checks, _int_limbs
 
 Observations = int | np.integer | tuple[int | np.integer, int | np.integer]
 
@@ -22,7 +22,7 @@ Observations = int | np.integer | tuple[int | np.integer, int | np.integer]
 def emd_from_counts(
     x_counts: ArrayLike, y_counts: ArrayLike, observations: Observations
 ) -> float | Array:
-    r"""Exact W1 between firing rates given as spike counts.
+    r"""Compute the exact W1 between firing rates given as spike counts.
 
     Rates are whole multiples of 1 / observations, so the distance is a sum of integers,
 
@@ -54,16 +54,16 @@ def emd_from_counts(
     >>> emd_from_counts(np.array([0, 2]), np.array([1, 4]), observations=4)
     0.375
     """
-    x, y, kx, ky = _checked(x_counts, y_counts, observations)
+    x, y, kx, ky = _prepare_counts(x_counts, y_counts, observations)
     if isinstance(x, np.ndarray):
-        moved, steps = _host_difference(x, y, kx, ky)
+        moved, steps = _subtract_cdfs(x, y, kx, ky)
         kind = moved.dtype
         return int(np.sum(moved * steps.gaps.astype(kind))) / steps.unit
-    moved, steps = _traced_difference(x, y, kx, ky)
+    moved, steps = _subtract_traced_cdfs(x, y, kx, ky)
     if kx != ky:
-        moved = _wide.multiply(moved, _wide.split(steps.gaps))
-    w1 = _wide.ratio(_wide.total(moved), steps.unit)
-    return jnp.where(_in_range(x, y, kx, ky), w1, jnp.nan)
+        moved = _int_limbs.multiply(moved, _int_limbs.split_limbs(steps.gaps))
+    w1 = _int_limbs.divide(_int_limbs.sum_limbs(moved), steps.unit)
+    return jnp.where(_are_valid(x, y, kx, ky), w1, jnp.nan)
 
 
 def ks_from_counts(
@@ -80,13 +80,13 @@ def ks_from_counts(
     >>> ks_from_counts(np.array([0, 2]), np.array([1, 4]), observations=4)
     0.5
     """
-    x, y, kx, ky = _checked(x_counts, y_counts, observations)
+    x, y, kx, ky = _prepare_counts(x_counts, y_counts, observations)
     if isinstance(x, np.ndarray):
-        apart, steps = _host_difference(x, y, kx, ky)
+        apart, steps = _subtract_cdfs(x, y, kx, ky)
         return int(np.max(apart)) / steps.neurons
-    apart, steps = _traced_difference(x, y, kx, ky)
-    ks = jnp.max(_wide.ratio(apart, steps.neurons))
-    return jnp.where(_in_range(x, y, kx, ky), ks, jnp.nan)
+    apart, steps = _subtract_traced_cdfs(x, y, kx, ky)
+    ks = jnp.max(_int_limbs.divide(apart, steps.neurons))
+    return jnp.where(_are_valid(x, y, kx, ky), ks, jnp.nan)
 
 
 def layer_emd(
@@ -94,7 +94,7 @@ def layer_emd(
     y_counts: Mapping[str, ArrayLike],
     observations: Observations,
 ) -> dict[str, float | Array]:
-    """`emd_from_counts` for every layer.
+    """Apply `emd_from_counts` to every layer.
 
     Args:
         x_counts: ``{layer: counts}`` of one network.
@@ -124,7 +124,7 @@ def layer_emd(
 
 
 class Steps(NamedTuple):
-    """Where either distribution function can step, below rate 1.
+    """Intervals between the rates below 1 at which a distribution function can step.
 
     Attributes:
         of_x: for each interval between two such rates, the count of x that it has
@@ -142,8 +142,10 @@ class Steps(NamedTuple):
     unit: int
 
 
-def breakpoints(kx: int, ky: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The multiples of 1/kx and of 1/ky in [0, 1) as intervals between neighbours.
+def merge_breakpoints(
+    kx: int, ky: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Merge the multiples of 1/kx and 1/ky in [0, 1) into intervals.
 
     Returns:
         For each interval: how many steps of x and of y lie before it, its length, and
@@ -154,24 +156,23 @@ def breakpoints(kx: int, ky: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, i
         return steps, steps, np.ones(kx, np.int64), kx
     unit = math.lcm(kx, ky)
     at_x, at_y = unit // kx * np.arange(kx + 1), unit // ky * np.arange(ky + 1)
-    # Two sorted runs, which this merges; np.union1d takes a hundred times as long.
+    # A stable sort merges two sorted runs; np.union1d is a hundred times slower.
     at = np.sort(np.concatenate([at_x, at_y]), kind="stable")
     at = at[np.append(True, np.diff(at) > 0)]
     left = at[:-1]
     return left // (unit // kx), left // (unit // ky), np.diff(at), unit
 
 
-def _steps(n: int, m: int, kx: int, ky: int) -> Steps:
-    of_x, of_y, gaps, unit = breakpoints(kx, ky)
+def _merge_steps(n: int, m: int, kx: int, ky: int) -> Steps:
+    of_x, of_y, gaps, unit = merge_breakpoints(kx, ky)
     neurons = n * (m // math.gcd(n, m))
     return Steps(of_x, of_y, gaps, neurons, neurons * unit)
 
 
-def _checked(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
-    """Flat counts, on the host unless one is traced, and the observations of each."""
+def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
+    """Check and flatten counts, on the host unless one is traced."""
     pair = observations if isinstance(observations, tuple) else (observations,) * 2
-    whole = [isinstance(k, (int, np.integer)) and k is not True for k in pair]
-    if len(pair) != 2 or not all(whole) or min(pair) < 1:
+    if len(pair) != 2 or not all(map(_checks.is_whole, pair)) or min(pair) < 1:
         raise ValueError(
             "observations must be a whole number >= 1 (T x images) or a pair of them, "
             f"got {observations!r}"
@@ -200,11 +201,11 @@ def _checked(x_counts, y_counts, observations) -> tuple[Any, Any, int, int]:
     return flat[0], flat[1], kx, ky
 
 
-def _histogram(counts: np.ndarray, k: int) -> np.ndarray:
-    """Neurons at each count 0..k, int64."""
+def _count_bins(counts: np.ndarray, k: int) -> np.ndarray:
+    """Count the neurons at each count 0..k, int64."""
     bins = np.zeros(k + 1, np.int64)
-    # In pieces that stay in the cache (the copy that NumPy counts is of int64), but
-    # not smaller than the histogram.
+    # Chunks stay in the cache (NumPy counts an int64 copy), but are not smaller than
+    # the histogram.
     size = max(2**18, k)
     for start in range(0, counts.size, size):
         piece = counts[start : start + size].astype(np.int64, copy=False)
@@ -212,17 +213,17 @@ def _histogram(counts: np.ndarray, k: int) -> np.ndarray:
     return bins
 
 
-def _in_range(x: Array, y: Array, kx: int, ky: int) -> Array:
+def _are_valid(x: Array, y: Array, kx: int, ky: int) -> Array:
     return jnp.all((x >= 0) & (x <= kx)) & jnp.all((y >= 0) & (y <= ky))
 
 
-def _host_difference(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
-    """|F_x - F_y| in each interval, times ``neurons``."""
-    steps = _steps(x.size, y.size, kx, ky)
+def _subtract_cdfs(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
+    """Compute |F_x - F_y| in each interval, times ``neurons``."""
+    steps = _merge_steps(x.size, y.size, kx, ky)
 
-    below_x = np.cumsum(_histogram(x, kx))[steps.of_x]
-    below_y = np.cumsum(_histogram(y, ky))[steps.of_y]
-    # A bound on any sum of them; past 64 bits Python's own integers take over.
+    below_x = np.cumsum(_count_bins(x, kx))[steps.of_x]
+    below_y = np.cumsum(_count_bins(y, ky))[steps.of_y]
+    # The unit bounds every sum; beyond 64 bits, use Python's integers.
     kind = np.int64 if steps.unit < 2**62 else object
     times_x, times_y = steps.neurons // x.size, steps.neurons // y.size
     return np.abs(
@@ -230,20 +231,22 @@ def _host_difference(x, y, kx: int, ky: int) -> tuple[np.ndarray, Steps]:
     ), steps
 
 
-def _traced_difference(x: Array, y: Array, kx: int, ky: int):
-    """The same inside ``jit``, as limbs."""
-    steps = _steps(x.size, y.size, kx, ky)
+def _subtract_traced_cdfs(x: Array, y: Array, kx: int, ky: int):
+    """Compute |F_x - F_y| inside ``jit``, as limbs."""
+    steps = _merge_steps(x.size, y.size, kx, ky)
 
     def cumulative(counts, k, at, times):
         bins = jnp.bincount(counts, length=k + 1).astype(jnp.int32)
-        limbs = _wide.split(jnp.cumsum(bins)[at])
+        limbs = _int_limbs.split_limbs(jnp.cumsum(bins)[at])
         if times == 1:
             return limbs
-        return _wide.multiply(limbs, _wide.split(np.asarray(times, np.int64)))
+        return _int_limbs.multiply(
+            limbs, _int_limbs.split_limbs(np.asarray(times, np.int64))
+        )
 
     cx = cumulative(x, kx, steps.of_x, steps.neurons // x.size)
     cy = cumulative(y, ky, steps.of_y, steps.neurons // y.size)
     if len(cx) != len(cy):
         width = max(len(cx), len(cy))
         cx, cy = (c + [jnp.zeros_like(c[0])] * (width - len(c)) for c in (cx, cy))
-    return _wide.absolute_difference(cx, cy), steps
+    return _int_limbs.absolute_difference(cx, cy), steps

@@ -1,4 +1,4 @@
-"""Which mass moved: the earth mover's distance by where it went from and to."""
+"""Flow of mass between rates that makes up the earth mover's distance."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import quantile_coupling
+from snnjax.emd.samples import couple_quantiles
 
 
 class Flow(NamedTuple):
@@ -16,7 +16,7 @@ class Flow(NamedTuple):
         edges: of the bins ``[bins + 1]``.
         mass: ``[bins, bins]``, the share of neurons that goes from a rate in bin i of
             the reference to a rate in bin j of the other; sums to 1.
-        work: ``[bins, bins]``, mass times way; sums to W1, the earth mover's distance.
+        work: ``[bins, bins]``, mass times distance; sums to W1.
     """
 
     edges: np.ndarray
@@ -27,10 +27,10 @@ class Flow(NamedTuple):
 def flow(
     reference: ArrayLike, other: ArrayLike, *, edges: ArrayLike | None = None
 ) -> Flow:
-    """From which rate to which rate the neurons of a layer moved, as W1 counts it.
+    """Tabulate the mass that W1 moves between bins of rates.
 
-    The coupling keeps the order of rates: it is a cheapest one, and tells how the
-    distribution changed, not what became of a single neuron. Computed in float64 on the
+    The coupling keeps the order of rates, which is a cheapest one. It describes the
+    change of the distribution, not of a single neuron. Computed in float64 on the
     host; a table for a figure, without gradient, not for inside ``jit``.
 
     Args:
@@ -67,7 +67,7 @@ def flow(
             f"edges must reach from {low} to {high}, the rates, got {edges[0]} to "
             f"{edges[-1]}"
         )
-    way = quantile_coupling(x, y)
+    way = couple_quantiles(x, y)
 
     def bins(rates):
         return np.minimum(np.searchsorted(edges, rates, "right"), edges.size - 1) - 1

@@ -6,19 +6,14 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
-from snnjax.emd.samples import (
-    check_positive,
-    computed_in,
-    cumulative_mass,
-    distance,
-)
+from snnjax import _arrays, _checks
+from snnjax.emd.samples import absolute_value, accumulate_mass, sample_dtype
 
 
 def histogram_emd(
     p: ArrayLike, q: ArrayLike, bin_width: ArrayLike
 ) -> float | np.ndarray | Array:
-    r"""Exact W1 between two histograms whose bins are equally wide.
+    r"""Compute the exact W1 between two histograms with equally wide bins.
 
     .. math:: W_1 = w \sum_k \Big| \sum_{j \le k} (p_j - q_j) \Big|
 
@@ -50,7 +45,7 @@ def histogram_emd(
     """
     for name, h in (("p", p), ("q", q)):
         _checks.real(name, h)
-    check_positive(bin_width=bin_width)
+    _checks.require_positive_number("bin_width", bin_width)
     shapes = np.shape(p), np.shape(q)
     bins = [shape[-1:] for shape in shapes]
     if bins[0] != bins[1] or bins[0] in ((), (0,)):
@@ -63,19 +58,21 @@ def histogram_emd(
         raise ValueError(f"p and q must broadcast together, got {shapes}") from None
     if any(isinstance(a, jax.core.Tracer) for a in (p, q, bin_width)):
         p, q, bin_width = (jnp.asarray(a) for a in (p, q, bin_width))
-        dtype = jnp.promote_types(jnp.result_type(p, q, bin_width), computed_in(p, q))
+        dtype = _arrays.promote_dtypes(sample_dtype(p, q), bin_width.dtype)
 
         def masses(h):
             h = h.astype(dtype)
             valid = jnp.all((h >= 0) & jnp.isfinite(h), axis=-1, keepdims=True)
-            return cumulative_mass(jnp.where(valid, h, jnp.nan))
+            return accumulate_mass(jnp.where(valid, h, jnp.nan))
 
+        rank = max(p.ndim, q.ndim)
+        p, q = (_arrays.match_rank(h, rank) for h in (p, q))
         (p, p_rest), (q, q_rest) = masses(p), masses(q)
         apart = ((p - q) + (p_rest - q_rest))[..., :-1]
-        # What rounding leaves of equal histograms has no sign to follow.
+        # Rounding errors of equal histograms have no meaningful sign.
         apart = jnp.where(jnp.abs(apart) <= jnp.finfo(dtype).eps ** 1.5, 0, apart)
         width = jnp.where(bin_width > 0, bin_width.astype(dtype), jnp.nan)
-        return width * jnp.sum(distance(apart), axis=-1)
+        return width * jnp.sum(absolute_value(apart), axis=-1)
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     for name, h in (("p", p), ("q", q)):
         if not (np.isfinite(h).all() and (h >= 0).all() and (h.sum(-1) > 0).all()):

@@ -1,8 +1,8 @@
-"""Exact Wasserstein distances between samples on the line, with their subgradients.
+"""Exact Wasserstein distances between samples on the line, with subgradients.
 
-On the line the cheapest coupling keeps the order: between two levels of either
-distribution function all mass goes from one x to one y. `quantile_coupling` finds it on
-the host, `_traced` inside ``jit``.
+On the line the cheapest coupling keeps the order: between two neighbouring levels of
+the distribution functions all mass moves from one x to one y. `couple_quantiles`
+finds it on the host, `_traced_cost` inside ``jit``.
 """
 
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.emd import _sorting
-from snnjax.emd.counts import breakpoints
+from snnjax.emd.counts import merge_breakpoints
 
 
 def wasserstein_1d(
@@ -24,7 +24,7 @@ def wasserstein_1d(
     x_weights: ArrayLike | None = None,
     y_weights: ArrayLike | None = None,
 ) -> float | Array:
-    r"""Exact W1 between two samples on the line.
+    r"""Compute the exact W1 between two samples on the line.
 
     .. math:: W_1 = \int_0^1 |Q_x(s) - Q_y(s)|\, ds
 
@@ -57,8 +57,8 @@ def wasserstein_1d(
     >>> wasserstein_1d(np.array([0.0, 1.0]), np.array([0.5, 1.0]))
     0.25
     """
-    traced, arrays = _checked(x, y, x_weights, y_weights)
-    return _finite(_traced(*arrays, p=1)) if traced else _host_w1(*arrays)
+    traced, arrays = _prepare_samples(x, y, x_weights, y_weights)
+    return _mask_infinite(_traced_cost(*arrays, p=1)) if traced else _host_w1(*arrays)
 
 
 def wasserstein_p_1d(
@@ -69,7 +69,7 @@ def wasserstein_p_1d(
     *,
     p: float | int,
 ) -> float | Array:
-    r"""The p-Wasserstein distance between samples on the line, to the power p.
+    r"""Compute the p-Wasserstein distance on the line, to the power p.
 
     .. math:: W_p^p = \int_0^1 |Q_x(s) - Q_y(s)|^p\, ds
 
@@ -99,26 +99,15 @@ def wasserstein_p_1d(
     """
     if not isinstance(p, (int, float, np.number)) or not 1 <= p < np.inf:
         raise ValueError(f"p must be a finite number >= 1, got {p!r}")
-    traced, arrays = _checked(x, y, x_weights, y_weights)
+    traced, arrays = _prepare_samples(x, y, x_weights, y_weights)
     if traced:
-        return _finite(_traced(*arrays, p=p))
-    way = quantile_coupling(*arrays)
+        return _mask_infinite(_traced_cost(*arrays, p=p))
+    way = couple_quantiles(*arrays)
     return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
 
 
-def check_positive(**numbers: ArrayLike) -> None:
-    """Raise ValueError where a number that is not traced is not positive and finite."""
-    for name, number in numbers.items():
-        if isinstance(number, jax.core.Tracer) and not number.ndim:
-            continue
-        seen = number if isinstance(number, Array) else np.asarray(number)
-        known = seen.ndim == 0 and _checks.is_real(seen.dtype)
-        if not known or not 0 < float(seen) < np.inf:
-            raise ValueError(f"{name} must be positive, got {_checks.shown(number)}")
-
-
-def _checked(*arguments) -> tuple[bool, Any]:
-    """Whether one is traced, and flat arrays (of float64 where none is)."""
+def _prepare_samples(*arguments) -> tuple[bool, Any]:
+    """Return if any argument is traced, and flat arrays (float64 if none is)."""
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arguments, strict=True):
         if a is not None or "weights" not in name:
             _checks.real(name, a)
@@ -131,8 +120,10 @@ def _checked(*arguments) -> tuple[bool, Any]:
                 f"{name}_weights must have {name}'s shape {shape}, got {weights}"
             )
     if any(isinstance(a, jax.core.Tracer) for a in arguments):
-        return True, _each(arguments, lambda a: jnp.ravel(unfolded(a)))
-    arrays = _each(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
+        return True, _map_given(
+            arguments, lambda a: jnp.ravel(prevent_constant_folding(a))
+        )
+    arrays = _map_given(arguments, lambda a: np.ravel(np.asarray(a, np.float64)))
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
         if a is not None and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
@@ -141,31 +132,30 @@ def _checked(*arguments) -> tuple[bool, Any]:
     return False, arrays
 
 
-def unfolded(a: ArrayLike) -> Array:
-    """As an array inside ``jit``; a constant stays one that XLA does not compute with.
+def prevent_constant_folding(a: ArrayLike) -> Array:
+    """Convert to an array inside ``jit`` that XLA does not treat as a constant.
 
-    Sorting a reference that is closed over while compiling takes it seconds, and rounds
-    otherwise than sorting the same numbers in the program.
+    Sorting a closed-over reference at compile time takes XLA seconds, and rounds
+    differently from the compiled program.
     """
     if isinstance(a, jax.core.Tracer):
         return a
     return jax.lax.optimization_barrier(jnp.asarray(a))
 
 
-def computed_in(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
-    """float32, or wider where a sample is; for integers JAX's own, float64 in x64."""
+def sample_dtype(x: ArrayLike, y: ArrayLike) -> jnp.dtype:
+    """Return float32 or a wider sample dtype; JAX's default float for integers."""
     dtypes = [jnp.result_type(a) for a in (x, y)]
     floating = all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
-    return jnp.promote_types(
-        jnp.promote_types(*dtypes), jnp.float32 if floating else jnp.result_type(float)
-    )
+    least = jnp.float32 if floating else jnp.result_type(float)
+    return _arrays.promote_dtypes(*dtypes, least)
 
 
-def _each(arguments, change):
+def _map_given(arguments, change):
     return tuple(None if a is None else change(a) for a in arguments)
 
 
-def _finite(w: Array) -> Array:
+def _mask_infinite(w: Array) -> Array:
     return jnp.where(jnp.isfinite(w), w, jnp.nan)
 
 
@@ -186,18 +176,18 @@ def _host_w1(x, y, x_weights, y_weights) -> float:
 
 
 class Coupling(NamedTuple):
-    """Which mass goes from where to where."""
+    """Coupling: masses, each with its start x and its end y."""
 
     x: np.ndarray
     y: np.ndarray
     mass: np.ndarray
 
 
-def quantile_coupling(x, y, x_weights=None, y_weights=None) -> Coupling:
-    """The order-keeping coupling of two samples, float64 on the host."""
+def couple_quantiles(x, y, x_weights=None, y_weights=None) -> Coupling:
+    """Couple two samples in order, in float64 on the host."""
     if x_weights is None and y_weights is None:
         x, y = np.sort(x), np.sort(y)
-        i, j, gaps, unit = breakpoints(x.size, y.size)
+        i, j, gaps, unit = merge_breakpoints(x.size, y.size)
         return Coupling(x[i], y[j], gaps / unit)
 
     def quantiles(values, weights):
@@ -214,35 +204,35 @@ def quantile_coupling(x, y, x_weights=None, y_weights=None) -> Coupling:
     return Coupling(x[i], y[j], levels - below)
 
 
-def distance(difference: Array) -> Array:
-    """|difference|, with gradient 0 at 0."""
+def absolute_value(difference: Array) -> Array:
+    """Compute |difference|, with gradient 0 at 0."""
     return difference * jax.lax.stop_gradient(jnp.sign(difference))
 
 
-def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
-    dtype = computed_in(x, y)
+def _traced_cost(x, y, x_weights, y_weights, p: float | int) -> Array:
+    dtype = sample_dtype(x, y)
     x, y = x.astype(dtype), y.astype(dtype)
 
     def cost(difference):
         if p == 2:
             return difference * difference
-        away = distance(difference)
+        away = absolute_value(difference)
         return away if p == 1 else away**p
 
     if x_weights is None and y_weights is None:
         x, y = _sorting.sort(x), _sorting.sort(y)
         if x.size == y.size:
             return jnp.mean(cost(x - y))
-        i, j, gaps, unit = breakpoints(x.size, y.size)
+        i, j, gaps, unit = merge_breakpoints(x.size, y.size)
         return jnp.sum(jnp.asarray(gaps / unit, dtype) * cost(x[i] - y[j]))
 
     def quantiles(values, weights):
         weights = jnp.ones_like(values) if weights is None else weights.astype(dtype)
-        # A negative mass is no mass: all that follows is then NaN.
+        # Negative masses are invalid and make the result NaN.
         weights = jnp.where(jnp.all(weights >= 0), weights, jnp.nan)
-        # By weight too, where values are tied: equal clouds then have equal levels.
+        # Sort ties by weight: equal clouds then have equal levels.
         values, weights = jax.lax.sort((values, weights), num_keys=2)
-        return values, cumulative_mass(weights)
+        return values, accumulate_mass(weights)
 
     (x, x_levels), (y, y_levels) = quantiles(x, x_weights), quantiles(y, y_weights)
     level, rest = (
@@ -257,15 +247,15 @@ def _traced(x, y, x_weights, y_weights, p: float | int) -> Array:
     return jnp.sum(mass * cost(x[i] - y[j]))
 
 
-def cumulative_mass(weights: Array) -> tuple[Array, Array]:
-    """Running sums over the last axis, normalised: a float and what it leaves over.
+def accumulate_mass(weights: Array) -> tuple[Array, Array]:
+    """Cumulate normalised masses over the last axis, as a float and its remainder.
 
-    Where two distributions are close, all of W1 is in the digits that a plain sum of
-    100,000 float32 numbers has lost.
+    If two distributions are close, W1 lies in the digits that a plain sum of 100,000
+    float32 numbers loses.
     """
     dtype = jnp.finfo(weights.dtype)
-    # To about 1, by a power of 2, which rounds nothing: a derivative of the division
-    # squares the total, and 1e-20 squared is 0.
+    # Scale to about 1 by a power of 2, which is exact: the derivative of the division
+    # squares the total, and 1e-20 squared underflows.
     exponent = jnp.frexp(jnp.max(weights, axis=-1, keepdims=True))[1]
     exponent = jnp.clip(exponent, dtype.minexp + 2, dtype.maxexp - 2)
     weights = weights * jax.lax.stop_gradient(
@@ -278,15 +268,15 @@ def cumulative_mass(weights: Array) -> tuple[Array, Array]:
         head = jax.lax.reduce_precision(value, dtype.nexp, (dtype.nmant - 1) // 2)
         return head, value - head
 
-    # What the division leaves over: the products of halves are exact.
+    # Remainder of the division: the products of halves are exact.
     (m1, m2), (t1, t2) = halves(mass), halves(total)
     left = (((weights - m1 * t1) - m1 * t2) - m2 * t1) - m2 * t2
-    # Multiples of eps sum without rounding, and the rest is small. It has the gradient.
+    # Multiples of eps sum without rounding; the small rest carries the gradient.
     whole = jax.lax.stop_gradient(jnp.round(mass / dtype.eps) * dtype.eps)
     head = jnp.cumsum(whole, axis=-1)
     rest = (mass - whole) + jax.lax.stop_gradient(left / total)
     rest = jnp.cumsum(rest, axis=-1)
-    # The rounding of the total.
+    # Correct the rounding error of the total.
     rest = rest - head * ((head[..., -1:] - 1) + rest[..., -1:])
     level = head + rest
     return level, rest - (level - head)

@@ -9,19 +9,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import computed_in, unfolded, wasserstein_1d
+from snnjax.emd.samples import prevent_constant_folding, sample_dtype, wasserstein_1d
 
 
 def sliced(
     x: ArrayLike, y: ArrayLike, *, directions: ArrayLike | None = None
 ) -> float | Array:
-    r"""Mean W1 of the projections of two clouds, such as each neuron's (rate, latency).
+    r"""Average W1 over projections of two clouds, such as (rate, latency) points.
 
     .. math:: SW_1 = \frac1L \sum_l W_1(\langle x, \theta_l\rangle,
               \langle y, \theta_l\rangle)
 
-    It sees what the distances of the two marginals do not: that the neurons that fire
-    often are no longer those that fire early. Scale the coordinates to one unit first
+    Unlike the distances of the two marginals it sees, for example, that neurons that
+    fire often no longer fire early. Scale the coordinates to one unit first
     (latency over T). It is at most the W1 of the clouds; for directions all around a
     plane and a common shift by d it is 2/pi |d|.
 
@@ -56,7 +56,7 @@ def sliced(
             raise ValueError(
                 f"for points in {shapes[0][1]} dimensions give directions [L, d]"
             )
-        directions = _half_circle(64)
+        directions = _make_half_circle(64)
     for name, a in (("x", x), ("y", y), ("directions", directions)):
         _checks.real(name, a)
     size = np.shape(directions)
@@ -65,8 +65,8 @@ def sliced(
             f"directions must be [L, {shapes[0][1]}], at least one, got {size}"
         )
     if any(isinstance(a, jax.core.Tracer) for a in (x, y, directions)):
-        x, y, directions = (unfolded(a) for a in (x, y, directions))
-        dtype = computed_in(x, y)
+        x, y, directions = (prevent_constant_folding(a) for a in (x, y, directions))
+        dtype = sample_dtype(x, y)
         project = functools.partial(
             jnp.matmul, directions.astype(dtype), precision="highest"
         )
@@ -86,6 +86,6 @@ def sliced(
     )
 
 
-def _half_circle(number: int) -> np.ndarray:
+def _make_half_circle(number: int) -> np.ndarray:
     angles = np.pi * (np.arange(number) + 0.5) / number
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -1,7 +1,7 @@
-r"""A smooth stand-in for W1, without sorting: for training.
+r"""Smooth substitute for W1 without sorting, for training.
 
-Each rate is blurred by a logistic distribution, which makes the distribution function a
-sum of sigmoids. The reference is a fixed vector, not a second network.
+Each rate is blurred by a logistic distribution, so the distribution function is a sum
+of sigmoids. The reference is a fixed vector, not a second network.
 """
 
 import functools
@@ -12,17 +12,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
-from snnjax.emd.samples import check_positive, distance
+from snnjax import _arrays, _checks
+from snnjax.emd.samples import absolute_value
 
 
 def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
-    r"""Distribution function of blurred rates, on a grid of [0, 1].
+    r"""Compute the distribution function of blurred rates, on a grid of [0, 1].
 
     .. math:: F_\tau(t_k) = \frac1n \sum_i \sigma\big((t_k - r_i) / \tau\big),
               \quad t_k = (k + \tfrac12) / K
 
-    A network's own, taken once, is the target that `soft_cdf_distance` is 0 at.
+    That of a reference network, computed once, is the target of `soft_cdf_distance`.
 
     Gradient: by a rate, everywhere, of width :math:`\tau` around each grid point.
 
@@ -39,36 +39,36 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
             NaN or beyond [0, 1], and a temperature that is not positive (inside it
             gives NaN).
     """
-    if not _checks.is_whole(points) or points < 1:
-        raise ValueError(f"points must be a whole number >= 1, got {points!r}")
-    check_positive(temperature=temperature)
-    _within_unit("rates", rates)
+    _checks.whole("points", points, 1)
+    _checks.require_positive_number("temperature", temperature)
+    _require_unit_interval("rates", rates)
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
-    rates = jnp.ravel(rates).astype(jnp.promote_types(rates.dtype, jnp.float32))
+    rates = jnp.ravel(rates).astype(_arrays.compute_dtype(rates))
     return _soft_cdf(rates, temperature, int(points))
 
 
 @functools.partial(jax.jit, static_argnames="points")
 def _soft_cdf(rates: Array, temperature: ArrayLike, points: int) -> Array:
-    # A traced one is not checked.
+    # A traced temperature is not checked.
     temperature = jnp.where(jnp.asarray(temperature) > 0, temperature, jnp.nan)
     grid = (jnp.arange(points, dtype=rates.dtype) + 0.5) / points
 
-    # A point at a time, computed again for the gradient: one pass over the rates each.
-    # All at once, XLA keeps 3 K n numbers, and takes 14 times as long at n = 1e6.
+    # One grid point at a time, rematerialized for the gradient: one pass over the rates
+    # each. With all points at once XLA stores 3 K n numbers and is 14 times slower at
+    # n = 1e6.
     @jax.checkpoint
-    def at(point):
+    def evaluate_cdf(point):
         return jnp.mean(jax.nn.sigmoid((point - rates) / temperature))
 
-    return jax.lax.map(at, grid)
+    return jax.lax.map(evaluate_cdf, grid)
 
 
 def soft_cdf_distance(
     rates: ArrayLike, reference_cdf: ArrayLike, *, temperature: ArrayLike
 ) -> Array:
-    r"""W1 between blurred rates and a fixed distribution on [0, 1].
+    r"""Compute W1 between blurred rates and a fixed distribution on [0, 1].
 
     .. math:: D = \frac1K \sum_k |F_\tau(t_k) - F_{ref}(t_k)|
 
@@ -81,15 +81,15 @@ def soft_cdf_distance(
 
     Gradient: by every rate within some temperatures of a grid point at which the
     distribution functions differ, tied ones too; exactly 0 where they agree.
-    Differences up to 1e-6, which rounding makes too, count as none: the sign of a
-    rounding error would push as hard as that of a drift. When not to use it: as a
-    measurement; `emd_from_counts` is exact.
+    Differences up to 1e-6 count as zero, because they may be rounding errors and their
+    sign would push as hard as that of a drift. Do not measure with it:
+    `emd_from_counts` is exact.
 
     Args:
         rates: ``[n]`` (other shapes are flattened), within [0, 1].
         reference_cdf: ``[K]``, the target on the grid (k + 1/2) / K.
-        temperature: in the unit of rates, positive; 0.01 to 0.03 is a good begin. At
-            0.1 the gradient points elsewhere than W1's.
+        temperature: in the unit of rates, positive; start with 0.01 to 0.03. At 0.1
+            the direction of the gradient is no longer that of W1.
 
     Returns:
         A scalar in the unit of rates and their precision, float32 at least. Inside
@@ -104,7 +104,7 @@ def soft_cdf_distance(
     >>> float(soft_cdf_distance(jnp.array([0.4, 0.1]), target, temperature=0.05))
     0.0
     """
-    _within_unit("reference_cdf", reference_cdf)
+    _require_unit_interval("reference_cdf", reference_cdf)
     target = jnp.asarray(reference_cdf)
     if target.ndim != 1 or target.size == 0:
         raise ValueError(f"reference_cdf must be [K], got shape {target.shape}")
@@ -115,10 +115,10 @@ def soft_cdf_distance(
         )
     soft = soft_cdf(rates, points=target.size, temperature=temperature)
     apart = soft - target
-    return jnp.mean(distance(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
+    return jnp.mean(absolute_value(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
 
 
-def _within_unit(name: str, x: ArrayLike) -> None:
+def _require_unit_interval(name: str, x: ArrayLike) -> None:
     x = _checks.real(name, x)
     if isinstance(x, jax.core.Tracer):
         return

@@ -1,8 +1,8 @@
-"""Optimal transport by ott-jax, with a ground cost that is safe where points coincide.
+"""Optimal transport by ott-jax, with a ground cost that is safe for coinciding points.
 
-OTT is imported inside, since it is slow to import and few need it. Its epsilon is
-always explicit: the default, a share of the cost's deviation, is 0 where all rates are
-equal, and everything is NaN then.
+Functions import OTT themselves, because it is slow to import. Epsilon is always
+explicit: OTT's default, a fraction of the standard deviation of the cost, is 0 if all
+rates are equal, and makes every result NaN.
 """
 
 import functools
@@ -15,16 +15,21 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.emd.samples import check_positive, computed_in, distance
+from snnjax._order import forbid_second_derivative
+from snnjax.emd.samples import absolute_value, sample_dtype
 
-# Entries of a cost matrix, of which a few are in memory at once: 1 GB each.
-_LARGEST = 2**28
+# Entries of a cost matrix; a few matrices of 1 GB each are in memory at once.
+_MAX_PAIRS = 2**28
+_DANSKIN = (
+    "the gradient of sinkhorn_divergence follows Danskin's theorem, which gives no "
+    "second derivatives"
+)
 
 
 def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
-    """W1 through ott-jax's univariate solver: a second witness, and a bridge to OTT.
+    """Compute W1 by ott-jax's univariate solver, to cross-check `wasserstein_1d`.
 
-    The ground cost is our own |x - y|, with gradient 0 where points coincide: under
+    The ground cost is a custom |x - y| with gradient 0 where points coincide: under
     ``value_and_grad`` ott-jax 0.6 returns wrong values for its norm-based costs there.
 
     Args:
@@ -43,13 +48,13 @@ def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
     """
     from ott.solvers import linear
 
-    return linear.solve_univariate(_geometry(*_samples(x, y))).ot_costs[0]
+    return linear.solve_univariate(_make_geometry(*_as_columns(x, y))).ot_costs[0]
 
 
 def sinkhorn_divergence(
     x: ArrayLike, y: ArrayLike, *, epsilon: ArrayLike, max_iterations: int = 5000
 ) -> Array:
-    r"""Sinkhorn divergence between two samples on the line, by ott-jax.
+    r"""Compute the Sinkhorn divergence between two samples on the line, by ott-jax.
 
     .. math:: S_\epsilon = OT_\epsilon(x, y) - \tfrac12 OT_\epsilon(x, x)
               - \tfrac12 OT_\epsilon(y, y)
@@ -71,7 +76,7 @@ def sinkhorn_divergence(
 
     Returns:
         A scalar in the unit of ``x``. Inside ``jit`` NaN, and so is its gradient, where
-        an iteration did not converge: what it has then is no divergence.
+        the iteration did not converge.
 
     Raises:
         ValueError: empty samples, more than 16,384 of them (all pairs have to fit into
@@ -82,9 +87,9 @@ def sinkhorn_divergence(
     Source: Genevay et al., `Learning Generative Models with Sinkhorn Divergences
     <https://arxiv.org/abs/1706.00292>`_, 2018.
     """
-    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    x, y, epsilon = _prepare_samples(x, y, epsilon, max_iterations)
     divergence = _divergence(x, y, epsilon, max_iterations)
-    return _converged(divergence, divergence, epsilon, max_iterations)
+    return _require_convergence(divergence, divergence, epsilon, max_iterations)
 
 
 class TransportPlan(NamedTuple):
@@ -103,9 +108,9 @@ class TransportPlan(NamedTuple):
 def transport_plan(
     x: ArrayLike, y: ArrayLike, *, epsilon: ArrayLike, max_iterations: int = 5000
 ) -> TransportPlan:
-    """The entropic transport plan between two samples on the line, by ott-jax.
+    """Compute the entropic transport plan between two samples, by ott-jax.
 
-    It spreads mass over the cheap pairs, the wider the larger epsilon. `flow` has the
+    A larger epsilon spreads mass over more pairs. `flow` has the
     exact coupling, by bins, and takes any number of neurons.
 
     Args:
@@ -120,19 +125,19 @@ def transport_plan(
     Raises:
         ValueError: as `sinkhorn_divergence`.
     """
-    x, y, epsilon = _checked(x, y, epsilon, max_iterations)
+    x, y, epsilon = _prepare_samples(x, y, epsilon, max_iterations)
     plan = _plan(x, y, epsilon, max_iterations)
-    return _converged(plan, plan.cost, epsilon, max_iterations)
+    return _require_convergence(plan, plan.cost, epsilon, max_iterations)
 
 
-def _checked(
+def _prepare_samples(
     x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int
 ) -> tuple[Array, Array, Array]:
-    check_positive(epsilon=epsilon, max_iterations=max_iterations)
+    _checks.require_positive_number("epsilon", epsilon)
     _checks.whole("max_iterations", max_iterations, 1)
-    x, y = _samples(x, y)
+    x, y = _as_columns(x, y)
     pairs = max(x.size, y.size) ** 2
-    if pairs > _LARGEST:
+    if pairs > _MAX_PAIRS:
         raise ValueError(
             f"Sinkhorn's algorithm needs a cost of all {pairs} pairs in memory; draw "
             f"at most {int(_LARGEST**0.5)} samples, or use wasserstein_1d"
@@ -141,8 +146,8 @@ def _checked(
     return x, y, jnp.asarray(epsilon, x.dtype)
 
 
-def _samples(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Both as ``[n, 1]``, of one dtype."""
+def _as_columns(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Convert both to ``[n, 1]`` of one dtype."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     for name, a in (("x", x), ("y", y)):
         if a.size == 0:
@@ -150,32 +155,32 @@ def _samples(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         if not isinstance(a, jax.core.Tracer) and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
     # In integers OTT's quantile solver would round the mass itself to 0.
-    dtype = computed_in(x, y)
+    dtype = sample_dtype(x, y)
     x, y = (jnp.ravel(jnp.asarray(a, dtype))[:, None] for a in (x, y))
     return x, y
 
 
-def _geometry(x: Array, y: Array, **options):
+def _make_geometry(x: Array, y: Array, **options):
     from ott.geometry import pointcloud
 
-    return pointcloud.PointCloud(x, y, cost_fn=_absolute_cost(), **options)
+    return pointcloud.PointCloud(x, y, cost_fn=_make_absolute_cost(), **options)
 
 
-def _solved(x, y, epsilon, max_iterations):
-    """OTT's solution, and 1 where it converged, else NaN: of gradients too."""
+def _solve(x, y, epsilon, max_iterations):
+    """Solve by OTT; return its output, and 1 if it converged, else NaN."""
     from ott.solvers import linear
 
-    geometry = _geometry(x, y, epsilon=epsilon)
+    geometry = _make_geometry(x, y, epsilon=epsilon)
     out = linear.solve(geometry, threshold=1e-4, max_iterations=max_iterations)
     valid = epsilon > 0  # a traced one is not checked
     return out, jnp.where(out.converged & valid, 1, jnp.nan).astype(x.dtype)
 
 
-# Compiled as a whole, or every call would compile OTT's loop again.
+# Jitted as a whole: otherwise every call compiles OTT's loop.
 @functools.partial(jax.jit, static_argnums=3)
 def _divergence_once(x, y, epsilon, max_iterations) -> Array:
     def cost(x, y):
-        out, done = _solved(x, y, epsilon, max_iterations)
+        out, done = _solve(x, y, epsilon, max_iterations)
         return jnp.asarray(out.reg_ot_cost) * done
 
     return cost(x, y) - (cost(x, x) + cost(y, y)) / 2
@@ -191,36 +196,23 @@ def _divergence_fwd(x, y, epsilon, max_iterations):
 
 def _divergence_bwd(max_iterations, slopes, cotangent):
     del max_iterations
-    return tuple(cotangent * _first_order(slope) for slope in slopes)
+    # Danskin's theorem takes the potentials to be constant.
+    return tuple(
+        cotangent * forbid_second_derivative(slope, _DANSKIN) for slope in slopes
+    )
 
 
 _divergence.defvjp(_divergence_fwd, _divergence_bwd)
 
 
-@jax.custom_vjp
-def _first_order(slope: Array) -> Array:
-    """The slope, whose own is refused: OTT's takes the potentials to be constant."""
-    return slope
-
-
-def _refuse(*_):
-    raise NotImplementedError(
-        "the gradient of sinkhorn_divergence is by Danskin's theorem, which says "
-        "nothing of second derivatives"
-    )
-
-
-_first_order.defvjp(lambda slope: (slope, None), _refuse)
-
-
 @functools.partial(jax.jit, static_argnums=3)
 def _plan(x, y, epsilon, max_iterations) -> TransportPlan:
-    out, done = _solved(x, y, epsilon, max_iterations)
+    out, done = _solve(x, y, epsilon, max_iterations)
     return TransportPlan(out.matrix * done, jnp.asarray(out.primal_cost) * done)
 
 
-def _converged(result, number: Array, epsilon, max_iterations):
-    """The result; outside ``jit`` an error where it is NaN."""
+def _require_convergence(result, number: Array, epsilon, max_iterations):
+    """Return the result; outside ``jit`` raise ValueError if it is NaN."""
     if not isinstance(number, jax.core.Tracer) and jnp.isnan(number):
         raise ValueError(
             f"Sinkhorn's algorithm did not converge in {max_iterations} iterations at "
@@ -230,13 +222,13 @@ def _converged(result, number: Array, epsilon, max_iterations):
 
 
 @functools.cache
-def _absolute_cost():
-    """OTT's translation-invariant cost |x - y|, with gradient 0 at 0."""
+def _make_absolute_cost():
+    """Make OTT's translation-invariant cost |x - y|, with gradient 0 at 0."""
     from ott.geometry import costs
 
     @jax.tree_util.register_pytree_node_class
     class AbsoluteCost(costs.TICost):
         def h(self, z):  # pyrefly: ignore[bad-override]
-            return jnp.sum(distance(z))
+            return jnp.sum(absolute_value(z))
 
     return AbsoluteCost()

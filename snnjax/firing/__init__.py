@@ -1,4 +1,4 @@
-"""How a network fires: spike counts, rates, and what changed between two networks.
+"""Firing of a network: spike counts, rates, and differences between two networks.
 
 A neuron is one position (h, w, c). Its rate is spikes / (T x images), in spikes per
 time step, within [0, 1].

@@ -1,4 +1,4 @@
-"""What changed between the firing of two networks, by layer and over all neurons."""
+"""Differences between the firing of two networks, per layer and over all neurons."""
 
 import math
 from typing import NamedTuple
@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import emd
-from snnjax.firing.counts import FiringCounts, comparable
+from snnjax.firing.counts import FiringCounts, check_comparable
 
 DEAD = 0.05  # below this rate a neuron is dead, as in the paper
 SATURATED = 0.95  # above this one, saturated
 
 
 class RateSummary(NamedTuple):
-    """Over all neurons of all layers: each neuron counts once."""
+    """Summary over all neurons of all layers; each neuron counts once."""
 
     mean_rate: float
     dead_fraction: float
@@ -21,12 +21,14 @@ class RateSummary(NamedTuple):
 
 
 def summary(counts: FiringCounts) -> RateSummary:
-    """Mean rate, and the fractions of dead (< 0.05) and saturated (> 0.95) neurons.
+    """Compute the mean rate and the fractions of dead and saturated neurons.
+
+    A neuron is dead below a rate of 0.05 and saturated above 0.95.
 
     Raises:
-        ValueError: no layer, or one without neurons; no counts of these observations.
+        ValueError: no layer, a layer without neurons, counts outside 0..observations.
     """
-    comparable(counts)
+    check_comparable(counts)
     rates = np.concatenate([np.ravel(r) for r in counts.rates().values()])
     return RateSummary(
         float(rates.mean()),
@@ -36,9 +38,9 @@ def summary(counts: FiringCounts) -> RateSummary:
 
 
 def paired_shift(reference: FiringCounts, other: FiringCounts) -> dict[str, float]:
-    r"""How far each neuron's own rate moved: :math:`\frac1n \sum_i |r_i - r'_i|`.
+    r"""Mean shift of each neuron's own rate, :math:`\frac1n \sum_i |r_i - r'_i|`.
 
-    Never below W1, which lets neurons swap their rates; exact like it.
+    It is exact, and never below W1, which lets neurons swap their rates.
 
     Raises:
         ValueError: different layers, or layers of different shapes.
@@ -47,7 +49,7 @@ def paired_shift(reference: FiringCounts, other: FiringCounts) -> dict[str, floa
 
 
 def mean_shift(reference: FiringCounts, other: FiringCounts) -> dict[str, float]:
-    r"""By how much the mean rate rose, signed: its size is never above W1.
+    r"""Change of the mean rate, signed; its absolute value is never above W1.
 
     Raises:
         ValueError: different layers, or layers of different shapes.
@@ -60,12 +62,12 @@ def kolmogorov_smirnov(
 ) -> dict[str, float]:
     """Largest difference between the distribution functions of the rates, by layer.
 
-    See `emd.ks_from_counts`: how many neurons moved, whichever way they went.
+    See `emd.ks_from_counts`: it counts the neurons that moved, however far.
 
     Raises:
         ValueError: different layers, or layers of different shapes.
     """
-    comparable(reference, other)
+    check_comparable(reference, other)
     observations = (reference.observations, other.observations)
     return {
         name: float(emd.ks_from_counts(x, other.spikes[name], observations))
@@ -73,23 +75,23 @@ def kolmogorov_smirnov(
     }
 
 
-def _exact_mean(reference, other, of) -> dict[str, float]:
-    comparable(reference, other)
+def _exact_mean(reference, other, transform) -> dict[str, float]:
+    check_comparable(reference, other)
     unit = math.lcm(reference.observations, other.observations)
     shifts = {}
     for name, spikes in reference.spikes.items():
-        # Past 64 bits Python's own integers take over, as in the EMD.
+        # Beyond 64 bits, use Python's integers, as the EMD does.
         kind = np.int64 if np.size(spikes) * unit < 2**62 else object
         x, y = (
             np.asarray(c.spikes[name]).astype(kind) * (unit // c.observations)
             for c in (reference, other)
         )
-        shifts[name] = int(np.sum(of(y - x))) / (x.size * unit)
+        shifts[name] = int(np.sum(transform(y - x))) / (x.size * unit)
     return shifts
 
 
 class FiringReport(NamedTuple):
-    """What `report` finds of ``other``, beside ``reference``.
+    """Result of `report`: ``other`` compared with ``reference``.
 
     Attributes:
         emd: ``{layer: W1}``.
@@ -127,7 +129,7 @@ def report(
     Raises:
         ValueError: different layers or neurons, unknown method.
     """
-    comparable(reference, other)
+    check_comparable(reference, other)
     if method == "exact":
         observations = (reference.observations, other.observations)
         distances = emd.layer_emd(reference.spikes, other.spikes, observations)

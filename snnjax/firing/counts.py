@@ -1,7 +1,7 @@
-"""Spike counts: integers for each neuron, which merge exactly.
+"""Spike counts: integers per neuron that merge exactly.
 
-They are summed over time and images where the spikes arise, over batches and devices in
-any order; no train is kept.
+Spikes are summed over time and images as they arise, and counts over batches and
+devices in any order; no spike train is stored.
 """
 
 import dataclasses
@@ -13,27 +13,27 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 
 
 def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """Spikes of each neuron, summed over time and images.
+    """Sum the spikes of each neuron over time and images.
 
     Args:
         spikes: ``[T, B, ...]``, 0 or 1 (an ADD block's output: a small whole number).
-        mask: ``[B]``, 0 for the images that only fill up a last batch.
+        mask: ``[B]``, 0 for images that only pad the last batch.
 
     Returns:
         int32 ``[...]``.
 
     Raises:
         ValueError: spikes without time and batch, or a mask of another length; outside
-            ``jit`` also spikes that are no whole numbers from 0.
+            ``jit`` also spikes that are not whole numbers from 0.
 
     >>> total(jnp.ones((4, 3, 2)), mask=jnp.array([1, 1, 0])).tolist()
     [8, 8]
     """
-    spikes = _whole(spikes)
+    spikes = _as_counts(spikes)
     if spikes.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
     if mask is not None:
@@ -42,21 +42,21 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
             raise ValueError(
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
             )
-        mask = mask.reshape(-1, *(1,) * (spikes.ndim - 2))
+        mask = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
         spikes = jnp.where(mask != 0, spikes, 0)
     return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
 
 
 def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
-    """Spikes of each neuron, summed over time and the images of each group.
+    """Sum the spikes of each neuron over time and the images of each group.
 
-    One pass over the spikes for all groups: counts of disjoint sets of images, from
-    which `noise_floor` draws.
+    One pass over the spikes makes counts of disjoint sets of images, which
+    `noise_floor` resamples.
 
     Args:
-        spikes: ``[T, B, ...]``, as of `total`.
+        spikes: ``[T, B, ...]``, as in `total`.
         group: ``[B]``, each image's group, 0..groups - 1; others do not count.
-        groups: how many; static.
+        groups: number of groups; static.
 
     Returns:
         int32 ``[groups, ...]``; exact while a neuron's count in a batch is below 2**24.
@@ -67,7 +67,7 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
     >>> total_by_group(jnp.ones((4, 3, 1)), jnp.array([0, 1, 1]), 2).tolist()
     [[4], [8]]
     """
-    spikes = _whole(spikes)
+    spikes = _as_counts(spikes)
     group = jnp.asarray(_checks.real("group", group))
     _checks.whole("groups", groups, 1)
     if not jnp.issubdtype(group.dtype, jnp.integer):
@@ -78,8 +78,10 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
             f"{spikes.shape} and {group.shape}"
         )
     each = jnp.sum(spikes, axis=0, dtype=jnp.int32).astype(jnp.float32)
-    member = (group == jnp.arange(groups)[:, None]).astype(jnp.float32)
-    # A matrix product: whole numbers, so exact at full precision.
+    dtype = _arrays.promote_dtypes(group.dtype, jnp.int32)
+    member = group.astype(dtype)[None] == jnp.arange(groups, dtype=dtype)[:, None]
+    member = member.astype(jnp.float32)
+    # Whole numbers: their matrix product is exact at full precision.
     return jnp.tensordot(member, each, 1, precision="highest").astype(jnp.int32)
 
 
@@ -90,8 +92,8 @@ class FiringCounts:
 
     Attributes:
         spikes: ``{layer: int32 [neurons...]}``.
-        observations: T x images, the most a neuron can have fired; static. Networks
-            whose counts are above (of ADD blocks' outputs) are not compared.
+        observations: T x images, the largest possible count; static. Counts above it
+            (of the outputs of ADD blocks) cannot be compared.
 
     Raises:
         ValueError: observations below 1, and of a sum also different layers or more
@@ -105,13 +107,13 @@ class FiringCounts:
         _checks.whole("observations", self.observations, 1)
 
     def __add__(self, other: "FiringCounts") -> "FiringCounts":
-        """Counts over both sets of images."""
-        same_layers(self, other)
+        """Merge the counts of two sets of images."""
+        check_same_layers(self, other)
         observations = self.observations + other.observations
         spikes = {}
         for name in self.spikes:
-            # As arrays: lists would be joined.
-            ours, theirs = (_integers(name, c.spikes[name]) for c in (self, other))
+            # Convert to arrays: `+` would concatenate lists.
+            ours, theirs = (_as_integers(name, c.spikes[name]) for c in (self, other))
             dtype = jnp.result_type(ours, theirs)
             if observations > jnp.iinfo(dtype).max:
                 raise ValueError(
@@ -122,11 +124,11 @@ class FiringCounts:
         return FiringCounts(spikes, observations)
 
     def rates(self) -> dict[str, np.ndarray]:
-        """Firing rates ``{layer: float64 [neurons...]}``."""
+        """Compute firing rates ``{layer: float64 [neurons...]}``."""
         return {k: np.asarray(v) / self.observations for k, v in self.spikes.items()}
 
 
-def same_layers(*networks: FiringCounts) -> None:
+def check_same_layers(*networks: FiringCounts) -> None:
     """Raise ValueError unless all have the same layers with the same neurons."""
     for counts in networks:
         if not isinstance(counts, FiringCounts):
@@ -148,19 +150,19 @@ def same_layers(*networks: FiringCounts) -> None:
             )
 
 
-def comparable(*networks: FiringCounts) -> None:
+def check_comparable(*networks: FiringCounts) -> None:
     """Raise ValueError unless all are counts of the same neurons, at least one a layer.
 
-    Not inside ``jit``: the values are looked at.
+    It reads the values, so it does not work inside ``jit``.
     """
-    same_layers(*networks)
+    check_same_layers(*networks)
     for counts in networks:
         if not counts.spikes:
             raise ValueError("the counts have no layers: record at least one")
         for name, spikes in counts.spikes.items():
             if np.size(spikes) == 0:
                 raise ValueError(f"{name} is empty: a layer needs neurons")
-            seen = np.asarray(_integers(name, spikes))
+            seen = np.asarray(_as_integers(name, spikes))
             if seen.min() < 0 or seen.max() > counts.observations:
                 raise ValueError(
                     f"counts of {name} must lie within 0..{counts.observations} "
@@ -169,24 +171,24 @@ def comparable(*networks: FiringCounts) -> None:
                 )
 
 
-def _whole(spikes: ArrayLike) -> Array:
-    """As an array; ValueError where it is seen not to be whole numbers from 0."""
+def _as_counts(spikes: ArrayLike) -> Array:
+    """Convert to an array; ValueError for readable values that are not counts."""
     spikes = _checks.real("spikes", spikes)
 
-    def counted(x):
+    def is_count(x):
         floating = jnp.issubdtype(x.dtype, jnp.floating)
-        # NaN and infinity fail.
+        # NaN and infinity fail both conditions.
         return (x >= 0) & (x - jnp.floor(x) == 0) if floating else x >= 0
 
-    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, counted):
+    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, is_count):
         raise ValueError(
-            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; rates "
-            "and membranes are none"
+            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; "
+            "pass spikes, not rates or membranes"
         )
     return jnp.asarray(spikes)
 
 
-def _integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
+def _as_integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
     spikes = _checks.real(f"counts of {name}", spikes)
     if not jnp.issubdtype(spikes.dtype, jnp.integer):
         raise ValueError(f"counts of {name} must be integers, got {spikes.dtype}")

@@ -1,4 +1,4 @@
-"""The noise floor: what the choice of images alone makes of an EMD."""
+"""Noise floor: the EMD that the choice of images alone causes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,22 +6,22 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import _checks, emd
-from snnjax.firing.counts import FiringCounts, comparable
+from snnjax.firing.counts import FiringCounts, check_comparable
 
 
 class NoiseFloor(NamedTuple):
-    """The W1 that the choice of images alone makes between a network and itself.
+    """W1 between a network and itself on other images.
 
     Attributes:
         emd: ``{layer: mean W1 over the replicates}``.
-        high: ``{layer: W1}`` that a share ``level`` of the replicates exceeds. An EMD
-            inside the band 0..high is no drift that these images can show.
-        emd_mean: of the mean over layers, the mean over the replicates.
-        high_mean: of the mean over layers, as ``high``.
+        critical_value: ``{layer: W1}`` that a fraction ``alpha`` of the replicates
+            exceeds. A smaller EMD is no significant drift on these images.
+        emd_mean: mean over the replicates of the mean over layers.
+        high_mean: critical value of the mean over layers.
     """
 
     emd: dict[str, float]
-    high: dict[str, float]
+    critical_value: dict[str, float]
     emd_mean: float
     high_mean: float
 
@@ -30,37 +30,37 @@ def noise_floor(
     counts_by_batch: Sequence[FiringCounts],
     *,
     method: str = "halves",
-    level: float | int = 0.05,
+    alpha: float | int = 0.05,
     replicates: int = 200,
     seed: int = 0,
 ) -> NoiseFloor:
-    """How far the firing of one network lies from its own on other images.
+    """Estimate the W1 between a network and itself on other images.
 
-    Each replicate makes two sets of images and takes the W1 between them. Images are
-    drawn by the batches that they were counted in: as many batches as can be had, of
-    equal size and mixed contents. With 32 the chance of a false alarm is near
-    ``level``, with 8 it is up to twice that.
+    Each replicate draws two sets of images and takes the W1 between them. Images are
+    drawn by the batches in which they were counted, so give many batches, of equal size
+    and mixed contents. With 32 batches the rate of false alarms is near ``alpha``, with
+    8 it is up to twice that.
 
-    - ``"halves"`` splits the images at random into two halves. It is the noise of two
-      networks that were evaluated on two such halves.
-    - ``"bootstrap"`` draws two sets with replacement, as many as all images (one batch
-      fewer, which makes up for drawing from what was drawn; McCarthy and Snowden,
-      1985). It is the noise of two evaluations on as many images as these, about
-      1/sqrt(2) of the halves', and above that of two networks on the same images, whose
-      sampling noise is shared in part.
+    - ``"halves"`` splits the images at random into two halves. This is the noise
+      between two networks that were evaluated on two such halves.
+    - ``"bootstrap"`` draws two sets with replacement, each of all images less one batch
+      (the correction of McCarthy and Snowden, 1985, for resampling a sample). This is
+      the noise between two evaluations on this many images. It is about 1/sqrt(2) of
+      the noise of halves, and above that of two networks on the same images, which
+      share part of their sampling noise.
 
     Args:
         counts_by_batch: one network's counts of disjoint sets of images.
         method: ``"halves"`` or ``"bootstrap"``.
-        level: chance that mere noise is taken for drift, within (0, 1).
-        replicates: how many; at least 1 / level.
-        seed: of the draws; the same seed gives the same floor.
+        alpha: significance level, the rate of false alarms, within (0, 1).
+        replicates: number of draws, at least 1 / alpha.
+        seed: seed of the draws; the same seed gives the same floor.
 
     Returns:
         A `NoiseFloor`.
 
     Raises:
-        ValueError: fewer than two sets of images, an unknown method, level or number of
+        ValueError: fewer than two sets of images, an unknown method, alpha or number of
             replicates out of range, sets of different layers, no counts.
     """
     batches = list(counts_by_batch)
@@ -68,19 +68,18 @@ def noise_floor(
         raise ValueError(
             f"a split needs at least two sets of images, got {len(batches)}"
         )
-    if method not in ("halves", "bootstrap"):
-        raise ValueError(f'method must be "halves" or "bootstrap", got {method!r}')
-    known = isinstance(level, (int, float, np.number)) and _checks.is_whole(replicates)
-    if not known or not 0 < level < 1 or replicates < 1 / level:
+    _checks.require_one_of("method", method, ("halves", "bootstrap"))
+    known = isinstance(alpha, (int, float, np.number)) and _checks.is_whole(replicates)
+    if not known or not 0 < alpha < 1 or replicates < 1 / alpha:
         raise ValueError(
-            "expected level within (0, 1) and a whole number of replicates >= 1 / "
-            f"level, got {level} and {replicates}"
+            "alpha must be within (0, 1) and replicates a whole number >= 1 / alpha, "
+            f"got {alpha} and {replicates}"
         )
-    comparable(*batches)
+    check_comparable(*batches)
     rng = np.random.default_rng(seed)
     observations = np.array([batch.observations for batch in batches])
     layers = {
-        # Sums of counts below 2**31 are exact in float64, and its products are fast.
+        # Sums of counts below 2**31 are exact in float64, whose products are fast.
         name: np.stack([np.ravel(batch.spikes[name]) for batch in batches]) * 1.0
         for name in batches[0].spikes
     }
@@ -93,23 +92,23 @@ def noise_floor(
             found[name].append(float(emd.emd_from_counts(one, two, of_each)))
     means = np.mean(list(found.values()), axis=0)
 
-    def high(values) -> float:
-        return float(np.quantile(values, 1 - level, method="higher"))
+    def critical_value(values) -> float:
+        return float(np.quantile(values, 1 - alpha, method="higher"))
 
     return NoiseFloor(
         {name: float(np.mean(values)) for name, values in found.items()},
-        {name: high(values) for name, values in found.items()},
+        {name: critical_value(values) for name, values in found.items()},
         float(np.mean(means)),
-        high(means),
+        critical_value(means),
     )
 
 
 def _draw(rng, batches: int, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """How often each batch is in the one set and in the other."""
+    """Draw two sets of batches; return the multiplicity of each batch in each set."""
     if method == "bootstrap":
         times = rng.multinomial(batches - 1, np.full(batches, 1 / batches), size=2)
         return times[0], times[1]
-    # Of an odd number of batches one stays out, so that the halves are equal.
+    # With an odd number of batches, leave one out so that the halves are equal.
     order = rng.permutation(batches)[: batches // 2 * 2]
     chosen = np.zeros((2, batches), int)
     chosen[0, order[::2]] = chosen[1, order[1::2]] = 1

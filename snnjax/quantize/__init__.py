@@ -1,11 +1,12 @@
 """Quantizers as custom-VJP functions, one method a file.
 
-Each is fake quantization: real numbers in, the nearest of at most ``2**bits`` real
-levels out, with a straight-through gradient. `QuantSpec` names a method and holds its
-numbers as traced leaves, so that a sweep over bits and clips compiles once.
+Each method is fake quantization: it maps real numbers to the nearest of at most
+``2**bits`` real levels, with a straight-through gradient. `QuantSpec` names a method
+and holds its numbers as traced leaves, so that a sweep over bits and clips compiles
+once.
 
-Bits and clips are checked where they are Python's numbers or numpy's arrays; JAX's
-arrays may be traced and are not looked at. There is no forward mode: `jax.jvp` and
+Bits and clips are checked if they are Python numbers or NumPy arrays; JAX arrays may be
+traced and are not read. There is no forward mode: `jax.jvp` and
 `jax.jacfwd` raise JAX's TypeError for a custom VJP.
 """
 

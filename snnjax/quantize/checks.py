@@ -1,25 +1,17 @@
-"""What every quantizer asks of its arguments.
+"""Argument checks of the quantizers.
 
-Only what lies on the host is looked at: of what is traced, nothing can be known.
+Only values on the host are read; traced ones are unknown.
 """
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from snnjax import _checks
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a number that can be looked at: Python's, or numpy's of rank 0."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 0
-    return isinstance(value, (int, float, np.number))
-
-
-def whole_bits(bits: Any, least: int, most: int, of: str) -> None:
+def require_bits(bits: Any, least: int, most: int, of: str) -> None:
     """Raise ValueError unless bits is whole and from ``least`` to ``most``."""
 
     def holds(x):
@@ -28,12 +20,7 @@ def whole_bits(bits: Any, least: int, most: int, of: str) -> None:
     _checks.values(bits, holds, f"{of} takes whole bits from {least} to {most}")
 
 
-def not_empty(name: str, x: Array) -> None:
-    """Raise ValueError where there is nothing to take a scale from."""
+def require_nonempty(name: str, x: Array) -> None:
+    """Raise ValueError for an empty array, which determines no scale."""
     if x.size == 0:
         raise ValueError(f"{name} is empty, of shape {x.shape}: a scale needs values")
-
-
-def wide(x: Array) -> jnp.dtype:
-    """The dtype to quantize in: float32 at least."""
-    return jnp.promote_types(x.dtype, jnp.float32)

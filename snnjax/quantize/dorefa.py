@@ -5,35 +5,35 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_through
 
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless bits is whole and from 1 to 16."""
-    checks.whole_bits(bits, 1, 16, "dorefa")
+    checks.require_bits(bits, 1, 16, "dorefa")
 
 
 def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""DoReFa's weights.
+    r"""Quantize weights by DoReFa.
 
     .. math::
         \hat w &= 2\, q_b\!\left(\frac{\tanh w}{2 \max |\tanh w|} + \frac12\right) - 1,
         \quad q_b(x) = \frac{\mathrm{round}((2^b - 1) x)}{2^b - 1} && b > 1 \\
         \hat w &= \mathrm{sign}(w) \, \langle |w| \rangle && b = 1
 
-    The maximum and the mean are over all of ``w``: :math:`2^b` levels from -1 to 1,
-    none of them zero. Gradient: the rounding is the identity, and tanh and maximum are
-    differentiated through; for 1 bit the identity. Zero by ``bits``. For activations
-    the method is `uniform` on ``signed=False, grid="mid_tread", clip=1``.
+    The maximum and the mean are over all of ``w``. There are :math:`2^b` levels from -1
+    to 1, none of them zero. Gradient: the rounding counts as the identity, tanh and
+    maximum are differentiated; for 1 bit it is the identity. Zero by ``bits``. For
+    activations the method is `uniform` on ``signed=False, grid="mid_tread", clip=1``.
 
     Args:
         w: weights, any shape, floating point.
         bits: 1 to 16; traced.
 
     Returns:
-        The levels, of ``w``'s shape and dtype. One NaN makes all NaN.
+        Levels in the shape and dtype of ``w``. One NaN makes all of them NaN.
 
     Raises:
         ValueError: bits out of range or not broadcastable to ``w``, integer ``w``.
@@ -47,19 +47,19 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     check_bits(bits)
     w = _checks.floating("w", w)
     _checks.fits("bits", bits, "w", w.shape)
-    work = checks.wide(w)
-    wide, bits = w.astype(work), jnp.asarray(bits, work)
+    work = _arrays.compute_dtype(w)
+    wide, bits = w.astype(work), _arrays.match_rank(jnp.asarray(bits, work), w.ndim)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1
     squashed = jnp.tanh(wide)
     largest = jnp.max(jnp.abs(squashed), initial=0)
-    # All zero is all in the middle, and not 0 / 0.
+    # Weights that are all zero lie in the middle, not at 0 / 0.
     largest = jnp.where(largest == 0, 1, largest)
-    # By a power of 2, which is exact: the gradient divides by the largest's square,
-    # which vanishes below 1e-19.
+    # Scale by a power of 2, which is exact: the gradient divides by the square of the
+    # maximum, which underflows below 1e-19.
     power = jax.lax.stop_gradient(largest / (2 * jnp.frexp(largest)[0]))
     unit = (squashed / power) / (2 * (largest / power)) + 0.5
     top = jax.lax.stop_gradient(top)
-    # 2 q - 1 as one fraction of whole numbers, exact at the ends.
+    # Compute 2 q - 1 as one fraction of whole numbers, which is exact at the ends.
     many = (2 * round_through(top * unit) - top) / top
     scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(wide)))
     one = _sign_through(wide, scale)

@@ -1,13 +1,13 @@
-r"""LQ-Net's levels for what changes from image to image: membranes, activations.
+r"""LQ-Net's levels for membranes and activations.
 
-Codes are 0 and 1, so that zero is always a level, and one basis serves a whole layer:
+Codes are 0 and 1, so that zero is always a level, and a layer has one basis:
 unsigned :math:`\hat x = \sum_j v_j e_j` with :math:`e_j \in \{0, 1\}`, :math:`2^b`
 levels; signed :math:`\pm \sum_j v_j e_j` by :math:`b - 1` vectors, :math:`2^b - 1`
 levels.
 
-LQ-Net's own update solves least squares over the values themselves. A membrane's arise
-one step after another inside a scan, each from the quantized one before, and are never
-there at once. So here the gradient learns the basis, as it learns LSQ's step.
+LQ-Net's own update solves least squares over all values at once. Membrane potentials
+arise step by step inside a scan, each from the previous quantized one, and never exist
+at once. Here the gradient learns the basis instead, as it learns LSQ's step.
 
 Source: Zhang et al., `LQ-Nets <https://arxiv.org/abs/1807.10029>`_, 2018, section 3.2,
 for the levels; Esser et al., `Learned Step Size Quantization
@@ -22,25 +22,25 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
-from snnjax.quantize.lqnet import code_table
+from snnjax.quantize.lqnet import make_code_table
 
 
-def vectors(bits: int, *, signed: bool) -> int:
-    """How many basis vectors make ``2**bits`` levels, signed one fewer.
+def count_vectors(bits: int, *, signed: bool) -> int:
+    """Count the basis vectors of ``bits`` bits: one per bit, signed one fewer.
 
     Raises:
         ValueError: bits not from 1, signed 2, to 8: the levels are kept in a table.
     """
     sign = "signed" if signed else "unsigned"
-    checks.whole_bits(bits, 2 if signed else 1, 8, f"{sign} lq_levels")
+    checks.require_bits(bits, 2 if signed else 1, 8, f"{sign} lq_levels")
     return int(bits) - signed
 
 
 def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> Array:
-    r"""The basis of a uniform mid-tread grid up to ``clip``.
+    r"""Make the basis of a uniform mid-tread grid up to ``clip``.
 
     .. math:: v_j = c \, 2^j / (2^n - 1)
 
@@ -52,7 +52,7 @@ def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> 
     >>> lq_levels_init(bits=3, clip=1.5).tolist()
     [0.5, 1.0]
     """
-    number = vectors(bits, signed=signed)
+    number = count_vectors(bits, signed=signed)
     _checks.positive("clip", clip)
     if np.ndim(clip):
         raise ValueError(f"clip must be one number, got {_checks.shown(clip)}")
@@ -61,9 +61,9 @@ def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> 
 
 
 def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
-    r"""Each number's nearest level; at the middle of two, the lower one.
+    r"""Round each number to its nearest level; a tie goes to the lower level.
 
-    Gradient by ``x``: 1 from the lowest to the highest level, 0 outside, as LQ-Net's of
+    Gradient by ``x``: 1 from the lowest to the highest level, 0 outside, as LQ-Net's
     activations. By the basis, for the codes :math:`e` and the sign of the level:
 
     .. math:: \frac{\partial \hat x}{\partial v_j} =
@@ -74,10 +74,10 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     Args:
         x: any shape, floating point.
         basis: ``[n]``, of 1 to 8 numbers of either sign.
-        signed: the levels' negatives as well.
+        signed: include the negatives of the levels.
 
     Returns:
-        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: integer ``x``, a basis of another shape.
@@ -89,22 +89,22 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     x, basis = _checks.floating("x", x), _checks.floating("basis", basis)
     if basis.ndim != 1 or not 1 <= len(basis) <= 8:
         raise ValueError(f"basis must be [1 to 8] numbers, got shape {basis.shape}")
-    work = jnp.promote_types(checks.wide(x), basis.dtype)
+    work = _arrays.compute_dtype(x, basis)
     found = _lq_levels(*varying(x.astype(work), basis.astype(work)), signed)
     return found.astype(x.dtype)
 
 
-def _codes(number: int, signed: bool) -> np.ndarray:
+def _make_codes(number: int, signed: bool) -> np.ndarray:
     """Codes of all levels ``[levels, number]``, zero once."""
-    table = code_table(number)
+    table = make_code_table(number)
     return np.concatenate([-table[:0:-1], table]) if signed else table
 
 
 def _encode(x: Array, basis: Array, signed: bool) -> tuple[Array, Array, Array]:
-    """The place of each nearest level, the levels, and their codes, all sorted."""
-    codes = jnp.asarray(_codes(len(basis), signed), basis.dtype)
+    """Find the index of each nearest level; return it, the sorted levels and codes."""
+    codes = jnp.asarray(_make_codes(len(basis), signed), basis.dtype)
     levels = jnp.matmul(codes, basis, precision="highest")
-    # Sorted anew, since learning may reorder them or turn a basis vector's sign.
+    # Sort each time: learning may reorder levels or flip a basis vector's sign.
     order = jnp.argsort(levels)
     levels = levels[order]
     edges = (levels[1:] + levels[:-1]) / 2

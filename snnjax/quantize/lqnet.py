@@ -1,10 +1,10 @@
-r"""LQ-Net: levels learned with the weights, a basis for each output channel.
+r"""LQ-Net: levels learned with the weights, one basis per output channel.
 
 A :math:`b`-bit weight is :math:`\hat w = \sum_j v_j e_j` with codes
 :math:`e_j \in \{-1, +1\}` and a basis :math:`v \in \mathbb{R}^b`: :math:`2^b` levels,
-symmetric; zero is one where parts of the basis cancel. Fitting alternates two steps,
-encoding each weight to its nearest level and solving least squares for the basis;
-training does one of each a step.
+symmetric; zero is a level only if parts of the basis cancel. Fitting alternates two
+steps: encode each weight to its nearest level, and solve least squares for the basis.
+Training does one of each per step.
 
 Source: Zhang et al., `LQ-Nets <https://arxiv.org/abs/1807.10029>`_, 2018, Algorithm 1,
 and its published code.
@@ -19,13 +19,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.uniform import uniform
 
-_RIDGE = 1e-4  # the published code's, relative to codes of size 1
-_DECAY = 0.9  # of the moving average, likewise
-_CLIPS = 512  # least number of candidates in the search for the best uniform clip
+_RIDGE = 1e-4  # from the published code, relative to codes of size 1
+_DECAY = 0.9  # of the moving average, from the published code
+_MIN_CLIPS = 512  # fewest candidates in the search for the best uniform clip
 INITS = ("uniform", "clip", "paper")
 
 
@@ -43,11 +43,11 @@ class LqState(NamedTuple):
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless 1 <= bits <= 8: the levels are kept in a table."""
-    checks.whole_bits(bits, 1, 8, "lq_net")
+    checks.require_bits(bits, 1, 8, "lq_net")
 
 
 def _as_columns(w: Array) -> Array:
-    """Kernels [..., C_out] as [n, C_out]."""
+    """Reshape kernels [..., C_out] to [n, C_out]."""
     if w.ndim < 2:
         raise ValueError(
             f"LQ-Net has a basis for each output channel: w must be [..., C_out], got "
@@ -56,17 +56,17 @@ def _as_columns(w: Array) -> Array:
     return w.reshape(-1, w.shape[-1])
 
 
-def code_table(bits: int) -> np.ndarray:
-    """All codes of so many zeros and ones, float32 ``[2**bits, bits]``."""
+def make_code_table(bits: int) -> np.ndarray:
+    """List all codes of ``bits`` zeros and ones, float32 ``[2**bits, bits]``."""
     table = np.unpackbits(np.arange(2**bits, dtype=np.uint8)[:, None], axis=1)
     return table[:, -bits:].astype(np.float32)
 
 
 def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
-    """Nearest levels [n, C] of w [n, C], and their codes [n, C, bits] in {-1, +1}."""
-    table = jnp.asarray(code_table(basis.shape[0]) * 2 - 1, basis.dtype)
+    """Find the nearest levels [n, C] of w [n, C], with codes [n, C, bits] of -1, +1."""
+    table = jnp.asarray(make_code_table(basis.shape[0]) * 2 - 1, basis.dtype)
     levels = jnp.matmul(table, basis, precision="highest")  # [2**bits, C]
-    # Sorted anew, since learning may reorder them or turn a basis vector's sign.
+    # Sort each time: learning may reorder levels or flip a basis vector's sign.
     order = jnp.argsort(levels, axis=0)
     levels = jnp.take_along_axis(levels, order, axis=0)
     edges = (levels[1:] + levels[:-1]) / 2
@@ -78,14 +78,14 @@ def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
     return jax.vmap(column, in_axes=1, out_axes=1)(w, edges, levels, order)
 
 
-def _quantized(w: Array, basis: Array) -> Array:
+def _quantize_to(w: Array, basis: Array) -> Array:
     return _encode(_as_columns(w).astype(basis.dtype), basis)[0].reshape(w.shape)
 
 
 @jax.custom_vjp
 def _lq_net(w, basis):
     # A comparison with NaN is false: the search would put it on the top level.
-    return jnp.where(jnp.isnan(w), w, _quantized(w, basis).astype(w.dtype))
+    return jnp.where(jnp.isnan(w), w, _quantize_to(w, basis).astype(w.dtype))
 
 
 def _lq_net_fwd(w, basis):
@@ -100,29 +100,29 @@ _lq_net.defvjp(_lq_net_fwd, _lq_net_bwd)
 
 
 def lq_net(w: ArrayLike, state: LqState) -> Array:
-    """Each weight's nearest level, straight-through.
+    """Round each weight to its nearest level, straight-through.
 
-    Gradient: the identity by ``w``, unclipped; 0 by the basis, which learns by
-    `lq_update` instead.
+    Gradient: the identity by ``w``, without clipping; 0 by the basis, which `lq_update`
+    learns.
 
     Args:
         w: weights ``[..., C_out]``.
         state: basis ``[bits, C_out]``.
 
     Returns:
-        The levels, of ``w``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``w``. NaN stays NaN.
 
     Raises:
         ValueError: the basis has another number of channels than ``w``, or integer
             ``w``.
     """
-    basis = _basis_of(state)
+    basis = _get_basis(state)
     w = _checks.floating("w", w)
     _check_state(w, basis)
     return _lq_net(w, basis)
 
 
-def _basis_of(state: LqState) -> Array:
+def _get_basis(state: LqState) -> Array:
     if not isinstance(state, LqState):
         raise ValueError(
             "state must be an LqState, of a basis and a count, as lq_fit makes it, got "
@@ -140,16 +140,16 @@ def _check_state(w: Array, basis: Array) -> None:
 
 
 def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
-    r"""One encode and one least-squares step.
+    r"""Encode the weights and solve least squares for the basis, once.
 
     .. math:: v' = (B^T B + \epsilon I)^{-1} (B^T w + \epsilon v), \quad
         B \in \{-1, +1\}^{n \times b}, \epsilon = 10^{-4}
 
-    It never raises the error :math:`|w - B v|^2` of the codes :math:`B`. Where a
-    channel does not use some combination of codes, :math:`B^T B` is singular to
-    float32. So the step from :math:`v` is solved for, not :math:`v'` itself, by
-    Cholesky of a better-conditioned matrix and refinement: what the weights do not
-    determine stays where it was, at 8 bits on 27 weights too.
+    The step never raises the error :math:`|w - B v|^2` of the codes :math:`B`. If a
+    channel does not use some combination of codes, :math:`B^T B` is singular in
+    float32. The function therefore solves for the step from :math:`v`, by Cholesky of a
+    better-conditioned matrix and refinement. Directions that the weights do not
+    determine keep their value, even at 8 bits on 27 weights.
 
     Args:
         w: weights ``[..., C_out]``.
@@ -159,7 +159,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
         The new basis ``[bits, C_out]``.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes that do not match.
     """
     w, v = _checks.floating("w", w), _checks.floating("basis", basis)
     _check_state(w, v)
@@ -167,8 +167,8 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     nearest, codes = _encode(columns, v)
     gram = jnp.einsum("nci,ncj->cij", codes, codes, precision="highest")
     right = jnp.einsum("nci,nc->ci", codes, columns - nearest, precision="highest")
-    eye = jnp.eye(v.shape[0], dtype=v.dtype)
-    # Counts are exact, so the condition number is ours to choose: about 1e5.
+    eye = jnp.eye(v.shape[0], dtype=v.dtype)[None]
+    # The Gram matrix holds exact counts; this jitter sets a condition number of 1e5.
     jitter = max(_RIDGE, 1e-5 * columns.shape[0])
     factor = jax.scipy.linalg.cho_factor(gram + jitter * eye, lower=True)
     step = jax.scipy.linalg.cho_solve(factor, right[..., None])
@@ -181,7 +181,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
 
 
 def lq_update(w: ArrayLike, state: LqState) -> LqState:
-    r"""The online update of training: a moving average of `lq_solve`, zero-debiased.
+    r"""Update the basis in training: a zero-debiased moving average of `lq_solve`.
 
     .. math:: s_t = 0.9 s_{t-1} + 0.1\, v'_t, \quad s_0 = 0, \quad
         v_t = s_t / (1 - 0.9^t)
@@ -199,7 +199,7 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     Raises:
         ValueError: as `lq_solve`, or no state.
     """
-    new = lq_solve(w, _basis_of(state))
+    new = lq_solve(w, _get_basis(state))
     count = state.count + 1
     decay = jnp.asarray(_DECAY, new.dtype)
     share = (1 - decay) / (1 - decay**count)  # of v' in v_t: exactly 1 at first
@@ -214,7 +214,7 @@ def lq_fit(
     init: str = "uniform",
     iterations: int = 100,
 ) -> LqState:
-    r"""Fit a basis to frozen weights: encode and solve, again and again.
+    r"""Fit a basis to frozen weights by repeated encoding and solving.
 
     The squared error of no channel rises from one iteration to the next. The first
     basis is :math:`v_j = c\, 2^j / (2^b - 1)`, a mid-rise uniform grid, with
@@ -227,8 +227,8 @@ def lq_fit(
     Args:
         w: weights ``[..., C_out]``.
         bits: number of basis vectors, 1 to 8.
-        clip: bounds the weights before they are encoded, one number or one a channel;
-            None does not.
+        clip: bound of the weights before they are encoded, one number or one per
+            channel; None for no bound.
         init: the first basis.
         iterations: encode-and-solve steps.
 
@@ -247,8 +247,7 @@ def lq_fit(
         got = _checks.shown(bits)
         raise ValueError(f"bits must be one number that is not traced, got {got}")
     check_bits(np.asarray(bits) if isinstance(bits, Array) else bits)
-    if init not in INITS:
-        raise ValueError(f"init must be one of {INITS}, got {init!r}")
+    _checks.require_one_of("init", init, INITS)
     if init == "clip" and clip is None:
         raise ValueError('init="clip" needs clip')
     if clip is not None:
@@ -256,19 +255,20 @@ def lq_fit(
     _checks.whole("iterations", iterations, 0)
     w = _checks.floating("w", w)
     _as_columns(w)
-    checks.not_empty("w", w)
+    checks.require_nonempty("w", w)
     if clip is not None:
         _checks.fits("clip", clip, "w's channels", w.shape[-1:])
-    # Once in a training, so it may wait for the device.
+    # Called once per training, so waiting for the device is cheap.
     if not _checks.holds(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
-    w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    w = w.astype(_arrays.compute_dtype(w))
     return _fit(w, clip, int(bits), init, iterations)
 
 
 @partial(jax.jit, static_argnames=("bits", "init", "iterations"))
 def _fit(w, clip, bits, init, iterations) -> LqState:
     if clip is not None:
+        clip = _arrays.match_rank(jnp.asarray(clip, w.dtype), w.ndim)
         w = jnp.clip(w, -clip, clip)
     ladder = 2.0 ** jnp.arange(bits, dtype=w.dtype)
     columns = _as_columns(w)
@@ -277,29 +277,29 @@ def _fit(w, clip, bits, init, iterations) -> LqState:
         top = 0.6745 * (2 / n) ** 0.5 * (2**bits - 1) / 2 ** (bits - 1)
         top = jnp.full(columns.shape[1], top, w.dtype)
     elif init == "clip":
-        top = jnp.broadcast_to(jnp.asarray(clip, w.dtype), columns.shape[1:])
+        top = jnp.broadcast_to(clip.ravel(), columns.shape[1:])
     else:
-        top = _best_clip(columns, bits)
-    basis = ladder[:, None] * top / (2**bits - 1)
+        top = _find_best_clip(columns, bits)
+    basis = ladder[:, None] * top[None] / (2**bits - 1)
     basis = jax.lax.fori_loop(0, iterations, lambda _, v: lq_solve(w, v), basis)
     return LqState(basis, jnp.zeros((), jnp.int32))
 
 
-def _best_clip(columns: Array, bits: int) -> Array:
-    """For each channel of [n, C] the mid-rise clip of least squared error, [C]."""
-    largest = jnp.max(jnp.abs(columns), axis=0)
+def _find_best_clip(columns: Array, bits: int) -> Array:
+    """Find the mid-rise clip of least squared error per channel of [n, C], [C]."""
+    largest = jnp.max(jnp.abs(columns), axis=0, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
-    # In units of a power of 2: exact, and squares neither vanish nor overflow.
+    # Scale by a power of 2, which is exact, so that squares do not under- or overflow.
     unit = largest / (2 * jnp.frexp(largest)[0])
     columns = columns / unit
 
     def error(clip):
         return jnp.sum(jnp.square(columns - uniform(columns, bits=bits, clip=clip)), 0)
 
-    # Of few weights the error is a jagged function of the clip, and at many bits its
-    # least value may lie beyond the largest weight.
-    candidates = max(_CLIPS, 2**18 // columns.shape[0])
+    # With few weights the error is a jagged function of the clip, and at many bits its
+    # minimum may lie beyond the largest weight.
+    candidates = max(_MIN_CLIPS, 2**18 // columns.shape[0])
     clips = jnp.arange(1, candidates + 1, dtype=columns.dtype)[:, None] / candidates
     clips = 1.25 * clips * (largest / unit)
     best = jnp.argmin(jax.lax.map(error, clips), axis=0)
-    return jnp.take_along_axis(clips, best[None], axis=0)[0] * unit
+    return jnp.take_along_axis(clips, best[None], axis=0)[0] * unit[0]

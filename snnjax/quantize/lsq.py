@@ -1,10 +1,10 @@
-"""LSQ: a uniform grid with zero, whose step is learned by the gradient."""
+"""LSQ: a uniform grid with zero whose step the gradient learns."""
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
@@ -12,11 +12,11 @@ from snnjax.quantize.straight_through import round_within
 def check_bits(bits: object, *, signed: bool) -> None:
     """Raise ValueError unless bits is whole, from 2 (unsigned: 1) to 16."""
     sign = "signed" if signed else "unsigned"
-    checks.whole_bits(bits, 2 if signed else 1, 16, f"{sign} lsq")
+    checks.require_bits(bits, 2 if signed else 1, 16, f"{sign} lsq")
 
 
-def bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
-    """Codes of the lowest and the highest level."""
+def code_bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
+    """Compute the codes of the lowest and the highest level."""
     if signed:
         half = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1)
         return -half, half - 1
@@ -26,7 +26,7 @@ def bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
 def lsq(
     x: ArrayLike, step: ArrayLike, *, bits: ArrayLike, signed: bool = True
 ) -> Array:
-    r"""Learned step size quantization.
+    r"""Quantize by a learned step size (LSQ).
 
     .. math:: \hat x = s \, \mathrm{round}(\mathrm{clip}(x / s, -Q_N, Q_P)), \quad
         Q_N = 2^{b-1},\; Q_P = 2^{b-1} - 1
@@ -38,8 +38,8 @@ def lsq(
         \begin{cases} \mathrm{round}(x / s) - x / s & \text{inside} \\
         -Q_N \text{ or } Q_P & \text{outside} \end{cases}
 
-    summed over what shares the step, with :math:`N` the size of all of ``x``. Zero by
-    ``bits``.
+    summed over the elements that share the step, with :math:`N` the size of all of
+    ``x``. Zero by ``bits``.
 
     Args:
         x: any shape, floating point.
@@ -48,7 +48,7 @@ def lsq(
         signed: levels on both sides of zero.
 
     Returns:
-        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits out of range, step not positive, integer ``x``; bits or step
@@ -65,17 +65,20 @@ def lsq(
     x = _checks.floating("x", x)
     _checks.fits("step", step, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.wide(x)
-    low, high = bounds(jnp.asarray(bits, work), signed=signed)
+    work = _arrays.compute_dtype(x)
+    bits, step = (
+        _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, step)
+    )
+    low, high = code_bounds(bits, signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
-    wide = round_within(x.astype(work), jnp.asarray(step, work), low, high, share)
+    wide = round_within(x.astype(work), step, low, high, share)
     return wide.astype(x.dtype)
 
 
 def lsq_init(
     x: ArrayLike, *, bits: ArrayLike, signed: bool = True, per_channel: bool = False
 ) -> Array:
-    r"""The step that LSQ starts from.
+    r"""Compute the initial step of LSQ.
 
     .. math:: s_0 = 2 \langle |x| \rangle / \sqrt{Q_P}
 
@@ -83,21 +86,22 @@ def lsq_init(
         x: weights ``[..., C_out]``, or a batch of activations.
         bits: as in `lsq`.
         signed: as in `lsq`.
-        per_channel: a step for each of the last axis, ``[C_out]``, else one number.
+        per_channel: one step per channel of the last axis, ``[C_out]``, else one
+            number.
 
     Returns:
         The step, float32 at least; 1 where all of ``x`` is 0.
 
     Raises:
-        ValueError: bits out of range, integer ``x``, none at all.
+        ValueError: bits out of range, integer or empty ``x``.
 
     Source: Esser et al., 2020, section 2.1.
     """
     check_bits(bits, signed=signed)
     x = _checks.floating("x", x)
-    checks.not_empty("x", x)
-    work = checks.wide(x)
+    checks.require_nonempty("x", x)
+    work = _arrays.compute_dtype(x)
     axes = tuple(range(x.ndim - 1)) if per_channel else None
-    _, high = bounds(jnp.asarray(bits, work), signed=signed)
+    _, high = code_bounds(jnp.asarray(bits, work), signed=signed)
     step = 2 * jnp.mean(jnp.abs(x.astype(work)), axes) / jnp.sqrt(high)
     return jnp.where(step == 0, 1, step)

@@ -1,25 +1,25 @@
-"""MINT: weights and membranes squashed by tanh, on one learned scale."""
+"""MINT: weights and membranes squashed by tanh, with one learned scale."""
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.quantize import checks
 from snnjax.quantize.straight_through import round_within
 
 
 def check_bits(bits: object) -> None:
     """Raise ValueError unless bits is whole and from 2 to 16."""
-    checks.whole_bits(bits, 2, 16, "mint")
+    checks.require_bits(bits, 2, 16, "mint")
 
 
-def _top(bits: Array) -> Array:
+def _top_code(bits: Array) -> Array:
     return jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32) - 1) - 1
 
 
 def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""MINT's weights and membranes.
+    r"""Quantize weights or membranes by MINT.
 
     .. math:: \hat x = \frac{a}{Q} \,
         \mathrm{round}\!\left(Q \, \mathrm{clip}(\tanh(x) / a, -1, 1)\right), \quad
@@ -34,13 +34,13 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     by its step, ``scale / Q``, times :math:`1 / \sqrt{N Q}`. Zero by ``bits``.
 
     Args:
-        x: weights, or the membrane after reset and leak (MINT stores what the leak has
-            left: `layers.Spiking` does so too), any shape, floating point.
+        x: weights, or the membrane after reset and leak (MINT stores the leaked
+            potential, and so does `layers.Spiking`), any shape, floating point.
         scale: :math:`a`, positive; one number, or broadcastable to ``x``.
         bits: 2 to 16; traced.
 
     Returns:
-        The levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits out of range, scale not positive, integer ``x``; bits or scale
@@ -57,16 +57,19 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     x = _checks.floating("x", x)
     _checks.fits("scale", scale, "x", x.shape)
     _checks.fits("bits", bits, "x", x.shape)
-    work = checks.wide(x)
-    top = _top(jnp.asarray(bits, work))
-    step = jnp.asarray(scale, work) / top
+    work = _arrays.compute_dtype(x)
+    bits, scale = (
+        _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, scale)
+    )
+    top = _top_code(bits)
+    step = scale / top
     share = 1 / jnp.sqrt(x.size * top)
     wide = round_within(jnp.tanh(x.astype(work)), step, -top, top, share)
     return wide.astype(x.dtype)
 
 
 def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""The scale that MINT starts from: :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
+    r"""Compute MINT's initial scale, :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
 
     Args:
         w: weights.
@@ -82,8 +85,8 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     """
     check_bits(bits)
     w = _checks.floating("w", w)
-    checks.not_empty("w", w)
-    work = checks.wide(w)
-    top = _top(jnp.asarray(bits, work))
+    checks.require_nonempty("w", w)
+    work = _arrays.compute_dtype(w)
+    top = _top_code(jnp.asarray(bits, work))
     scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)
     return jnp.where(scale == 0, 1, scale)

@@ -1,4 +1,4 @@
-"""QuantSpec: which quantizer, with which numbers."""
+"""QuantSpec: a quantization method and its numbers."""
 
 import dataclasses
 from typing import Any
@@ -8,17 +8,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks, _pytree
+from snnjax import _arrays, _checks, _pytree
 from snnjax.quantize import checks
 from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
 from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
 from snnjax.quantize.lqnet import check_bits as check_lq_net
-from snnjax.quantize.lsq import bounds, lsq, lsq_init
 from snnjax.quantize.lsq import check_bits as check_lsq
+from snnjax.quantize.lsq import code_bounds, lsq, lsq_init
 from snnjax.quantize.mint import check_bits as check_mint
 from snnjax.quantize.mint import mint, mint_init
-from snnjax.quantize.uniform import check as check_uniform
+from snnjax.quantize.uniform import check_numbers as check_uniform
 from snnjax.quantize.uniform import uniform
 
 METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
@@ -31,11 +31,11 @@ def _static(default: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class QuantSpec:
-    """A quantization method and its numbers, a registered dataclass.
+    """Quantization method and its numbers, a registered dataclass.
 
     ``bits`` and ``clip`` are float32 leaves: networks that differ only in them share
     one compiled program. The rest is static. LQ-Net's number of basis vectors is a
-    shape, so there each bit width compiles anew.
+    shape, so each of its bit widths compiles its own program.
 
     Attributes:
         method: ``"uniform"`` (`quantize.uniform`), ``"lsq"``, ``"mint"``, ``"dorefa"``
@@ -51,8 +51,8 @@ class QuantSpec:
             of membranes.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
         per_channel: for weights by uniform or LSQ, a bound for each output channel
-            instead of ``clip``: the largest magnitude, or LSQ's own first step. `fit`
-            puts the bounds it took from weights into ``clip``.
+            instead of ``clip``: the largest magnitude, or LSQ's initial step. `fit`
+            stores the bounds that it takes from weights in ``clip``.
 
     Raises:
         ValueError: unknown method or grid, bits missing, bits or clip out of range, or
@@ -67,8 +67,7 @@ class QuantSpec:
     per_channel: bool = _static(False)
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {self.method!r}")
+        _checks.require_one_of("method", self.method, METHODS)
         if self.method == "none":
             return
         if self.bits is None:
@@ -117,7 +116,7 @@ class QuantSpec:
             )
 
     def fit(self, w: ArrayLike) -> "QuantSpec":
-        """The spec for these weights: a uniform one with its clip for each channel.
+        """Return the spec for these weights, with the clips of a per-channel uniform.
 
         Raises:
             ValueError: weights that are not floating point, or empty.
@@ -125,26 +124,26 @@ class QuantSpec:
         if self.method != "uniform" or self.clip is not None:
             return self
         w = _checks.floating("w", w)
-        checks.not_empty("w", w)
+        checks.require_nonempty("w", w)
         largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
-        clip = jnp.where(largest == 0, 1, largest).astype(checks.wide(w))
+        clip = jnp.where(largest == 0, 1, largest).astype(_arrays.compute_dtype(w))
         return _pytree.replace(self, clip=clip)
 
     @property
     def learned(self) -> bool:
-        """Whether the gradient learns a scale: LSQ's step, MINT's scale."""
+        """Return True if the gradient learns a scale: LSQ's step or MINT's scale."""
         return self.method in ("lsq", "mint")
 
     @property
     def learned_on_membrane(self) -> bool:
-        """Whether the gradient learns one there, or LQ-Net's basis."""
+        """Return True if the gradient learns a membrane's scale or LQ-Net basis."""
         return self.learned or self.method == "lq_net"
 
     def first_scale(self, w: ArrayLike | None = None) -> Array:
-        """Where the learned scale starts, for weights or (None) for a membrane.
+        """Compute the initial learned scale, for weights or (None) for a membrane.
 
         Raises:
-            ValueError: a method that learns none there.
+            ValueError: the method learns no scale there.
         """
         if self.method == "lq_net" and w is None:
             if np.ndim(self.bits):
@@ -161,16 +160,19 @@ class QuantSpec:
                 return jnp.asarray(clip, jnp.float32)
             return mint_init(w, bits=bits)
         if w is None or self.clip is not None:
-            return jnp.asarray(clip / bounds(bits, signed=self.signed)[1])
+            return jnp.asarray(clip / code_bounds(bits, signed=self.signed)[1])
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
 
     def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:
-        """Quantize ``x``; LSQ and MINT by their learned scale, at first `first_scale`.
+        """Quantize ``x``.
 
-        A membrane by LQ-Net's basis, as its scale.
+        Args:
+            x: weights or membrane potentials.
+            scale: learned scale of LSQ or MINT (default `first_scale`), or the basis
+                when LQ-Net quantizes a membrane.
 
         Raises:
-            ValueError: LQ-Net without it, whose state is its basis.
+            ValueError: LQ-Net without a basis.
         """
         match self.method:
             case "none":

@@ -1,7 +1,7 @@
-"""The parts that learned and normalised quantizers are made of.
+"""Rounding with straight-through gradients.
 
-A quantizer is a range, a rounding and a gradient rule. These are the rounding and the
-rules; `lsq`, `dorefa` and `mint` put their own ranges before them.
+A quantizer is a range, a rounding and a gradient rule. This module has the rounding and
+the rules; `lsq`, `dorefa` and `mint` add their ranges.
 """
 
 import jax
@@ -13,7 +13,7 @@ from snnjax._axes import varying
 
 @jax.custom_vjp
 def round_through(x: Array) -> Array:
-    """Nearest whole number, ties to even; the gradient is the identity."""
+    """Round to the nearest whole number, ties to even; the gradient is the identity."""
     return jnp.round(x)
 
 
@@ -21,11 +21,11 @@ round_through.defvjp(lambda x: (jnp.round(x), None), lambda _, cotangent: (cotan
 
 
 def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -> Array:
-    r"""Nearest level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
+    r"""Round to a level :math:`s \cdot \mathrm{round}(\mathrm{clip}(x / s, l, h))`.
 
     Gradient by ``x``: 1 for :math:`l \le x / s \le h`, else 0. By the step
     (`lsq`'s rule): :math:`\mathrm{round}(x / s) - x / s` inside and the edge, :math:`l`
-    or :math:`h`, outside, summed over what shares the step, times ``share``.
+    or :math:`h`, outside, summed over elements that share the step, times ``share``.
     """
     return _round_within(*varying(x, step, low, high, share))
 

@@ -1,8 +1,8 @@
 """Uniform quantization on a fixed clip, on two grids.
 
-The grid matters more than the method. Mid-tread has a zero level and sends small values
-there: weights vanish under a wide clip. Mid-rise has none: at few bits it keeps only
-the sign, and the scale is BatchNorm's to mend.
+The grid matters more than the method. Mid-tread has a zero level and rounds small
+values to it: weights vanish under a wide clip. Mid-rise has no zero: at few bits it
+keeps only the sign, and BatchNorm corrects the scale.
 """
 
 from functools import partial
@@ -12,24 +12,23 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax._axes import varying
 from snnjax.quantize import checks
 
 GRIDS = ("mid_rise", "mid_tread")
 
 
-def check(*, bits: object, clip: object, grid: str) -> None:
-    """Check what is a number: inside jit nothing can be raised.
+def check_numbers(*, bits: object, clip: object, grid: str) -> None:
+    """Check Python and NumPy numbers; JAX arrays may be traced and are skipped.
 
     Raises:
         ValueError: unknown grid, bits outside 1..16 (mid-tread: 2..16) or not whole,
             clip not positive.
     """
-    if grid not in GRIDS:
-        raise ValueError(f"grid must be one of {GRIDS}, got {grid!r}")
+    _checks.require_one_of("grid", grid, GRIDS)
     least = 2 if grid == "mid_tread" else 1
-    checks.whole_bits(bits, least, 16, f"the {grid} grid")
+    checks.require_bits(bits, least, 16, f"the {grid} grid")
     _checks.positive("clip", clip)
 
 
@@ -71,7 +70,7 @@ def uniform(
         grid: ``"mid_rise"`` or ``"mid_tread"``.
 
     Returns:
-        The nearest levels, of ``x``'s shape and dtype. NaN stays NaN.
+        Nearest levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
         ValueError: bits, clip or grid out of range, or integer ``x``.
@@ -83,12 +82,12 @@ def uniform(
     >>> uniform(x, bits=2, clip=1.0, grid="mid_tread").tolist()
     [-1.0, 0.0, 1.0]
     """
-    check(bits=bits, clip=clip, grid=grid)
+    check_numbers(bits=bits, clip=clip, grid=grid)
     x = _checks.floating("x", x)
     _checks.fits("bits", bits, "x", x.shape)
     _checks.fits("clip", clip, "x", x.shape)
-    work = checks.wide(x)
-    numbers = jnp.asarray(bits, work), jnp.asarray(clip, work)
+    work = _arrays.compute_dtype(x)
+    numbers = (_arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, clip))
     return _uniform(*varying(x, *numbers), signed, grid)
 
 
@@ -101,13 +100,15 @@ def _uniform(x, bits, clip, signed, grid):
     y = x.astype(clip.dtype) / delta
     y = jnp.round(y) if grid == "mid_tread" else jnp.floor(y) + shift
     y = jnp.clip(y, -top if signed else shift, top)
-    # delta * top may round to a neighbour of clip, and miss a threshold set there.
+    # delta * top may round to a neighbour of clip, below a threshold equal to clip.
     y = jnp.where(jnp.abs(y) == top, jnp.copysign(clip, y), delta * y)
     return y.astype(x.dtype)
 
 
 def _uniform_fwd(x, bits, clip, signed, grid):
-    inside = (jnp.abs(x) <= clip) & (signed | (x >= 0))
+    wide = x.astype(clip.dtype)
+    inside = jnp.abs(wide) <= clip
+    inside = inside if signed else inside & (wide >= 0)
     return _uniform(x, bits, clip, signed, grid), (inside, bits, clip)
 
 

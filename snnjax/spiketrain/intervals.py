@@ -1,4 +1,4 @@
-"""Between which two spikes a time lies: what ISI- and SPIKE-distance are made of.
+"""Interspike intervals over time, for the ISI- and SPIKE-distances.
 
 The spikes of all trains lie at 0.5, 1.5, ..., T - 0.5. Together with 0 and T they cut
 the window into T + 1 cells, in none of which a spike lies, so that there the previous
@@ -14,21 +14,21 @@ from jax import Array
 
 from snnjax.spiketrain.sequences import (
     Sequence,
-    constants,
-    each,
-    joined,
-    over_time,
+    broadcast_constants,
+    concatenate,
+    map_steps,
+    scan_steps,
 )
 
 
 class Intervals(NamedTuple):
-    """A train seen from each of its T + 1 cells.
+    """Spikes around each of the T + 1 cells of a train.
 
     Attributes:
         previous: times of the spike before the cell.
-        following: times of the spike behind it.
+        following: times of the spike after the cell.
         length: of the interval between them, positive: the ISI.
-        silent: ``[...]``, whether the train has no spike.
+        silent: ``[...]``, True if the train has no spike.
     """
 
     previous: Sequence
@@ -37,21 +37,21 @@ class Intervals(NamedTuple):
     silent: Array
 
 
-def edges(steps: int) -> np.ndarray:
-    """Where the cells begin and end, ``[T + 2]``."""
+def cell_edges(steps: int) -> np.ndarray:
+    """Compute the boundaries of the cells, ``[T + 2]``."""
     return np.concatenate([[0], np.arange(steps) + 0.5, [steps]])
 
 
-def carried(
+def carry_values(
     x: Sequence, values: Sequence, none: Array, *, reverse: bool = False
 ) -> Sequence:
-    """In each cell, the value at the last spike before it (``reverse``: behind it).
+    """Carry to each cell the value at the last spike before it (or next after it).
 
     Args:
         x: a train, bool.
         values: of each step.
         none: where there is no such spike, ``[...]``.
-        reverse: look for the next spike behind the cell.
+        reverse: use the next spike after the cell.
 
     Returns:
         One for each of the T + 1 cells.
@@ -61,12 +61,12 @@ def carried(
         spike, value = now
         return jnp.where(spike, value, last), last
 
-    last, seen = over_time(step, none, x, values, reverse=reverse)
-    return joined((last,), seen) if reverse else joined(seen, (last,))
+    last, seen = scan_steps(step, none, x, values, reverse=reverse)
+    return concatenate((last,), seen) if reverse else concatenate(seen, (last,))
 
 
-def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
-    r"""Previous and following spike, and the interval, for every cell.
+def find_intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
+    r"""Find the previous and following spike and the interval of every cell.
 
     Before the first spike the interval is the longer of the gap to the window's edge
     and the neighbouring interval, so that its auxiliary spike is at
@@ -83,23 +83,23 @@ def intervals(x: Sequence, dtype: jnp.dtype) -> Intervals:
     Source: PySpike, whose ISI-distance takes the same intervals without such spikes.
     """
     steps = len(x)
-    times = constants(np.arange(steps) + 0.5, x, dtype)
+    times = broadcast_constants(np.arange(steps) + 0.5, x, dtype)
     none = jnp.full_like(x[0], -1, dtype)
 
     def step(carry, now):
         (near, far), (spike, time) = carry, now
         return (jnp.where(spike, time, near), jnp.where(spike, near, far)), near
 
-    # Of the spikes that have been passed, the nearest two.
-    (last, before_last), seen = over_time(step, (none, none), x, times)
-    previous = joined(seen, (last,))
-    (first, second), seen = over_time(step, (none, none), x, times, reverse=True)
-    following = joined((first,), seen)
+    # Carry the two most recent spikes.
+    (last, before_last), seen = scan_steps(step, (none, none), x, times)
+    previous = concatenate(seen, (last,))
+    (first, second), seen = scan_steps(step, (none, none), x, times, reverse=True)
+    following = concatenate((first,), seen)
 
     several = second >= 0
     opening = jnp.where(several, jnp.minimum(2 * first - second, 0), 0)
     closing = jnp.where(several, jnp.maximum(2 * last - before_last, steps), steps)
-    previous = each(lambda time: jnp.where(time < 0, opening, time), previous)
-    following = each(lambda time: jnp.where(time < 0, closing, time), following)
-    length = each(jnp.subtract, following, previous)
+    previous = map_steps(lambda time: jnp.where(time < 0, opening, time), previous)
+    following = map_steps(lambda time: jnp.where(time < 0, closing, time), following)
+    length = map_steps(jnp.subtract, following, previous)
     return Intervals(previous, following, length, first < 0)

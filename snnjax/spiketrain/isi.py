@@ -1,4 +1,4 @@
-"""ISI-distance: how different the instantaneous rates of two trains are."""
+"""ISI-distance: relative difference of the instantaneous rates of two trains."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,19 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.intervals import edges, intervals
-from snnjax.spiketrain.sequences import constants, each, fired, total
+from snnjax.spiketrain.intervals import cell_edges, find_intervals
+from snnjax.spiketrain.sequences import (
+    as_events,
+    broadcast_constants,
+    map_steps,
+    sum_steps,
+)
 
 
 def isi(x: ArrayLike, y: ArrayLike) -> Array:
-    r"""ISI-distance: the relative difference of interspike intervals, over time.
+    r"""Compute the ISI-distance, the mean relative difference of intervals.
 
     .. math::
         \frac1T \int_0^T \frac{|\nu_x(t) - \nu_y(t)|}{\max(\nu_x(t), \nu_y(t))}\, dt
@@ -47,16 +53,16 @@ def isi(x: ArrayLike, y: ArrayLike) -> Array:
     >>> float(isi(x, y))
     0.5
     """
-    return _isi(*trains.pair(x, y))
+    return _isi(*trains.as_pair(x, y))
 
 
 @jax.jit
 def _isi(x, y):
-    dtype = trains.wide(x, y)
-    a, b = (intervals(fired(train), dtype).length for train in (x, y))
-    widths = constants(np.diff(edges(x.shape[0])) / x.shape[0], a, dtype)
-    return total(
-        each(
+    dtype = _arrays.compute_dtype(x, y)
+    a, b = (find_intervals(as_events(train), dtype).length for train in (x, y))
+    widths = broadcast_constants(np.diff(cell_edges(x.shape[0])) / x.shape[0], a, dtype)
+    return sum_steps(
+        map_steps(
             lambda a, b, width: width * jnp.abs(a - b) / jnp.maximum(a, b), a, b, widths
         )
     )

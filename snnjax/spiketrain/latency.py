@@ -1,4 +1,4 @@
-"""When neurons fire first."""
+"""Time of the first spike."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,19 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.sequences import Sequence, fired, over_time, sequence
+from snnjax.spiketrain.sequences import Sequence, as_events, as_sequence, scan_steps
 
 
 def latency(x: ArrayLike) -> Array:
-    r"""Time of the first spike; T where there is none.
+    r"""Compute the time of the first spike, T for a silent train.
 
     .. math:: \sum_{t=0}^{T-1} \prod_{s \le t} (1 - x_s),
 
-    the number of steps that pass without a spike. A silent train is one step later than
-    the latest spike, so that latencies can be averaged and compared without gaps; where
-    silent neurons are many, the mean says how many, rather than when.
+    the number of steps before the first spike. A silent train counts one step later
+    than the last possible spike, so that all latencies can be averaged and compared;
+    with many silent neurons the mean mostly counts them.
 
     Gradient: by the spikes, through a surrogate. At the first spike it is minus the
     time until the second (or T), at steps before it minus the time until the first, and
@@ -39,12 +40,12 @@ def latency(x: ArrayLike) -> Array:
     >>> latency(jnp.array([[0, 0], [1, 0], [1, 0]])).tolist()
     [1.0, 3.0]
     """
-    return _latency(trains.train("x", x))
+    return _latency(trains.as_train("x", x))
 
 
 @jax.jit
 def _latency(x):
-    return _steps_without(sequence(x), trains.wide(x))
+    return _steps_without(as_sequence(x), _arrays.compute_dtype(x))
 
 
 def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
@@ -54,11 +55,11 @@ def _steps_without(x: Sequence, dtype: jnp.dtype) -> Array:
         return (silent, passed + silent), None
 
     start = (jnp.ones_like(x[0], dtype), jnp.zeros_like(x[0], dtype))
-    return over_time(step, start, x)[0][1]
+    return scan_steps(step, start, x)[0][1]
 
 
 def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """Times of each neuron's first spike, summed over images: `latency` as counts.
+    """Sum the times of each neuron's first spike over images.
 
     Integers that merge by adding, over batches and devices, in any order, like
     `firing.total`; and like counts they make an exact distance, between two networks'
@@ -70,7 +71,7 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
     Args:
         x: spikes ``[T, B, ...]``, 0 or 1.
-        mask: ``[B]``, 0 for the images that only fill up a last batch.
+        mask: ``[B]``, 0 for images that only pad the last batch.
 
     Returns:
         int32 ``[...]``, 0..T x images, in time steps. They overflow where T x images
@@ -83,7 +84,7 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
     >>> latency_total(jnp.array([[[0], [1]], [[1], [1]], [[1], [0]]])).tolist()
     [1]
     """
-    x = trains.train("x", x)
+    x = trains.as_train("x", x)
     if x.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {x.shape}")
     mask = jnp.asarray(np.ones(x.shape[1], bool) if mask is None else mask)
@@ -94,6 +95,6 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
 @jax.jit
 def _latency_total(x, mask):
-    steps = _steps_without(fired(x), jnp.dtype(jnp.int32))
+    steps = _steps_without(as_events(x), jnp.dtype(jnp.int32))
     mask = mask.reshape(-1, *[1] * (steps.ndim - 1))
     return jnp.sum(jnp.where(mask != 0, steps, 0), 0, dtype=jnp.int32)

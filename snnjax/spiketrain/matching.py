@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
 from snnjax.spiketrain.sequences import UNROLL
 
@@ -21,7 +22,7 @@ from snnjax.spiketrain.sequences import UNROLL
 def time_wasserstein(
     x: ArrayLike, y: ArrayLike, *, unmatched: ArrayLike | None = None
 ) -> Array:
-    r"""Partial optimal transport between the spikes of two trains, in time.
+    r"""Compute the partial optimal transport between two trains, in time.
 
     .. math:: \min_M \sum_{(i, j) \in M} |t_i - t_j| + c\, (n_x + n_y - 2 |M|)
 
@@ -63,14 +64,16 @@ def time_wasserstein(
     >>> float(time_wasserstein(x, y))  # one step from 0 to 1, one spike left over
     3.0
     """
-    x, y = trains.pair(x, y)
+    x, y = trains.as_pair(x, y)
     unmatched = x.shape[0] / 2 if unmatched is None else unmatched
-    unmatched = trains.number("unmatched", unmatched, trains.wide(x, y))
+    unmatched = trains.as_nonnegative(
+        "unmatched", unmatched, _arrays.compute_dtype(x, y)
+    )
     return _match(x, y, jnp.ones_like(unmatched), unmatched)
 
 
 def victor_purpura(x: ArrayLike, y: ArrayLike, *, cost: ArrayLike) -> Array:
-    r"""The least cost of editing one spike train into another.
+    r"""Compute the least cost of editing one spike train into another.
 
     .. math:: \min_M \sum_{(i, j) \in M} q\, |t_i - t_j| + (n_x + n_y - 2 |M|)
 
@@ -106,33 +109,33 @@ def victor_purpura(x: ArrayLike, y: ArrayLike, *, cost: ArrayLike) -> Array:
     >>> float(victor_purpura(x, y, cost=0.5))
     1.5
     """
-    x, y = trains.pair(x, y)
-    cost = trains.number("cost", cost, trains.wide(x, y))
+    x, y = trains.as_pair(x, y)
+    cost = trains.as_nonnegative("cost", cost, _arrays.compute_dtype(x, y))
     return _match(x, y, cost, jnp.ones_like(cost))
 
 
 @jax.jit
 def _match(x, y, move, drop):
-    match = _unrolled if x.shape[0] <= UNROLL else _scanned
-    return trains.where_valid(jnp.minimum(move, drop), match(x, y, move, drop))
+    match = _match_unrolled if x.shape[0] <= UNROLL else _match_scanned
+    return trains.mask_invalid(jnp.minimum(move, drop), match(x, y, move, drop))
 
 
-def _alone(x: Array, y: Array) -> tuple[Array, Array]:
-    """Where only one train fires; spikes that coincide are matched at no cost."""
+def _split_by_train(x: Array, y: Array) -> tuple[Array, Array]:
+    """Find spikes of one train only; coinciding spikes are matched at no cost."""
     x, y = x != 0, y != 0
     return x & ~y, y & ~x
 
 
-def _unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
-    """An array for each state that can be: all of it is one elementwise loop."""
+def _match_unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
+    """Match with one array per reachable state: a single elementwise loop."""
     steps, *neurons = x.shape
     costs = {0: jnp.zeros(neurons, drop.dtype)}
     never = jnp.asarray(jnp.inf, drop.dtype)
     for t in range(steps):
-        only_x, only_y = _alone(x[t], y[t])
+        only_x, only_y = _split_by_train(x[t], y[t])
         left_over = {k: cost + drop for k, cost in costs.items()}
         most = min(t + 1, steps - t - 1)
-        after = {}
+        following = {}
         for k in range(-most, most + 1):
             by_x, by_y = costs.get(k - 1, never), costs.get(k + 1, never)
             # A spike is left over only while none of the other train waits for it.
@@ -142,28 +145,29 @@ def _unrolled(x: Array, y: Array, move: Array, drop: Array) -> Array:
                 by_y = jnp.minimum(by_y, left_over.get(k, never))
             cost = jnp.where(only_y, by_y, costs.get(k, never))
             cost = jnp.where(only_x, by_x, cost)
-            after[k] = cost + abs(k) * move if k else cost
-        costs = after
+            following[k] = cost + abs(k) * move if k else cost
+        costs = following
     return costs[0]
 
 
-def _scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
-    """The same with an axis of states, -T//2 to T//2."""
+def _match_scanned(x: Array, y: Array, move: Array, drop: Array) -> Array:
+    """Match with an axis of states, -T//2 to T//2, in a scan."""
     steps, *neurons = x.shape
     most = steps // 2
-    k = jnp.arange(-most, most + 1).reshape(-1, *[1] * len(neurons))
+    k = jnp.arange(-most, most + 1, dtype=drop.dtype)
+    k = k.reshape(-1, *[1] * len(neurons))
     # No state is worth less than infinity; nothing is subtracted, so it makes no NaN.
     drop_x, drop_y = jnp.where(k >= 0, drop, jnp.inf), jnp.where(k <= 0, drop, jnp.inf)
     border = jnp.where(k == 0, 0, jnp.abs(k) * move)  # 0 at infinite cost too
     none = jnp.full((1, *neurons), jnp.inf, drop.dtype)
 
     def step(costs, now):
-        only_x, only_y = _alone(*now)
+        only_x, only_y = (only[None] for only in _split_by_train(*now))
         by_x = jnp.minimum(jnp.concatenate([none, costs[:-1]]), costs + drop_x)
         by_y = jnp.minimum(jnp.concatenate([costs[1:], none]), costs + drop_y)
         costs = jnp.where(only_x, by_x, jnp.where(only_y, by_y, costs))
         return costs + border, None
 
     nothing = jnp.zeros_like(x[0], drop.dtype)  # varies over a mesh as the trains do
-    start = jnp.where(k == 0, 0, jnp.inf).astype(drop.dtype) + nothing
+    start = jnp.where(k == 0, 0, jnp.inf).astype(drop.dtype) + nothing[None]
     return jax.lax.scan(step, start, (x, y))[0][most]

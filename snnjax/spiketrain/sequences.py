@@ -17,45 +17,45 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# The longest trains that are lists.
+# Longest trains that become lists.
 UNROLL = 16
 
 Sequence = list[Array] | Array
 
 
-def sequence(x: Array) -> Sequence:
-    """The steps of ``[T, ...]``."""
+def as_sequence(x: Array) -> Sequence:
+    """Split ``[T, ...]`` into a list of steps if T is at most ``UNROLL``."""
     return [x[t] for t in range(x.shape[0])] if x.shape[0] <= UNROLL else x
 
 
-def fired(x: Array) -> Sequence:
-    """The same as bool, compared step by step: a converted copy would end the pass."""
-    return each(lambda now: now != 0, sequence(x))
+def as_events(x: Array) -> Sequence:
+    """Convert to bool per step; converting the whole array would end the fusion."""
+    return map_steps(lambda now: now != 0, as_sequence(x))
 
 
-def constants(values: np.ndarray, like: Sequence, dtype: Any) -> Sequence:
-    """Numbers of each step or cell, so shaped that they go with ``like``."""
+def broadcast_constants(values: np.ndarray, like: Sequence, dtype: Any) -> Sequence:
+    """Shape one number per step or cell to broadcast with ``like``."""
     dimensions = like[0].ndim
     array = jnp.asarray(values.reshape(-1, *[1] * dimensions), dtype)
     return list(array) if isinstance(like, list) else array
 
 
-def each(function: Callable[..., Array], *sequences: Sequence) -> Sequence:
-    """An elementwise function, applied to every step."""
+def map_steps(function: Callable[..., Array], *sequences: Sequence) -> Sequence:
+    """Apply an elementwise function to every step."""
     if isinstance(sequences[0], list):
         return [function(*now) for now in zip(*sequences, strict=True)]
-    return function(*sequences)
+    return jax.vmap(function)(*sequences)
 
 
-def total(x: Sequence) -> Array:
-    """The sum over all steps."""
+def sum_steps(x: Sequence) -> Array:
+    """Sum over all steps."""
     return functools.reduce(operator.add, x) if isinstance(x, list) else jnp.sum(x, 0)
 
 
-def over_time(
+def scan_steps(
     step: Callable, start: Any, *sequences: Sequence, reverse: bool = False
 ) -> tuple[Any, Any]:
-    """`jax.lax.scan` of step(carry, now) -> (carry, result), result an array or None.
+    """Scan step(carry, now) -> (carry, result), with result an array or None.
 
     Returns:
         The last carry, and the results in the order of the steps.
@@ -69,8 +69,8 @@ def over_time(
     return carry, results[::-1] if reverse else results
 
 
-def joined(*parts: Sequence | tuple[Array]) -> Sequence:
-    """Sequences one after the other; a tuple is a single step."""
+def concatenate(*parts: Sequence | tuple[Array]) -> Sequence:
+    """Concatenate sequences in time; a tuple is a single step."""
     if any(isinstance(part, list) for part in parts):
         return [step for part in parts for step in part]
     return jnp.concatenate(

@@ -1,4 +1,4 @@
-"""SPIKE-distance: how far from each other's spikes two trains fire, over time."""
+"""SPIKE-distance: distance between the spike times of two trains, over time."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,25 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.intervals import Intervals, carried, edges, intervals
-from snnjax.spiketrain.sequences import Sequence, constants, each, fired, total
+from snnjax.spiketrain.intervals import (
+    Intervals,
+    carry_values,
+    cell_edges,
+    find_intervals,
+)
+from snnjax.spiketrain.sequences import (
+    Sequence,
+    as_events,
+    broadcast_constants,
+    map_steps,
+    sum_steps,
+)
 
 
 def spike(x: ArrayLike, y: ArrayLike) -> Array:
-    r"""SPIKE-distance: spike time differences, relative to the intervals, over time.
+    r"""Compute the SPIKE-distance, spike time differences relative to intervals.
 
     .. math::
         \frac1T \int_0^T \frac{S_x \nu_y + S_y \nu_x}{2 \bar\nu^2}\, dt, \quad
@@ -51,17 +63,17 @@ def spike(x: ArrayLike, y: ArrayLike) -> Array:
     >>> round(float(spike(x, y)), 6)
     0.475
     """
-    return _spike(*trains.pair(x, y))
+    return _spike(*trains.as_pair(x, y))
 
 
 @jax.jit
 def _spike(x, y):
-    dtype = trains.wide(x, y)
-    cuts = edges(x.shape[0])
-    x, y = fired(x), fired(y)
-    a, b = intervals(x, dtype), intervals(y, dtype)
-    middle = constants((cuts[1:] + cuts[:-1]) / 2, x, dtype)
-    widths = constants(np.diff(cuts) / len(x), x, dtype)
+    dtype = _arrays.compute_dtype(x, y)
+    cuts = cell_edges(x.shape[0])
+    x, y = as_events(x), as_events(y)
+    a, b = find_intervals(x, dtype), find_intervals(y, dtype)
+    middle = broadcast_constants((cuts[1:] + cuts[:-1]) / 2, x, dtype)
+    widths = broadcast_constants(np.diff(cuts) / len(x), x, dtype)
 
     def profile(s_a, s_b, length_a, length_b, width):
         both = s_a * length_b + s_b * length_a
@@ -69,17 +81,17 @@ def _spike(x, y):
 
     # In a cell it is linear in time: its mean there is its value in the middle.
     s_a, s_b = _difference(x, a, b, middle), _difference(y, b, a, middle)
-    return total(each(profile, s_a, s_b, a.length, b.length, widths))
+    return sum_steps(map_steps(profile, s_a, s_b, a.length, b.length, widths))
 
 
 def _difference(
     x: Sequence, own: Intervals, other: Intervals, middle: Sequence
 ) -> Sequence:
-    """S of the train x in the middle of each cell."""
+    """Compute S of the train x in the middle of each cell."""
     steps = len(x)
-    times = constants(np.arange(steps) + 0.5, x, middle[0].dtype)
+    times = broadcast_constants(np.arange(steps) + 0.5, x, middle[0].dtype)
     # To the nearest spike of the other train; one at the same time is its following.
-    nearest = each(
+    nearest = map_steps(
         lambda time, previous, following: jnp.minimum(
             time - previous, following - time
         ),
@@ -88,8 +100,8 @@ def _difference(
         other.following[:-1],
     )
     none = jnp.full_like(other.previous[0], -1)
-    before = carried(x, nearest, none)
-    behind = carried(x, nearest, none, reverse=True)
+    before = carry_values(x, nearest, none)
+    behind = carry_values(x, nearest, none, reverse=True)
     # Of a silent train, from its auxiliary spikes, which are at 0 and T.
     opening = jnp.minimum(-other.previous[0], other.following[0])
     closing = jnp.minimum(steps - other.previous[-1], other.following[-1] - steps)
@@ -99,4 +111,4 @@ def _difference(
         two = jnp.where(behind < 0, jnp.where(own.silent, closing, before), behind)
         return (one * (following - middle) + two * (middle - previous)) / length
 
-    return each(interpolate, before, behind, *own[:3], middle)
+    return map_steps(interpolate, before, behind, *own[:3], middle)

@@ -1,6 +1,6 @@
-"""Spike trains, and what every distance asks of them and of its numbers.
+"""Argument checks of the spike train distances.
 
-Of what is traced only shapes and dtypes are known: values are checked outside jit.
+Traced values are unknown inside jit; only their shapes and dtypes are checked.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 
 
-def train(name: str, x: ArrayLike) -> Array:
-    """As an array ``[T, ...]``.
+def as_train(name: str, x: ArrayLike) -> Array:
+    """Convert to an array ``[T, ...]``.
 
     Raises:
         ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
@@ -34,23 +34,18 @@ def train(name: str, x: ArrayLike) -> Array:
     return jnp.asarray(x)
 
 
-def pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Two trains as arrays; ValueError as `train`, or where their shapes differ."""
+def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Convert two trains to arrays; ValueError also for different shapes."""
     x, y = _checks.real("x", x), _checks.real("y", y)
     if x.shape != y.shape:
         raise ValueError(
             f"the trains must have the same shape [T, ...], got {x.shape} and {y.shape}"
         )
-    return train("x", x), train("y", y)
+    return as_train("x", x), as_train("y", y)
 
 
-def wide(*trains: Array) -> jnp.dtype:
-    """The dtype of a distance: float32 at least."""
-    return jnp.promote_types(jnp.result_type(*trains), jnp.float32)
-
-
-def number(name: str, value: ArrayLike, dtype: Any) -> Array:
-    """As a scalar of this dtype; ValueError where it is seen to be negative or NaN."""
+def as_nonnegative(name: str, value: ArrayLike, dtype: Any) -> Array:
+    """Convert to a scalar; ValueError for readable values that are negative or NaN."""
     value = _checks.real(name, value)
     if value.ndim:
         raise ValueError(
@@ -63,6 +58,6 @@ def number(name: str, value: ArrayLike, dtype: Any) -> Array:
     return jnp.asarray(value, dtype)
 
 
-def where_valid(number: Array, result: Array) -> Array:
-    """The result, NaN where a traced number was negative or NaN."""
+def mask_invalid(number: Array, result: Array) -> Array:
+    """Return the result, or NaN where a traced number is negative or NaN."""
     return jnp.where(number >= 0, result, jnp.nan)

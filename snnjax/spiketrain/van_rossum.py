@@ -1,16 +1,17 @@
-"""Van Rossum distance: how far apart two exponentially filtered trains are."""
+"""Van Rossum distance between exponentially filtered trains."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax import _arrays
 from snnjax.spiketrain import trains
-from snnjax.spiketrain.sequences import over_time, sequence
+from snnjax.spiketrain.sequences import as_sequence, scan_steps
 
 
 def van_rossum(x: ArrayLike, y: ArrayLike, *, tau: ArrayLike) -> Array:
-    r"""Euclidean distance of spike trains filtered by a causal exponential.
+    r"""Compute the Euclidean distance of exponentially filtered spike trains.
 
     .. math::
         D^2 = \frac{2}{\tau} \int_0^\infty f(s)^2\, ds, \quad
@@ -55,8 +56,10 @@ def van_rossum(x: ArrayLike, y: ArrayLike, *, tau: ArrayLike) -> Array:
     >>> round(float(van_rossum(x, y, tau=2.0)), 6)
     1.0
     """
-    x, y = trains.pair(x, y)
-    return _van_rossum(x, y, trains.number("tau", tau, trains.wide(x, y)))
+    x, y = trains.as_pair(x, y)
+    return _van_rossum(
+        x, y, trains.as_nonnegative("tau", tau, _arrays.compute_dtype(x, y))
+    )
 
 
 @jax.jit
@@ -71,14 +74,14 @@ def _van_rossum(x, y, tau):
         # What f loses, rather than e^(-1/tau) f, and made good for its own rounding:
         # for large tau the losses of many steps are small beside f, and all there is.
         change = lost * f + (x.astype(f.dtype) - y.astype(f.dtype)) - rounding
-        after = f + change
-        rounding = jax.lax.stop_gradient((after - f) - change)
-        return (after, rounding, passed + f**2), None
+        new = f + change
+        rounding = jax.lax.stop_gradient((new - f) - change)
+        return (new, rounding, passed + f**2), None
 
     start = (jnp.zeros_like(x[0], tau.dtype),) * 3
-    (f, _, passed), _ = over_time(step, start, sequence(x), sequence(y))
+    (f, _, passed), _ = scan_steps(step, start, as_sequence(x), as_sequence(y))
     squared = -jnp.expm1(-2 * rate) * passed + f**2
     # The root has no derivative at 0.
     apart = squared > 0
     root = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
-    return trains.where_valid(tau, root)
+    return trains.mask_invalid(tau, root)

@@ -119,7 +119,7 @@ X = np.float32([0.5])
         ),
         (lambda: encoding.latency(X, timesteps=2, method="lin"), "one of .*got 'lin'"),
         (lambda: encoding.latency(X + 1, timesteps=2), r"\[0, 1\], got 1.5 to 1.5"),
-        (lambda: encoding.latency(-X, timesteps=2), "normalised .* direct encoding"),
+        (lambda: encoding.latency(-X, timesteps=2), "direct encoding .* normalised"),
         (lambda: encoding.latency(X * np.nan, timesteps=2), "got nan to nan"),
         (
             lambda: encoding.poisson(jax.random.key(0), np.uint8([3]), timesteps=2),

@@ -191,5 +191,5 @@ def test_bad_input_is_refused(row):
 
 
 def test_a_relaxation_that_mixes_elements_is_refused():
-    with pytest.raises(ValueError, match=r"each element of x alone.*\(\) of \(3,\)"):
+    with pytest.raises(ValueError, match=r"each element of x alone"):
         gradient(surrogate.custom(lambda x: x.sum()))(jnp.ones(3))

@@ -150,8 +150,8 @@ def firing_cases():
     run = partial(floor, [MADE, MADE])
     yield "firing.noise_floor: method", partial(run, method="x"), "method .*got 'x'"
     for level in (0, 1, -0.1, np.nan, "5%"):
-        bad = partial(run, level=level)
-        yield f"firing.noise_floor: {level!r}", bad, f"level within.*got {level}"
+        bad = partial(run, alpha=level)
+        yield f"firing.noise_floor: {level!r}", bad, f"alpha .*got {level}"
     for number in (1, 20.5, -1, np.nan, "9", None):
         bad = partial(run, replicates=number)
         yield f"firing.noise_floor: {number!r}", bad, f"replicates.* and {number}"

@@ -170,7 +170,7 @@ def test_second_derivatives_without_the_input_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("images", "each", "size"),
+    ("images", "elements", "size"),
     [
         (128, chunks.ELEMENTS // 8, 8),
         (128, chunks.ELEMENTS // 7, 4),  # a divisor of 128
@@ -179,8 +179,8 @@ def test_second_derivatives_without_the_input_are_refused():
         (3, 1, 3),
     ],
 )
-def test_chunks_fit_and_divide(images, each, size):
-    assert chunks.chunk_size(images, each) == size
+def test_chunks_fit_and_divide(images, elements, size):
+    assert chunks.choose_chunk_size(images, elements) == size
 
 
 PROGRAM = """

@@ -97,7 +97,7 @@ def test_temperature_is_traced():
 def test_it_refuses_nonsense(rates, target, temperature, message):
     with pytest.raises(ValueError, match=message):
         emd.soft_cdf_distance(rates, target, temperature=temperature)
-    with pytest.raises(ValueError, match="points must be a whole number >= 1"):
+    with pytest.raises(ValueError, match="points must be"):
         emd.soft_cdf(np.zeros(3), points=0, temperature=1.0)
 
 

@@ -133,7 +133,7 @@ def test_sinkhorn_refuses_nonsense(x, epsilon, message):
     for function in (emd.sinkhorn_divergence, emd.transport_plan):
         with pytest.raises(ValueError, match=message):
             function(x, np.zeros(3, np.float32), epsilon=epsilon)
-        with pytest.raises(ValueError, match="max_iterations must be positive"):
+        with pytest.raises(ValueError, match="max_iterations must be"):
             function(np.zeros(3), np.zeros(3), epsilon=0.1, max_iterations=0)
 
 

@@ -83,7 +83,7 @@ def test_of_two_sets_of_images_there_is_one_split():
     for layer, x, y in zip("ab", *rates, strict=True):
         expected = wasserstein_distance(x, y)
         assert floor.emd[layer] == pytest.approx(expected, rel=1e-12)
-        assert floor.high[layer] == pytest.approx(expected, rel=1e-12)
+        assert floor.critical_value[layer] == pytest.approx(expected, rel=1e-12)
     assert floor.emd_mean == pytest.approx(np.mean(list(floor.emd.values())))
     assert floor.high_mean == pytest.approx(floor.emd_mean, rel=1e-12)
 
@@ -93,12 +93,14 @@ def test_a_level_is_the_share_of_replicates_above_it_and_a_seed_repeats(
     method, batches
 ):
     five, twenty = (
-        firing.noise_floor(batches, method=method, level=level, seed=3)
+        firing.noise_floor(batches, method=method, alpha=level, seed=3)
         for level in (0.05, 0.2)
     )
     assert five.emd == twenty.emd
     for layer in "ab":
-        assert five.emd[layer] < twenty.high[layer] < five.high[layer]
+        assert (
+            five.emd[layer] < twenty.critical_value[layer] < five.critical_value[layer]
+        )
     assert firing.noise_floor(batches, method=method, seed=3) == five
     assert firing.noise_floor(batches, method=method, seed=4) != five
 
@@ -113,10 +115,10 @@ def test_silent_and_identical_sets_have_no_floor():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(method="jackknife"), '"halves" or "bootstrap", got \'jackknife\''),
-        (dict(level=0), "level within"),
-        (dict(level=1.0), "level within"),
-        (dict(level=0.05, replicates=19), r"got 0\.05 and 19"),
+        (dict(method="jackknife"), "method .*'jackknife'"),
+        (dict(alpha=0), "alpha"),
+        (dict(alpha=1.0), "alpha"),
+        (dict(alpha=0.05, replicates=19), r"got 0\.05 and 19"),
     ],
 )
 def test_it_refuses_nonsense(options, message):

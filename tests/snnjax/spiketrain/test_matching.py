@@ -53,7 +53,7 @@ def tried():
     return found
 
 
-@pytest.mark.parametrize("path", [matching._unrolled, matching._scanned])
+@pytest.mark.parametrize("path", [matching._match_unrolled, matching._match_scanned])
 def test_no_matching_of_any_two_trains_is_cheaper(tried, path):
     x, y = all_pairs(5)
     left_over, moved = tried

@@ -27,7 +27,9 @@ def test_both_ways_are_equal(name, monkeypatch):
     found = []
     for longest in (16, 2):
         monkeypatch.setattr(sequences, "UNROLL", longest)
-        assert isinstance(sequences.sequence(jnp.asarray(x)), list) == (longest == 16)
+        assert isinstance(sequences.as_sequence(jnp.asarray(x)), list) == (
+            longest == 16
+        )
         found.append(jax.jit(lambda x, y: CORES[name](core, x, y))(x, y))
     np.testing.assert_allclose(*found, 2e-6, 1e-7)
 
@@ -43,14 +45,14 @@ def test_both_kinds_go_through_time_in_order_and_back(kind):
 
         start = jnp.float32(0)
         (last, seen), (first, behind) = (
-            sequences.over_time(step, start, x, reverse=reverse)
+            sequences.scan_steps(step, start, x, reverse=reverse)
             for reverse in (False, True)
         )
-        joined = sequences.joined((x[4],), x)
-        assert isinstance(joined, list) == isinstance(seen, list) == (kind is list)
-        assert len(joined) == 6
+        whole = sequences.concatenate((x[4],), x)
+        assert isinstance(whole, list) == isinstance(seen, list) == (kind is list)
+        assert len(whole) == 6
         assert len(seen) == 5
-        total = sequences.total(joined)
+        total = sequences.sum_steps(whole)
         return last, seen[2], first, behind[2], total
 
     found = [float(value) for value in run(jnp.arange(5.0))]

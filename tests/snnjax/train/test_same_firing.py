@@ -38,7 +38,7 @@ def test_the_fast_convolution_fires_as_xlas_does(monkeypatch):
     train.make_eval_step.cache_clear()
     jax.clear_caches()
     module = sys.modules["snnjax.conv.conv2d"]
-    monkeypatch.setattr(module, "_by_winograd", lambda *_: False)
+    monkeypatch.setattr(module, "_suits_winograd", lambda *_: False)
     xlas = train.evaluate(model, images)
 
     assert fast.accuracy > 0.15  # it has learned something

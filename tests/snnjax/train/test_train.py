@@ -189,7 +189,13 @@ def custom_vjps(model, timesteps):
         for equation in equations(program.jaxpr)
         if equation.primitive.name.startswith("custom_vjp")
     )
-    others = ("_conv2d", "statistics", "_normalize", "remade", "differentiated_once")
+    others = (
+        "_conv2d",
+        "statistics",
+        "_normalize",
+        "remade",
+        "forbid_second_derivative",
+    )
     return {name: found[name] for name in found if name not in others}
 
 

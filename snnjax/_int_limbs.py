@@ -1,4 +1,4 @@
-"""Exact sums of integers wider than 32 bits, without x64.
+"""Exact arithmetic on integers wider than 32 bits, without x64.
 
 A million neurons at 40,000 observations give sums near 2**36, which int32 does not
 hold, and JAX has no int64 unless x64 is on. A number here is a list of int32 limbs of
@@ -14,13 +14,13 @@ _MASK = (1 << _BITS) - 1
 Limbs = list[Array]
 
 
-def split(x: Array | np.ndarray, limbs: int = 3) -> Limbs:
-    """Non-negative int32 (or, with numpy, int64) values as limbs."""
+def split_limbs(x: Array | np.ndarray, limbs: int = 3) -> Limbs:
+    """Split non-negative int32 (or, with numpy, int64) values into limbs."""
     digits = ((x >> (_BITS * i)) & _MASK for i in range(limbs))
     return [jnp.asarray(digit, jnp.int32) for digit in digits]
 
 
-def carry(x: Limbs) -> Limbs:
+def propagate_carries(x: Limbs) -> Limbs:
     """Bring every limb but the last into 0..2**15 - 1; the last takes the sign."""
     out, over = [], 0
     for limb in x[:-1]:
@@ -31,43 +31,45 @@ def carry(x: Limbs) -> Limbs:
 
 
 def multiply(x: Limbs, y: Limbs) -> Limbs:
-    """The product of carried, non-negative numbers."""
+    """Multiply carried, non-negative numbers."""
     total: Limbs = [jnp.zeros((), jnp.int32)] * (len(x) + len(y))
     for i, a in enumerate(x):
         for j, b in enumerate(y):
             product = a * b  # below 2**30
             total[i + j] = total[i + j] + (product & _MASK)
             total[i + j + 1] = total[i + j + 1] + (product >> _BITS)
-    return carry(total)
+    return propagate_carries(total)
 
 
 def absolute_difference(x: Limbs, y: Limbs) -> Limbs:
-    """|x - y| of carried numbers with equally many limbs."""
-    difference = carry([a - b for a, b in zip(x, y, strict=True)])
+    """Compute |x - y| of carried numbers with equally many limbs."""
+    difference = propagate_carries([a - b for a, b in zip(x, y, strict=True)])
     sign = jnp.where(difference[-1] < 0, -1, 1)
-    return carry([sign * limb for limb in difference])
+    return propagate_carries([sign * limb for limb in difference])
 
 
-def total(x: Limbs) -> Limbs:
-    """The sum over an axis of carried numbers, with one more limb, carried."""
+def sum_limbs(x: Limbs) -> Limbs:
+    """Sum carried numbers over their axis; the carried result has one more limb."""
     x = [*x, jnp.zeros_like(x[0])]
     while x[0].shape[0] > 1:
         # At most 2**15 limbs of 15 bits at a time: their sum stays below 2**30.
         n = x[0].shape[0]
         width = min(n, _MASK)
         pad = -n % width
-        x = carry([jnp.pad(limb, (0, pad)).reshape(-1, width).sum(1) for limb in x])
+        x = propagate_carries(
+            [jnp.pad(limb, (0, pad)).reshape(-1, width).sum(1) for limb in x]
+        )
     return [limb[0] for limb in x]
 
 
-def ratio(x: Limbs, denominator: int) -> Array:
-    """A carried number within 0..denominator, over it, rounded to float32.
+def divide(x: Limbs, denominator: int) -> Array:
+    """Divide a carried number within 0..denominator by it, in float32.
 
-    Within 2e-7: the head of the number and what it leaves over are each summed in
-    float32, and the rounding of the reciprocal is made good.
+    The error is below 2e-7: the leading part of the number and its remainder are summed
+    separately in float32, and the rounding error of the reciprocal is corrected.
     """
     exponent = denominator.bit_length()
-    # A product, since compilers make one of a division, some of them with an error.
+    # Multiply: compilers turn a division into a product, some of them inexactly.
     exact = 2**exponent / denominator  # within (1, 2]
     scale = np.float32(exact)
     correction = np.float32((exact - float(scale)) / exact)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import _wide
+from snnjax import _int_limbs
 
 BASE = 1 << 15
 
@@ -38,7 +38,7 @@ def is_carried(limbs):
 @pytest.mark.parametrize("kind", [jnp.asarray, np.asarray])
 def test_split_keeps_every_int32(kind):
     values = [0, 1, BASE - 1, BASE, 2**29, 2**30, 2**31 - 1]
-    limbs = _wide.split(kind(np.array(values, np.int32)))
+    limbs = _int_limbs.split_limbs(kind(np.array(values, np.int32)))
     assert len(limbs) == 3
     assert all(d.dtype == np.int32 for d in limbs)
     assert to_ints(limbs).tolist() == values
@@ -46,7 +46,7 @@ def test_split_keeps_every_int32(kind):
 
 def test_split_of_host_integers_goes_beyond_32_bits():
     values = random_ints(45, 100)
-    assert to_ints(_wide.split(np.array(values))).tolist() == values
+    assert to_ints(_int_limbs.split_limbs(np.array(values))).tolist() == values
 
 
 def test_carry_keeps_the_value_and_the_sign():
@@ -54,7 +54,7 @@ def test_carry_keeps_the_value_and_the_sign():
     raw = rng.integers(-(2**30), 2**30, (4, 1000))
     raw[-1] = rng.integers(-5, 5, 1000)
     raw[:, 0] = -(2**30)
-    limbs = _wide.carry([jnp.asarray(d, jnp.int32) for d in raw])
+    limbs = _int_limbs.propagate_carries([jnp.asarray(d, jnp.int32) for d in raw])
     assert to_ints(limbs).tolist() == to_ints(raw).tolist()
     assert is_carried(limbs[:-1])
 
@@ -62,14 +62,16 @@ def test_carry_keeps_the_value_and_the_sign():
 @pytest.mark.parametrize(("limbs_x", "limbs_y"), [(1, 1), (3, 3), (6, 3), (2, 5)])
 def test_multiply(limbs_x, limbs_y):
     xs, ys = random_ints(15 * limbs_x, 500), random_ints(15 * limbs_y, 500, seed=1)
-    product = _wide.multiply(to_limbs(xs, limbs_x), to_limbs(ys, limbs_y))
+    product = _int_limbs.multiply(to_limbs(xs, limbs_x), to_limbs(ys, limbs_y))
     assert to_ints(product).tolist() == [x * y for x, y in zip(xs, ys, strict=True)]
     assert is_carried(product)
 
 
 def test_multiply_by_a_constant():
     xs = random_ints(45, 100)
-    product = _wide.multiply(to_limbs(xs, 3), _wide.split(np.asarray(2**31 - 1)))
+    product = _int_limbs.multiply(
+        to_limbs(xs, 3), _int_limbs.split_limbs(np.asarray(2**31 - 1))
+    )
     assert to_ints(product).tolist() == [x * (2**31 - 1) for x in xs]
 
 
@@ -77,7 +79,7 @@ def test_absolute_difference():
     # Neighbours too: there every limb borrows.
     xs = [*random_ints(90, 500), 2**60, 2**60 - 1, 2**90 - 1, 0]
     ys = [*random_ints(90, 500, seed=1), 2**60 - 1, 2**60, 0, 2**90 - 1]
-    difference = _wide.absolute_difference(to_limbs(xs, 6), to_limbs(ys, 6))
+    difference = _int_limbs.absolute_difference(to_limbs(xs, 6), to_limbs(ys, 6))
     expected = [abs(x - y) for x, y in zip(xs, ys, strict=True)]
     assert to_ints(difference).tolist() == expected
     assert is_carried(difference)
@@ -87,20 +89,20 @@ def test_absolute_difference():
 @pytest.mark.parametrize("size", [1, 2, BASE - 1, BASE, BASE + 1, 70_000, 300_001])
 def test_total(size):
     xs = (random_ints(45, 1000) * (size // 1000 + 1))[:size]
-    summed = _wide.total(to_limbs(xs, 3))
+    summed = _int_limbs.sum_limbs(to_limbs(xs, 3))
     assert [d.shape for d in summed] == [()] * 4
     assert to_ints(summed) == sum(xs)
 
 
 def test_total_of_the_largest_numbers():
     size = 2**21
-    limbs = _wide.total([jnp.full(size, BASE - 1, jnp.int32)] * 3)
+    limbs = _int_limbs.sum_limbs([jnp.full(size, BASE - 1, jnp.int32)] * 3)
     assert to_ints(limbs) == size * (2**45 - 1)
 
 
 @pytest.mark.parametrize("bits", [1, 14, 15, 16, 24, 31, 45, 62, 90, 119])
 def test_ratio_is_within_two_roundings(bits):
-    ratio = jax.jit(_wide.ratio, static_argnums=1)
+    ratio = jax.jit(_int_limbs.divide, static_argnums=1)
     for seed, denominator in enumerate(random_ints(bits, 3)[:3]):
         denominator |= 1 << (bits - 1)
         numbers = [v % (denominator + 1) for v in random_ints(bits, 500, seed)]
@@ -115,5 +117,7 @@ def test_ratio_is_within_two_roundings(bits):
 def test_a_sum_past_32_bits_inside_jit():
     # 2**29 neurons, each moved by 40,000: near 2**44.
     counts = [2**29, 2**29 - 1, 12_345] * 1000
-    moved = jax.jit(lambda x: _wide.total(_wide.split(x)))(jnp.asarray(counts))
+    moved = jax.jit(lambda x: _int_limbs.sum_limbs(_int_limbs.split_limbs(x)))(
+        jnp.asarray(counts)
+    )
     assert to_ints(moved) == sum(counts)

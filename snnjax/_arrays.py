@@ -1,0 +1,24 @@
+"""Dtypes and ranks of arithmetic, explicit so that strict promotion modes work."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+
+def promote_dtypes(*dtypes: DTypeLike) -> jnp.dtype:
+    """Return the dtype that holds all of these, by JAX's standard promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes, jnp.dtype(dtypes[0]))
+
+
+def compute_dtype(*arrays: Array) -> jnp.dtype:
+    """Return the dtype to compute in: that of the arrays, float32 at least."""
+    return promote_dtypes(jnp.float32, *(x.dtype for x in arrays))
+
+
+def match_rank(x: Array, rank: int) -> Array:
+    """Prepend axes of size 1 up to this rank; a scalar stays a scalar."""
+    return x.reshape((1,) * (rank - x.ndim) + x.shape) if x.ndim else x
