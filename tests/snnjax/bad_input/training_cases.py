@@ -2,11 +2,11 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 from flax import nnx
 
 from snnjax import cost, data, train
+from tests.snnjax.bad_input.table import NAN, allowed, refused
 
 IMAGES = data.from_arrays(np.zeros((4, 2, 2, 1), np.uint8), np.zeros(4, np.int32))
 
@@ -22,52 +22,31 @@ class Net(nnx.Module):
         return logits[None].repeat(timesteps, 0), {}
 
 
-def cases():
-    """Name, call, what the error says."""
-    yield from training_cases()
-    yield from evaluation_cases()
-    yield from cost_cases()
-
-
 def fit(**options):
-    """One step."""
+    """One step of training."""
     options = dict(seed=0, batch_size=2, timesteps=1) | options
     return next(train.fit(Net(), IMAGES, np.full(2, 0.1), **options))
 
 
-def training_cases():
-    """`train.fit`."""
-    for options, says in (
-        ({"optimizer": ["sgd"]}, "optimizer must be one of .*got .'sgd'"),
-        ({"on_nonfinite": ["stop"]}, '"stop" or "skip", got .\'stop\''),
-        ({"augment": "no"}, "augment must be True or False, got 'no'"),
-        ({"augment": []}, "augment must be True or False, got "),
-        ({"penalty": 3}, "penalty must be a function, got 3"),
-        ({"start": Net()}, "start must be a train.TrainState, got Net"),
-        ({"label_smoothing": [0.1]}, "label_smoothing must be a finite number"),
-        ({"label_smoothing": "a"}, "label_smoothing must be a finite number.*'a'"),
-    ):
-        yield f"fit: {options}", partial(fit, **options), says
-    yield "fit: smoothing an array", partial(fit, label_smoothing=np.array(0.1)), None
-
-
-def evaluation_cases():
-    """`train.evaluate`."""
-    for options, says in (
-        ({"outputs": 1}, "outputs must be True or False, got 1"),
-        ({"on_step": None}, "on_step must be a function, got None"),
-        ({"reference": 3}, "reference must be a flax.nnx.Module, got int"),
-    ):
-        call = partial(train.evaluate, Net(), IMAGES, timesteps=1, **options)
-        yield f"evaluate: {options}", call, says
-
-
-def cost_cases():
-    """`cost.energy`, and the parts of an augmented batch."""
-    for bad in (None, "9", -1, np.nan, np.inf):
-        call = partial(cost.energy, bad)
-        yield f"energy: {bad}", call, f"accumulations must be a finite .*got .*{bad}"
-    images, key = np.zeros((4, 8, 8, 1), np.uint8), jax.random.key(0)
-    for bad in ((2, 2), (-1, 2), (0, 0), 3, (0,), (0.5, 2), (0, True), (0, 1.0)):
-        call = partial(data.augment, key, images, part=bad)
-        yield f"augment: part {bad}", call, "part must be .i, n., the i-th of n parts"
+def cases():
+    """Yield the cases of this module."""
+    yield from refused(
+        fit,
+        {},
+        optimizer=[["sgd"]],
+        on_nonfinite=[["stop"]],
+        augment=["no", []],
+        penalty=[3],
+        start=[Net()],
+        label_smoothing=[[0.1], "a"],
+    )
+    smoothing = partial(fit, label_smoothing=np.array(0.1))
+    yield allowed("fit: label_smoothing an array", smoothing)
+    yield from refused(
+        train.evaluate,
+        {"model": Net(), "dataset": IMAGES, "timesteps": 1},
+        outputs=[1],
+        on_step=[None],
+        reference=["network"],
+    )
+    yield from refused(cost.energy, {}, accumulations=["9", -1, NAN])
