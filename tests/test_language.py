@@ -22,31 +22,10 @@ OPENINGS = {"what", "whether", "which", "how", "of", "as", "where", "that"}
 
 # Prepositions and adverbs: no name on its own, nor a name's last word.
 PARTICLES = {
-    *(
-        "after",
-        "again",
-        "alone",
-        "anew",
-        "apart",
-        "aside",
-        "before",
-        "behind",
-        "beside",
-    ),
-    *("beside", "beyond", "by", "each", "ever", "for", "from", "here", "in", "like"),
-    *(
-        "now",
-        "of",
-        "once",
-        "only",
-        "surely",
-        "than",
-        "then",
-        "there",
-        "together",
-        "under",
-        "with",
-    ),
+    *("after", "again", "alone", "anew", "apart", "aside", "before", "behind"),
+    *("beside", "beyond", "by", "each", "ever", "for", "from", "here", "in"),
+    *("like", "now", "of", "once", "only", "surely", "than", "then", "there"),
+    *("together", "under", "with"),
 }
 # With a verb before them a verb phrase ("give_back"), but no name on their own.
 ALONE = {"back", "into", "off", "on", "out", "through", "to", "up", "upon", "within"}
