@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -13,16 +14,20 @@ settings.register_profile(
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("suite")
 
+TESTS = Path(__file__).parent
+
 # Scripts for environments with torch.
 collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 
-# Compiling is most of what the suite does. Here it compiles as for users where what is
-# shown hangs on that, elsewhere quickly; `--as-for-users` does so everywhere.
-AS_FOR_USERS = {
-    *("test_neurons.py", "test_golden_neurons.py", "test_surrogate.py"),
-    *("test_fuzz_neurons.py", "test_counts.py", "test_published_checkpoints.py"),
-    *("test_conv.py", "test_memory.py", "test_benchmark.py"),
-}
+# Compiling is most of what the suite does. Where it costs little, programs are compiled
+# as users compile them; in these places, which compile whole networks and training
+# steps, without most optimizations. `--as-for-users` leaves nothing out.
+COMPILED_QUICKLY = ("experiments", "snnjax/train", "snnjax/models", "test_readme.py")
+# Files of those places whose results depend on how they are compiled.
+AS_FOR_USERS = {"test_memory.py", "test_benchmark.py", "test_published_checkpoints.py"}
+
+# Files whose code needs no implicit promotion of ranks or dtypes: JAX refuses it there.
+STRICT = {"test_counts.py", "test_flow.py", "test_sliced.py"}
 
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_readme.py")
@@ -68,11 +73,27 @@ def compiled_once(tmp_path_factory):
         os.environ[name.upper()] = str(value)
 
 
+def lies_in(path, places) -> bool:
+    """Tell whether a test file lies in one of these places under ``tests``."""
+    return any((TESTS / place) in (path, *path.parents) for place in places)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compile_quickly(request):
+    """Turn most optimizations off where compiling takes long."""
     everything = request.config.getoption("as_for_users")
-    quick = not everything and request.path.name not in AS_FOR_USERS
+    slow = lies_in(request.path, COMPILED_QUICKLY)
+    quick = slow and not everything and request.path.name not in AS_FOR_USERS
     jax.config.update("jax_disable_most_optimizations", quick)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def refuse_promotion(request):
+    """Refuse implicit promotion of ranks and dtypes, as far as the code allows."""
+    strict = request.path.name in STRICT
+    rank, dtype = ("raise", "strict") if strict else ("allow", "standard")
+    with jax.numpy_rank_promotion(rank), jax.numpy_dtype_promotion(dtype):
+        yield
 
 
 @pytest.fixture

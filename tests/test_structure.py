@@ -1,4 +1,8 @@
-"""What the house promises: imports run one way, importing is light, nothing is mute."""
+"""Imports run one way, importing is light, and every public name is documented.
+
+A room is a top-level module or package of ``snnjax`` or of ``experiments``; who imports
+whom is read from the sources.
+"""
 
 import ast
 import importlib
@@ -6,6 +10,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,174 +18,194 @@ import pytest
 import snnjax
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = sorted((ROOT / "snnjax").rglob("*.py"))
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
+PACKAGES = ("snnjax", "experiments")
+FILES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "snnjax")]
 
-# What each module of the library may import of the library.
-ALLOWED = {
-    "_axes": set(),
-    "_checks": set(),
-    "_pytree": set(),
-    "_int_limbs": set(),
-    "_order": set(),
-    "conv": {"_axes", "_checks", "_order", "conv"},
-    "encoding": {"_checks"},
-    "surrogate": {"_axes", "_checks"},
-    "cost": {"_checks", "models"},
-    "data": {"_checks", "_pytree", "data"},
-    "checkpoint": {"_checks", "_pytree", "checkpoint"},
-    "neurons": {"_axes", "_checks", "_pytree", "neurons", "quantize", "surrogate"},
-    "quantize": {"_axes", "_checks", "_pytree", "quantize"},
-    "emd": {"_checks", "_int_limbs", "emd"},
-    "spiketrain": {"_checks", "spiketrain"},
-    "firing": {"_checks", "emd", "firing"},
-    "layers": {
-        *("_axes", "_checks", "_pytree", "conv", "layers", "neurons", "quantize"),
-    },
-    "models": {"_checks", "_order", "cost", "layers", "models", "neurons", "quantize"},
-    "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
-    "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},
-    "train": {
-        *("_checks", "_pytree", "data", "firing", "layers"),
-        *("cost", "spiketrain", "train"),
-    },
-}
-# And of others at the top of the file, beside the standard library.
+# The floors of the library, lowest first; below them the private modules. A room
+# imports from lower floors and, without a circle, from its own.
+FLOORS = (
+    {"surrogate", "encoding", "neurons", "quantize", "conv"},
+    {"emd", "firing", "spiketrain", "layers"},
+    {"models", "data", "cost"},
+    {"train", "calibrate", "distill"},
+    {"runs", "checkpoint", "integer", "interop", "report"},
+    {"cli"},
+)
+# What each experiment has to itself: no other room of the experiments imports it.
+ALONE = {"benchmark", "emd_gradients", "tpu_compile", "beyond"}
+# What modules import of others when they are imported, beside the standard library.
 CORE = {"jax", "numpy", "jaxtyping"}
+FLAX = CORE | {"flax"}
 OTHERS = {
-    "layers": CORE | {"flax"},
-    "models": CORE | {"flax"},
-    "calibrate": CORE | {"flax"},
-    "interop": CORE | {"flax"},
-    "train": CORE | {"flax", "optax"},
-    "checkpoint": CORE | {"flax", "orbax"},
+    **{"layers": FLAX, "models": FLAX, "calibrate": FLAX, "integer": FLAX},
+    **{"cost": FLAX, "interop": FLAX, "firing": CORE | {"scipy"}},
+    **{"train": FLAX | {"optax"}, "distill": FLAX | {"optax"}},
+    **{"runs": FLAX | {"orbax"}, "checkpoint": FLAX | {"orbax"}},
+    "report": CORE | {"scipy"},
 }
-# Heavy or optional: only inside the functions that need them.
+# Heavy or optional: inside the functions that need them, and in these rooms alone.
 INSIDE = {
-    "ott": {"emd"},
-    "tensorflow_datasets": {"data"},
-    "PIL": {"data"},
-    "sklearn": {"data"},
-    "safetensors": {"checkpoint", "interop"},
-    "nir": {"interop"},
-    "torch": {"interop"},
+    **{"ott": {"emd"}, "tensorflow_datasets": {"data"}, "tensorflow": set()},
+    **{"PIL": {"data"}, "sklearn": {"data"}, "safetensors": {"checkpoint", "interop"}},
+    **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
+    **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},
+    **{"vl_convert": {"report"}, "filelock": {"runs"}},
 }
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+STANDARD = set(sys.stdlib_module_names)
 
 
-def module_of(path: Path) -> str:
-    return path.relative_to(ROOT / "snnjax").with_suffix("").parts[0]
-
-
-def imported(nodes) -> set[str]:
-    """Modules imported by these nodes: ``snnjax.x``, or the top name of another."""
+def imports_of(nodes) -> set[str]:
+    """Names of the modules that these nodes import, whole."""
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "snnjax":
-            names = [f"snnjax.{alias.name}" for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [node.module or ""]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            found.add(".".join(parts[:2]) if parts[0] == "snnjax" else parts[0])
+            module = node.module or ""
+            # Of a package a module of its own may be imported.
+            if module in PACKAGES:
+                found |= {f"{module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(module)
     return found
 
 
+def at_import(tree) -> list[ast.AST]:
+    """Nodes that run when a module is imported: no function's, no type checker's."""
+    nodes, found = list(tree.body), []
+    while nodes:
+        node = nodes.pop()
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(
+            node.test
+        )
+        if not typing_only and not isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef)
+        ):
+            found.append(node)
+            nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def room_of(path: Path) -> tuple[str, ...]:
+    """Package and room of a file; a command, ``__main__``, is a room of its own."""
+    package, *parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[-1] == "__main__":
+        return package, ".".join(parts)
+    return package, parts[0]
+
+
+def rooms_imported(path: Path) -> set[tuple[str, str]]:
+    """Rooms that a file imports, at once or inside a function."""
+    names = imports_of(ast.walk(ast.parse(path.read_text())))
+    parts = [name.split(".") for name in names if name.split(".")[0] in PACKAGES]
+    return {(p[0], p[1] if len(p) > 1 else "__init__") for p in parts}
+
+
+def floor_of(room: str) -> int:
+    """Height of a room of the library."""
+    if room.startswith("_"):
+        return -1
+    return next(height for height, floor in enumerate(FLOORS) if room in floor)
+
+
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    tree, module = ast.parse(path.read_text()), module_of(path)
-    if module == "__init__":
-        assert imported(ast.walk(tree)) == set()
-        return
-    everywhere, on_top = imported(ast.walk(tree)), imported(tree.body)
-    ours = {name.removeprefix("snnjax.") for name in everywhere if "snnjax" in name}
-    assert ours <= ALLOWED[module]
-    others = {name for name in on_top if not name.startswith("snnjax")}
-    assert others - set(sys.stdlib_module_names) <= OTHERS.get(module, CORE)
-    lazy = everywhere - on_top - set(sys.stdlib_module_names)
-    for name in lazy:
-        assert name.startswith("snnjax") or module in INSIDE.get(name, ())
+def test_imports_run_downwards(path):
+    _, room = room_of(path)
+    for package, other in rooms_imported(path):
+        assert package == "snnjax", "the library does not know the experiments"
+        assert floor_of(other) <= floor_of(room), f"{room} imports {other}"
 
 
-def test_the_plan_has_no_circle():
-    def follow(module, way):
-        for other in ALLOWED[module] - {module}:
-            assert other not in way, (*way, other)
-            follow(other, (*way, other))
-
-    for module in ALLOWED:
-        follow(module, (module,))
-
-
-def test_the_library_does_not_know_the_experiments():
-    for path in LIBRARY:
-        assert "experiments" not in imported(ast.walk(ast.parse(path.read_text())))
-
-
-def test_what_is_heavy_is_never_imported_at_once():
-    for path in [*LIBRARY, *EXPERIMENTS]:
-        at_once = imported(ast.parse(path.read_text()).body)
-        assert not at_once & {"ott", "tensorflow_datasets", "tensorflow"}, path
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circle_among_rooms(package):
+    graph = {}
+    for path in FILES:
+        own, room = room_of(path)
+        if own == package:
+            others = {name for top, name in rooms_imported(path) if top == package}
+            graph.setdefault(room, set()).update(others - {room})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
-def test_no_experiment_imports_another():
-    shared = {"common", "run_folder", "report", "console", "measure"}
-    shared |= {"cluster", "compilation_cache", "dry_run", "huge_pages", "layout"}
-    shared |= {"log", "one_at_a_time", "presets", "provenance", "stopping", "training"}
-    shared |= {"rows", "command_line", "networks", "results_file"}
-    for path in (ROOT / "experiments").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "experiments":
-                assert {alias.name for alias in node.names} <= shared
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                parts = node.module.split(".")
-                assert parts[0] != "experiments" or parts[1] in shared
-
-
-def test_importing_snnjax_loads_nothing_else():
-    code = (
-        "import sys, time; start = time.perf_counter(); import snnjax;"
-        "assert time.perf_counter() - start < 0.3;"
-        "loaded = [m for m in sys.modules if m.startswith('snnjax.')];"
-        "assert not loaded and 'jax' not in sys.modules, loaded"
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_load_only_what_they_may(path):
+    tree, (_, room) = ast.parse(path.read_text()), room_of(path)
+    now, ever = (
+        {name.split(".")[0] for name in imports_of(nodes)} - STANDARD - {"snnjax"}
+        for nodes in (at_import(tree), ast.walk(tree))
     )
+    if room == "__init__":
+        assert not ever
+    assert now <= OTHERS.get(room, CORE)
+    for name in ever - OTHERS.get(room, CORE):
+        assert room in INSIDE.get(name, ()), f"{room} imports {name}"
+
+
+def test_experiments_stand_alone():
+    for path in FILES:
+        _, room = room_of(path)
+        for package, other in rooms_imported(path):
+            if package == "experiments" and other in ALONE:
+                assert room.split(".")[0] == other, f"{path} imports {other}"
+
+
+def test_experiments_load_nothing_heavy_at_import():
+    for path in FILES:
+        names = imports_of(at_import(ast.parse(path.read_text())))
+        loaded = {name.split(".")[0] for name in names}
+        assert not loaded & {"ott", "tensorflow_datasets", "tensorflow"}, path
+
+
+def run_python(code: str) -> None:
+    """Run code in a new process."""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_functional_core_needs_neither_flax_nor_ott_nor_a_device():
-    code = (
+def test_importing_snnjax_loads_nothing_else():
+    run_python(
+        "import sys, snnjax;"
+        "loaded = [m for m in sys.modules if m.startswith('snnjax.')];"
+        "assert not loaded and 'jax' not in sys.modules, loaded"
+    )
+
+
+def test_the_core_loads_neither_flax_nor_ott_nor_a_device():
+    run_python(
         "import sys, jax;"
-        "from snnjax import surrogate, neurons, quantize, emd, firing, cost;"
-        "from snnjax import spiketrain;"
+        "from snnjax import surrogate, neurons, quantize, emd, firing, spiketrain;"
         "neurons.LIF(), quantize.QuantSpec(bits=4, clip=1.0);"
         "heavy = {'flax', 'ott', 'orbax', 'optax', 'tensorflow_datasets'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules);"
         "assert not jax._src.xla_bridge.backends_are_initialized()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
         ("data", "ott tensorflow_datasets flax optax orbax sklearn"),
+        ("cost", "ott tensorflow_datasets orbax sklearn"),
         ("train, layers, models, calibrate", "ott tensorflow_datasets orbax"),
     ],
 )
 def test_modules_load_only_what_they_need(modules, absent):
-    code = (
+    run_python(
         f"import sys; from snnjax import {modules};"
         f"loaded = set({absent.split()}) & set(sys.modules); assert not loaded, loaded"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def public():
+    """Yield each public thing of the library with its name."""
     for info in pkgutil.walk_packages(snnjax.__path__, "snnjax."):
+        if info.name.endswith("__main__"):
+            continue
         module = importlib.import_module(info.name)
         yield info.name, module
         for name, thing in vars(module).items():
@@ -199,12 +224,14 @@ def test_every_public_thing_has_a_docstring():
     assert not mute
 
 
-def test_the_library_prints_nothing_and_files_stay_small():
+def test_only_commands_print():
     for path in LIBRARY:
-        text = path.read_text()
-        calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
-        assert not [c for c in calls if getattr(c.func, "id", "") == "print"]
-        assert len(text.splitlines()) <= 400, path
+        if room_of(path)[1] in ("cli", "__main__"):
+            continue
+        calls = [
+            n for n in ast.walk(ast.parse(path.read_text())) if type(n) is ast.Call
+        ]
+        assert not [c for c in calls if getattr(c.func, "id", "") == "print"], path
 
 
 def test_types_are_shipped():

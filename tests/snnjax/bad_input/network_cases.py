@@ -1,4 +1,4 @@
-"""Bad input to what networks are made of, and to what is done with them."""
+"""Bad input to layers, to networks, and to what is done with networks."""
 
 from functools import partial
 
@@ -8,10 +8,9 @@ from flax import nnx
 
 from snnjax import calibrate, layers, models, neurons
 from snnjax.quantize import QuantSpec
+from tests.snnjax.bad_input.table import NAN, NO_ARRAY, NO_SIZE, allowed, refused
 
 RNGS = nnx.Rngs(0)
-IMAGES, LABELS = np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 2])
-BAD_ARRAYS = (("text", "'text'"), (None, "None"), (np.array([None]), "object"))
 X = np.ones((2, 8, 8, 1), np.float32)
 
 
@@ -26,183 +25,137 @@ class Small(nnx.Module):
 
 
 def cases():
-    """Name, call, what the error says."""
+    """Yield the cases of this module."""
     yield from layer_cases()
+    yield from spiking_cases()
     yield from model_cases()
     yield from calibration_cases()
 
 
-def spoilt(name, call, argument, bad, says):
-    """Values that an argument cannot have."""
+def inputs(name, call, good, named="C"):
+    """Input that is no array of floating point with these channels."""
+    bad = [*NO_ARRAY, good.astype(np.int32)]
     for value in bad:
-        text = f"{says}.*got .*{value}".replace("(", ".").replace(")", ".")
-        yield f"{name}: {argument}={value!r}", partial(call, **{argument: value}), text
-
-
-def inputs(name, call, shape):
-    """Input that is no array of floating point of this shape."""
-    for bad, says in BAD_ARRAYS:
-        yield f"{name}: {bad!r}", partial(call, bad), f"x.* must be .*numbers, .*{says}"
-    good = np.ones(shape, np.float32)
-    bad = partial(call, good.astype(np.int32))
-    yield f"{name}: integers", bad, "x.* must be floating point, got int32"
-    bad = partial(call, good.astype(np.complex64))
-    yield f"{name}: complex", bad, "x.* must be floating point, got complex64"
-    bad = np.ones((*shape[:-1], shape[-1] + 1), np.float32)
-    yield (
-        f"{name}: channels",
-        partial(call, bad),
-        "C = |channels|scale and bias must be",
-    )
+        yield f"{name}: {value!r:.40}", partial(call, value), "x", value
+    value = np.concatenate([good, good], axis=-1)
+    shown = value.shape[-1] if name == "batch_norm" else value
+    yield f"{name}: channels", partial(call, value), named, shown
 
 
 def layer_cases():
-    """Layers."""
-    sizes = (0, -1, 2.5, "4", None)
-    conv = partial(
-        layers.QuantConv, in_features=2, out_features=2, kernel_size=3, rngs=RNGS
-    )
-    linear = partial(layers.QuantLinear, in_features=2, out_features=2, rngs=RNGS)
-    for argument in ("in_features", "out_features", "kernel_size", "strides"):
-        says = f"{argument} must be"
-        yield from spoilt("QuantConv", conv, argument, sizes, says)
-    yield from spoilt("QuantConv", conv, "padding", (-1, 1.5, "1"), "padding must be")
-    for argument in ("in_features", "out_features"):
-        says = f"{argument} must be"
-        yield from spoilt("QuantLinear", linear, argument, sizes, says)
-    yield from spoilt("QuantLinear", linear, "std", (-1, np.nan), "std must be")
-    norm = partial(layers.BatchNorm, features=2)
-    yield from spoilt("BatchNorm", norm, "features", sizes, "features must be")
-    for name, make in (("QuantConv", conv), ("QuantLinear", linear)):
-        yield from spoilt(
-            name, make, "quant", (4, "uniform"), "quant must be a QuantSp"
-        )
-        yield from spoilt(name, make, "rngs", (0, None), "rngs must be .*nnx.Rngs")
-    made = conv()
-    yield from inputs("QuantConv()", made, (1, 4, 4, 2))
-    bad = np.ones((4, 2), np.float32)
-    yield "QuantConv(): rank", partial(made, bad), "\\[..., H W C\\].*\\(4, 2\\)"
-    small = np.ones((1, 2, 2, 2), np.float32)
-    yield "QuantConv(): small", partial(made, small), "larger than the image \\(2, 2\\)"
-    yield from inputs("QuantLinear()", linear(), (1, 2))
-    yield from inputs("BatchNorm()", norm(), (1, 2))
-    one = partial(norm(), np.ones((1, 2), np.float32), train=True)
-    yield "BatchNorm(): one value", one, "more than one value.*\\(1, 2\\)"
-    none = partial(norm(), np.ones((0, 2), np.float32), train=True)
-    yield "BatchNorm(): no value", none, "more than one value.*\\(0, 2\\)"
-    yield (
-        "BatchNorm(): none, running",
-        partial(norm(), np.ones((0, 2), np.float32)),
-        None,
-    )
-    run = layers.batch_norm
-    yield from inputs("batch_norm", lambda x: run(x, np.ones(2), np.ones(2)), (3, 2))
-    for bad in (np.ones((0, 2), np.float32), np.float32(1)):
-        call = partial(run, bad, np.ones(2, np.float32), np.ones(2, np.float32))
-        yield f"batch_norm: {bad.shape}", call, "x must be"
-    spiking = partial(layers.Spiking, neurons.LIF())
-    yield from spoilt("Spiking", spiking, "site", ("pre",), "site must be")
-    yield from spoilt("Spiking", spiking, "quant", (4,), "quant must be a QuantSpec")
-    for bad in (2.0, neurons.LIF, None):
-        call = partial(layers.Spiking, bad)
-        yield f"Spiking: {bad}", call, "neuron must be .*neurons.LIF.*got"
-    for spec, says in (
-        (QuantSpec("dorefa", bits=2), "dorefa makes levels of weights"),
-        (QuantSpec("lq_net", bits=1), "signed lq_levels"),
-        (QuantSpec(bits=2, per_channel=True), "per_channel bounds come from weights"),
+    """Layers with weights, and BatchNorm."""
+    features = {"in_features": NO_SIZE, "out_features": NO_SIZE}
+    weights = {"quant": [4, "uniform"], "rngs": [0, None]}
+    good = {"in_features": 2, "out_features": 2, "rngs": RNGS}
+    geometry = {"kernel_size": NO_SIZE, "strides": NO_SIZE, "padding": [-1, 1.5, "1"]}
+    conv = partial(layers.QuantConv, kernel_size=3)
+    yield from refused(conv, good, **features, **weights, **geometry)
+    yield from refused(layers.QuantLinear, good, **features, **weights, std=[-1, NAN])
+    yield from refused(layers.BatchNorm, {}, features=NO_SIZE)
+    made, norm = conv(**good), layers.BatchNorm(2)
+    ones = partial(np.ones, dtype=np.float32)
+    yield from inputs("QuantConv()", made, ones((1, 4, 4, 2)))
+    yield from inputs("QuantLinear()", layers.QuantLinear(**good), ones((1, 2)))
+    yield from inputs("BatchNorm()", norm, ones((1, 2)))
+    function = lambda x: layers.batch_norm(x, ones(2), ones(2))  # noqa: E731
+    yield from inputs("batch_norm", function, ones((3, 2)))
+    train = partial(norm, train=True)
+    for name, call, value, word in (
+        ("QuantConv(): rank", made, ones((4, 2)), "x"),
+        ("BatchNorm(): one value", train, ones((1, 2)), "BatchNorm"),
+        ("BatchNorm(): no value", train, ones((0, 2)), "BatchNorm"),
+        ("batch_norm: no value", function, ones((0, 2)), "x"),
+        ("batch_norm: rank", function, np.float32(1), "x"),
     ):
-        yield f"Spiking: {spec.method}", partial(spiking, quant=spec), says
-    mint = partial(spiking, quant=QuantSpec("mint", bits=2), site="pre_fire")
-    yield "Spiking: MINT before firing", mint, "post_reset"
-    bad = partial(spiking(), np.ones((0, 2), np.float32))
-    yield "Spiking(): T=0", bad, "T at least 1"
+        yield name, partial(call, value), word, value
+    small = partial(made, ones((1, 2, 2, 2)))
+    yield "QuantConv(): small", small, "image", (2, 2)
+    yield allowed("BatchNorm(): no image, running", partial(norm, ones((0, 2))))
+
+
+def spiking_cases():
+    """`layers.Spiking`."""
+    lif = neurons.LIF()
+    bad = {"site": ["pre"], "quant": [4], "neuron": [2.0, neurons.LIF, None]}
+    yield from refused(layers.Spiking, {"neuron": lif}, **bad)
+    for spec, word in (
+        (QuantSpec("dorefa", bits=2), "dorefa"),
+        (QuantSpec("lq_net", bits=1), "lq_levels"),
+        (QuantSpec(bits=2, per_channel=True), "per_channel"),
+    ):
+        call = partial(layers.Spiking, lif, quant=spec)
+        yield f"Spiking: {spec.method}", call, word, word
+    mint = QuantSpec("mint", bits=2)
+    call = partial(layers.Spiking, lif, quant=mint, site="pre_fire")
+    yield "Spiking: MINT before firing", call, "post_reset", "MINT"
+    empty = np.ones((0, 2), np.float32)
+    yield "Spiking(): T=0", partial(layers.Spiking(lif), empty), "T", empty
 
 
 def model_cases():
     """Networks."""
-    make = partial(models.sew_resnet8, width=4, in_channels=1, rngs=RNGS)
-    vgg = partial(models.spiking_vgg_small, width=4, in_channels=1, rngs=RNGS)
-    sizes = (0, -1, 2.5, "4", None)
-    for name, call in (("sew_resnet8", make), ("spiking_vgg_small", vgg)):
-        for argument in ("num_classes", "width", "in_channels"):
-            yield from spoilt(name, call, argument, sizes, f"{argument} must be")
-        yield from spoilt(name, call, "weight_quant", (4,), "quant must be a QuantSpec")
-        yield from spoilt(name, call, "membrane_quant", (4,), "quant must be a QuantS")
-        yield from spoilt(name, call, "membrane_site", ("pre",), "site must be")
-        yield from spoilt(name, call, "neuron", (2.0,), "neuron must be")
-        yield from spoilt(name, call, "rngs", (0, None), "rngs must be .*nnx.Rngs")
-    yield from spoilt("sew_resnet8", make, "stem", ("mnist",), "stem must be")
-    yield from spoilt("sew_resnet8", make, "connect", ("or", None), "connect must be")
-    yield from spoilt("sew_resnet8", make, "remat", ("all", True), "remat must be")
-    bad = ((4, 4), (0, 0), 8, (8,), (8.5, 8), "32")
-    yield from spoilt("spiking_vgg_small", vgg, "image_size", bad, "image_size must be")
-    model, small = make(num_classes=3), vgg(num_classes=3, image_size=(8, 8))
-    for name, run in (("SEWResNet", model), ("SpikingVGG", small)):
-        call = partial(run, timesteps=2)
-        yield from inputs(f"{name}()", call, X.shape)
-        yield f"{name}(): rank", partial(call, X[0]), "\\[B, H, W, C\\].*\\(8, 8, 1\\)"
-        bad = partial(call, np.stack([X] * 3))
-        yield f"{name}(): events", bad, "x has 3 time steps.*timesteps is 2"
-        bad = partial(call, np.stack([X] * 3)[:0])
-        yield f"{name}(): no step", bad, "x has 0 time steps"
-        yield f"{name}(): no image", partial(call, X[:0]), "at least one image.*\\(0, 8"
-        bad = (0, -1, 2.5, "4", None)
-        yield from spoilt(
-            f"{name}()", partial(run, X), "timesteps", bad, "timesteps mu"
-        )
-        yield from spoilt(
-            f"{name}()", partial(call, X), "record", (4,), "record must be"
-        )
+    good = {"num_classes": 3, "width": 4, "in_channels": 1, "rngs": RNGS}
+    sizes = dict.fromkeys(("num_classes", "width", "in_channels"), NO_SIZE)
+    sizes |= {"neuron": [2.0], "rngs": [0, None]}
+    for make in (models.sew_resnet8, models.spiking_vgg_small):
+        yield from refused(make, good, **sizes)
+        yield from refused(make, good, named="site", membrane_site=["pre"])
+        bad = {"weight_quant": [4], "membrane_quant": [4]}
+        yield from refused(make, good, named="quant", **bad)
+    bad = {"stem": ["mnist"], "connect": ["or", None], "remat": ["all", True]}
+    yield from refused(models.sew_resnet8, good, **bad)
+    image_sizes = [(4, 4), (8.5, 8), "32"]
+    yield from refused(models.spiking_vgg_small, good, image_size=image_sizes)
+    resnet = models.sew_resnet8(**good)
+    vgg = models.spiking_vgg_small(**good, image_size=(8, 8))
+    for model in (resnet, vgg):
+        name, call = f"{type(model).__name__}()", partial(model, timesteps=2)
+        yield from inputs(name, call, X, named="channels")
+        three = np.stack([X] * 3)
+        for value in (X[0], three, three[:0], X[:0]):
+            yield f"{name}: {value.shape}", partial(call, value), "x", len(value)
+        yield from refused(model, {"x": X}, timesteps=NO_SIZE)
+        yield from refused(model, {"x": X, "timesteps": 2}, record=[4])
         one = partial(jax.eval_shape, partial(call, train=False), X[:1])
-        yield f"{name}(): one image", one, None
-    bad = partial(small, X[:, :4], timesteps=2)
-    yield "SpikingVGG(): size", bad, "images of \\(8, 8\\), got x of shape \\(2, 4"
-    yield (
-        "SpikingVGG(): synapses",
-        partial(small.synapses, (9, 9)),
-        "\\(8, 8\\).*\\(9, 9",
-    )
-    for bad in ((0, 8), 8, (8.5, 8), "ab"):
-        says = f"image_size must be .*got {bad!r}".replace("(", ".").replace(")", ".")
-        yield f"SEWResNet(): {bad!r}", partial(model.synapses, bad), says
+        yield allowed(f"{name}: one image", one)
+    small = X[:, :4]
+    yield "SpikingVGG(): size", partial(vgg, small, timesteps=2), "x", small
+    yield "SpikingVGG(): synapses", partial(vgg.synapses, (9, 9)), "image", (9, 9)
+    sizes = [(0, 8), 8, (8,), (8.5, 8), "ab"]
+    yield from refused(resnet.synapses, {}, image_size=sizes)
 
 
 def calibration_cases():
     """Quantizing a network that is there."""
     model = models.sew_resnet8(3, width=4, in_channels=1, rngs=RNGS)
-    run, spec = partial(calibrate.quantize, model), QuantSpec(bits=2)
-    yield "calibrate.quantize: no layer", partial(run, {"c1": spec}), "'c1' matches no"
-    bad = partial(run, {"conv(": spec})
-    yield "calibrate.quantize: pattern", bad, "'conv\\(' is not a regular expression"
-    yield "calibrate.quantize: bits", partial(run, {"conv1": 4}), "a QuantSpec, got 4"
-    yield "calibrate.quantize: a key", partial(run, {1: spec}), "pattern.*got 1"
-    for bad in (None, spec, [spec]):
-        says = "rules must be \\{pattern: QuantSpec\\}, got"
-        yield f"calibrate.quantize: {type(bad)}", partial(run, bad), says
-    bad = partial(run, {"conv1": spec}, membrane_site="pre")
-    yield "calibrate.quantize: site", bad, "membrane_site .*got 'pre'"
-    for name in ("quantize", "layer_bits", "describe", "memory_bits"):
-        rest = {"quantize": ({},), "memory_bits": ({},)}.get(name, ())
-        for bad in (None, "model", {}):
-            call = partial(getattr(calibrate, name), bad, *rest)
-            says = f"model must be an nnx.Module, got {bad!r}"
-            yield f"calibrate.{name}: {bad!r}", call, says
-    yield (
-        "calibrate.memory_bits: neurons",
-        partial(calibrate.memory_bits, model, {}),
-        "missing: \\['",
-    )
-    again = partial(calibrate.reestimate_batchnorm, model)
-    yield "reestimate_batchnorm: none", partial(again, []), "at least one batch"
-    for bad, says in (("text", "batches"), (None, "batches"), (3, "batches")):
-        call = partial(again, bad)
-        yield f"reestimate_batchnorm: {bad!r}", call, f"{says} must be .*got {bad!r}"
-    bad = partial(again, [X], timesteps=0)
-    yield "reestimate_batchnorm: T=0", bad, "timesteps must be at least 1, got 0"
-    bad = partial(calibrate.reestimate_batchnorm, Small(), [X * np.nan])
-    yield "reestimate_batchnorm: NaN", bad, "finite statistics, got NaN"
+    spec = QuantSpec(bits=2)
+    good = {"model": model, "rules": {"conv1": spec}}
+    bad = {"membrane_site": ["pre"], "model": [None, "model", {}]}
+    yield from refused(calibrate.quantize, good, rules=[None, spec, [spec]], **bad)
+    for rules, word, value in (
+        ({"c1": spec}, "layer", "c1"),
+        ({"conv(": spec}, "regular expression", "conv("),
+        ({"conv1": 4}, "QuantSpec", 4),
+        ({1: spec}, "pattern", 1),
+    ):
+        call = partial(calibrate.quantize, model, rules)
+        yield f"calibrate.quantize: {rules}", call, word, value
+    for function in (calibrate.layer_bits, calibrate.describe):
+        yield from refused(function, {}, model=["model"])
+    good = {"model": model, "neurons": {}}
+    yield from refused(calibrate.memory_bits, good, model=["model"])
+    call = partial(calibrate.memory_bits, **good)
+    yield "calibrate.memory_bits: neurons", call, "missing", "sn1"
+    function = calibrate.reestimate_batchnorm
+    yield from refused(function, {"model": model}, batches=["text", 3])
+    yield "reestimate_batchnorm: none", partial(function, model, []), "batch", "one"
+    yield from refused(function, {"model": model, "batches": [X]}, timesteps=[0])
+    call = partial(function, Small(), [X * NAN])
+    yield "reestimate_batchnorm: NaN", call, "statistics", "NaN"
+    integers = X.astype(np.uint8)
     yield (
         "reestimate_batchnorm: integers",
-        partial(again, [X.astype(np.uint8)]),
-        "x must be floating point, got uint8",
+        partial(function, model, [integers]),
+        "x",
+        (integers),
     )

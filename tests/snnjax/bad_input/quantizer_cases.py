@@ -1,4 +1,4 @@
-"""Bad input to quantizers."""
+"""Bad input to quantizers, and to the spec that names them."""
 
 from functools import partial
 
@@ -6,125 +6,75 @@ import jax
 import numpy as np
 
 from snnjax import quantize
-from tests.snnjax.bad_input.core_cases import STATE, X, not_floating, numbers, text_of
+from tests.snnjax.bad_input.core_cases import FIVE, STATE, X
+from tests.snnjax.bad_input.table import INF, NAN, NOT_FLOATING, allowed, refused
 
-# Of each quantizer a good call, to be spoilt.
-uniform = partial(quantize.uniform, X, bits=4, clip=1.0)
-lsq = partial(quantize.lsq, X, 0.1, bits=4)
-mint = partial(quantize.mint, X, 0.1, bits=4)
-dorefa = partial(quantize.dorefa, X, bits=4)
-lq_fit = partial(quantize.lq_fit, X, bits=2)
+BITS, OTHER_BITS = [0, 33, 2.5], [-1, NAN, INF, np.array(0), "4"]
+CLIPS, OTHER_CLIPS = [0], [NAN, INF, np.array([1.0, -1.0, 1.0]), "1"]
 
 
 def cases():
-    """Name, call, what the error says."""
-    yield from quantizer_cases()
-
-
-def quantizer_cases():
-    """Quantizers, and the spec that names them."""
-    some = {"uniform": uniform, "lsq": lsq, "mint": mint, "dorefa": dorefa}
-    bits = (0, -1, 33, 2.5, np.nan, np.inf, np.array(0), "4")
-    for name, call in some.items():
-        yield from numbers(f"quantize.{name}", call, "bits", bits, "bits")
-        function = partial(call.func, **call.keywords)
-        yield from not_floating(f"quantize.{name}", function, *call.args[1:])
-        bad = partial(call, bits=np.full(5, 4))
-        yield f"quantize.{name}: bits' shape", bad, "bits .*\\(2, 3\\).*\\(5,\\)"
-        traced = jax.jit(lambda bits, call=call: call(bits=bits))
-        yield f"quantize.{name}: traced bits", partial(traced, 4), None
-    clips = (0, -1, np.nan, np.inf, np.array([1.0, -1.0, 1.0]), "1")
-    yield from numbers("quantize.uniform", uniform, "clip", clips, "clip must be")
-    bad = partial(uniform, clip=np.ones(5, np.float32))
-    yield "quantize.uniform: clip's shape", bad, "clip .*\\(2, 3\\).*\\(5,\\)"
-    bad = partial(uniform, grid="middle")
-    yield "quantize.uniform: grid", bad, "grid .*'mid_rise', 'mid_tread'.*got 'middle'"
-    bad = partial(uniform, bits=1, grid="mid_tread")
-    yield "quantize.uniform: 1 bit with a zero", bad, "bits from 2 to 16, got 1"
-    for name, method in (("step", quantize.lsq), ("scale", quantize.mint)):
-        for value in clips:
-            says = f"{name} must be .*got .*{text_of(value)}"
-            where = f"quantize.{method.__name__}: {name}={value}"
-            yield where, partial(method, X, value, bits=4), says
-        bad = partial(method, X, np.ones(5, np.float32), bits=4)
-        says = f"{name} .*\\(2, 3\\).*\\(5,\\)"
-        yield f"quantize.{method.__name__}: {name}'s shape", bad, says
-    for name in ("lsq_init", "mint_init"):
-        function = getattr(quantize, name)
-        yield from numbers(f"quantize.{name}", partial(function, X), "bits", bits, "bi")
-        yield from not_floating(f"quantize.{name}", function, bits=4)
-        bad = partial(function, X[:0], bits=4)
-        yield f"quantize.{name}: empty", bad, "is empty"
-    yield "quantize.dorefa: empty", partial(quantize.dorefa, X[:0], bits=2), None
+    """Yield the cases of this module."""
+    scales = {"step": [*CLIPS, FIVE], "scale": [*CLIPS, FIVE]}
+    for function, good, learned in (
+        (quantize.uniform, {"x": X, "clip": 1.0}, None),
+        (quantize.lsq, {"x": X, "step": 0.1}, "step"),
+        (quantize.mint, {"x": X, "scale": 0.1}, "scale"),
+        (quantize.dorefa, {"w": X}, None),
+    ):
+        bad = {next(iter(good)): NOT_FLOATING, "bits": [*BITS, np.full(5, 4)]}
+        bad |= {learned: scales[learned]} if learned else {}
+        yield from refused(function, good | {"bits": 4}, **bad)
+        traced = jax.jit(lambda bits, f=function, good=good: f(**good, bits=bits))
+        yield allowed(f"{function.__name__}: traced bits", partial(traced, 4))
+    good = {"x": X, "bits": 4, "clip": 1.0}
+    yield from refused(quantize.uniform, good, clip=[*CLIPS, *OTHER_CLIPS, FIVE])
+    yield from refused(quantize.uniform, good, bits=OTHER_BITS, grid=["middle"])
+    one_bit = partial(quantize.uniform, X, bits=1, clip=1.0, grid="mid_tread")
+    yield "uniform: 1 bit with a zero", one_bit, "bits", 1
+    x = [*NOT_FLOATING, X[:0]]
+    yield from refused(quantize.lsq_init, {"x": X, "bits": 4}, x=x, bits=BITS)
+    yield from refused(quantize.mint_init, {"w": X, "bits": 4}, w=x, bits=BITS)
+    yield allowed("dorefa: empty", partial(quantize.dorefa, X[:0], bits=2))
     yield from lq_cases()
+    yield from spec_cases()
+
+
+def spec_cases():
+    """`QuantSpec`."""
+    spec = quantize.QuantSpec
     for method in ("uniform", "lsq", "mint", "dorefa", "lq_net"):
-        spec = partial(quantize.QuantSpec, method)
-        yield from numbers(f"QuantSpec {method}", spec, "bits", bits, "bits")
-        yield f"QuantSpec {method}: no bits", spec, f"'{method}' needs bits"
-        clip = partial(spec, bits=4)
-        yield from numbers(f"QuantSpec {method}", clip, "clip", clips, "clip must be")
-    yield (
-        "QuantSpec: method",
-        partial(quantize.QuantSpec, "ternary", bits=2),
-        "method .*'uniform'.*got 'ternary'",
-    )
-    spec = quantize.QuantSpec("lq_net", bits=2)
-    yield "QuantSpec lq_net: called", partial(spec, X), "'lq_net' has a state"
-    spec = quantize.QuantSpec("dorefa", bits=2)
-    yield "QuantSpec dorefa: scale", spec.first_scale, "'dorefa' learns no scale"
-    spec = quantize.QuantSpec(bits=2, per_channel=True)
-    yield "QuantSpec per channel: empty", partial(spec, X[:0]), "w is empty"
+        good = {"method": method, "bits": 4}
+        yield from refused(spec, good, bits=BITS, clip=CLIPS)
+        yield f"QuantSpec: {method} without bits", partial(spec, method), "bits", method
+    yield from refused(spec, {"bits": 2}, method=["ternary"])
+    with_state = partial(spec("lq_net", bits=2), X)
+    yield "QuantSpec: lq_net without its state", with_state, "state", "lq_net"
+    yield from refused(spec(bits=2, per_channel=True), {}, x=[X[:0]], named="w")
 
 
 def lq_cases():
     """LQ-Net, with its state."""
-    bits = (0, -1, 9, 2.5, np.nan, "2", None)
-    yield from numbers("quantize.lq_fit", lq_fit, "bits", bits, "bits")
-    clips = (0, -1, np.nan, np.inf)
-    yield from numbers("quantize.lq_fit", lq_fit, "clip", clips, "clip must be")
-    yield (
-        "quantize.lq_fit: iterations",
-        partial(lq_fit, iterations=-1),
-        "iterations must be .*got -1",
+    yield from refused(
+        quantize.lq_fit,
+        {"w": X, "bits": 2},
+        w=[*NOT_FLOATING, X[0], X[:0], X * NAN],
+        bits=[0, 9, 2.5, NAN, "2", None],
+        clip=[0, NAN, np.ones((5, 1), np.float32)],
+        iterations=[-1, 1.5],
+        init=["x"],
     )
-    yield (
-        "quantize.lq_fit: half",
-        partial(lq_fit, iterations=1.5),
-        "iterations must be .*got 1.5",
-    )
-    yield "quantize.lq_fit: init", partial(lq_fit, init="x"), "init .*got 'x'"
-    yield "quantize.lq_fit: no clip", partial(lq_fit, init="clip"), "needs clip"
-    bad = partial(lq_fit, clip=np.ones((5, 1), np.float32))
-    yield "quantize.lq_fit: clip's shape", bad, "clip .*\\(3,\\).*\\(5, 1\\)"
-    traced = jax.jit(lambda bits: lq_fit(bits=bits))
-    yield "quantize.lq_fit: traced bits", partial(traced, 2), "that is not traced"
-    yield "quantize.lq_fit: jax's bits", partial(lq_fit, bits=jax.numpy.int32(2)), None
-    yield from not_floating("quantize.lq_fit", quantize.lq_fit, bits=2)
-    yield (
-        "quantize.lq_fit: rank",
-        partial(quantize.lq_fit, X[0], bits=2),
-        "\\[..., C_out\\], got shape \\(3,\\)",
-    )
-    yield (
-        "quantize.lq_fit: empty",
-        partial(quantize.lq_fit, X[:0], bits=2),
-        "w is empty",
-    )
-    yield (
-        "quantize.lq_fit: NaN",
-        partial(quantize.lq_fit, X * np.nan, bits=2),
-        "w has NaN or infinite",
-    )
-    for name in ("lq_net", "lq_update"):
-        function = getattr(quantize, name)
-        yield from not_floating(f"quantize.{name}", function, STATE)
-        bad = partial(function, X[:, :2], STATE)
-        yield f"quantize.{name}: channels", bad, "basis .*\\(2, 2\\) and \\(2, 3\\)"
-        bad = partial(function, X, STATE.basis)
-        yield f"quantize.{name}: a basis alone", bad, "state must be .*LqState"
-    solve = quantize.lq_solve
-    yield from not_floating("quantize.lq_solve", solve, STATE.basis)
-    bad = partial(solve, X, np.ones((2, 3), np.int32))
-    yield "quantize.lq_solve: integer basis", bad, "basis must be floating.*int32"
-    bad = partial(solve, X[:, :2], STATE.basis)
-    yield "quantize.lq_solve: channels", bad, "basis .*\\(2, 2\\) and \\(2, 3\\)"
+    no_clip = partial(quantize.lq_fit, X, bits=2, init="clip")
+    yield "lq_fit: no clip", no_clip, "clip", "clip"
+    traced = jax.jit(lambda bits: quantize.lq_fit(X, bits=bits))
+    yield "lq_fit: traced bits", partial(traced, 2), "bits", "traced"
+    bits = jax.numpy.int32(2)
+    yield allowed("lq_fit: JAX's bits", partial(quantize.lq_fit, X, bits=bits))
+    for function in (quantize.lq_net, quantize.lq_update):
+        good = {"w": X, "state": STATE}
+        bad = [*NOT_FLOATING, X[:, :2]]
+        yield from refused(function, good, w=bad, state=[STATE.basis])
+    good = {"w": X, "basis": STATE.basis}
+    bad = [*NOT_FLOATING, X[:, :2]]
+    basis = [np.ones((2, 3), np.int32)]
+    yield from refused(quantize.lq_solve, good, w=bad, basis=basis)
