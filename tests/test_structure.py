@@ -26,8 +26,8 @@ LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "snnjax")]
 # imports from lower floors and, without a circle, from its own.
 FLOORS = (
     {"surrogate", "encoding", "neurons", "quantize", "conv"},
-    {"emd", "firing", "spiketrain", "layers"},
-    {"models", "data", "cost"},
+    {"emd", "firing", "spiketrain", "cost", "layers"},
+    {"models", "data"},
     {"train", "calibrate", "distill"},
     {"runs", "checkpoint", "integer", "interop", "report"},
     {"cli"},
@@ -39,7 +39,7 @@ CORE = {"jax", "numpy", "jaxtyping"}
 FLAX = CORE | {"flax"}
 OTHERS = {
     **{"layers": FLAX, "models": FLAX, "calibrate": FLAX, "integer": FLAX},
-    **{"cost": FLAX, "interop": FLAX, "firing": CORE | {"scipy"}},
+    **{"interop": FLAX, "firing": CORE | {"scipy"}},
     **{"train": FLAX | {"optax"}, "distill": FLAX | {"optax"}},
     **{"runs": FLAX | {"orbax"}, "checkpoint": FLAX | {"orbax"}},
     "report": CORE | {"scipy"},
@@ -98,8 +98,12 @@ def room_of(path: Path) -> tuple[str, ...]:
 
 
 def rooms_imported(path: Path) -> set[tuple[str, str]]:
-    """Rooms that a file imports, at once or inside a function."""
-    names = imports_of(ast.walk(ast.parse(path.read_text())))
+    """Rooms that a file imports, at once or inside a function; not for types alone."""
+    tree = ast.parse(path.read_text())
+    inside = [
+        n for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for n in ast.walk(f)
+    ]
+    names = imports_of([*at_import(tree), *inside])
     parts = [name.split(".") for name in names if name.split(".")[0] in PACKAGES]
     return {(p[0], p[1] if len(p) > 1 else "__init__") for p in parts}
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from snnjax import cost, data, firing, spiketrain
+from snnjax.models import connections
 from tests.snnjax.bad_input.table import (
     NAN,
     NO_ARRAY,
@@ -127,7 +128,7 @@ def comparison_cases():
 
 def cost_cases():
     """Operations and memory."""
-    synapse = cost.Synapse("fc", ("sn1",), "add", (), (), (), (3,), (10,))
+    synapse = connections.Synapse("fc", ("sn1",), "add", (), (), (), (3,), (10,))
     good = {"synapses": [synapse], "counts": {"sn1": COUNTS}, "images": 4}
     yield from refused(cost.synaptic_operations, good, images=[*NO_SIZE, NAN])
     for counts, word, value in (

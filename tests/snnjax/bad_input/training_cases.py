@@ -1,6 +1,5 @@
 """Bad input to training and evaluation."""
 
-
 import numpy as np
 from flax import nnx
 
