@@ -7,7 +7,7 @@ from experiments.report import names, table
 
 def test_table_has_a_line_a_row():
     rows = reference((0, 1)) + grid()
-    text = table.markdown(rows)
+    text = table.markdown(judge(rows))
     header = next(line for line in text.splitlines() if line.startswith("| method"))
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     lines = [
@@ -94,7 +94,7 @@ def test_table_marks_drift_and_collapse():
         quantized(WEIGHTS[0], 2, "qat", emd=2 * FLOOR),
         quantized(WEIGHTS[1], 2, "qat", emd=0.1, accuracy=0.1),
     ]
-    text = table.markdown(rows)
+    text = table.markdown(judge(rows))
     assert "2.00 x floor" in text
     assert "collapsed" in text
     assert "no drift seen" not in text
