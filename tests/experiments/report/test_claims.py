@@ -4,6 +4,7 @@ import pytest
 from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
 from experiments.common import StudyConfig
+from experiments.report.claims import judge_claims
 from experiments.report.claims.evidence import (
     NOT_REPRODUCED,
     NOT_RUN,
@@ -12,7 +13,6 @@ from experiments.report.claims.evidence import (
     UNFINISHED,
     majority,
 )
-from experiments.report.claims import judge_claims
 
 EQUAL, WIDE, LQ_NET, BEFORE, FOUR, UNSIGNED, TRAINED = range(7)
 

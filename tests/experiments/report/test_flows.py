@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.report.flows import EDGES, flows
+from experiments.report.flows import EDGES, coupling_work, flows
 from experiments.report.histograms import Firing
 
 OBSERVATIONS = 1000
@@ -40,5 +40,7 @@ def test_each_panel_shows_shares_of_its_emd():
 
 
 def test_rates_over_one_are_in_the_last_bin():
-    table = coupling_work(firing("baseline", out=np.array([2500])), firing("x", out=np.zeros(1)))
+    table = coupling_work(
+        firing("baseline", out=np.array([2500])), firing("x", out=np.zeros(1))
+    )
     assert table[-1, 0] == 1

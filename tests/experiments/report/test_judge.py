@@ -5,7 +5,8 @@ import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
 from experiments.common import StudyConfig
-from experiments.report.judge import baselines, missing
+from experiments.report.judge import describe_missing, judge
+from snnjax.firing._drift import baselines, illustrative_rows
 
 
 def test_nothing_collapses_beside_a_baseline_that_has_not_learned():
@@ -48,7 +49,10 @@ def test_accuracy_a_point_lower_is_kept(mode, accuracies):
         quantized(WEIGHTS[0], bits, mode, accuracy=accuracy)
         for bits, accuracy in zip((2, 4), accuracies, strict=True)
     ]
-    assert [v.keeps_accuracy for v in judge([*reference(), *rows])][-2:] == [True, False]
+    assert [v.keeps_accuracy for v in judge([*reference(), *rows])][-2:] == [
+        True,
+        False,
+    ]
     assert judge(rows)[0].keeps_accuracy is None
 
 

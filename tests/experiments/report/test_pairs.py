@@ -5,6 +5,7 @@ import math
 from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
+from experiments.report.judge import judge
 
 
 def test_matched_rows_differ_in_that_option_alone():

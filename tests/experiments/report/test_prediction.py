@@ -7,6 +7,7 @@ from studied import a_run, quantized, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import figures, prediction, rank_correlation, scatter
+from experiments.report.judge import judge
 
 
 def test_correlations_are_scipys():
@@ -75,7 +76,7 @@ def test_a_mode_that_moves_both_hides_what_orders_its_rows():
         late = row["mode"] == "qat"
         return {"emd": 0.002 + step + 0.1 * late, "accuracy": 0.8 - step + 0.1 * late}
 
-    found = prediction.points(a_run(tell=tell).rows)
+    found = prediction.points(a_run(tell=tell).judged)
     emd, loss = 0, 2
     pooled = prediction.bootstrap_points(found).found[emd, loss]
     within = prediction.bootstrap_points(found, within=True).found[emd, loss]
@@ -149,7 +150,7 @@ def test_rows_are_set_against_the_baseline_of_their_seed():
     np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008, 0.0]] * 16)
 
 
-def illustrative_rows(row):
+def informative(row):
     """EMD orders operations well and accuracy not at all; 2 bit PTQ collapses."""
     if row["bits"] == 2 and row["mode"] == "ptq":
         return {"emd": 0.1, "accuracy": 0.1, "synops": 1.0}
@@ -158,7 +159,7 @@ def illustrative_rows(row):
 
 
 def test_the_section_tells_rows_modes_and_collapse():
-    run = a_run(tell=telling)
+    run = a_run(tell=informative)
     text = prediction.markdown(judge(run.rows))
     assert "over 144 quantized rows" in text
     assert "(PTQ, PTQ+BN, QAT; seeds 0, 1; 16 collapsed)" in text
@@ -252,7 +253,7 @@ def test_a_measure_that_never_varies_is_not_set_beside_the_best():
 def test_many_rows_of_few_settings_are_few():
     config = StudyConfig(bits=(2,), only="membrane", seeds=(0, 1, 2, 3), repeat=True)
     assert len(rows_of(config)) == 4 * 3 + 4 * 2 * 3
-    assert not prediction.has_enough(rows_of(config))
+    assert not prediction.has_enough(judge(rows_of(config)))
 
 
 def test_rows_that_lack_a_measure_are_counted():
@@ -263,7 +264,9 @@ def test_rows_that_lack_a_measure_are_counted():
     assert "over 142 quantized rows" in text
     assert "; 2 more lack a measure or their baseline)" in text
     half = [row for row in rows if row["mode"] != "qat" and row["seed"] == 0]
-    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(judge(half))
+    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(
+        judge(half)
+    )
 
 
 def test_few_rows_or_rows_without_the_measures_make_no_table():
@@ -275,7 +278,7 @@ def test_few_rows_or_rows_without_the_measures_make_no_table():
 
 
 def test_the_figure_shows_each_row_in_each_panel():
-    found = prediction.points(a_run(tell=telling).rows)
+    found = prediction.points(a_run(tell=informative).judged)
     figure = scatter.prediction(found)
     assert len(figure.axes) == 9
     for axis in figure.axes:
@@ -289,5 +292,5 @@ def test_the_figure_shows_each_row_in_each_panel():
 @pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
 def test_the_figure_takes_rows_that_are_all_split_by_seeds(tell):
-    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).rows)))
+    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).judged)))
     assert png.startswith(b"\x89PNG")

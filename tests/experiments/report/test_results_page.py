@@ -10,8 +10,7 @@ from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import results
-from experiments.report.formats import emd_text
-from experiments.report.formats import spread
+from experiments.report.formats import emd_text, spread
 
 
 def section(text, title):

@@ -8,6 +8,7 @@ from planted import WEIGHTS, a_row, check_html, make_run, quantized, reference
 from experiments import report
 from experiments.report import __main__ as command_line
 from experiments.report.__main__ import ReportConfig, make
+from experiments.report.judge import judge
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -83,7 +84,7 @@ def test_main_prints_findings_or_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["report", str(path)])
     command_line.main()
     printed = capsys.readouterr().out
-    for sentence in report.findings(judge([a_row("fp32")]):
+    for sentence in report.findings(judge([a_row("fp32")])):
         assert sentence in printed
     assert str(path / "report.html") in printed
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
