@@ -118,7 +118,7 @@ def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def mean_on_training(rows: Sequence[Row], key: str) -> float:
-    """Return the mean over seeds on the training images, by which strengths are chosen."""
+    """Return the mean over seeds on training images, which selects strengths."""
     return statistics.fmean(row["train"][key] for row in rows)
 
 

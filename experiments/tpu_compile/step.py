@@ -164,7 +164,7 @@ def chip_memory(chip: jax.Device) -> float:
 
 
 def compile_step(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
-    """Return what a step needs on each chip; if it does not fit, only how much memory."""
+    """Return a step's needs on each chip; if it does not fit, only its memory."""
     start = time.monotonic()
     numbers: Numbers = {"batch": config.batch}
     program: Any = lower_step(config, chips)

@@ -27,6 +27,8 @@ def a_row(bits=2, mode="qat", emd=0.01, accuracy=0.9, **more):
         "seed": 0,
         "accuracy": accuracy,
         "emd_mean": emd,
+        "site": None,
+        "quantize_all": None,
         "emd": {name: emd * (i + 1) / 2 for i, name in enumerate(LAYERS)},
     } | more
 
