@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 State = Literal["reference", "collapsed", "no floor", "within", "drift"]
 
 FLOORS = ("floor_control", "floor_seed", "floor_sampling")

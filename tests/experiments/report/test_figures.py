@@ -9,7 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.report import figures, histograms, names
+from experiments.report import figures, formats, histograms, names
 from experiments.report.chart_style import method_style, plain_log_ticks
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer2.0.downsample_sn")
@@ -115,7 +115,7 @@ def test_other_rows_have_names_too(more, name):
     ],
 )
 def test_emd_text(emd, text):
-    assert names.emd_text(emd) == text
+    assert formats.emd_text(emd) == text
 
 
 @pytest.mark.parametrize(
