@@ -241,7 +241,7 @@ def run(config: StudyConfig, console: Console | None = None) -> RunFolder:
         highlight=False,
     )
     if cluster.is_first():
-        for sentence in report.findings(report.load(folder.path).main):
+        for sentence in report.findings(report.load(folder.path).judged_main):
             console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return folder

@@ -6,22 +6,23 @@ import json
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from rich.console import Console
 
 from experiments.benchmark import conv, emd, networks, tables
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.contender import installed
+from experiments.benchmark.contender import find_installed
 from experiments.benchmark.timing import Comparisons, measure, medians
 from experiments.command_line import run_as_command
 from experiments.provenance import versions
 from experiments.run_folder import RunFolder
 
-# What a user may have set that changes speed; every contender sees it.
+# Environment variables that change speed; every contender sees them.
 SETTINGS = (
     "GLIBC_TUNABLES",
     "MKL_NUM_THREADS",
@@ -31,57 +32,15 @@ SETTINGS = (
 )
 
 
-class Measured(NamedTuple):
-    """A part: what it compares, and what a reader must know of it."""
-
-    comparisons: Callable[[BenchmarkConfig, Any], Comparisons]
-    about: str
-
-
-_NETWORKS = (
-    "each contender in a process of its own on the CPU, float32. LIF of tau 2, ATan of "
-    "alpha 2, detached reset; hard reset in SEW-ResNets. A still image is shown T "
-    "times: SpikingJelly gets it repeated, as is its way, snnjax convolves it once. In "
-    "conv3 (three 3x3 convolutions without BatchNorm, 32, 64 and 64 channels, strides "
-    "1, 2 and 2) all reset by subtraction; snnTorch and spyx loop over time around the "
-    "whole network, as their guides do, and spyx's reset carries a gradient."
-)
-PARTS = {
-    "step": Measured(
-        networks.steps,
-        "Forward, backward and SGD (Nesterov 0.9, weight decay), cross-entropy of the "
-        f"mean logits, BatchNorm by the batch, the loss read back; {_NETWORKS}",
-    ),
-    "eval": Measured(
-        networks.evals,
-        f"Forward only, no spike train kept; {_NETWORKS}",
-    ),
-    "memory": Measured(
-        networks.memory,
-        "The step as above. MB is the peak of the process's resident memory during a "
-        "step, less what it had before the network was made: parameters, activations, "
-        "and what the library keeps. With JAX that is code and tables of some 200 MB, "
-        "which small networks show.",
-    ),
-    "compile": Measured(
-        networks.compiling,
-        "Tracing, lowering and compiling snnjax's training step, each time in a new "
-        "process, 3 runs at most: cold with an empty compilation cache, warm with what "
-        "an earlier process left there.",
-    ),
-    "lif": Measured(
-        networks.neurons,
-        "Spikes, and the gradient for the input (and for BatchNorm's parameters), each "
-        "contender in a process of its own on the CPU.",
-    ),
-    "conv": Measured(
-        conv.comparisons,
-        "Forward, and forward with the gradients for image and kernel, in one process.",
-    ),
-    "emd": Measured(
-        emd.comparisons,
-        "Exact W1 between the firing of two layers, in one process.",
-    ),
+# The comparisons of each part; ``about.toml`` explains them to readers.
+PARTS: dict[str, Callable[[BenchmarkConfig, Any], Comparisons]] = {
+    "step": networks.steps,
+    "eval": networks.evals,
+    "memory": networks.memory,
+    "compile": networks.compilations,
+    "lif": networks.neurons,
+    "conv": conv.comparisons,
+    "emd": emd.comparisons,
 }
 
 
@@ -95,7 +54,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     parts = list(dict.fromkeys(config.only))
     out = config.out or _usual_folder(parts)
     _refuse_to_lose(out, parts)
-    peers = installed(config.against, config.pythons())
+    peers = find_installed(config.against, config.pythons())
     machine: dict[str, Any] = {
         "cores": os.cpu_count(),
         "platform": jax.default_backend(),
@@ -106,7 +65,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
         "options": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
         "notes": [],
     }
-    # Where each environment lies is nobody's business.
+    # Paths of environments are private.
     del machine["options"]["python"], machine["options"]["out"]
     if "memory" in parts and sys.platform != "linux":
         parts.remove("memory")
@@ -123,7 +82,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     results, folder = [], RunFolder(out)
     _write(folder, machine, results)  # where that fails, before hours of measuring
     for part in parts:
-        with contextlib.closing(PARTS[part].comparisons(config, peers)) as comparisons:
+        with contextlib.closing(PARTS[part](config, peers)) as comparisons:
             for comparison in comparisons:
                 with console.status(f"{part}: {comparison.title}"):
                     samples, died = measure(comparison, config.runs)
@@ -139,7 +98,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
 
 
 def _usual_folder(parts: Sequence[str]) -> Path:
-    """Of all parts, or of these alone."""
+    """Return the default folder of these parts."""
     some = set(parts) != set(PARTS)
     return Path("runs") / "-".join(["benchmark", *(parts if some else ())])
 
@@ -170,7 +129,7 @@ def _show(console: Console, result: tables.Result) -> None:
 
 
 def _write(folder: RunFolder, machine: dict[str, Any], results: list) -> None:
-    about = {name: part.about for name, part in PARTS.items()}
+    about = tomllib.loads(Path(__file__).with_name("about.toml").read_text("utf-8"))
     text = json.dumps(machine | {"results": results}, indent=1) + "\n"
     folder.write_text("benchmark.json", text)
     folder.write_text("benchmark.md", tables.markdown(machine, results, about))

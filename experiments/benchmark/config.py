@@ -1,4 +1,4 @@
-"""What is measured: the options."""
+"""Options of the benchmark."""
 
 import dataclasses
 import re
@@ -53,9 +53,9 @@ class BenchmarkConfig:
         if not self.only:
             raise ValueError("only must name at least one part")
         for name in ("runs", "neurons", "observations", "timesteps", "batch"):
-            _at_least_1(name, getattr(self, name))
+            _require_positive(name, getattr(self, name))
         for steps in self.memory_timesteps:
-            _at_least_1("memory_timesteps", steps)
+            _require_positive("memory_timesteps", steps)
         for network in self.networks:
             if not re.fullmatch(_NETWORK, network):
                 raise ValueError(
@@ -71,12 +71,12 @@ class BenchmarkConfig:
                 )
 
     def pythons(self) -> dict[str, str]:
-        """The interpreter of each peer that lives elsewhere."""
+        """Return the interpreter of each peer with its own environment."""
         pairs = (pair.partition("=") for pair in self.python)
         # Absolute, but not resolved: a virtual environment's python is a link.
         return {peer: str(Path(path).absolute()) for peer, _, path in pairs}
 
 
-def _at_least_1(name: str, value: int) -> None:
+def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")

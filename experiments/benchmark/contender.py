@@ -1,4 +1,4 @@
-"""A program that does work when it is told to, in a process of its own."""
+"""Workers: programs in processes of their own that run commands."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.timing import Died, Measures
+from experiments.benchmark.timing import Measures, WorkerCrashedError
 from experiments.benchmark.workers.serve import READY
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +41,10 @@ print(json.dumps(found))
 """
 
 
-def installed(
+def find_installed(
     peers: Sequence[str], pythons: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """Of the peers that are there, each with its versions, asked where it lives."""
+    """Return the versions of the installed peers, found in their environments."""
     found = {}
     for peer in peers:
         python, packages = pythons.get(peer, sys.executable), PACKAGES[peer]
@@ -61,8 +61,8 @@ def installed(
     return found
 
 
-class Contender:
-    """A worker's process; it starts when it is first asked.
+class Worker:
+    """A worker's process, started by its first command.
 
     Args:
         name: for messages.
@@ -75,11 +75,11 @@ class Contender:
         self._command = [*command, json.dumps(spec)]
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, command: str) -> Measures:
-        """Have the work done once.
+    def run(self, command: str) -> Measures:
+        """Run a command once.
 
         Raises:
-            Died: the process stopped.
+            WorkerCrashedError: the process stopped.
         """
         process = self._process or self._start()
         assert process.stdin is not None
@@ -114,13 +114,13 @@ class Contender:
             raise self._died(process)
         return line.strip()
 
-    def _died(self, process: "subprocess.Popen[str]") -> Died:
+    def _died(self, process: "subprocess.Popen[str]") -> WorkerCrashedError:
         code = process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors if line.strip()]
         said = lines[-1] if lines else "it said nothing"
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        return Died(f"{self.name} stopped ({how}): {said}")
+        return WorkerCrashedError(f"{self.name} stopped ({how}): {said}")
 
     def close(self) -> None:
         """End the process, if it has begun."""
@@ -134,8 +134,8 @@ class Contender:
 
 
 @contextmanager
-def closing(contenders: Sequence[Contender]) -> Iterator[Sequence[Contender]]:
-    """Contenders that end with the block."""
+def closing(contenders: Sequence[Worker]) -> Iterator[Sequence[Worker]]:
+    """Close the contenders at the end of the block."""
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)

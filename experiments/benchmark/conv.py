@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.timing import Comparison, Comparisons, Work, timed
+from experiments.benchmark.timing import Comparison, Comparisons, Work, make_timer
 from snnjax.conv import conv2d
 
 # Height and width, channels in and out, kernel, stride.
@@ -62,4 +62,4 @@ def _both(convolve, x, w, dy):
         lambda: forward(x, w).block_until_ready(),
         lambda: jax.block_until_ready(gradients(x, w, dy)),
     )
-    return timed(**dict(zip(MEASURES, functions, strict=True)))
+    return make_timer(**dict(zip(MEASURES, functions, strict=True)))

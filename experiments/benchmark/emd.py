@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.timing import Comparison, Comparisons, timed
+from experiments.benchmark.timing import Comparison, Comparisons, make_timer
 from snnjax import emd
 
 
@@ -78,4 +78,6 @@ def comparisons(config: BenchmarkConfig, peers: Container[str]) -> Comparisons:
 
 
 def _comparison(title: str, functions: dict[str, Callable[[], Any]]) -> Comparison:
-    return Comparison(title, {row: timed(seconds=f) for row, f in functions.items()})
+    return Comparison(
+        title, {row: make_timer(seconds=f) for row, f in functions.items()}
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.contender import Contender, closing
+from experiments.benchmark.contender import Worker, closing
 from experiments.benchmark.timing import Comparison, Comparisons, Measures, Work
 
 Peers = Mapping[str, Any]  # by name, those that are installed
@@ -40,7 +40,7 @@ OTHERS = (Way("snnTorch", "on_snntorch"), Way("spyx", "on_spyx"))
 
 
 def network_spec(name: str) -> Spec:
-    """What a worker needs to know to make the network.
+    """Return what a worker needs to make the network.
 
     >>> network_spec("sew_resnet8-w16")
     {'blocks': (1, 1, 1), 'width': 16}
@@ -83,7 +83,7 @@ def neurons(config: BenchmarkConfig, peers: Peers) -> Comparisons:
         yield from _compare(config, peers, title, SNNJAX + SPIKINGJELLY, spec)
 
 
-def compiling(config: BenchmarkConfig, peers: Peers) -> Comparisons:
+def compilations(config: BenchmarkConfig, peers: Peers) -> Comparisons:
     """Compiling the training step: without a compilation cache, and with a full one."""
     del peers
     for name in config.networks:
@@ -91,19 +91,19 @@ def compiling(config: BenchmarkConfig, peers: Peers) -> Comparisons:
         with tempfile.TemporaryDirectory() as kept:
             # The turn that does not count fills the cache.
             work = {
-                "cold": functools.partial(_compiled, config, spec, None),
-                "warm": functools.partial(_compiled, config, spec, kept),
+                "cold": functools.partial(_compile_once, config, spec, None),
+                "warm": functools.partial(_compile_once, config, spec, kept),
             }
             title = f"compiling the training step, {_what(name, spec)}"
             yield Comparison(title, work, most=3)
 
 
-def _compiled(config: BenchmarkConfig, spec: Spec, cache: str | None) -> Measures:
+def _compile_once(config: BenchmarkConfig, spec: Spec, cache: str | None) -> Measures:
     """In a fresh process; without a folder, in one that is empty."""
     with tempfile.TemporaryDirectory() as empty:
         spec = spec | {"cache": cache or empty}
         with closing([_contender(config, SNNJAX[0], spec)]) as (contender,):
-            return contender.ask("compile")
+            return contender.run("compile")
 
 
 def _networks(config, peers, command: str, title: str) -> Comparisons:
@@ -124,7 +124,7 @@ def _compare(
     command: str = "step",
     measures: tuple[str, ...] = ("seconds",),
 ) -> Comparisons:
-    """Of the ways whose library is there; they end when the table is done."""
+    """Compare the ways whose library is installed."""
     spec = spec | {"command": command}
     here = [way for way in ways if way.worker in _workers(peers)]
     with closing([_contender(config, way, spec) for way in here]) as contenders:
@@ -132,20 +132,20 @@ def _compare(
         yield Comparison(title, work, measures)
 
 
-def _warm(contender: Contender, command: str) -> Measures:
+def _warm(contender: Worker, command: str) -> Measures:
     """The second of two: the first finds cold caches, and others' threads spinning."""
-    contender.ask(command)
-    return contender.ask(command)
+    contender.run(command)
+    return contender.run(command)
 
 
 def _workers(peers: Peers) -> set[str]:
     return {"on_snnjax"} | {f"on_{peer}" for peer in peers}
 
 
-def _contender(config: BenchmarkConfig, way: Way, spec: Spec) -> Contender:
+def _contender(config: BenchmarkConfig, way: Way, spec: Spec) -> Worker:
     python = config.pythons().get(way.worker.removeprefix("on_"), sys.executable)
     module = f"experiments.benchmark.workers.{way.worker}"
-    return Contender(way.name, (python, "-m", module), spec | way.spec)
+    return Worker(way.name, (python, "-m", module), spec | way.spec)
 
 
 def _spec(config: BenchmarkConfig, spec: Spec) -> Spec:

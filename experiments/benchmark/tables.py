@@ -8,7 +8,7 @@ Result = dict[str, Any]
 
 
 def cells(medians: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines: each measure, and how many times the first row's it is.
+    """Return headings and lines: each measure, and its ratio to the first row's.
 
     >>> cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
     [['a', '500.0', '1.00'], ['b', '1000.0', '2.00']]
@@ -47,13 +47,14 @@ def markdown(
     options = machine["options"]
     text = (
         f"{machine['cores']} cores ({machine['processor']}), {machine['platform']}; "
-        f"{_listed(machine['versions'])}. Medians of {options['runs']} runs, in turn; "
+        f"{_join_versions(machine['versions'])}. Medians of {options['runs']} runs, in "
+        f"turn; "
         f"each number is divided by the first of its column.\n"
     )
     for name, value in machine["environment"].items():
         text += f"{name}={value} for all.\n"
     for peer, versions in machine["peers"].items():
-        text += f"\n- {peer}: {_listed(versions)}"
+        text += f"\n- {peer}: {_join_versions(versions)}"
     text += "\n" * bool(machine["peers"])
     for sentence in machine["notes"]:
         text += f"\n{sentence}\n"
@@ -73,5 +74,5 @@ def markdown(
     return text
 
 
-def _listed(versions: dict[str, str]) -> str:
+def _join_versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,4 +1,4 @@
-"""Several ways to do the same work, measured in turn."""
+"""Measure several ways to do the same work in turn."""
 
 import dataclasses
 import statistics
@@ -11,8 +11,8 @@ Work = dict[str, Callable[[], Measures]]
 Samples = dict[str, dict[str, list[float]]]  # by measure, then by row
 
 
-class Died(ValueError):
-    """A contender stopped; the message says why."""
+class WorkerCrashedError(ValueError):
+    """A worker's process stopped; the message has the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Comparison:
 Comparisons = Generator[Comparison, None, None]
 
 
-def timed(**functions: Callable[[], Any]) -> Callable[[], Measures]:
-    """Run each function, and say how long it took under its name.
+def make_timer(**functions: Callable[[], Any]) -> Callable[[], Measures]:
+    """Return a function that times each of these, under its name.
 
-    >>> list(timed(seconds=lambda: None)())
+    >>> list(make_timer(seconds=lambda: None)())
     ['seconds']
     """
 
@@ -48,10 +48,10 @@ def timed(**functions: Callable[[], Any]) -> Callable[[], Measures]:
 
 
 def measure(comparison: Comparison, runs: int) -> tuple[Samples, list[str]]:
-    """Samples of each row, and why rows are missing.
+    """Return samples of each row, and the reasons for missing rows.
 
     The first turn (starting, compiling, warming) does not count. A row whose contender
-    dies is left out; the others go on.
+    stops is left out; the others continue.
     """
     work, died = dict(comparison.work), []
     samples: Samples = {name: {row: [] for row in work} for name in comparison.measures}
@@ -59,7 +59,7 @@ def measure(comparison: Comparison, runs: int) -> tuple[Samples, list[str]]:
         for row, do in list(work.items()):
             try:
                 measures = do()
-            except Died as error:
+            except WorkerCrashedError as error:
                 died.append(str(error))
                 del work[row]
                 for of_rows in samples.values():
@@ -72,7 +72,7 @@ def measure(comparison: Comparison, runs: int) -> tuple[Samples, list[str]]:
 
 
 def medians(samples: Samples) -> dict[str, dict[str, float]]:
-    """The middle of each row's samples."""
+    """Return the median of each row's samples."""
     return {
         name: {row: statistics.median(values) for row, values in of_rows.items()}
         for name, of_rows in samples.items()

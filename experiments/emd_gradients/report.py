@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from experiments.common import Row
 from experiments.report.chart_style import GREY, PALE, STYLE, WIDTH
 from experiments.report.figures import png
-from experiments.report.names import emd_text
+from experiments.report.formats import emd_text
 
 POINT = 0.01  # of accuracy
 # Okabe and Ito's colours: a family each; the members differ by marker and line.
@@ -21,24 +22,24 @@ _MARKERS = "osD^"
 
 
 def files(rows: Sequence[Row]) -> dict[str, bytes]:
-    """``{path: contents}`` of the report."""
+    """Return ``{path: contents}`` of the report."""
     found = {"emd_gradients.md": markdown(rows).encode()}
     costs = [row for row in rows if row["part"] == "cost"]
     if costs:
         found["figures/costs.png"] = png(cost_figure(costs))
-    if chosen(rows):
+    if select_strengths(rows):
         found["figures/pull.png"] = png(pull_figure(rows))
     return found
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The tables and what they say."""
+    """Return the tables with their explanations."""
     text = "# Differentiable EMD: what each form is worth as a gradient\n\n"
     text += "## As an estimator\n\n"
-    text += _ESTIMATORS_SAID
+    text += _read("estimators.md")
     text += _table(_estimator_lines(rows))
     text += "\n![Time and memory over neurons](figures/costs.png)\n"
-    text += "\n## As a loss\n\n" + _PULL_SAID
+    text += "\n## As a loss\n\n" + _read("pull.md")
     text += _table(_pull_lines(rows))
     text += "\n" + "".join(f"- {sentence}\n" for sentence in findings(rows))
     text += "\n![EMD and paired shift after pulling](figures/pull.png)\n"
@@ -47,35 +48,9 @@ def markdown(rows: Sequence[Row]) -> str:
     return text
 
 
-_ESTIMATORS_SAID = """\
-1,000 neurons whose rates are beta distributed. In the drifted network weak neurons
-(rate under 0.1) fire half as often and strong ones 1.3 times. Means over 20 networks
-with 20 batches each. "Batch" rates are of T x 32 = 128 steps, "tied" ones of a single
-image at T = 4.
-
-- value / W1: of the loss against the exact W1 of what batches see on average (of W2²
-  its square root).
-- direction: cosine between the gradient on a batch and the true gradient of W1 by the
-  rates behind it.
-- descent: by how much a short step of those rates against the gradient lowers their W1,
-  in parts of what a step against the true gradient does (above 1 is possible: a step
-  overshoots for neurons that have hardly moved, and the true gradient moves them too).
-- noise: spread of the gradient over batches, in parts of its mean.
-- ms and MB: value and gradient, compiled, and the memory that takes beside the rates.
-  Sinkhorn is timed at 1,000 neurons only.
-
-"""
-_PULL_SAID = """\
-SEW-ResNet8 on digits, 2-bit weights (uniform, mid-rise, narrow), trained on with them:
-the drifted network. From there each loss, and a control without one, takes the same
-steps on the same batches. Each loss's strength is chosen from four, on the training
-images: the least mean EMD over seeds that costs at most a point of accuracy against the
-control. The table shows the test images, mean and standard deviation over seeds. An
-asterisk marks a strength at the edge of those tried. Sinkhorn sees 128 neurons of each
-layer, since it is quadratic; "sorted W1, 128 neurons" shows what that costs. "Paired
-squares" is no EMD: it knows which neuron is which.
-
-"""
+def _read(name: str) -> str:
+    """Read prose that is kept next to this file."""
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def _table(lines: list[dict[str, str]]) -> str:
@@ -116,8 +91,8 @@ def _two_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def chosen(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows over seeds of each network, every loss at its chosen strength."""
+def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Select each network's rows over seeds, every loss at its best strength."""
     runs: dict[tuple[str, Any], list[Row]] = {}
     for row in rows:
         if row["part"] == "pull" and "failed" not in row:
@@ -130,11 +105,11 @@ def chosen(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if strength is None:
             found[name] = some
             continue
-        kept = control is None or on_training(some, "accuracy") >= (
-            on_training(control, "accuracy") - POINT - 1e-9
+        kept = control is None or mean_on_training(some, "accuracy") >= (
+            mean_on_training(control, "accuracy") - POINT - 1e-9
         )
         best = found.get(name)
-        less = best is None or on_training(some, "emd_mean") < on_training(
+        less = best is None or mean_on_training(some, "emd_mean") < mean_on_training(
             best, "emd_mean"
         )
         if kept and less:
@@ -142,13 +117,13 @@ def chosen(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def on_training(rows: Sequence[Row], key: str) -> float:
-    """Over seeds, on the training images: what may be chosen by."""
+def mean_on_training(rows: Sequence[Row], key: str) -> float:
+    """Return the mean over seeds on training images, which selects strengths."""
     return statistics.fmean(row["train"][key] for row in rows)
 
 
 def mean(rows: Sequence[Row], key: str) -> float:
-    """Over seeds."""
+    """Return the mean over seeds."""
     return statistics.fmean(row[key] for row in rows)
 
 
@@ -158,13 +133,13 @@ def _spread(rows: Sequence[Row], key: str) -> float:
 
 def _pull_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     lines = []
-    for name, some in chosen(rows).items():
+    for name, some in select_strengths(rows).items():
         strength = some[0]["strength"]
         mine = [row for row in rows if row["part"] == "pull" and row["loss"] == name]
         tried = {row["strength"] for row in mine}
         edge = strength is not None and strength in (min(tried), max(tried))
-        told = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
-        line = {"loss": name, "strength": told}
+        text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
+        line = {"loss": name, "strength": text}
         accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))
         line["accuracy %"] = f"{accuracy:.1f} ± {spread:.1f}"
         for title, key in (("EMD", "emd_mean"), ("paired shift", "paired_shift_mean")):
@@ -174,14 +149,14 @@ def _pull_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
         line["mean rate"] = f"{mean(some, 'mean_rate'):.4f}"
         lines.append(line)
     for name in dict.fromkeys(r["loss"] for r in rows if r["part"] == "pull"):
-        if lines and name not in chosen(rows):
+        if lines and name not in select_strengths(rows):
             lines.append({"loss": name, "strength": "none kept accuracy"})
     return lines
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """Against the control: what each loss does to EMD and to paired shift."""
-    found = chosen(rows)
+    """Compare each loss with the control by EMD and paired shift."""
+    found = select_strengths(rows)
     control = found.get("control")
     if control is None or "baseline" not in found:
         return []
@@ -198,15 +173,15 @@ def findings(rows: Sequence[Row]) -> list[str]:
             row["emd_mean"] < other["emd_mean"]
             for row, other in zip(some, control, strict=True)
         )
-        said = (
+        sentence = (
             f"{name}: EMD {factors[0]:.2f} times the control's (lower in {below} of "
             f"{len(some)} seeds), paired shift {factors[1]:.2f} times"
         )
         if factors[0] < 0.9 and factors[1] > 0.95:
-            said += ": the distribution came back, single neurons did not"
+            sentence += ": the distribution came back, single neurons did not"
         elif factors[0] < 0.9:
-            said += ": single neurons came back as well"
-        sentences.append(said + ".")
+            sentence += ": single neurons came back as well"
+        sentences.append(sentence + ".")
     return sentences
 
 
@@ -226,7 +201,7 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 @matplotlib.rc_context(STYLE)
 def cost_figure(costs: Sequence[Row]) -> Figure:
-    """Milliseconds and megabytes over neurons, a line a loss."""
+    """Draw milliseconds and megabytes over neurons, a line a loss."""
     figure = Figure((WIDTH, 3.8), layout="constrained")
     axes = figure.subplots(1, 2)
     names = list(dict.fromkeys(row["loss"] for row in costs))
@@ -251,8 +226,12 @@ def cost_figure(costs: Sequence[Row]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def pull_figure(rows: Sequence[Row]) -> Figure:
-    """Paired shift over EMD after pulling, and accuracy; a point a seed."""
-    found = {name: some for name, some in chosen(rows).items() if name != "baseline"}
+    """Draw paired shift, EMD after pulling, and accuracy; a point a seed."""
+    found = {
+        name: some
+        for name, some in select_strengths(rows).items()
+        if name != "baseline"
+    }
     names = list(found)
     figure = Figure((WIDTH, 0.9 + 0.34 * len(names)), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)

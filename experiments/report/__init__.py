@@ -1,13 +1,14 @@
 """The report of a study, from its run folder alone: table, findings, figures, page.
 
-    python -m experiments.report RUN                  makes a run's report again
+    python -m experiments.report RUN                  rewrites a run's report
     python -m experiments.report RUN RUN ...          compares runs on one page
     python -m experiments.report RUN --publish DIR    its results, to be committed
 
-Here is what a study calls. Below it imports run one way: ``names``, then ``judge``,
-then ``findings``, ``table``, ``run``, ``figures`` and ``histograms``, then ``settings``
-and ``pairs``, then the sections of the results page (``claims``, ``ablation``,
-``prediction``, ``origin``), then ``pictures``, then ``page`` and ``results``.
+A study calls the functions here. Imports run one way: ``names``, ``formats`` and
+``prose``, then ``judge``, then ``findings``, ``table``, ``run``, ``figures`` and
+``histograms``, then ``settings`` and ``pairs``, then the sections of the results page
+(``claims``, ``ablation``, ``prediction``, ``origin``), then ``pictures``, then ``page``
+and ``results``. Rows are judged once a run (``Run.judged``) and passed down.
 """
 
 import dataclasses
@@ -17,15 +18,16 @@ from pathlib import Path
 
 from experiments.report import page, pictures, results, table
 from experiments.report.findings import findings  # from here on, the function
-from experiments.report.names import DEFINITIONS
+from experiments.report.judge import Verdict, table_order
 from experiments.report.pictures import Picture
-from experiments.report.run import Run, load, unfinished, what
+from experiments.report.prose import DEFINITIONS
+from experiments.report.run import Run, describe_run, describe_unfinished, load
 from experiments.run_folder import RunFolder
 
-__all__ = ["compare", "findings", "load", "publish", "unpublished", "write"]
+__all__ = ["compare", "findings", "list_unpublished", "load", "publish", "write"]
 
 LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
-# What the results page shows. The others need spike counts, which are not published.
+# Figures of the results page. The others need spike counts, which are not published.
 _PUBLISHED = ("over_bits", "layers", "prediction")
 
 
@@ -34,25 +36,25 @@ def write(run_path: Path, out: Path | None = None) -> Path:
 
     That is report.html, table.md, results.md and figures/*.png.
 
-    Everything is made before anything is written, and each file is replaced whole.
+    Everything is drawn before anything is written; each file is replaced atomically.
 
     Args:
         run_path: the run folder.
         out: where to write (default: into the run folder).
     """
     run = load(run_path)
-    folder = Path(run_path) if out is None else _no_run(out)
+    folder = Path(run_path) if out is None else _require_no_run(out)
     text = results.markdown(run)
-    page = _write(folder, [run], pictures.of_run(run))
+    page = _write(folder, [run], pictures.draw_run(run))
     RunFolder(folder).write_text("results.md", text)
     return page
 
 
 def publish(run_path: Path, out: Path) -> Path:
-    """Write what a run found, finished or not, to be committed; returns the page.
+    """Write a run's results, finished or not, to be committed; returns the page.
 
     That is ``NAME.md``, with its figures, rows and config in ``NAME/``, and the
-    baselines in ``checkpoints/`` but those that ``unpublished`` lists; NAME is the
+    baselines in ``checkpoints/`` but those that ``list_unpublished`` lists; NAME is the
     dataset. The page follows from the copies of rows and config, which may themselves
     be published again.
 
@@ -60,9 +62,9 @@ def publish(run_path: Path, out: Path) -> Path:
         ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
             config's results of this dataset. Nothing is written then.
     """
-    run, folder = load(run_path), RunFolder(_no_run(out))
+    run, folder = load(run_path), RunFolder(_require_no_run(out))
     name = run.config.dataset
-    _no_other(run, folder.path / name)
+    _refuse_other_config(run, folder.path / name)
     text = results.markdown(run, figures=name)
     files = {
         f"{name}/results.jsonl": "".join(
@@ -70,7 +72,7 @@ def publish(run_path: Path, out: Path) -> Path:
         ).encode(),
         f"{name}/config.json": f"{json.dumps(run.info, indent=2)}\n".encode(),
     }
-    for picture in pictures.of_run(run, only=_PUBLISHED):
+    for picture in pictures.draw_run(run, only=_PUBLISHED):
         files[f"{name}/{picture.name}.png"] = picture.png
     model = f"{run.config.model}-w{run.config.width}"
     for seed, path in _checkpoints(run).items():
@@ -81,8 +83,8 @@ def publish(run_path: Path, out: Path) -> Path:
     return folder.write_text(f"{name}.md", text)
 
 
-def unpublished(run: Run) -> list[str]:
-    """Of each of its checkpoints that is too large for git, a sentence."""
+def list_unpublished(run: Run) -> list[str]:
+    """Return a sentence on each checkpoint that is too large for git."""
     return [
         f"weights of {path.stat().st_size / 1e6:.1f} MB are not published: {path}"
         for path in _checkpoints(run).values()
@@ -91,14 +93,14 @@ def unpublished(run: Run) -> list[str]:
 
 
 def _checkpoints(run: Run) -> dict[int, Path]:
-    """The baselines' files that are there, by seed."""
+    """Return the existing files of baselines, by seed."""
     seeds = [row["seed"] for row in run.rows if row["mode"] == "fp32"]
     folder = run.folder.path / "checkpoints"
     paths = {seed: folder / f"fp32-s{seed}.safetensors" for seed in seeds}
     return {seed: path for seed, path in paths.items() if path.exists()}
 
 
-def _no_other(run: Run, published: Path) -> None:
+def _refuse_other_config(run: Run, published: Path) -> None:
     """Refuse to write over the results of another config."""
     if not (published / "config.json").exists():
         return
@@ -116,7 +118,7 @@ def compare(run_paths: Sequence[Path], out: Path) -> Path:
     Raises:
         ValueError: a path is no run folder or given twice, or ``out`` is a run folder.
     """
-    out = _no_run(out)
+    out = _require_no_run(out)
     runs = [load(path) for path in run_paths]
     if len({run.folder.path.resolve() for run in runs}) < len(runs):
         raise ValueError("a run folder is given twice; give each one once")
@@ -125,18 +127,20 @@ def compare(run_paths: Sequence[Path], out: Path) -> Path:
     for run in runs:
         for row in run.rows:
             row["run"] = run.name
-    return _write(out, runs, pictures.of_runs(runs))
+    return _write(out, runs, pictures.draw_runs(runs))
 
 
-def _no_run(out: Path) -> Path:
-    """``out``, where it is not a run folder, whose own report would be lost."""
+def _require_no_run(out: Path) -> Path:
+    """Return ``out`` unless it is a run folder, whose own report would be lost."""
     if (Path(out) / "config.json").exists():
         raise ValueError(f"{out} is a run folder; give another folder")
     return Path(out)
 
 
 def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
-    text, html = _markdown(runs), page.html(runs, drawn)
+    rows = [v for run in runs for v in run.judged]
+    judged = sorted(rows, key=lambda v: table_order(v.row))
+    text, html = _markdown(runs, judged), page.html(runs, judged, drawn)
     folder = RunFolder(out)
     for picture in drawn:
         if picture.png:
@@ -145,12 +149,17 @@ def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
     return folder.write_text("report.html", html)
 
 
-def _markdown(runs: Sequence[Run]) -> str:
+def _markdown(runs: Sequence[Run], judged: Sequence[Verdict]) -> str:
     lines = [f"# {page.TITLE}", ""]
     for run in runs:
-        lines += [f"**{what(run)}**", "", *(f"- {s}" for s in findings(run.main)), ""]
-        if left := unfinished(run):
+        lines += [
+            f"**{describe_run(run)}**",
+            "",
+            *(f"- {s}" for s in findings(run.judged_main)),
+            "",
+        ]
+        if left := describe_unfinished(run):
             lines += [left, ""]
-    lines += [table.markdown([row for run in runs for row in run.rows])]
+    lines += [table.markdown(judged)]
     lines += [f"- {name}: {meaning}" for name, meaning in DEFINITIONS.items()]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Make a run's report again, publish it, or compare several runs on one page."""
+"""Rewrite a run's report, publish it, or compare several runs on one page."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from experiments import command_line, report
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Make a run's report again, publish it, or compare several runs on one page."""
+    """Rewrite a run's report, publish it, or compare several runs on one page."""
 
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
@@ -19,13 +19,13 @@ class ReportConfig:
     ]
     """Run folders."""
     out: Path | None = None
-    """Where to write (default: into the run; runs/compare for several)."""
+    """Output folder (default: the run; runs/compare for several)."""
     publish: Path | None = None
-    """Write the run's results page here, with what it is made from: docs/results."""
+    """Write the run's results page here, with its rows and config: docs/results."""
 
 
 def make(config: ReportConfig) -> Path:
-    """The report or results of one run, or several compared; returns the page."""
+    """Write the report or results of one run, or compare several; returns the page."""
     if not config.runs:
         raise ValueError("give at least one run folder")
     if config.publish is not None:
@@ -47,8 +47,8 @@ def main() -> None:
         raise SystemExit(f"error: {command_line.of_the_system(error)}") from None
     for path in config.runs:
         run = report.load(path)
-        print(f"{run.name}:", *report.findings(run.main), sep="\n")
-        for sentence in report.unpublished(run) if config.publish else ():
+        print(f"{run.name}:", *report.findings(run.judged_main), sep="\n")
+        for sentence in report.list_unpublished(run) if config.publish else ():
             print(sentence)
     print(f"report: {page}")
 

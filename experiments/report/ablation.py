@@ -1,4 +1,4 @@
-"""What the paper leaves open, one choice at a time: grid, membrane site, scope."""
+"""The paper's open choices, one at a time: grid, membrane site, scope."""
 
 import dataclasses
 import statistics
@@ -6,24 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.common import MODES
-from experiments.report.claim import sign_of
-from experiments.report.judge import Verdict, verdicts
-from experiments.report.names import (
-    MODE_NAMES,
-    count,
-    emd_text,
-    is_full,
-    method_name,
-)
-from experiments.report.pairs import EQUAL, equal, matched
-from experiments.report.run import Run
-from experiments.report.table import aligned
+from experiments.report.claims.evidence import sign_of
+from experiments.report.formats import count, emd_text, points
+from experiments.report.judge import Verdict
+from experiments.report.names import MODE_NAMES, is_full, method_name
+from experiments.report.pairs import EQUAL, equal_accuracy_pairs, match_pairs
+from experiments.report.run import Run, is_main
+from experiments.report.table import markdown_table
 from experiments.rows import CLIPS, grid, row_name
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A choice, and the rows of one and of the other that differ in nothing else."""
+    """A choice, and pairs of rows that differ in nothing else."""
 
     title: str
     one: str
@@ -31,37 +26,24 @@ class Choice:
     pairs: Sequence[tuple[Verdict, Verdict]]
 
 
-def choices(run: Run) -> list[Choice]:
-    """The choices of which the run has both sides, at the ablation's bits if any."""
+def find_choices(run: Run) -> list[Choice]:
+    """Return the choices that the run has both sides of, at the ablation's bits."""
     bits = run.config.ablation_bits or run.config.bits
-    judged = [v for v in verdicts(run.rows) if v.row["bits"] in bits]
-    main = {id(row) for row in run.main}
-    own = [v for v in judged if id(v.row) in main and not is_full(v.row)]
+    judged = [v for v in run.judged if v.row["bits"] in bits]
+    own = [v for v in judged if is_main(v.row, run.config) and not is_full(v.row)]
+    grids = match_pairs(own, "grid", "mid_rise", "mid_tread")
+    sites = match_pairs(judged, "site", "post_reset", "pre_fire")
+    scopes = match_pairs(judged, "quantize_all", False, True)
     found = [
-        Choice(
-            "Grid type",
-            "mid-rise",
-            "mid-tread",
-            matched(own, "grid", "mid_rise", "mid_tread"),
-        ),
-        Choice(
-            "Membrane site",
-            "post-reset",
-            "pre-fire",
-            matched(judged, "site", "post_reset", "pre_fire"),
-        ),
-        Choice(
-            "Scope",
-            "blocks",
-            "everywhere",
-            matched(judged, "quantize_all", False, True),
-        ),
+        Choice("Grid type", "mid-rise", "mid-tread", grids),
+        Choice("Membrane site", "post-reset", "pre-fire", sites),
+        Choice("Scope", "blocks", "everywhere", scopes),
     ]
     return [choice for choice in found if choice.pairs]
 
 
-def absent(run: Run) -> list[str]:
-    """Of each choice that has no pair, or not all, why; in sentences."""
+def describe_missing(run: Run) -> list[str]:
+    """Explain of each choice without all its pairs why they are missing."""
     done, sentences = {row_name(row) for row in run.rows}, []
     for title, of_it in (
         ("Membrane site", lambda row: row["site"] not in (None, run.config.site)),
@@ -77,18 +59,18 @@ def absent(run: Run) -> list[str]:
 
 
 def markdown(choice: Choice) -> str:
-    """What the choice does, in a sentence a mode and bit width, and its pairs."""
+    """Describe the choice's effect by mode and bit width, and tabulate its pairs."""
     lines = [_line(choice, *pair) for pair in choice.pairs]
-    table = aligned(lines, ("method", "mode"))
-    return f"{effect(choice)}\n{hidden(choice)}\n\n{table}"
+    table = markdown_table(lines, ("method", "mode"))
+    return f"{describe_effect(choice)}\n{describe_hidden_drift(choice)}\n\n{table}"
 
 
-def effect(choice: Choice) -> str:
-    """Mean and range of what the other side changes, by mode and bits."""
+def describe_effect(choice: Choice) -> str:
+    """Describe mean and range of what the other side changes, by mode and bits."""
     groups: dict[tuple[int, int, float], list[tuple[Verdict, Verdict]]] = {}
     for pair in choice.pairs:
         row = pair[0].row
-        # The grids' levels lie otherwise by the clip, and so does what they do.
+        # The grids' levels, and so their effect, depend on the clip.
         clip = row["clip"] if choice.title == "Grid type" else 0.0
         key = (MODES.index(row["mode"]), row["bits"], clip)
         groups.setdefault(key, []).append(pair)
@@ -97,9 +79,9 @@ def effect(choice: Choice) -> str:
     for (mode, bits, clip), some in sorted(groups.items()):
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
         text = f"By {MODE_NAMES[MODES[mode]]} at {bits} bits{names.get(clip, '')}, "
-        text += f"{choice.other} in place of {choice.one}, {_told(some)}"
+        text += f"{choice.other} in place of {choice.one}, {_summarize(some)}"
         if alive and len(alive) < len(some):
-            text += f"; {_told(alive)}, without the pairs of which at least one "
+            text += f"; {_summarize(alive)}, without the pairs of which at least one "
             text += "collapsed"
         elif not alive:
             where = "in each pair at least one"
@@ -110,9 +92,14 @@ def effect(choice: Choice) -> str:
     return "\n".join(sentences)
 
 
-def hidden(choice: Choice) -> str:
-    """In how many pairs accuracy hides what the choice does to firing."""
-    pairs = [pair for two in choice.pairs for pair in equal(two) if pair.kept]
+def describe_hidden_drift(choice: Choice) -> str:
+    """Describe in how many pairs accuracy hides the choice's effect on firing."""
+    pairs = [
+        pair
+        for two in choice.pairs
+        for pair in equal_accuracy_pairs(two)
+        if pair.keeps_accuracy
+    ]
     text = (
         f"- Of {count(len(choice.pairs), 'pair')} {len(pairs)} keep accuracy within a "
         f"point, and within {100 * EQUAL:g} of each other"
@@ -126,11 +113,11 @@ def hidden(choice: Choice) -> str:
     )
     if lower:
         furthest = max(lower, key=lambda pair: pair.ratio)
-        text += f"; the furthest apart: {furthest.told}"
+        text += f"; the furthest apart: {furthest.summary}"
     return f"{text}."
 
 
-def _told(some: Sequence[tuple[Verdict, Verdict]]) -> str:
+def _summarize(some: Sequence[tuple[Verdict, Verdict]]) -> str:
     accuracies = _changes(some, lambda v: 100 * v.row["accuracy"])
     points = _spread(accuracies, "{:+.2f}".format)
     firing = _spread(_changes(some, lambda v: v.row["emd_mean"]), _signed)
@@ -177,8 +164,8 @@ def _line(choice: Choice, one: Verdict, other: Verdict) -> dict[str, Any]:
         "bits": str(one.row["bits"]),
         "mode": MODE_NAMES[one.row["mode"]],
         "seed": str(one.row["seed"]),
-        f"accuracy %, {choice.one}": f"{accuracies[0]:.2f}",
-        choice.other: f"{accuracies[1]:.2f}",
+        f"accuracy %, {choice.one}": points(one.row["accuracy"]),
+        choice.other: points(other.row["accuracy"]),
         "change": f"{accuracies[1] - accuracies[0]:+.2f}",
         f"EMD, {choice.one}": emd_text(emds[0]),
         f"{choice.other} ": emd_text(emds[1]),

@@ -1,4 +1,4 @@
-"""How the figures look: colours, letters, lines, axes, size.
+"""Style of the figures: colours, letters, lines, axes, size.
 
 A figure is drawn for the page that shows it: 100 CSS pixels an inch, twice as many
 in the file, and no letter under 8 points, so that nothing falls below 9 pixels
@@ -48,7 +48,7 @@ STYLE = {
 
 
 def method_style(row: Row) -> dict[str, Any]:
-    """Line style of the row's method."""
+    """Return the line style of the row's method."""
     membrane = row["target"] == "membrane"
     grid = row["grid"] if not membrane and row["method"] == "uniform" else None
     family = (row["target"], row["method"], grid)
@@ -63,7 +63,7 @@ def method_style(row: Row) -> dict[str, Any]:
 
 
 def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Ticks such as 0.02 and 0.05 in place of powers of ten."""
+    """Set ticks such as 0.02 and 0.05 in place of powers of ten."""
     # No more than labels have room for in the smallest panel.
     subs = (1.0, 3.0) if high / low < 2000 else (1.0,)
     if high / low < 100:

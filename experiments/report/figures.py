@@ -28,7 +28,8 @@ from experiments.report.chart_style import (
     method_style,
     plain_log_ticks,
 )
-from experiments.report.names import MODE_NAMES, emd_text, method_name, method_order
+from experiments.report.formats import emd_text
+from experiments.report.names import MODE_NAMES, method_name, method_order
 from experiments.report.settings import common_seeds
 
 
@@ -36,7 +37,7 @@ class Panel(NamedTuple):
     """One column of ``over_bits``.
 
     Attributes:
-        title: what the column shows.
+        title: of the column.
         rows: quantized rows, any order; of one method and bits those of all seeds.
         baseline: accuracy of the full-precision network, where known.
         floor: EMD that shows without any quantization, where known.
@@ -51,7 +52,7 @@ class Panel(NamedTuple):
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, at twice the size it is shown at."""
+    """Return the figure as a PNG file, at twice the size it is shown at."""
     file = io.BytesIO()
     # No metadata: the same rows give the same bytes on every machine's clock.
     figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
@@ -59,7 +60,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each method, methods in their order, bits rising."""
+    """Group rows by method, methods in their order, bits rising."""
     lines: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (method_order(row), row["bits"])):
         lines.setdefault(method_name(row), []).append(row)
@@ -68,7 +69,7 @@ def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 @matplotlib.rc_context(STYLE)
 def over_bits(panels: Sequence[Panel]) -> Figure:
-    """Accuracy above EMD over bits: a panel a mode or run, one line a method."""
+    """Draw accuracy above EMD over bits: a panel a mode or run, one line a method."""
     width = max(WIDTH, 2.4 * len(panels))
     figure = Figure(figsize=(width, 6.4), layout="constrained")
     axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
@@ -119,7 +120,7 @@ def _line(
     value: Callable[[Row], float],
     style: dict,
 ) -> None:
-    """Means over the common seeds, and bars from the lowest to the highest of all.
+    """Draw means over the common seeds, and bars from the lowest to the highest of all.
 
     Seeds differ in their baselines: a mean of two beside one of one would show that.
     """
@@ -139,12 +140,12 @@ def _line(
 
 
 def _error(accuracy: float) -> float:
-    """Misclassified share in %, at least 0.1 so that it has a logarithm."""
+    """Return the misclassified share in %, at least 0.1 so that it has a logarithm."""
     return max(100 * (1 - accuracy), 0.1)
 
 
 def _accuracy_axis(axis: Axes, errors: Sequence[float]) -> None:
-    """Accuracy, spread by the logarithm of the error.
+    """Scale the accuracy axis by the logarithm of the error.
 
     Networks that collapsed and a difference of one point near 98 % are then both
     to be seen in one panel.
@@ -182,7 +183,7 @@ def layer_map(
     lower: float | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """EMD of each layer (columns) in each configuration (lines), a panel a mode.
+    """Draw the EMD of layers (columns) in configurations (lines), a panel a mode.
 
     Args:
         rows: quantized rows; of those that differ by their seed alone the mean.
@@ -236,10 +237,10 @@ def layer_map(
     bar = figure.colorbar(scale, ax=axes, location="top", aspect=60, extend="min")
     bar.outline.set_visible(False)
     plain_log_ticks(bar.ax.xaxis, low, high)
-    told = [f"grey: at most the lower floor, {emd_text(lower)}"] if lower else []
+    notes = [f"grey: at most the lower floor, {emd_text(lower)}"] if lower else []
     if floor and low < floor < high:
         bar.ax.axvline(floor, color="black", lw=1.2)
-        told.append(f"line: the noise floor, {emd_text(floor)}")
-    text = f" ({'; '.join(told)})" if told else ""
+        notes.append(f"line: the noise floor, {emd_text(floor)}")
+    text = f" ({'; '.join(notes)})" if notes else ""
     bar.set_label(f"EMD of the layer{text}", loc="left")
     return figure

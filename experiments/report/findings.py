@@ -1,24 +1,30 @@
-"""What one run found, in three sentences."""
+"""The findings of one run, in three sentences."""
 
 import statistics
 from collections.abc import Sequence
 
 from experiments.common import MODES, Row
-from experiments.report.judge import Verdict, baselines, noise_floors, verdicts
-from experiments.report.names import FLOORS, MODE_NAMES, emd_text, method_name, percent
+from experiments.report.formats import emd_text, percent
+from experiments.report.judge import Verdict, summarize
+from experiments.report.names import FLOORS, MODE_NAMES, method_name
+from snnjax.firing._drift import baselines, noise_floors
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
-    """What one run found: exactly three sentences, whatever is finished of it.
+def findings(judged: Sequence[Verdict]) -> list[str]:
+    """Return exactly three sentences on one run, whatever is finished of it.
 
     Args:
-        rows: of one run, without its ablation.
+        judged: the judged rows of one run, without its ablation.
     """
-    judged = [v for v in verdicts(rows) if v.state != "reference"]
-    return [_baseline_found(rows), _drift_found(judged), _methods_found(judged)]
+    quantized = [v for v in judged if v.state != "reference"]
+    return [
+        _describe_baseline([v.row for v in judged]),
+        _describe_drift(quantized),
+        _describe_methods(quantized),
+    ]
 
 
-def _baseline_found(rows: Sequence[Row]) -> str:
+def _describe_baseline(rows: Sequence[Row]) -> str:
     bases, floors = baselines(rows), noise_floors(rows)
     if not bases:
         return "The baseline is missing, so there is nothing to compare with yet."
@@ -40,9 +46,9 @@ def _baseline_found(rows: Sequence[Row]) -> str:
     )
 
 
-def _drift_found(judged: Sequence[Verdict]) -> str:
+def _describe_drift(judged: Sequence[Verdict]) -> str:
     if not judged:
-        return "No quantized network is finished, so drift cannot be told yet."
+        return "No quantized network is finished, so drift cannot be judged yet."
     total = len(judged)
     by = {s: [v for v in judged if v.state == s] for s in ("drift", "within")}
     lower = sum(v.by_lower.state == "drift" for v in judged)
@@ -63,7 +69,7 @@ def _drift_found(judged: Sequence[Verdict]) -> str:
         text = (
             f"In {len(by['within'])} of {total} quantized networks EMD lies within the "
             f"noise floor{beyond or ' and no drift was seen'} (the largest is "
-            f"{largest.told})"
+            f"{summarize(largest)})"
         )
     else:
         text = f"In none of {total} quantized networks can drift be judged"
@@ -73,15 +79,15 @@ def _drift_found(judged: Sequence[Verdict]) -> str:
     ):
         number = sum(v.state == state for v in judged)
         text += f"; {number} {words}" if number else ""
-    if all(v.kept is None for v in judged):
+    if all(v.keeps_accuracy is None for v in judged):
         return f"{text}; the baseline's accuracy is missing."
-    kept = [v for v in judged if v.kept]
+    kept = [v for v in judged if v.keeps_accuracy]
     text += f"; {len(kept)} keep accuracy within a point of the baseline"
     if by["drift"]:
         hidden = [v for v in kept if v.state == "drift"]
         furthest = max(hidden or by["drift"], key=lambda v: v.ratio)
         text += f", {len(hidden)} of which drift all the same" if hidden else ""
-        text += f"; furthest{' of these' if hidden else ''} is {furthest.told}"
+        text += f"; furthest{' of these' if hidden else ''} is {summarize(furthest)}"
         if len({v.row["seed"] for v in judged}) > 1:
             text += f", of seed {furthest.row['seed']}"
     return f"{text}."
@@ -98,7 +104,7 @@ def _mean_emd(some: Sequence[Verdict]) -> float:
     return statistics.fmean(v.row["emd_mean"] for v in some)
 
 
-def _methods_found(judged: Sequence[Verdict]) -> str:
+def _describe_methods(judged: Sequence[Verdict]) -> str:
     if not judged:
         return "No quantized network is finished, so methods cannot be compared yet."
     # The mode in which most is trained: there, what is left is the quantizer's.

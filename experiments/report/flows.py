@@ -1,4 +1,4 @@
-"""The figure of which rates moved: the EMD by where neurons came from and went to."""
+"""The figure of the rates that moved: EMD by rate before and after."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.report.chart_style import GREY, STYLE, WIDTH
+from experiments.report.formats import emd_text
 from experiments.report.histograms import Firing
-from experiments.report.names import emd_text
 from snnjax import emd
 
 # Rates are crowded at 0: bins of about equal ratios, and one for the nearly silent.
 EDGES = np.array([0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0])
 
 
-def work(baseline: Firing, other: Firing) -> np.ndarray:
-    """Work of the cheapest coupling by bins, mean over layers: it sums to the EMD."""
+def coupling_work(baseline: Firing, other: Firing) -> np.ndarray:
+    """Return the cheapest coupling's work by bins, mean over layers (sum: EMD)."""
     tables = [emd.flow(*pair, edges=EDGES).work for pair in _rates(baseline, other)]
     return np.mean(tables, axis=0)
 
@@ -32,11 +32,11 @@ def _rates(baseline: Firing, other: Firing) -> Iterator[tuple[np.ndarray, np.nda
         yield x, y
 
 
-def _told(baseline: Firing, other: Firing) -> str:
-    """The EMD, and how much of it is neurons that fire more."""
+def _summarize(baseline: Firing, other: Firing) -> str:
+    """Describe the EMD, and how much of it is neurons that fire more."""
     # What goes up and what goes down: their sum is the EMD, their difference the shift.
     shift = np.mean([y.mean() - x.mean() for x, y in _rates(baseline, other)])
-    distance = work(baseline, other).sum()
+    distance = coupling_work(baseline, other).sum()
     up = 50 * (1 + shift / distance) if distance else 0
     text = f"EMD {emd_text(statistics.fmean(other.emd.values()))}"
     return f"{text}: {up:.0f} % by firing more" if distance else text
@@ -44,12 +44,12 @@ def _told(baseline: Firing, other: Firing) -> str:
 
 @matplotlib.rc_context(STYLE)
 def flows(baseline: Firing, others: Sequence[Firing]) -> Figure:
-    """A panel a network: from which rate (columns) to which (lines) its EMD goes."""
+    """Draw a panel a network: EMD from each rate (columns) to each rate (lines)."""
     figure = Figure((WIDTH, 5.4), layout="constrained")
     axes = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
     for axis, other in zip(axes, others, strict=True):
-        _panel(axis, work(baseline, other))
-        axis.set_title(f"{other.name}\n{_told(baseline, other)}", loc="left")
+        _panel(axis, coupling_work(baseline, other))
+        axis.set_title(f"{other.name}\n{_summarize(baseline, other)}", loc="left")
         axis.set_xlabel("rate in the baseline")
     axes[0].set_ylabel("rate in the quantized network")
     return figure

@@ -1,4 +1,4 @@
-"""How the firing rates of each layer spread, of the baseline and of others."""
+"""Histograms of firing rates by layer, of the baseline and of others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from experiments.report.chart_style import STYLE, WIDTH
-from experiments.report.names import emd_text
+from experiments.report.formats import emd_text
 
 
 class Firing(NamedTuple):
@@ -26,7 +26,7 @@ class Firing(NamedTuple):
 
 @matplotlib.rc_context(STYLE)
 def rate_histograms(baseline: Firing, others: Sequence[Firing]) -> Figure:
-    """How the firing rates of each layer spread: baseline filled, others as lines."""
+    """Draw each layer's firing rates: baseline filled, others as lines."""
     layers = list(baseline.counts)
     columns = min(len(layers), 3 if len(layers) <= 9 else 5)
     lines = -(-len(layers) // columns)

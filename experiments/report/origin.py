@@ -1,15 +1,16 @@
-"""How a run was made: command, time, versions, and what decides its numbers."""
+"""The origin of a run: command, time, versions, and config."""
 
 from experiments.console import duration
-from experiments.report.names import plain
-from experiments.report.run import Run, command
-from experiments.report.table import aligned
+from experiments.report.formats import plain
+from experiments.report.prose import PAGE
+from experiments.report.run import Run, study_command
+from experiments.report.table import markdown_table
 
 
 def markdown(run: Run) -> str:
-    """All that it takes to make the run again."""
+    """Return all that it takes to repeat the run."""
     name = run.config.dataset
-    # Each row's own: a run may go on after an upgrade.
+    # Each row's own: a run may resume after an upgrade.
     seen: dict[str, dict[str, None]] = {}
     own = [row["versions"] for row in run.rows if "versions" in row]
     for versions in own or [run.info.get("versions", {})]:
@@ -20,19 +21,17 @@ def markdown(run: Run) -> str:
         {"option": key, "value": plain(value)}
         for key, value in run.info["config"].items()
     ]
+    command = study_command(run.info["config"])
+    about = PAGE["origin"].format(name=name, time=_time(run))
     return (
-        f"```\n{command(run.info['config'])}\n"
-        "python -m experiments.report RUN --publish docs/results\n```\n\n"
-        "The first with --data-dir where prepared data lie elsewhere; the second, with "
-        "the folder that the first names in place of RUN, made this page, and makes it "
-        f"again from docs/results/{name}. {_time(run)}\n"
-        f"Versions: {versions}. Config {run.info['config_hash']}:\n\n"
-        f"{aligned(config, ('option', 'value'))}"
+        f"```\n{command}\npython -m experiments.report RUN --publish docs/results\n```"
+        f"\n\n{about}\nVersions: {versions}. Config {run.info['config_hash']}:\n\n"
+        f"{markdown_table(config, ('option', 'value'))}"
     )
 
 
 def _time(run: Run) -> str:
-    """Each start of the study; a row that was resumed knows its last alone."""
+    """Tabulate the starts of the study."""
     starts = run.info.get("starts", [])
     if not starts:
         return "The study has not stopped yet, so its run time is not known.\n"
@@ -51,16 +50,12 @@ def _time(run: Run) -> str:
     ]
     total = duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
-    return (
-        f"The study was started {times} and ran for {total} in all, by the clock: "
-        f"what else the machine did meanwhile is in it.{_again(run)} CPU time is that "
-        "of all its threads (- is not known; a + is a commit with changes):\n\n"
-        f"{aligned(lines, ('time', 'CPU time', 'commit'))}"
-    )
+    about = PAGE["time"].format(times=times, total=total, remade=_count_remade(run))
+    return f"{about}\n\n{markdown_table(lines, ('time', 'CPU time', 'commit'))}"
 
 
-def _again(run: Run) -> str:
-    """How many rows were made more than once, the last of which counts."""
-    made = sum(start["rows"] for start in run.info["starts"])
-    again = made - len(run.rows)
-    return f" Of its {made} rows {again} were made again." if again > 0 else ""
+def _count_remade(run: Run) -> str:
+    """Count the rows that were computed more than once; the last one counts."""
+    total = sum(start["rows"] for start in run.info["starts"])
+    more = total - len(run.rows)
+    return f" Of its {total} rows {more} were made again." if more > 0 else ""

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file, which loads nothing from anywhere."""
+"""The report as one self-contained HTML file, which loads nothing."""
 
 import base64
 import struct
@@ -6,33 +6,37 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from experiments.common import Row
 from experiments.console import duration
 from experiments.report.findings import findings
-from experiments.report.judge import baselines, noise_floors, verdicts
-from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent, plain
+from experiments.report.formats import emd_text, percent, plain
+from experiments.report.judge import Verdict, label
+from experiments.report.names import FLOORS
 from experiments.report.pictures import Picture
-from experiments.report.run import Run, command, unfinished, what
-from experiments.report.style import SORT, STYLE
-from experiments.report.table import TEXT_COLUMNS, cells, groups
+from experiments.report.prose import DEFINITIONS, FOLDER
+from experiments.report.run import Run, describe_run, describe_unfinished, study_command
+from experiments.report.table import TEXT_COLUMNS, group_rows, row_cells
+from snnjax.firing._drift import baselines, noise_floors
 
 TITLE = "Accuracy and firing under quantization"
 # Figures with a section of their own.
 _ELSEWHERE = ("over_bits", "prediction")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
 POLICY += "script-src 'unsafe-inline'"
+STYLE = (FOLDER / "page.css").read_text("utf-8")
+SORT = (FOLDER / "sort.js").read_text("utf-8")
 
 
-def html(runs: Sequence[Run], pictures: Sequence[Picture]) -> str:
-    """One self-contained HTML page: it loads nothing from anywhere."""
-    rows = [row for run in runs for row in run.rows]
+def html(
+    runs: Sequence[Run], judged: Sequence[Verdict], pictures: Sequence[Picture]
+) -> str:
+    """Return the page of ``runs``, whose rows in the table's order are ``judged``."""
     over_bits = [_figure(p) for p in pictures if p.name.startswith("over_bits")]
     predicted = [_figure(p) for p in pictures if p.name == "prediction"]
     others = [_figure(p) for p in pictures if not p.name.startswith(_ELSEWHERE)]
     others += [_layer_table(run) for run in runs if run.rows]
     sections = {
         "Accuracy and EMD over bits": over_bits or ["<p>No quantized row yet.</p>"],
-        "All rows": [_html_table(rows)],
+        "All rows": [_html_table(judged)],
         "Layer by layer": others,
         "Does EMD predict anything?": predicted,
         "Definitions": [_terms(DEFINITIONS)],
@@ -54,11 +58,11 @@ def html(runs: Sequence[Run], pictures: Sequence[Picture]) -> str:
 
 
 def _head(run: Run) -> str:
-    """What the run is, what it found, and its baseline's numbers."""
-    text = f"<h3>{escape(what(run))}</h3>"
-    if left := unfinished(run):
+    """Return the run's description, findings, and its baseline's numbers."""
+    text = f"<h3>{escape(describe_run(run))}</h3>"
+    if left := describe_unfinished(run):
         text += f"<p><strong>{escape(left)}</strong></p>"
-    sentences = "".join(f"<li>{escape(s)}</li>" for s in findings(run.main))
+    sentences = "".join(f"<li>{escape(s)}</li>" for s in findings(run.judged_main))
     tiles = {}
     for row in (bases := baselines(run.main)):
         seed = f", seed {row['seed']}" if len(bases) > 1 else ""
@@ -73,7 +77,7 @@ def _head(run: Run) -> str:
 
 
 def _origin(run: Run) -> str:
-    """Command, config and versions of the run."""
+    """Return command, config and versions of the run."""
     starts = run.info.get("starts", [])
     info: dict[str, Any] = {"run time": duration(run.seconds)}
     info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
@@ -82,7 +86,7 @@ def _origin(run: Run) -> str:
         info |= {f"{prefix}{k}": v for k, v in run.info.get(part, {}).items()}
     return (
         f"<h3>{escape(run.name)}</h3>"
-        f"<pre>{escape(command(run.info['config']))}</pre>"
+        f"<pre>{escape(study_command(run.info['config']))}</pre>"
         '<p class="soft">With --data-dir where prepared data lie elsewhere, and a '
         "fresh folder as --out: in the old one, finished rows are kept.</p>"
         + _terms({key: plain(value) for key, value in info.items()})
@@ -110,24 +114,24 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _html_table(rows: Sequence[Row]) -> str:
-    titled = groups(verdicts(rows))
+def _html_table(judged: Sequence[Verdict]) -> str:
+    titled = group_rows(judged)
     if not titled:
         return "<p>No row is finished yet.</p>"
-    columns = list(cells(next(iter(titled.values()))[0]))
+    columns = list(row_cells(next(iter(titled.values()))[0]))
     kinds = {c: "text" if c in TEXT_COLUMNS else "" for c in columns}
     kinds |= {"EMD": "judged", "drift": "text judged"}
     head = "".join(
         f'<th class="{kinds[c]}" scope="col"><button>{c}</button></th>' for c in columns
     )
     bodies = ""
-    for title, judged in titled.items():
+    for title, some in titled.items():
         bodies += f'<tbody><tr class="group"><th colspan="{len(columns)}" '
         bodies += f'scope="rowgroup">{escape(title)}</th></tr>'
-        for v in judged:
+        for v in some:
             tds = "".join(
                 f'<td class="{kinds[c]}">{escape(text)}</td>'
-                for c, text in cells(v).items()
+                for c, text in row_cells(v).items()
             )
             bodies += f'<tr class="{escape(v.state)}">{tds}</tr>\n'
         bodies += "</tbody>"
@@ -139,15 +143,14 @@ def _html_table(rows: Sequence[Row]) -> str:
 
 
 def _layer_table(run: Run) -> str:
-    """EMD of each layer and row, folded away."""
-    judged = verdicts(run.rows)
-    layers = list(judged[0].row["emd"])
+    """Return the EMD of each layer and row, folded."""
+    layers = list(run.judged[0].row["emd"])
     head = "".join(f'<th scope="col">{escape(layer)}</th>' for layer in layers)
     lines = ""
-    for v in judged:
+    for v in run.judged:
         emds = (v.row["emd"].get(layer) for layer in layers)
-        tds = "".join(f"<td>{'-' if e is None else emd_text(e)}</td>" for e in emds)
-        lines += f'<tr><td class="text">{escape(v.name)}</td>'
+        tds = "".join(f"<td>{emd_text(e)}</td>" for e in emds)
+        lines += f'<tr><td class="text">{escape(label(v.row))}</td>'
         lines += f"<td>{v.row['seed']}</td>{tds}</tr>\n"
     return (
         f"<details><summary>EMD of each layer in numbers, {escape(run.name)}</summary>"

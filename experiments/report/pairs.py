@@ -1,4 +1,4 @@
-"""Rows set beside each other: one option apart, or equal in accuracy."""
+"""Pairs of rows: one option apart, or equal in accuracy."""
 
 import dataclasses
 import itertools
@@ -6,18 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.report.judge import Verdict
-from experiments.report.names import (
-    MODE_NAMES,
-    count,
-    emd_text,
-    is_full,
-    setting_name,
-)
-from experiments.report.table import aligned, drift
+from experiments.report.formats import count, emd_text, points
+from experiments.report.judge import Verdict, summarize
+from experiments.report.names import MODE_NAMES, is_full, setting_name
+from experiments.report.table import drift_label, markdown_table
+from snnjax.firing._drift import ROUNDING
 
 EQUAL = 0.005  # accuracies that differ by no more are equal
-OTHERWISE = 1.5  # EMDs further apart, one over the other, are different
+DIFFERENT = 1.5  # EMDs further apart, one over the other, are different
 SHOWN = 5
 
 _OPTIONS = (
@@ -26,16 +22,16 @@ _OPTIONS = (
 )
 
 
-def matched(
+def match_pairs(
     judged: Sequence[Verdict], option: str, one: Any, other: Any
 ) -> list[tuple[Verdict, Verdict]]:
-    """Rows that differ in one option alone, where it is ``one`` and ``other``."""
+    """Return pairs that differ in one option alone, ``one`` against ``other``."""
 
     def rest(v: Verdict) -> tuple[Any, ...]:
-        return tuple(v.row.get(name) for name in _OPTIONS if name != option)
+        return tuple(v.row[name] for name in _OPTIONS if name != option)
 
-    others = {rest(v): v for v in judged if v.row.get(option) == other}
-    ones = [v for v in judged if v.row.get(option) == one]
+    others = {rest(v): v for v in judged if v.row[option] == other}
+    ones = [v for v in judged if v.row[option] == one]
     return [(v, others[rest(v)]) for v in ones if rest(v) in others]
 
 
@@ -54,13 +50,13 @@ class Pair:
 
     @property
     def differs(self) -> bool:
-        """One EMD is so much larger than the other."""
-        return self.ratio > OTHERWISE
+        """True if the EMDs differ by more than a factor of `DIFFERENT`."""
+        return self.ratio > DIFFERENT
 
     @property
-    def kept(self) -> bool:
-        """Neither lost a point of accuracy, as `Verdict.kept` tells."""
-        return bool(self.far.kept and self.near.kept)
+    def keeps_accuracy(self) -> bool:
+        """True if neither lost a point of accuracy."""
+        return bool(self.far.keeps_accuracy and self.near.keeps_accuracy)
 
     @property
     def by_lower(self) -> "Pair":
@@ -68,21 +64,21 @@ class Pair:
         return Pair(self.far.by_lower, self.near.by_lower)
 
     @property
-    def beyond(self) -> bool:
-        """The larger EMD is above its floor, and above the other by as much."""
+    def exceeds_floor(self) -> bool:
+        """True if the larger EMD exceeds its floor, and the other EMD by as much."""
         apart = self.far.row["emd_mean"] - self.near.row["emd_mean"]
         floor = self.far.floor
         return self.far.state == "drift" and floor is not None and apart > floor
 
     @property
     def hides(self) -> bool:
-        """Accuracy, kept by both, hides a drift."""
-        return self.differs and self.kept and self.beyond
+        """True if accuracy, kept by both, hides a drift."""
+        return self.differs and self.keeps_accuracy and self.exceeds_floor
 
     @property
     def mark(self) -> str:
-        """Whether it hides a drift, and if not why."""
-        if not self.kept:
+        """The reason why it hides no drift, or that it does."""
+        if not self.keeps_accuracy:
             return "accuracy not kept"
         if self.hides:
             return "hides a drift"
@@ -93,13 +89,14 @@ class Pair:
         return f"difference within the {'lower ' * known}floor"
 
     @property
-    def told(self) -> str:
-        """Both, and how far apart they are, for a sentence."""
-        return f"{self.far.told}, against {self.near.told}: {self.ratio:.1f} times"
+    def summary(self) -> str:
+        """Both rows and their ratio, for a sentence."""
+        far, near = summarize(self.far), summarize(self.near)
+        return f"{far}, against {near}: {self.ratio:.1f} times"
 
     @property
     def settings(self) -> tuple[str, str, str]:
-        """What it has in common with the pairs of other seeds."""
+        """Mode and both settings, which pairs of other seeds share."""
         return (
             self.far.row["mode"],
             setting_name(self.far.row),
@@ -107,8 +104,8 @@ class Pair:
         )
 
 
-def equal(judged: Iterable[Verdict]) -> list[Pair]:
-    """All pairs of equal accuracy, without what collapsed; the furthest apart first."""
+def equal_accuracy_pairs(judged: Iterable[Verdict]) -> list[Pair]:
+    """Return pairs of equal accuracy, none collapsed, the furthest apart first."""
     groups: dict[tuple[str, int], list[Verdict]] = {}
     for v in judged:
         if not is_full(v.row) and v.state != "collapsed":
@@ -118,21 +115,20 @@ def equal(judged: Iterable[Verdict]) -> list[Pair]:
         for two in itertools.combinations(some, 2):
             near, far = sorted(two, key=lambda v: v.row["emd_mean"])
             apart = abs(near.row["accuracy"] - far.row["accuracy"])
-            if apart <= EQUAL + 1e-9:
+            if apart <= EQUAL + ROUNDING:
                 pairs.append(Pair(far, near))
     return sorted(pairs, key=lambda pair: -pair.ratio)
 
 
-def repeated(
+def find_repeated(
     pairs: Sequence[Pair], judged: Iterable[Verdict]
 ) -> list[tuple[Pair, int]]:
-    """The pairs that hide a drift in every seed that has both rows, and in how many."""
+    """Return pairs that hide a drift in every seed with both, and the seed count."""
     ran: dict[tuple[str, str], set[int]] = {}
     for v in judged:
         if not is_full(v.row):
-            ran.setdefault((v.row["mode"], setting_name(v.row)), set()).add(
-                v.row["seed"]
-            )
+            key = v.row["mode"], setting_name(v.row)
+            ran.setdefault(key, set()).add(v.row["seed"])
     hiding: dict[tuple[str, str, str], list[Pair]] = {}
     for pair in pairs:
         if pair.hides:
@@ -144,16 +140,16 @@ def repeated(
     ]
 
 
-def counted(pairs: Sequence[Pair]) -> str:
-    """How many pairs there are, differ and hide a drift, in a sentence."""
+def describe_counts(pairs: Sequence[Pair]) -> str:
+    """Describe how many pairs there are, differ and hide a drift."""
     parts = []
     for mode, title in MODE_NAMES.items():
         some = [p for p in pairs if p.settings[0] == mode]
         if some:
-            kept = [p for p in some if p.kept]
+            kept = [p for p in some if p.keeps_accuracy]
             parts.append(
                 f"by {title} {count(len(some), 'pair')} of equal accuracy, of which "
-                f"{len(kept)} keep it; EMDs are more than {OTHERWISE} times apart in "
+                f"{len(kept)} keep it; EMDs are more than {DIFFERENT} times apart in "
                 f"{sum(p.differs for p in some)}, and where accuracy is kept in "
                 f"{sum(p.differs for p in kept)}; of these "
                 f"{sum(p.hides for p in kept)} hide a drift by the noise floor, "
@@ -164,8 +160,8 @@ def counted(pairs: Sequence[Pair]) -> str:
     return "\n".join(f"- {part[0].upper()}{part[1:]}." for part in parts)
 
 
-def top(pairs: Sequence[Pair]) -> str:
-    """Of each mode some pairs that differ, as markdown: those that hide a drift first.
+def tabulate(pairs: Sequence[Pair]) -> str:
+    """Tabulate some pairs of each mode that differ: those that hide a drift first.
 
     The others are marked with what keeps them from it. A setting is named once a mode,
     so that one that hardly moves does not fill it.
@@ -185,16 +181,16 @@ def top(pairs: Sequence[Pair]) -> str:
                     "mode": title,
                     "seed": str(pair.far.row["seed"]),
                     "further off": far,
-                    "accuracy %": f"{100 * pair.far.row['accuracy']:.2f}",
+                    "accuracy %": points(pair.far.row["accuracy"]),
                     "EMD": emd_text(pair.far.row["emd_mean"]),
                     "nearer": near,
-                    "its accuracy %": f"{100 * pair.near.row['accuracy']:.2f}",
+                    "its accuracy %": points(pair.near.row["accuracy"]),
                     "its EMD": emd_text(pair.near.row["emd_mean"]),
                     "ratio": f"{pair.ratio:.2f}",
-                    "drift": drift(pair.far),
+                    "drift": drift_label(pair.far),
                     "pair": pair.mark,
                 }
             )
     if not lines:
         return "None was found.\n"
-    return aligned(lines, ("mode", "further off", "nearer", "drift", "pair"))
+    return markdown_table(lines, ("mode", "further off", "nearer", "drift", "pair"))

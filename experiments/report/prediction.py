@@ -1,4 +1,4 @@
-"""Does EMD predict anything? Rank correlations with what became of the networks."""
+"""Rank correlations of EMD and its rivals with what changed in the networks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.common import MODES, Row
-from experiments.report.judge import Verdict, verdicts
+from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, is_full, setting_name
+from experiments.report.prose import PAGE
 from experiments.report.rank_correlation import (
     LEVEL,
     RESAMPLES,
@@ -15,7 +16,7 @@ from experiments.report.rank_correlation import (
     bootstrap,
     spearman,
 )
-from experiments.report.table import aligned, over_layers
+from experiments.report.table import markdown_table, mean_over_layers
 
 FEWEST = 8  # settings that a correlation is taken over
 NEAR = 5  # points of accuracy that a network of use may lose
@@ -23,8 +24,8 @@ _ALIVE = ", not collapsed"
 
 PREDICTORS: dict[str, Callable[[Row], float | None]] = {
     "EMD": lambda row: row["emd_mean"],
-    "paired shift": lambda row: over_layers(row, "paired_shift"),
-    "time-W1": lambda row: over_layers(row, "time_w1"),
+    "paired shift": lambda row: mean_over_layers(row, "paired_shift"),
+    "time-W1": lambda row: mean_over_layers(row, "time_w1"),
     "mean shift": lambda row: _mean_shift(row),
 }
 OUTCOMES: dict[str, Callable[[Row, Row], float]] = {
@@ -45,7 +46,7 @@ def _mean_shift(row: Row) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Quantized rows: what is known of their firing, and what became of them.
+    """Quantized rows with the measures of their firing and the outcomes.
 
     Attributes:
         judged: the rows.
@@ -59,21 +60,21 @@ class Points:
 
     @property
     def settings(self) -> set[str]:
-        """What its rows are quantized by."""
+        """The settings of its rows."""
         return {setting_name(v.row) for v in self.judged}
 
-    def only(self, wanted: Callable[[Verdict], bool]) -> "Points":
-        """Those that are wanted."""
+    def select(self, wanted: Callable[[Verdict], bool]) -> "Points":
+        """Return the rows that are wanted."""
         at = np.array([wanted(v) for v in self.judged], bool)
         some = [v for v, there in zip(self.judged, at, strict=True) if there]
         return Points(some, self.x[at], self.y[at])
 
 
-def points(rows: Sequence[Row]) -> Points:
-    """The quantized rows of one run that have all these measures and a baseline."""
-    bases = {row["seed"]: row for row in rows if row["mode"] == "fp32"}
+def points(rows: Sequence[Verdict]) -> Points:
+    """Return the quantized rows of one run that have all measures and a baseline."""
+    bases = {v.row["seed"]: v.row for v in rows if v.row["mode"] == "fp32"}
     judged, x, y = [], [], []
-    for v in verdicts(rows):
+    for v in rows:
         base = bases.get(v.row["seed"])
         measures = [of(v.row) for of in PREDICTORS.values()]
         if is_full(v.row) or not base or None in measures:
@@ -86,19 +87,19 @@ def points(rows: Sequence[Row]) -> Points:
 
 
 def correlations(some: Points, *, within: bool = False) -> np.ndarray:
-    """Rank correlations of all rows ``[predictors, outcomes]``, as of `of_points`."""
+    """Return the rank correlations ``[predictors, outcomes]`` of `bootstrap_points`."""
     one = np.ones((1, len(some.x)))
     return spearman(some.x, some.y, one, _strata(some, within))[0]
 
 
-def of_points(some: Points, *, within: bool = False) -> Bootstrap:
-    """The rank correlations of rows, resampled by what they are quantized by.
+def bootstrap_points(some: Points, *, within: bool = False) -> Bootstrap:
+    """Return the rank correlations of rows, resampled by setting.
 
     Args:
         some: the rows.
         within: rank them within their mode and seed. A mode moves a measure and
-            accuracy by itself: BatchNorm taken anew lets spikes move in time and gives
-            accuracy back. Over all modes that hides what orders the networks of each.
+            accuracy by itself: re-estimated BatchNorm moves spikes in time and restores
+            accuracy. Over all modes that hides what orders the networks of each.
     """
     groups = [setting_name(v.row) for v in some.judged]
     return bootstrap(some.x, some.y, groups, _strata(some, within))
@@ -109,18 +110,20 @@ def _strata(some: Points, within: bool) -> list[object]:
 
 
 def subsets(found: Points) -> dict[str, Points]:
-    """Of all rows and of each mode: all, those not collapsed, those near the baseline.
+    """Split all rows and each mode: all, not collapsed, near the baseline.
 
     A network at three times chance did not collapse, and is of no use.
     """
     modes = {
-        MODE_NAMES[mode]: found.only(lambda v, mode=mode: v.row["mode"] == mode)
+        MODE_NAMES[mode]: found.select(lambda v, mode=mode: v.row["mode"] == mode)
         for mode in MODES
     }
     sets: dict[str, Points] = {}
     for title, some in ({"all": found} | modes).items():
-        alive = some.only(lambda v: v.state != "collapsed")
-        near = alive.only(lambda v: v.loss is not None and v.loss <= NEAR / 100 + 1e-9)
+        alive = some.select(lambda v: v.state != "collapsed")
+        near = alive.select(
+            lambda v: v.loss is not None and v.loss <= NEAR / 100 + 1e-9
+        )
         before = 0
         for words, each in (
             ("", some),
@@ -133,15 +136,15 @@ def subsets(found: Points) -> dict[str, Points]:
     return sets
 
 
-def enough(rows: Sequence[Row]) -> bool:
-    """Whether there are settings to take a correlation over."""
+def has_enough(rows: Sequence[Verdict]) -> bool:
+    """Return True if there are enough settings to take a correlation over."""
     return len(points(rows).settings) >= FEWEST
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The section: what is correlated, the table, and what it says."""
+def markdown(rows: Sequence[Verdict]) -> str:
+    """Return the section: what is correlated, the table, and its conclusions."""
     found = points(rows)
-    if not enough(rows):
+    if len(found.settings) < FEWEST:
         return f"Fewer than {FEWEST} settings have all measures yet.\n"
     lines, tables = [], {}
     sets = subsets(found)
@@ -152,51 +155,39 @@ def markdown(rows: Sequence[Row]) -> str:
         ranked |= {f"{t}, ranked within": (some, True) for t, some in whole.items()}
     ranked |= {t: (some, False) for t, some in sets.items() if t not in whole}
     for title, (some, within) in ranked.items():
-        tables[title] = of_points(some, within=within)
+        tables[title] = bootstrap_points(some, within=within)
         intervals = tables[title].intervals
         for p, predictor in enumerate(PREDICTORS):
             lines.append(
                 {
-                    "rows of": title if p == 0 else "",
-                    "n": str(len(some.judged)) if p == 0 else "",
+                    "rows of": "" if p else title,
+                    "n": "" if p else str(len(some.judged)),
                     "measure": predictor,
-                }
-                | {
-                    outcome.split(",")[0]: _cell(intervals[:, p, o])
-                    for o, outcome in enumerate(OUTCOMES)
+                    **{
+                        outcome.split(",")[0]: _cell(intervals[:, p, o])
+                        for o, outcome in enumerate(OUTCOMES)
+                    },
                 }
             )
     mains = [f"all{a}{b}" for b in (", ranked within", "") for a in (_ALIVE, "")]
     main = next(title for title in mains if title in tables)
-    return (
-        f"Spearman's rank correlation over {_which(rows, found)}, of each measure's "
-        "mean over layers with what changed against the baseline of the row's seed: "
-        "synaptic operations (relative) and mean rate in size, accuracy as what was "
-        f"lost. In brackets {LEVEL} % bootstrap percentile intervals ({RESAMPLES:,} "
-        "resamples of settings, each with its rows of all modes and seeds). Settings "
-        "share baselines and test images, so the intervals are optimistic. That "
-        "measures go with the mean rate and with synaptic operations is in part no "
-        "finding: a layer's mean rate cannot move by more than its EMD, and operations "
-        "are a sum of the same rates, weighted by fan-out. The mean shift, how far "
-        "the layers' mean rates moved, stands beside them for that. Ranked within: "
-        "each row among those of its own mode and seed. A mode moves a measure and "
-        "accuracy by itself (BatchNorm taken anew moves spikes in time and gives "
-        "accuracy back), which over all modes hides what orders the networks of "
-        "each.\n\n"
-        f"{aligned(lines, ('rows of', 'measure'))}\n{_said(tables[main], main)}\n"
+    about = PAGE["prediction"].format(
+        rows=_describe_rows(rows, found), level=LEVEL, resamples=f"{RESAMPLES:,}"
     )
+    table = markdown_table(lines, ("rows of", "measure"))
+    return f"{about}\n\n{table}\n{_conclude(tables[main], main)}\n"
 
 
-def _which(rows: Sequence[Row], found: Points) -> str:
-    """The rows in words: how many, of what, and how many are not among them."""
+def _describe_rows(rows: Sequence[Verdict], found: Points) -> str:
+    """Describe the rows: how many, of what, and how many are left out."""
     some = [v.row for v in found.judged]
-    quantized = [row for row in rows if not is_full(row)]
+    quantized = [v for v in rows if not is_full(v.row)]
     seeds = sorted({row["seed"] for row in some})
     modes = [MODE_NAMES[m] for m in MODES if any(row["mode"] == m for row in some)]
     text = f"{len(some)} quantized rows ({', '.join(modes)}; "
     text += f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     for name in ("site", "quantize_all"):
-        if len({row[name] for row in some if row.get(name) is not None}) > 1:
+        if len({row[name] for row in some if row[name] is not None}) > 1:
             text += f"; both choices of {name}"
     text += f"; {sum(v.state == 'collapsed' for v in found.judged)} collapsed"
     if left := len(quantized) - len(some):
@@ -210,8 +201,8 @@ def _cell(values: np.ndarray) -> str:
     return "{:.2f} [{:.2f}, {:.2f}]".format(*(values + 0.0))
 
 
-def _said(table: Bootstrap, title: str) -> str:
-    """Which measure orders each outcome best, and whether it is told from the next."""
+def _conclude(table: Bootstrap, title: str) -> str:
+    """Name the measure that orders each outcome best, and its lead over the next."""
     parts, names = [], list(PREDICTORS)
     for o, outcome in enumerate(OUTCOMES):
         values, low, _ = table.intervals[:, :, o]

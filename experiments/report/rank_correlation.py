@@ -23,11 +23,11 @@ class Bootstrap:
 
     @property
     def intervals(self) -> np.ndarray:
-        """What was found and the percentile interval's ends, an axis in front."""
+        """The correlations and the percentile interval's ends, an axis in front."""
         return _interval(self.found, self.resampled)
 
     def difference(self, one: int, other: int) -> np.ndarray:
-        """How much higher one predictor's correlation is than the other's, likewise.
+        """Return one predictor's lead in correlation over another, likewise.
 
         The resamples are the same, so it is a paired bootstrap.
         """
@@ -43,10 +43,10 @@ def bootstrap(
     groups: Sequence[object],
     strata: Sequence[object] | None = None,
 ) -> Bootstrap:
-    """Rank correlations of rows, resampled by whole groups.
+    """Return rank correlations of rows, resampled by whole groups.
 
-    Rows of one group are no independent witnesses: networks of one quantizer, in
-    several modes and seeds.
+    Rows of one group (networks of one quantizer, in several modes and seeds) are not
+    independent.
 
     Args:
         x: ``[rows, predictors]``.
@@ -64,7 +64,7 @@ def bootstrap(
 
 
 def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """What was found, and the percentiles of its resamples."""
+    """Return the estimate and the percentiles of its resamples."""
     ends = (50 - LEVEL / 2, 50 + LEVEL / 2)
     # A resample may hold one value alone; of what never varies there is no interval.
     blank = np.isnan(resampled).all(0)
@@ -76,7 +76,7 @@ def _interval(of_all: np.ndarray, resampled: np.ndarray) -> np.ndarray:
 def spearman(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
 ) -> np.ndarray:
-    """Pearson's correlations of ranks, each row as often as its weights say.
+    """Return Pearson's correlations of ranks, each row counted by its weight.
 
     Ranks are shares of a row's stratum, from its middle.
     """

@@ -1,19 +1,20 @@
-"""A run as its report reads it, and what it says of itself."""
+"""A run as its report reads it: rows, config, and the rows judged once."""
 
 import dataclasses
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
 
 from experiments.common import Row, StudyConfig
 from experiments.presets import presets
-from experiments.report.judge import missing
+from experiments.report.judge import Verdict, describe_missing, judge
 from experiments.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run folder holds."""
+    """The contents of a run folder."""
 
     name: str
     folder: RunFolder
@@ -22,12 +23,23 @@ class Run:
 
     @property
     def config(self) -> StudyConfig:
-        """What was to be run."""
+        """The study's config."""
         return StudyConfig.from_numbers(self.info["config"])
+
+    @functools.cached_property
+    def judged(self) -> list[Verdict]:
+        """All rows, judged, in the table's order."""
+        return judge(self.rows)
+
+    @functools.cached_property
+    def judged_main(self) -> list[Verdict]:
+        """The judged rows of the config's own site and scope: without the ablation."""
+        config = self.config
+        return [v for v in self.judged if is_main(v.row, config)]
 
     @property
     def main(self) -> list[Row]:
-        """The rows of the config's own site and scope: all but the ablation's."""
+        """The rows of `judged_main`, in the order of the file."""
         config = self.config
         return [row for row in self.rows if is_main(row, config)]
 
@@ -38,10 +50,9 @@ class Run:
 
 
 def is_main(row: Row, config: StudyConfig) -> bool:
-    """Whether a row is of the config's own site and scope, or quantizes nothing."""
-    # Rows made before there was a choice do not say where all is quantized.
+    """Return True if a row has the config's site and scope, or quantizes nothing."""
     scopes, sites = (None, config.quantize_all), (None, config.site)
-    return row.get("quantize_all") in scopes and row["site"] in sites
+    return row["quantize_all"] in scopes and row["site"] in sites
 
 
 def load(path: Path) -> Run:
@@ -54,8 +65,8 @@ def load(path: Path) -> Run:
     return Run(folder.path.resolve().name, folder, folder.info(), folder.rows())
 
 
-def command(config: dict[str, Any]) -> str:
-    """The command line of a run with ``config``: what no preset or default says."""
+def study_command(config: dict[str, Any]) -> str:
+    """Return the shortest command line that runs ``config``."""
     tiny = bool(config.get("tiny"))
     options = {
         name: _options(config, dataclasses.replace(usual, tiny=tiny).resolve())
@@ -69,7 +80,7 @@ def command(config: dict[str, Any]) -> str:
 
 
 def _options(config: dict[str, Any], usual: StudyConfig) -> list[list[str]]:
-    """The options that turn ``usual`` into ``config``."""
+    """Return the options that turn ``usual`` into ``config``."""
     plain, options = usual.numbers(), []
     for name, value in config.items():
         if name in plain and value != plain[name]:
@@ -82,22 +93,19 @@ def _options(config: dict[str, Any], usual: StudyConfig) -> list[list[str]]:
     return options
 
 
-def what(run: Run) -> str:
-    """What was run, in a line."""
-    config = run.info["config"]
-    seeds = ", ".join(map(str, config.get("seeds", ())))
-    neuron = ""
-    if config.get("reset") == "soft":
-        neuron += ", soft reset"
-    if config.get("surrogate", "atan") != "atan":
-        neuron += f", surrogate {config['surrogate']}"
+def describe_run(run: Run) -> str:
+    """Return data set, network and seeds in a line."""
+    config = run.config
+    neuron = ", soft reset" * (config.reset == "soft")
+    if config.surrogate != "atan":
+        neuron += f", surrogate {config.surrogate}"
     return (
-        f"{run.name}: {config.get('dataset')}, {config.get('model')}, width "
-        f"{config.get('width')}, T = {config.get('timesteps')}{neuron}, seeds {seeds}"
+        f"{run.name}: {config.dataset}, {config.model}, width {config.width}, "
+        f"T = {config.timesteps}{neuron}, seeds {', '.join(map(str, config.seeds))}"
     )
 
 
-def unfinished(run: Run) -> str:
-    """The rows still missing, in a sentence; empty where none is."""
-    left = missing(run.rows, run.config)
+def describe_unfinished(run: Run) -> str:
+    """Return a sentence on the rows still missing; empty if there are none."""
+    left = describe_missing(run.rows, run.config)
     return f"Unfinished, rows still missing: {'; '.join(left)}." if left else ""

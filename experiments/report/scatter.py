@@ -1,4 +1,4 @@
-"""The figure of what EMD predicts: measures of firing against what changed."""
+"""The figure of predictions: measures of firing against outcomes."""
 
 from typing import Literal
 
@@ -24,10 +24,10 @@ _UNITS = {"EMD": "mean EMD", "time-W1": "time-W1, steps"}
 
 @matplotlib.rc_context(STYLE)
 def prediction(found: Points) -> Figure:
-    """Each measure (columns) against each change (lines), a point a row."""
+    """Draw each measure (columns) against each change (lines), a point a row."""
     collapsed = np.array([v.state == "collapsed" for v in found.judged])
     modes = np.array([v.row["mode"] for v in found.judged])
-    alive = found.only(lambda v: v.state != "collapsed")
+    alive = found.select(lambda v: v.state != "collapsed")
     every = correlations(found, within=True)
     living = correlations(alive, within=True) if len(alive.judged) > 1 else every
     figure = Figure((WIDTH, 8.4), layout="constrained")
@@ -35,8 +35,8 @@ def prediction(found: Points) -> Figure:
         len(OUTCOMES), len(_COLUMNS), sharex="col", sharey="row", squeeze=False
     )
     for (o, p), axis in np.ndenumerate(axes):
-        x, y = _at_least(found.x[:, p]), found.y[:, o]
-        y = y if _is_loss(o) else _at_least(y)
+        x, y = _clip_zeros(found.x[:, p]), found.y[:, o]
+        y = y if _is_loss(o) else _clip_zeros(y)
         for mode, style in _MODES.items():
             for some, fill in (
                 (~collapsed & (modes == mode), style["color"]),
@@ -58,24 +58,24 @@ def prediction(found: Points) -> Figure:
         _corner(axis, every[p, o], living[p, o], bool(collapsed.any()))
     for p, name in enumerate(_COLUMNS):
         axes[-1, p].set_xlabel(_UNITS.get(name, name))
-        _log(axes[-1, p], "x", _at_least(found.x[:, p]))
+        _log(axes[-1, p], "x", _clip_zeros(found.x[:, p]))
     for o, name in enumerate(OUTCOMES):
         axes[o, 0].set_ylabel(name)
         if _is_loss(o):
             _loss_axis(axes[o, 0], found.y[:, o])
         else:
-            _log(axes[o, 0], "y", _at_least(found.y[:, o]))
+            _log(axes[o, 0], "y", _clip_zeros(found.y[:, o]))
     _legend(figure, modes, bool(collapsed.any()))
     return figure
 
 
 def _is_loss(outcome: int) -> bool:
-    """Accuracy may be gained too, and then has no logarithm."""
+    """Return True for lost accuracy, which may be negative and has no logarithm."""
     return list(OUTCOMES)[outcome].startswith("loss")
 
 
-def _at_least(values: np.ndarray) -> np.ndarray:
-    """A logarithmic axis has no place for 0: such points lie on its edge."""
+def _clip_zeros(values: np.ndarray) -> np.ndarray:
+    """Move zeros, which a logarithmic axis cannot show, to its edge."""
     positive = values[values > 0]
     return np.maximum(values, positive.min() / 1.5 if positive.size else 1e-4)
 
@@ -88,7 +88,7 @@ def _log(axes: Axes, axis: Literal["x", "y"], values: np.ndarray) -> None:
 
 
 def _loss_axis(axis: Axes, losses: np.ndarray) -> None:
-    """Even within a point, logarithmic beyond."""
+    """Scale the axis of losses: even within a point, logarithmic beyond."""
     axis.set_yscale("symlog", linthresh=1, linscale=0.5)
     low, high = min(losses.min(), -1) * 1.2, max(losses.max(), 1) * 1.3
     axis.set_ylim(low, high)

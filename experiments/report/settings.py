@@ -1,21 +1,22 @@
-"""A setting: what a network is quantized by, its rows those of all seeds."""
+"""Settings: the rows of all seeds that are quantized in the same way."""
 
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 from experiments.common import Row
-from experiments.report.judge import POINT, Verdict
+from experiments.report.judge import Verdict
 from experiments.report.names import is_full, setting_name
-from experiments.report.table import drift
+from experiments.report.table import drift_label
+from snnjax.firing._drift import POINT, ROUNDING
 
-# Accuracy this near to a point's loss decides nothing: it is a matter of luck.
+# Accuracy this close to a point's loss decides nothing: it is within chance.
 MARGIN = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Rows that differ by their seed alone, judged; at least one."""
+    """Judged rows that differ by their seed alone; at least one."""
 
     judged: tuple[Verdict, ...]
 
@@ -31,25 +32,25 @@ class Setting:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """Of its rows."""
+        """The seeds of its rows."""
         return frozenset(v.row["seed"] for v in self.judged)
 
-    def of(self, seeds: frozenset[int]) -> "Setting":
-        """The same of some of its seeds."""
+    def restrict_to(self, seeds: frozenset[int]) -> "Setting":
+        """Return the same setting with some of its seeds."""
         return Setting(tuple(v for v in self.judged if v.row["seed"] in seeds))
 
     def values(self, value: Callable[[Row], float | None]) -> list[float]:
-        """A number of each row that has it."""
+        """Return a number of each row that has it."""
         found = (value(v.row) for v in self.judged)
         return [number for number in found if number is not None]
 
     def mean(self, key: str) -> float:
-        """The mean over seeds of what stands in the rows."""
+        """Return a row entry's mean over seeds."""
         return statistics.fmean(v.row[key] for v in self.judged)
 
     @property
-    def collapsed(self) -> bool:
-        """Whether a seed collapsed."""
+    def has_collapsed(self) -> bool:
+        """True if a seed collapsed."""
         return any(v.state == "collapsed" for v in self.judged)
 
     @property
@@ -59,19 +60,19 @@ class Setting:
         return statistics.fmean(losses) if len(losses) == len(self.judged) else None
 
     @property
-    def kept(self) -> bool:
-        """Accuracy within a point of the baselines'."""
-        return self.loss is not None and self.loss <= POINT + 1e-9
+    def keeps_accuracy(self) -> bool:
+        """True if accuracy is within a point of the baselines'."""
+        return self.loss is not None and self.loss <= POINT + ROUNDING
 
     @property
-    def surely_kept(self) -> bool:
-        """Accuracy within a point, and not by a hair."""
-        return self.loss is not None and self.loss <= POINT - MARGIN + 1e-9
+    def accuracy_clearly_kept(self) -> bool:
+        """True if accuracy is within a point by more than the margin."""
+        return self.loss is not None and self.loss <= POINT - MARGIN + ROUNDING
 
     @property
-    def surely_lost(self) -> bool:
-        """Accuracy not within a point, and not by a hair."""
-        return self.loss is not None and self.loss >= POINT + MARGIN - 1e-9
+    def accuracy_clearly_lost(self) -> bool:
+        """True if accuracy misses a point by more than the margin."""
+        return self.loss is not None and self.loss >= POINT + MARGIN - ROUNDING
 
     @property
     def floor(self) -> float | None:
@@ -84,18 +85,18 @@ class Setting:
         return self._mean_floor(v.lower for v in self.judged)
 
     @property
-    def within(self) -> bool:
-        """EMD at most the noise floor, on the mean."""
+    def is_within(self) -> bool:
+        """True if EMD is at most the noise floor, on the mean."""
         return self.floor is not None and self.mean("emd_mean") <= self.floor
 
     @property
     def drifts(self) -> bool:
-        """EMD above the noise floor, in every seed."""
+        """True if EMD is above the noise floor in every seed."""
         return all(v.state == "drift" for v in self.judged)
 
     @property
-    def moved(self) -> bool:
-        """EMD above the lower floor, in every seed."""
+    def drifts_by_lower(self) -> bool:
+        """True if EMD is above the lower floor in every seed."""
         return all(v.by_lower.state == "drift" for v in self.judged)
 
     def _mean_floor(self, floors: Iterable[float | None]) -> float | None:
@@ -103,16 +104,16 @@ class Setting:
         return statistics.fmean(known) if len(known) == len(self.judged) else None
 
     @property
-    def drift(self) -> str:
-        """The word of all seeds, or that they differ."""
-        words = [drift(v) for v in self.judged]
+    def drift_label(self) -> str:
+        """The label that all seeds share, or in how many seeds it drifts."""
+        words = [drift_label(v) for v in self.judged]
         if len(set(words)) == 1:
             return words[0]
         states = [v.state for v in self.judged]
         if self.drifts:
             return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
         if set(states) == {"within"}:
-            if self.moved:
+            if self.drifts_by_lower:
                 over = statistics.fmean(v.by_lower.ratio for v in self.judged)
                 return f"{over:.2f} x lower"
             moved = [v.by_lower.state for v in self.judged].count("drift")
@@ -122,7 +123,7 @@ class Setting:
 
 
 def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
-    """The seeds that every setting of the rows has."""
+    """Return the seeds that every setting of the rows has."""
     found: dict[tuple[str, str], set[int]] = {}
     for row in rows:
         key = (row["mode"], setting_name(row))
@@ -130,19 +131,19 @@ def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
     return frozenset.intersection(*map(frozenset, found.values()))
 
 
-def alike(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
-    """Settings by the seeds that all of them have, and those that have more, by all.
+def split_by_seeds(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
+    """Split settings into their common seeds, and those with more seeds.
 
     Seeds differ in their baselines: means of one and of two are not to be compared.
     """
     common = common_seeds(v.row for s in some for v in s.judged)
     if not common:
         return list(some), []
-    return [s.of(common) for s in some], [s for s in some if s.seeds > common]
+    return [s.restrict_to(common) for s in some], [s for s in some if s.seeds > common]
 
 
-def settings(judged: Iterable[Verdict]) -> list[Setting]:
-    """The settings of quantized rows, in the table's order."""
+def group_settings(judged: Iterable[Verdict]) -> list[Setting]:
+    """Group quantized rows by setting, in the table's order."""
     found: dict[tuple[str, str], list[Verdict]] = {}
     for v in judged:
         if not is_full(v.row):

@@ -23,11 +23,11 @@ def run(config: CompileConfig, console: Console | None = None) -> list[Numbers]:
         ValueError: no libtpu, no such topology, or a batch that its chips cannot share.
     """
     console = console or Console()
-    chips = step.chips_of(config.topology)
+    chips = step.find_chips(config.topology)
     with console.status("compiling, which takes minutes"):
-        tried, memory = [step.compiled(config, chips)], step.memory_of(chips[0])
+        tried, memory = [step.compile_step(config, chips)], step.chip_memory(chips[0])
         if config.largest_batch:
-            tried = step.largest(config, chips, tried[0], memory)
+            tried = step.find_largest_batch(config, chips, tried[0], memory)
     kind = chips[0].device_kind
     what = f"{config.model}, width {config.width}, T = {config.timesteps}, "
     what += f"{config.dtype}, {len(chips)} x {kind}"

@@ -1,4 +1,4 @@
-"""The training step, compiled for chips that are not there."""
+"""Compile the training step for absent chips."""
 
 import dataclasses
 import importlib.util
@@ -61,7 +61,7 @@ class CompileConfig:
     precision: Literal["highest", "default"] = "highest"
     """Of float32 products: the study's, or rounded to bfloat16 first."""
     remat: Literal["none", "block", "full"] = "none"
-    """What the backward pass makes again."""
+    """Blocks whose activations the backward pass recomputes."""
     largest_batch: bool = False
     """Find the largest batch that fits, in steps of 128 images a chip."""
     out: Path | None = None
@@ -75,8 +75,8 @@ class CompileConfig:
                 )
 
 
-def chips_of(topology: str) -> list[jax.Device]:
-    """The chips of a topology; none of them is there.
+def find_chips(topology: str) -> list[jax.Device]:
+    """Return the chips of a topology, none of which need exist.
 
     Raises:
         ValueError: libtpu is not installed, or knows no such topology.
@@ -100,8 +100,8 @@ def chips_of(topology: str) -> list[jax.Device]:
         ) from error
 
 
-def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowered:
-    """The training step as the study calls it, of shapes alone."""
+def lower_step(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowered:
+    """Lower the study's training step, from shapes alone."""
     if config.batch % len(chips):
         raise ValueError(
             f"batch must be a multiple of {len(chips)}, the chips of "
@@ -156,26 +156,26 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
         )
 
 
-def memory_of(chip: jax.Device) -> float:
-    """Bytes that XLA may fill on a chip: it says so where a program needs more."""
+def chip_memory(chip: jax.Device) -> float:
+    """Return the bytes that XLA may use on a chip, from its out-of-memory error."""
     sharding = NamedSharding(train.make_mesh([chip]), P())
     x = jax.ShapeDtypeStruct((2**18, 128), np.float32, sharding=sharding)
     try:
         jax.jit(lambda x: (x @ x.T) @ (x @ x.T)).lower(x).compile()
     except jax.errors.JaxRuntimeError as error:
-        return xla.too_large(error)[1]
+        return xla.parse_out_of_memory(error)[1]
     raise AssertionError("256 GiB fit on no chip")
 
 
-def compiled(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
-    """What a step takes on each chip; where it does not fit only that, and how much."""
+def compile_step(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
+    """Return a step's needs on each chip; if it does not fit, only its memory."""
     start = time.monotonic()
     numbers: Numbers = {"batch": config.batch}
-    program: Any = lowered(config, chips)
+    program: Any = lower_step(config, chips)
     try:
         program = program.compile()
     except jax.errors.JaxRuntimeError as error:
-        numbers |= {"fits": False, "peak": xla.too_large(error)[0]}
+        numbers |= {"fits": False, "peak": xla.parse_out_of_memory(error)[0]}
     else:
         memory, cost = program.memory_analysis(), program.cost_analysis()
         numbers |= {
@@ -192,14 +192,14 @@ def compiled(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
     return numbers | {"seconds": time.monotonic() - start}
 
 
-def largest(
+def find_largest_batch(
     config: CompileConfig, chips: list[jax.Device], first: Numbers, memory: float
 ) -> list[Numbers]:
-    """Compiled steps up to the largest that fits and the next, which does not.
+    """Compile steps up to the largest batch that fits and the next, which does not.
 
     Memory is nearly linear in the batch: the next guess is a step above where it would
-    be full, since what does not fit is mostly told before it is compiled. XLA makes
-    things again where memory is short, so there may be more; it goes on until
+    be full, since what does not fit is mostly reported before it is compiled. XLA makes
+    things again where memory is short, so there may be more; the search ends where
     neighbours differ.
     """
     step, tried = LANES * len(chips), [first]
@@ -215,4 +215,4 @@ def largest(
         fixed = last.get("arguments", 0)
         guess = (memory - fixed) / (last["peak"] - fixed) * last["batch"]
         guess = int(min(max((guess // step + 1) * step, below + step), above - step))
-        tried.append(compiled(dataclasses.replace(config, batch=guess), chips))
+        tried.append(compile_step(dataclasses.replace(config, batch=guess), chips))

@@ -1,4 +1,4 @@
-"""What was found, for a terminal."""
+"""The results as a table for a terminal."""
 
 from rich.table import Table
 
@@ -7,7 +7,7 @@ from experiments.tpu_compile.xla import GB
 
 
 def table(memory: float, tried: list[Numbers]) -> Table:
-    """For a terminal: a column for each batch."""
+    """Return a table for a terminal, a column for each batch."""
     shown = Table("on each chip")
     for _ in tried:
         shown.add_column(justify="right")
@@ -22,12 +22,12 @@ def table(memory: float, tried: list[Numbers]) -> Table:
     shown.add_row(f"peak, of {memory / GB:.2f} GiB", *peaks)
     row("operations a step, 10^9", lambda n: f"{n['operations'] / 1e9:.1f}")
     row("accessed a step, 10^9 bytes", lambda n: f"{n['bytes_accessed'] / 1e9:.2f}")
-    told = [n["collectives"] for n in tried if n.get("collectives") is not None]
-    for kind in sorted({kind for collectives in told for kind in collectives}):
+    known = [n["collectives"] for n in tried if n.get("collectives") is not None]
+    for kind in sorted({kind for collectives in known for kind in collectives}):
 
         def text(n, kind=kind):
             if n["collectives"] is None:
-                return "not told"
+                return "unknown"
             found = n["collectives"].get(kind, {"number": 0, "bytes": 0})
             return f"{found['number']}: {found['bytes'] / 1e6:.2f}"
 

@@ -1,4 +1,4 @@
-"""What XLA says of a program: its collectives, and that it does not fit."""
+"""Parse XLA's reports on a program: collectives, out-of-memory errors."""
 
 import math
 import re
@@ -40,7 +40,7 @@ def collectives(program: str) -> dict[str, dict[str, int]]:
 
 
 def collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | None:
-    """Those of a program; None where it cannot be printed."""
+    """Return a program's collectives; None where it cannot be printed."""
     # JAX 0.10 cannot print some programs of libtpu 0.0.52, those with operations that
     # overlap others; what they take of memory it knows.
     try:
@@ -51,8 +51,8 @@ def collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | 
         return None
 
 
-def too_large(error: Exception) -> tuple[float, float]:
-    """Bytes that a program needs and that a chip has; other errors are raised."""
+def parse_out_of_memory(error: Exception) -> tuple[float, float]:
+    """Return the bytes that a program needs and a chip has; raise other errors."""
     for said in _TOO_LARGE:
         if found := said.search(str(error)):
             needed, unit, has, unit_of_has = found.groups()

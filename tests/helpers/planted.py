@@ -40,6 +40,7 @@ def a_row(mode, *, target="none", emd=0.0, accuracy=0.978, bits=None, seed=0, **
         "clip": None,
         "signed": None,
         "site": None,
+        "quantize_all": None,
         "bits": bits,
         "mode": mode,
         "accuracy": accuracy,

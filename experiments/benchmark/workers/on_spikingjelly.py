@@ -25,7 +25,7 @@ LIF = {
 
 
 def sew_resnet(blocks: list[int], width: int) -> torch.nn.Module:
-    """As SpikingJelly's own, with CIFAR's stem and any number of stages."""
+    """Return SpikingJelly's own network, with CIFAR's stem and any number of stages."""
     block = {"cnf": "ADD", "spiking_neuron": neuron.LIFNode, **LIF}
     stem = layer.Conv2d(3, width, 3, padding=1, bias=False)
     layers = [stem, layer.BatchNorm2d(width), neuron.LIFNode(**LIF)]

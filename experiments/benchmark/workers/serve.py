@@ -1,4 +1,4 @@
-"""What every worker does: make the work, then do it once for each line it reads."""
+"""Serve commands: a worker makes its work, then does it once a line of stdin."""
 
 import ctypes
 import json
@@ -30,8 +30,8 @@ def serve(make: Callable[[dict[str, Any]], Commands]) -> None:
     print(READY, file=answers, flush=True)
     for turn, line in enumerate(sys.stdin):
         if turn == 1:
-            _give_back()
-        _forget_peak()
+            _trim_memory()
+        _reset_peak()
         start = time.perf_counter()
         commands[line.strip()]()
         answer: dict[str, float] = {"seconds": time.perf_counter() - start}
@@ -48,13 +48,13 @@ def _bytes(name: str) -> int | None:
         return next(int(li.split()[1]) * 1024 for li in status if li.startswith(name))
 
 
-def _give_back() -> None:
+def _trim_memory() -> None:
     """Have the allocator return what is free, where it can (glibc)."""
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     """Let the peak (VmHWM) begin again at what is used now."""
     if sys.platform == "linux":
         with open("/proc/self/clear_refs", "w") as clear:

@@ -14,7 +14,7 @@ from rich.console import Console
 from experiments.benchmark import contender, conv, networks
 from experiments.benchmark.__main__ import PARTS, _usual_folder, run
 from experiments.benchmark.config import BenchmarkConfig
-from experiments.benchmark.contender import Contender
+from experiments.benchmark.contender import Worker
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,7 +39,7 @@ serve(make)
 def pretend(monkeypatch, log):
     def made(config, way, spec):
         known = spec | {"name": way.name, "log": str(log)}
-        return Contender(way.name, (sys.executable, "-c", PRETENDS), known)
+        return Worker(way.name, (sys.executable, "-c", PRETENDS), known)
 
     monkeypatch.setattr(networks, "_contender", made)
     monkeypatch.setitem(contender.PACKAGES, "spikingjelly", ("numpy",))

@@ -7,8 +7,14 @@ import sys
 import pytest
 
 from experiments.benchmark import contender
-from experiments.benchmark.contender import Contender, closing, installed
-from experiments.benchmark.timing import Comparison, Died, measure, medians, timed
+from experiments.benchmark.contender import Worker, closing, find_installed
+from experiments.benchmark.timing import (
+    Comparison,
+    WorkerCrashedError,
+    make_timer,
+    measure,
+    medians,
+)
 
 HEAD = "from experiments.benchmark.workers.serve import serve\n"
 
@@ -16,8 +22,8 @@ HEAD = "from experiments.benchmark.workers.serve import serve\n"
 def asked(code, *commands, spec=()):
     """What a program of this code answers."""
     command = (sys.executable, "-c", HEAD + code)
-    with closing([Contender("it", command, dict(spec))]) as (it,):
-        return [it.ask(command) for command in commands]
+    with closing([Worker("it", command, dict(spec))]) as (it,):
+        return [it.run(command) for command in commands]
 
 
 def test_it_answers_how_long_each_command_took():
@@ -61,14 +67,14 @@ def test_its_memory_is_the_peak_of_each_command():
     ],
 )
 def test_one_that_dies_says_why_in_a_sentence(code, told):
-    with pytest.raises(Died, match=f"^{told}"):
+    with pytest.raises(WorkerCrashedError, match=f"^{told}"):
         asked(code, "step")
 
 
 def test_it_ends_with_the_block():
     code = HEAD + "import time\nserve(lambda spec: {'step': lambda: None})"
-    with closing([Contender("it", (sys.executable, "-c", code), {})]) as (it,):
-        it.ask("step")
+    with closing([Worker("it", (sys.executable, "-c", code), {})]) as (it,):
+        it.run("step")
         process = it._process
     assert process.returncode is not None
 
@@ -94,11 +100,15 @@ def test_who_dies_leaves_the_table_and_the_others_go_on():
     def dies():
         dies.left -= 1
         if not dies.left:
-            raise Died("b stopped")
+            raise WorkerCrashedError("b stopped")
         return {"seconds": 1.0}
 
     dies.left = 3
-    work = {"a": timed(seconds=lambda: None), "b": dies, "c": timed(seconds=list)}
+    work = {
+        "a": make_timer(seconds=lambda: None),
+        "b": dies,
+        "c": make_timer(seconds=list),
+    }
     samples, died = measure(Comparison("", work), runs=4)
     assert died == ["b stopped"]
     assert {row: len(of) for row, of in samples["seconds"].items()} == {"a": 4, "c": 4}
@@ -112,7 +122,7 @@ def test_versions_are_asked_where_the_peer_lives(tmp_path, monkeypatch):
     )
     os.chmod(elsewhere, 0o755)
     monkeypatch.setitem(contender.PACKAGES, "pot", ("no-such-package",))
-    found = installed(("spyx", "scipy", "pot"), {"spyx": str(elsewhere)})
+    found = find_installed(("spyx", "scipy", "pot"), {"spyx": str(elsewhere)})
     assert list(found) == ["spyx", "scipy"]
     assert found["spyx"]["jaxlib"] == "3"
     assert set(found["scipy"]) == {"python", "scipy"}
@@ -120,4 +130,4 @@ def test_versions_are_asked_where_the_peer_lives(tmp_path, monkeypatch):
 
 def test_an_interpreter_that_is_not_there_is_told():
     with pytest.raises(ValueError, match=r"--python spyx=/no/python does not run"):
-        installed(("spyx",), {"spyx": "/no/python"})
+        find_installed(("spyx",), {"spyx": "/no/python"})

@@ -126,7 +126,7 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
     rows += [pulled("a", 100.0, 0.001, 0.5, seed=s) for s in (0, 1)]
     rows += [pulled("a", 1000.0, 0.0, seed=0)]  # the other seed failed
     rows += [pulled("b", 1.0, 0.012, paired=0.01, seed=s) for s in (0, 1)]
-    found = report.chosen(rows)
+    found = report.select_strengths(rows)
     assert found["a"][0]["strength"] == 10.0
     rows += [pulled("c", 1.0, 0.012, accuracy=0.2, seed=s) for s in (0, 1)]
     assert report.findings(rows) == [

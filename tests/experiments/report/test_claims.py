@@ -4,7 +4,8 @@ import pytest
 from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
 from experiments.common import StudyConfig
-from experiments.report.claim import (
+from experiments.report.claims import judge_claims
+from experiments.report.claims.evidence import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
@@ -12,13 +13,12 @@ from experiments.report.claim import (
     UNFINISHED,
     majority,
 )
-from experiments.report.claims import claims
 
 EQUAL, WIDE, LQ_NET, BEFORE, FOUR, UNSIGNED, TRAINED = range(7)
 
 
 def claim(n, tell=lambda row: {}, **more):
-    return claims(a_run(tell=tell, **more))[n]
+    return judge_claims(a_run(tell=tell, **more))[n]
 
 
 def wide(row):
@@ -26,7 +26,7 @@ def wide(row):
 
 
 def test_nothing_happens_and_nothing_is_claimed():
-    verdicts = [one.verdict for one in claims(a_run())]
+    verdicts = [one.verdict for one in judge_claims(a_run())]
     # All rows alike, with EMDs within the floor: no difference is what LQ-Net claims.
     assert verdicts[LQ_NET] == REPRODUCED
     assert verdicts[FOUR] == NOT_REPRODUCED  # 2 bits are enough
@@ -40,7 +40,7 @@ def test_a_run_that_is_not_finished_is_not_called_undecidable(finished):
     """Whatever its rows say so far: no drift, or pairs within the floor."""
     tells = [lambda row: {}, lambda row: {"emd": 0.0005 * row["bits"]}]
     for tell in tells:
-        found = claims(a_run(rows=rows_of(tell=tell)[:finished]))
+        found = judge_claims(a_run(rows=rows_of(tell=tell)[:finished]))
         assert {one.verdict for one in found} == {UNFINISHED, NOT_RUN}
         assert {one.why for one in found[:TRAINED] if "missing" not in one.why} == set()
 
@@ -96,7 +96,7 @@ def test_a_floor_over_the_papers_difference_does_not_contradict_it(floor, verdic
     assert found.verdict == verdict
     assert ("not be seen" in found.why) == (verdict == UNDECIDED)
     # Without other seeds the floor is the control's, 0.002.
-    assert claims(a_run(rows=rows), lower=True)[EQUAL].verdict == NOT_REPRODUCED
+    assert judge_claims(a_run(rows=rows), lower=True)[EQUAL].verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_claim_is_judged_by_the_floor_of_each_mode():
             return {"emd": emd} if is_row(row, "LQ-Net wide", 4, mode) else {}
 
         run = a_run(tell=drifts)
-        assert claims(run, lower=True)[EQUAL].verdict == verdict
-        assert claims(run)[EQUAL].verdict == NOT_REPRODUCED
+        assert judge_claims(run, lower=True)[EQUAL].verdict == verdict
+        assert judge_claims(run)[EQUAL].verdict == NOT_REPRODUCED
 
 
 def test_a_pair_of_more_seeds_is_named_first():
@@ -196,7 +196,7 @@ def test_a_baseline_that_has_not_learned_decides_nothing():
     rows = rows_of(tell=drifts)
     for accuracy, reason in ((0.199, {"the baseline has not learned"}), (0.2, set())):
         rows[1] |= {"accuracy": accuracy}
-        found = claims(a_run(rows=rows))
+        found = judge_claims(a_run(rows=rows))
         assert found[TRAINED].verdict == NOT_RUN
         whys = {one.why for one in found[:TRAINED]}
         assert (whys == reason) == bool(reason)
@@ -210,7 +210,7 @@ def test_a_baseline_that_has_not_learned_decides_nothing():
 @pytest.mark.parametrize("finished", [4, 1000])
 def test_what_is_not_planned_is_not_run(only, left_out, finished):
     config = StudyConfig(bits=(2, 4, 8), repeat=True, only=only)
-    found = claims(a_run(config, rows=rows_of(config)[:finished]))
+    found = judge_claims(a_run(config, rows=rows_of(config)[:finished]))
     not_run = {n for n, one in enumerate(found) if one.verdict == NOT_RUN}
     assert not_run == {*left_out, TRAINED}
 
@@ -353,7 +353,7 @@ def test_which_of_accuracy_and_firing_recovers_first(accuracy, firing, verdict):
     assert found.why.endswith("0 do not tell")
 
 
-def test_the_bits_between_count_alike():
+def test_the_bits_between_count_split_by_seeds():
     """Of 4 and 6 bits the mean: half and all of accuracy, none and half of EMD."""
     config = StudyConfig(bits=(2, 4, 6, 8), repeat=True)
 
@@ -403,7 +403,7 @@ def test_methods_that_do_not_tell_are_not_counted():
 def test_no_floor_tells_what_recovers_first():
     rows = rows_of(tell=lambda row: recovering(0.9, 0.5)(row) | dict.fromkeys(FLOORS))
     for lower in (True, False):
-        assert claims(a_run(rows=rows), lower=lower)[BEFORE].verdict == REPRODUCED
+        assert judge_claims(a_run(rows=rows), lower=lower)[BEFORE].verdict == REPRODUCED
 
 
 def test_shares_are_told_of_whole_methods():
@@ -526,13 +526,13 @@ def test_lq_net_on_membranes_trains_where_accuracy_is_near(signed, unsigned, ver
         return {"accuracy": signed if row["signed"] else unsigned}
 
     run = a_run(config, told)
-    found = claims(run)
+    found = judge_claims(run)
     assert found[TRAINED].verdict == verdict
     assert "membrane LQ-Net signed 2 bit QAT" in found[TRAINED].ours
     # The other claims of membranes are of uniform ones.
     assert {found[FOUR].verdict, found[UNSIGNED].verdict} == {NOT_RUN}
     some = a_run(config, rows=run.rows[:-1])
-    assert claims(some)[TRAINED].verdict == UNFINISHED
+    assert judge_claims(some)[TRAINED].verdict == UNFINISHED
 
 
 def test_unsigned_must_be_better_in_every_seed():
@@ -550,8 +550,8 @@ def test_the_ablation_is_no_evidence():
     def drifts(row):
         return {"emd": 0.03} if row["quantize_all"] or row["site"] == "pre_fire" else {}
 
-    plain = [(one.verdict, one.why) for one in claims(a_run())]
-    ablated = claims(a_run(config, drifts))
+    plain = [(one.verdict, one.why) for one in judge_claims(a_run())]
+    ablated = judge_claims(a_run(config, drifts))
     assert [(one.verdict, one.why) for one in ablated] == plain
 
 

@@ -9,7 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.report import figures, histograms, names
+from experiments.report import figures, formats, histograms, names
 from experiments.report.chart_style import method_style, plain_log_ticks
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer2.0.downsample_sn")
@@ -27,6 +27,8 @@ def a_row(bits=2, mode="qat", emd=0.01, accuracy=0.9, **more):
         "seed": 0,
         "accuracy": accuracy,
         "emd_mean": emd,
+        "site": None,
+        "quantize_all": None,
         "emd": {name: emd * (i + 1) / 2 for i, name in enumerate(LAYERS)},
     } | more
 
@@ -113,7 +115,7 @@ def test_other_rows_have_names_too(more, name):
     ],
 )
 def test_emd_text(emd, text):
-    assert names.emd_text(emd) == text
+    assert formats.emd_text(emd) == text
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from planted import MEMBRANE, WEIGHTS, a_row, grid, quantized, reference
 
 from experiments.report import findings, names, table
-from experiments.report.judge import telling, verdicts
+from experiments.report.judge import judge
 from experiments.run_folder import RunFolder
+from snnjax.firing._drift import illustrative_rows
 
 
 def sentences(text):
@@ -23,13 +24,13 @@ def test_control_dressed_as_quantized_shows_no_drift(keep_floors):
     dressed = control | way | {"signed": True, "bits": 4, "mode": "qat"}
     if keep_floors:
         dressed |= {"floor_control": control["emd_mean"], "floor_seed": None}
-    found = findings([*rows, dressed])
+    found = findings(judge([*rows, dressed]))
     assert "no drift was seen" in found[1]
     assert "no drift was seen" in found[2]
     assert "drifts" not in " ".join(found)
     # The same numbers a little further off are drift: the check can fail.
     moved = dressed | {"emd_mean": control["emd_mean"] * 1.01}
-    found = findings([*rows, moved])
+    found = findings(judge([*rows, moved]))
     assert "no drift was seen" not in " ".join(found)
 
 
@@ -53,35 +54,35 @@ def test_control_dressed_as_quantized_shows_no_drift(keep_floors):
     ],
 )
 def test_findings_are_three_sentences_whatever_is_finished(rows):
-    found = findings(rows)
+    found = findings(judge(rows))
     assert [sentences(text) for text in found] == [1, 1, 1]
-    assert isinstance(table.markdown(rows), str)
-    assert len(telling(rows)) <= 2
+    assert isinstance(table.markdown(judge(rows)), str)
+    assert len(illustrative_rows(judge(rows))) <= 2
 
 
 def test_first_finding_tells_baseline_and_floors():
     rows = reference() + grid()
-    first = findings(rows)[0]
+    first = findings(judge(rows))[0]
     for number in ("97.8%", "0.123", "41.2%", "0.0047", "0.0040", "0.0012"):
         assert number in first
     assert "missing" not in first
-    only_baseline = findings(rows[:1])[0]
+    only_baseline = findings(judge(rows[:1]))[0]
     assert "fine-tuned in full precision missing" in only_baseline
     assert "another seed missing" in only_baseline
-    assert "baseline is missing" in findings(grid())[0]
+    assert "baseline is missing" in findings(judge(grid()))[0]
 
 
 def test_planted_drift_is_named_with_its_numbers(full_run):
     path, _ = full_run
     rows = RunFolder(path).rows()
-    _, drift, methods = findings(rows)
+    _, drift, methods = findings(judge(rows))
     assert "1 of 96" in drift
     assert "PTQ 1 of 32, PTQ+BN 0 of 32, QAT 0 of 32" in drift
     assert "uniform mid-tread wide 6 bit PTQ" in drift
     assert "97.2%" in drift
     assert "0.0263, 5.60 times its floor" in drift
     assert methods.startswith("By QAT no drift was seen")
-    far, near = telling(rows)
+    far, near = illustrative_rows(judge(rows))
     assert (names.method_name(far), far["bits"]) == ("uniform mid-tread wide", 6)
     assert near["mode"] == far["mode"]
 
@@ -89,21 +90,21 @@ def test_planted_drift_is_named_with_its_numbers(full_run):
 def test_drift_by_the_lower_floor_is_counted_beside():
     """By PTQ 0.003 is above other test images' 0.0012, by QAT within the control's."""
     some = [quantized(WEIGHTS[0], 4, mode, emd=0.003) for mode in ("ptq", "qat")]
-    (_, drift, _) = findings([*reference(), *some])
+    (_, drift, _) = findings(judge([*reference(), *some]))
     assert "In 2 of 2 quantized networks EMD lies within the noise floor" in drift
     assert "noise floor, beyond the lower floor in 1 (the largest" in drift
     # By the mode in which most is trained.
-    only = findings([*reference(), some[0]])[2]
+    only = findings(judge([*reference(), some[0]]))[2]
     assert "all methods lie within the noise floor, 1 of 1 networks beyond" in only
     far = quantized(WEIGHTS[1], 2, "ptq", emd=0.09)
-    (_, drift, _) = findings([*reference(), *some, far])
+    (_, drift, _) = findings(judge([*reference(), *some, far]))
     assert "QAT 0 of 1), beyond the lower floor in 2;" in drift
 
 
 def test_drift_that_costs_accuracy_is_named_too():
     bad = quantized(WEIGHTS[3], 2, "ptq", emd=0.09, accuracy=0.6)
     good = quantized(WEIGHTS[0], 2, "ptq", emd=0.003)
-    drift = findings([*reference(), good, bad])[1]
+    drift = findings(judge([*reference(), good, bad]))[1]
     assert "1 keep accuracy within a point" in drift
     assert "of which drift" not in drift
     assert "uniform mid-tread wide 2 bit PTQ with accuracy 60.0%" in drift
@@ -112,7 +113,7 @@ def test_drift_that_costs_accuracy_is_named_too():
 def test_drift_that_accuracy_hides_is_named_before_larger_drift():
     plain = quantized(WEIGHTS[3], 2, "ptq", emd=0.09, accuracy=0.6)
     hidden = quantized(WEIGHTS[1], 4, "qat", emd=0.01)
-    drift = findings([*reference(), hidden, plain])[1]
+    drift = findings(judge([*reference(), hidden, plain]))[1]
     assert "1 of which drift all the same" in drift
     assert "furthest of these is uniform mid-rise wide 4 bit QAT" in drift
 
@@ -124,12 +125,12 @@ def test_several_seeds_are_told_by_their_means_and_drift_by_its_seed():
         quantized(WEIGHTS[0], 4, "qat", seed=seed, emd=0.01 * (1 + seed))
         for seed in (0, 1)
     ]
-    first, drift, _ = findings(rows)
+    first, drift, _ = findings(judge(rows))
     assert "97.3% accuracy" in first
     assert "(means over 2 seeds)" in first
     assert drift.endswith("and EMD 0.0200, 4.26 times its floor, of seed 1.")
-    assert "seed" not in findings(rows[:-1])[1]
-    assert "means" not in findings(rows[:-1])[0]
+    assert "seed" not in findings(judge(rows[:-1]))[1]
+    assert "means" not in findings(judge(rows[:-1]))[0]
 
 
 def test_methods_are_ranked_at_bits_that_all_have():
@@ -137,7 +138,7 @@ def test_methods_are_ranked_at_bits_that_all_have():
     # Better at 8 bit, but measured nowhere else: at 8 bit LQ-Net is ahead.
     other = [quantized(WEIGHTS[0], 8, "qat", emd=0.0062)]
     best[0]["emd_mean"] = 0.02
-    third = findings([*reference(), *best, *other])[2]
+    third = findings(judge([*reference(), *best, *other]))[2]
     assert "over 8 bits" in third
     assert "best by LQ-Net narrow (EMD 0.0060)" in third
     assert "worst by uniform mid-rise narrow (0.0062)" in third
@@ -146,9 +147,9 @@ def test_methods_are_ranked_at_bits_that_all_have():
 
 def test_collapse_is_called_collapse_and_not_drift():
     rows = [*reference(), quantized(WEIGHTS[3], 2, "ptq", emd=0.12, accuracy=0.12)]
-    verdict = verdicts(rows)[-1]
+    verdict = judge(rows)[-1]
     assert verdict.state == "collapsed"
-    drift = findings(rows)[1]
+    drift = findings(judge(rows))[1]
     assert "1 collapsed (accuracy under twice chance)" in drift
     assert "drifts beyond" not in drift
     assert "no drift was seen" not in drift

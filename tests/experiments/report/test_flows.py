@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.report.flows import EDGES, flows, work
+from experiments.report.flows import EDGES, coupling_work, flows
 from experiments.report.histograms import Firing
 
 OBSERVATIONS = 1000
@@ -17,7 +17,7 @@ def firing(name, **counts):
 def test_work_is_the_mean_over_layers_by_rate():
     base = firing("baseline", sn1=np.array([0, 0, 50, 900]), sn2=STILL)
     other = firing("other", sn1=np.array([0, 20, 50, 500]), sn2=STILL)
-    table = work(base, other)
+    table = coupling_work(base, other)
     # 0 to 0.02 and 0.9 to 0.5, a quarter of the neurons of one of two layers each.
     assert table[0, 3] == pytest.approx(0.02 / 8)
     assert table[8, 7] == pytest.approx(0.4 / 8)
@@ -40,5 +40,7 @@ def test_each_panel_shows_shares_of_its_emd():
 
 
 def test_rates_over_one_are_in_the_last_bin():
-    table = work(firing("baseline", out=np.array([2500])), firing("x", out=np.zeros(1)))
+    table = coupling_work(
+        firing("baseline", out=np.array([2500])), firing("x", out=np.zeros(1))
+    )
     assert table[-1, 0] == 1

@@ -5,21 +5,22 @@ import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
 from experiments.common import StudyConfig
-from experiments.report.judge import baselines, missing, telling, verdicts
+from experiments.report.judge import describe_missing, judge
+from snnjax.firing._drift import baselines, illustrative_rows
 
 
 def test_nothing_collapses_beside_a_baseline_that_has_not_learned():
     base = [a_row("fp32", accuracy=0.15), a_row("control", accuracy=0.16, emd=FLOOR)]
     row = quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.14)
-    assert verdicts([*base, row])[-1].state == "within"
+    assert judge([*base, row])[-1].state == "within"
 
 
 def test_chance_follows_the_classes():
     rows = [*reference(), quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.12)]
-    assert verdicts(rows)[-1].state == "collapsed"
+    assert judge(rows)[-1].state == "collapsed"
     for row in rows:
         row["dataset"] = "cifar100"
-    assert verdicts(rows)[-1].state == "within"
+    assert judge(rows)[-1].state == "within"
 
 
 @pytest.mark.parametrize(
@@ -29,13 +30,13 @@ def test_chance_follows_the_classes():
 def test_floor_is_the_largest_that_exists(floors, expected):
     names = ("floor_control", "floor_seed", "floor_sampling")
     row = quantized(WEIGHTS[0], 2, "qat", **dict(zip(names, floors, strict=True)))
-    assert verdicts([row])[0].floor == expected
+    assert judge([row])[0].floor == expected
 
 
 def test_emd_at_the_floor_is_no_drift():
     at, above = (quantized(WEIGHTS[0], b, "qat", emd=FLOOR) for b in (2, 4))
     above["emd_mean"] = np.nextafter(FLOOR, 1)
-    states = [v.state for v in verdicts([*reference(), at, above])]
+    states = [v.state for v in judge([*reference(), at, above])]
     assert states[-2:] == ["within", "drift"]
 
 
@@ -48,15 +49,18 @@ def test_accuracy_a_point_lower_is_kept(mode, accuracies):
         quantized(WEIGHTS[0], bits, mode, accuracy=accuracy)
         for bits, accuracy in zip((2, 4), accuracies, strict=True)
     ]
-    assert [v.kept for v in verdicts([*reference(), *rows])][-2:] == [True, False]
-    assert verdicts(rows)[0].kept is None
+    assert [v.keeps_accuracy for v in judge([*reference(), *rows])][-2:] == [
+        True,
+        False,
+    ]
+    assert judge(rows)[0].keeps_accuracy is None
 
 
 def test_a_worse_control_makes_nothing_kept():
     baseline, control, *_ = reference()
     row = quantized(WEIGHTS[0], 2, "qat", accuracy=0.95)
     control["accuracy"] = 0.95
-    assert verdicts([baseline, control, row])[-1].kept is False
+    assert judge([baseline, control, row])[-1].keeps_accuracy is False
 
 
 def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
@@ -65,7 +69,7 @@ def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
     references = reference((0, 1))
     for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
         references[2]["emd_mean"] = moved
-        *_, ptq, anew, elsewhere = verdicts([*references, *rows, other])
+        *_, ptq, anew, elsewhere = judge([*references, *rows, other])
         assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
         assert (anew.floor, anew.lower) == (floor, lower)
         assert elsewhere.floor == FLOOR
@@ -85,19 +89,19 @@ def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
 )
 def test_a_row_is_judged_by_another_seed_and_by_its_own_way(mode, emd, states):
     row = quantized(WEIGHTS[0], 2, mode, emd=emd, floor_seed=0.006)
-    judged = verdicts([*reference(), row])[-1]
+    judged = judge([*reference(), row])[-1]
     assert (judged.state, judged.by_lower.state) == states
     assert judged.floor == 0.006
     assert judged.by_lower.floor == judged.lower
     # What is unknown is not taken for 0.
     row["floor_sampling"] = None
-    unknown = verdicts([*reference(), row])[-1]
+    unknown = judge([*reference(), row])[-1]
     assert (unknown.lower, unknown.by_lower.state) == (None, "no floor")
 
 
 def test_neither_floor_makes_a_collapse_a_drift():
     row = quantized(WEIGHTS[0], 2, "ptq", emd=0.1, accuracy=0.1)
-    judged = verdicts([*reference(), row])
+    judged = judge([*reference(), row])
     assert judged[-1].by_lower.state == "collapsed"
     assert {v.by_lower.state for v in judged[:-1]} == {"reference"}
 
@@ -109,13 +113,13 @@ def test_the_telling_pair_is_of_one_mode_and_seed():
         quantized(WEIGHTS[1], 2, "qat", seed=1, emd=0.001),
         quantized(WEIGHTS[1], 2, "ptq", seed=0, emd=0.001),
     ]
-    assert telling(reference((0, 1)) + rows) == rows[:2]
+    assert illustrative_rows(judge(reference((0, 1)) + rows)) == rows[:2]
 
 
 def test_loss_is_against_the_baseline_of_the_seed():
     bases = [a_row("fp32", seed=seed, accuracy=0.9 + seed / 100) for seed in (0, 1)]
     rows = [quantized(WEIGHTS[0], 2, "qat", seed=s, accuracy=0.9) for s in (0, 1, 2)]
-    losses = [v.loss for v in verdicts(bases + rows) if v.state != "reference"]
+    losses = [v.loss for v in judge(bases + rows) if v.state != "reference"]
     assert losses == [0.0, pytest.approx(0.01), None]
 
 
@@ -130,16 +134,16 @@ def test_baselines_are_those_that_are_quantized():
 def test_restricted_run_is_not_unfinished():
     config = StudyConfig(only="membrane", modes=("qat",), bits=(2, 8), seeds=(0,))
     rows = [*reference(), *(quantized(w, b, "qat") for w in MEMBRANE for b in (2, 8))]
-    assert missing(rows, config) == []
-    assert missing(rows[:-1], config) == ["membrane QAT (1 of 4)"]
+    assert describe_missing(rows, config) == []
+    assert describe_missing(rows[:-1], config) == ["membrane QAT (1 of 4)"]
 
 
 def test_another_row_does_not_stand_in_for_one_that_is_missing():
     config = StudyConfig(only="membrane", modes=("qat",), bits=(2,), seeds=(0,))
     rows = [*reference(), *(quantized(way, 4, "qat") for way in MEMBRANE)]
-    assert missing(rows, config) == ["membrane QAT (2 of 2)"]
+    assert describe_missing(rows, config) == ["membrane QAT (2 of 2)"]
 
 
 def test_wide_bits_are_not_missing_of_lq_net():
     config = StudyConfig(only="weights", modes=("ptq",), bits=(8, 16))
-    assert missing(reference((0, 1)), config) == ["weights PTQ (10 of 10)"]
+    assert describe_missing(reference((0, 1)), config) == ["weights PTQ (10 of 10)"]

@@ -5,7 +5,7 @@ import math
 from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
-from experiments.report.judge import verdicts
+from experiments.report.judge import judge
 
 
 def test_matched_rows_differ_in_that_option_alone():
@@ -16,12 +16,12 @@ def test_matched_rows_differ_in_that_option_alone():
         for mode in ("ptq", "qat")
         for seed in (0, 1)
     ]
-    clips = pairs.matched(verdicts(rows), "clip", 1.0, 10.0)
+    clips = pairs.match_pairs(judge(rows), "clip", 1.0, 10.0)
     assert len(clips) == 3 * 2 * 2 * 2
     for narrow, wide in clips:
         assert narrow.row | {"clip": 10.0} == wide.row
     # A partner that is missing leaves the other alone.
-    assert len(pairs.matched(verdicts(rows[1:]), "clip", 1.0, 10.0)) == 23
+    assert len(pairs.match_pairs(judge(rows[1:]), "clip", 1.0, 10.0)) == 23
 
 
 def test_pairs_are_of_one_mode_and_seed_and_the_furthest_apart_come_first():
@@ -35,7 +35,7 @@ def test_pairs_are_of_one_mode_and_seed_and_the_furthest_apart_come_first():
             (4, "qat", 0, 0.001),
         )
     ]
-    found = pairs.equal(verdicts(reference((0, 1)) + rows))
+    found = pairs.equal_accuracy_pairs(judge(reference((0, 1)) + rows))
     emds = [(p.far.row["emd_mean"], p.near.row["emd_mean"]) for p in found]
     assert emds == [(0.020, 0.002), (0.020, 0.006), (0.006, 0.002)]
     assert [round(p.ratio, 3) for p in found] == [10, 3.333, 3]
@@ -52,7 +52,7 @@ def test_the_table_shows_hidden_drift_first_and_each_setting_once():
             (4, 0.0002, 0.978),
         )
     ]
-    text = pairs.top(pairs.equal(verdicts(reference() + rows)))
+    text = pairs.tabulate(pairs.equal_accuracy_pairs(judge(reference() + rows)))
     first, second = (
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()[2:]
@@ -73,9 +73,9 @@ def test_pairs_that_hide_nothing_are_marked():
             quantized(WEIGHTS[i], 4, mode, emd=emd, **more)
             for i, emd in enumerate((far, near))
         ]
-        (found,) = pairs.equal(verdicts(reference() + rows))
+        (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
         assert found.differs
-        assert f"| {found.mark}" in pairs.top([found])
+        assert f"| {found.mark}" in pairs.tabulate([found])
         assert found.hides == (found.mark == "hides a drift")
         return found.mark
 
@@ -95,13 +95,13 @@ def test_pairs_that_hide_nothing_are_marked():
 
 def test_the_ratio_to_no_distance_is_no_number():
     rows = [quantized(WEIGHTS[i], 4, "qat", emd=emd) for i, emd in enumerate((0.1, 0))]
-    (found,) = pairs.equal(verdicts(reference() + rows))
+    (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
     assert found.ratio == math.inf
-    assert " inf |" in pairs.top([found])
+    assert " inf |" in pairs.tabulate([found])
     rows = [quantized(WEIGHTS[i], 4, "qat", emd=0.0) for i in (0, 1)]
-    (found,) = pairs.equal(verdicts(reference() + rows))
+    (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
     assert (found.ratio, found.differs) == (1.0, False)
 
 
 def test_no_pair_is_told():
-    assert pairs.top([]) == "None was found.\n"
+    assert pairs.tabulate([]) == "None was found.\n"

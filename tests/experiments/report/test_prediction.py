@@ -7,6 +7,7 @@ from studied import a_run, quantized, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import figures, prediction, rank_correlation, scatter
+from experiments.report.judge import judge
 
 
 def test_correlations_are_scipys():
@@ -75,10 +76,10 @@ def test_a_mode_that_moves_both_hides_what_orders_its_rows():
         late = row["mode"] == "qat"
         return {"emd": 0.002 + step + 0.1 * late, "accuracy": 0.8 - step + 0.1 * late}
 
-    found = prediction.points(a_run(tell=tell).rows)
+    found = prediction.points(a_run(tell=tell).judged)
     emd, loss = 0, 2
-    pooled = prediction.of_points(found).found[emd, loss]
-    within = prediction.of_points(found, within=True).found[emd, loss]
+    pooled = prediction.bootstrap_points(found).found[emd, loss]
+    within = prediction.bootstrap_points(found, within=True).found[emd, loss]
     assert within == pytest.approx(1)
     assert pooled < 0.5
     assert prediction.correlations(found, within=True)[emd, loss] == within
@@ -139,7 +140,7 @@ def test_rows_are_set_against_the_baseline_of_their_seed():
         if row["mode"] == "fp32":
             row |= {"synops": 1000.0 + row["seed"], "mean_rate": 0.1}
         row["accuracy"] -= 0.01 * row["seed"]
-    found = prediction.points(rows)
+    found = prediction.points(judge(rows))
     seeds = np.array([v.row["seed"] for v in found.judged])
     np.testing.assert_allclose(found.y[seeds == 0], [[0.0, 0.0234, 0.0]] * 8, atol=1e-9)
     np.testing.assert_allclose(
@@ -149,7 +150,7 @@ def test_rows_are_set_against_the_baseline_of_their_seed():
     np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008, 0.0]] * 16)
 
 
-def telling(row):
+def informative(row):
     """EMD orders operations well and accuracy not at all; 2 bit PTQ collapses."""
     if row["bits"] == 2 and row["mode"] == "ptq":
         return {"emd": 0.1, "accuracy": 0.1, "synops": 1.0}
@@ -158,8 +159,8 @@ def telling(row):
 
 
 def test_the_section_tells_rows_modes_and_collapse():
-    run = a_run(tell=telling)
-    text = prediction.markdown(run.rows)
+    run = a_run(tell=informative)
+    text = prediction.markdown(judge(run.rows))
     assert "over 144 quantized rows" in text
     assert "(PTQ, PTQ+BN, QAT; seeds 0, 1; 16 collapsed)" in text
     for title, n in (
@@ -185,7 +186,7 @@ def test_the_best_measure_is_set_against_emd_by_the_difference():
         row["emd_mean"], row["synops"] = change + noise, 1000 - change
         row["paired_shift"] = {"sn1": change + 0.8 * noise}
         row["time_w1"] = {"sn1": noise}
-    text = prediction.markdown(rows).splitlines()[-1]
+    text = prediction.markdown(judge(rows)).splitlines()[-1]
     assert "synaptic operations is ordered best by paired shift" in text
     assert text.count("by the same resamples, is above 0") == 1
 
@@ -201,7 +202,7 @@ def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
         row["paired_shift"] = {"sn1": change + 0.3 * generator.normal()}
         row["time_w1"] = {"sn1": generator.normal()}
         row["synops"] = 1000 - change
-    text = prediction.markdown(rows).splitlines()[-1]
+    text = prediction.markdown(judge(rows)).splitlines()[-1]
     first = text.split("; the change of mean rate")[0]
     assert words in first
 
@@ -213,7 +214,7 @@ def test_what_orders_nothing_is_called_so():
         row["synops"] = 1000 + generator.normal()
         row["emd_mean"], time = generator.uniform(size=2)
         row["paired_shift"], row["time_w1"] = {"sn1": row["emd_mean"]}, {"sn1": time}
-    text = prediction.markdown(rows).splitlines()[-1]
+    text = prediction.markdown(judge(rows)).splitlines()[-1]
     assert "synaptic operations is ordered by none" in text
 
 
@@ -225,7 +226,7 @@ def test_correlations_all_below_0_order_nothing():
         row["synops"] = 1000 + change
         row["emd_mean"] = 2 - change + 0.01 * generator.normal()
         row["paired_shift"] = row["time_w1"] = {"sn1": row["emd_mean"]}
-    text = prediction.markdown(rows).splitlines()[-1]
+    text = prediction.markdown(judge(rows)).splitlines()[-1]
     assert "operations is ordered by none: no interval lies above 0" in text
 
 
@@ -234,7 +235,7 @@ def test_the_best_whose_interval_reaches_0_is_not_called_none():
     resampled = np.full((100, *found.shape), np.nan)
     found[:2, 0], around = (0.5, 0.6), np.linspace(-1, 1, 100)
     resampled[:, :2, 0] = found[:2, 0] + around[:, None] * np.array([0.3, 0.9])
-    text = prediction._said(rank_correlation.Bootstrap(found, resampled), "all")
+    text = prediction._conclude(rank_correlation.Bootstrap(found, resampled), "all")
     assert "best by paired shift (0.60, its interval reaches 0), by EMD 0.50" in text
 
 
@@ -244,7 +245,7 @@ def test_a_measure_that_never_varies_is_not_set_beside_the_best():
     for row in quantized(rows):
         change = generator.uniform(1, 2)
         row["synops"], row["paired_shift"] = 1000 + change, {"sn1": change}
-    text = prediction.markdown(rows)
+    text = prediction.markdown(judge(rows))
     assert "nan" not in text
     assert "operations is ordered best by paired shift (1.00)" in text
 
@@ -252,30 +253,32 @@ def test_a_measure_that_never_varies_is_not_set_beside_the_best():
 def test_many_rows_of_few_settings_are_few():
     config = StudyConfig(bits=(2,), only="membrane", seeds=(0, 1, 2, 3), repeat=True)
     assert len(rows_of(config)) == 4 * 3 + 4 * 2 * 3
-    assert not prediction.enough(rows_of(config))
+    assert not prediction.has_enough(judge(rows_of(config)))
 
 
 def test_rows_that_lack_a_measure_are_counted():
     rows = rows_of()
     rows[-1]["synops"] = None
     rows[-2]["time_w1"] = None
-    text = prediction.markdown(rows)
+    text = prediction.markdown(judge(rows))
     assert "over 142 quantized rows" in text
     assert "; 2 more lack a measure or their baseline)" in text
     half = [row for row in rows if row["mode"] != "qat" and row["seed"] == 0]
-    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(half)
+    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(
+        judge(half)
+    )
 
 
 def test_few_rows_or_rows_without_the_measures_make_no_table():
     rows = rows_of(StudyConfig(bits=(2,), modes=("ptq",)))
-    assert prediction.enough(rows)
+    assert prediction.has_enough(judge(rows))
     for some in (rows[:-1], [row | {"time_w1": None} for row in rows]):
-        assert not prediction.enough(some)
-        assert prediction.markdown(some).startswith("Fewer than 8")
+        assert not prediction.has_enough(judge(some))
+        assert prediction.markdown(judge(some)).startswith("Fewer than 8")
 
 
 def test_the_figure_shows_each_row_in_each_panel():
-    found = prediction.points(a_run(tell=telling).rows)
+    found = prediction.points(a_run(tell=informative).judged)
     figure = scatter.prediction(found)
     assert len(figure.axes) == 9
     for axis in figure.axes:
@@ -288,6 +291,6 @@ def test_the_figure_shows_each_row_in_each_panel():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
-def test_the_figure_takes_rows_that_are_all_alike(tell):
-    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).rows)))
+def test_the_figure_takes_rows_that_are_all_split_by_seeds(tell):
+    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).judged)))
     assert png.startswith(b"\x89PNG")

@@ -10,8 +10,7 @@ from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
 from experiments.common import StudyConfig
 from experiments.report import results
-from experiments.report.names import emd_text
-from experiments.report.table import spread
+from experiments.report.formats import emd_text, spread
 
 
 def section(text, title):
@@ -221,7 +220,7 @@ def test_settings_of_other_seeds_are_not_in_one_line():
     assert list(table(section(page, "PTQ"))[0]) == ["method", "2 bit", "4 bit"]
 
 
-def test_controls_stand_beside_all_measures(page):
+def test_controls_stand_beside_measures(page):
     lines = table(section(page, "Full precision"))
     names = [line["method"] for line in lines if line["seeds"] == "1"]
     assert names == ["baseline", "control", "baseline+BN"]

@@ -3,11 +3,13 @@
 from planted import FLOOR, MEMBRANE, WEIGHTS, grid, quantized, reference
 
 from experiments.report import names, table
+from experiments.report.formats import emd_text, spread
+from experiments.report.judge import judge
 
 
 def test_table_has_a_line_a_row():
     rows = reference((0, 1)) + grid()
-    text = table.markdown(rows)
+    text = table.markdown(judge(rows))
     header = next(line for line in text.splitlines() if line.startswith("| method"))
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     lines = [
@@ -46,7 +48,7 @@ def test_the_ablation_has_tables_of_its_own():
         for seed in (0, 1)
         for way in (WEIGHTS[0], MEMBRANE[0])
     ]
-    text = table.markdown([everywhere, before, *usual])
+    text = table.markdown(judge([everywhere, before, *usual]))
     titles = [line[4:] for line in text.splitlines() if line.startswith("###")]
     assert titles == [
         "Weights, QAT",
@@ -62,7 +64,7 @@ def test_an_emd_that_other_images_make_is_no_drift_seen():
     rows = [
         quantized(WEIGHTS[0], b, "qat", emd=e) for b, e in ((2, 0.0012), (4, 0.0013))
     ]
-    lines = table.markdown(reference() + rows).splitlines()
+    lines = table.markdown(judge(reference() + rows)).splitlines()
     assert ["no drift seen" in line for line in lines if "mid-rise" in line] == [
         True,
         False,
@@ -71,20 +73,21 @@ def test_an_emd_that_other_images_make_is_no_drift_seen():
 
 def test_an_emd_between_the_floors_is_told_by_the_lower_one():
     rows = [quantized(WEIGHTS[0], 2, "ptq", emd=0.003)]
-    text = table.markdown(reference() + rows)
+    text = table.markdown(judge(reference() + rows))
     (line,) = [line for line in text.splitlines() if "mid-rise" in line]
     assert "| 2.50 x lower |" in line
 
 
 def test_a_distance_that_is_none_has_no_spread():
-    assert table.spread([0.1, float("nan")], names.emd_text) == "nan"
+    assert spread([0.1, float("nan")], emd_text) == "nan"
 
 
 def test_companions_that_a_row_lacks_are_dashes():
     (row,) = [quantized(WEIGHTS[0], 2, "qat", emd=0.003)]
     for key in ("ks", "latency_emd", "time_w1"):
         del row[key]
-    line = next(li for li in table.markdown([row]).splitlines() if "mid-rise" in li)
+    lines = table.markdown(judge([row])).splitlines()
+    line = next(line for line in lines if "mid-rise" in line)
     assert [cell.strip() for cell in line.split("|")][-4:-1] == ["-"] * 3
 
 
@@ -94,8 +97,8 @@ def test_table_marks_drift_and_collapse():
         quantized(WEIGHTS[0], 2, "qat", emd=2 * FLOOR),
         quantized(WEIGHTS[1], 2, "qat", emd=0.1, accuracy=0.1),
     ]
-    text = table.markdown(rows)
+    text = table.markdown(judge(rows))
     assert "2.00 x floor" in text
     assert "collapsed" in text
     assert "no drift seen" not in text
-    assert table.markdown([]).strip() == "No row is finished yet."
+    assert table.markdown(judge([])).strip() == "No row is finished yet."

@@ -8,6 +8,7 @@ from planted import WEIGHTS, a_row, check_html, make_run, quantized, reference
 from experiments import report
 from experiments.report import __main__ as command_line
 from experiments.report.__main__ import ReportConfig, make
+from experiments.report.judge import judge
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -55,7 +56,7 @@ def test_two_runs_are_compared_on_one_page(full_run, tmp_path):
     assert len(re.findall(r"^\| other +\|", table, re.M)) == 4
     # Each run is judged by its own baseline and floor.
     assert "4.26 x floor" in table
-    for sentence in report.findings(rows):
+    for sentence in report.findings(judge(rows)):
         assert sentence in table
     assert len(list((out / "figures").glob("over_bits_*.png"))) == 3
     assert before == {f: f.read_bytes() for f in other.rglob("*") if f.is_file()}
@@ -83,7 +84,7 @@ def test_main_prints_findings_or_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["report", str(path)])
     command_line.main()
     printed = capsys.readouterr().out
-    for sentence in report.findings([a_row("fp32")]):
+    for sentence in report.findings(judge([a_row("fp32")])):
         assert sentence in printed
     assert str(path / "report.html") in printed
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])

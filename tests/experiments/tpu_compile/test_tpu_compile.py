@@ -36,19 +36,19 @@ def test_collectives_are_counted_with_their_bytes():
 
 
 def test_too_little_memory_is_told_from_other_errors():
-    told = RuntimeError(
+    known = RuntimeError(
         "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (1.50T) "
         "exceeds available HBM (15.75G). HLO module: jit_step"
     )
-    assert xla.too_large(told) == (1536 * 2**30, 15.75 * 2**30)
-    told = RuntimeError(
+    assert xla.parse_out_of_memory(known) == (1536 * 2**30, 15.75 * 2**30)
+    known = RuntimeError(
         "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent "
         "error. Ran out of memory in memory space hbm. Used 31.25G of 31.24G hbm. "
         "Exceeded hbm capacity by 2.29M."
     )
-    assert xla.too_large(told) == (31.25 * 2**30, 31.24 * 2**30)
+    assert xla.parse_out_of_memory(known) == (31.25 * 2**30, 31.24 * 2**30)
     with pytest.raises(RuntimeError, match="INTERNAL"):
-        xla.too_large(RuntimeError("INTERNAL: something else"))
+        xla.parse_out_of_memory(RuntimeError("INTERNAL: something else"))
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_the_largest_batch_is_found_in_few_steps(monkeypatch, room, first, found
         numbers = {"batch": config.batch, "fits": peak <= room + 100, "peak": peak}
         return numbers | ({"arguments": 100} if numbers["fits"] else {})
 
-    monkeypatch.setattr(step_of, "compiled", step)
+    monkeypatch.setattr(step_of, "compile_step", step)
     config, chips = CompileConfig(batch=first), [None] * 8
-    tried = step_of.largest(config, chips, step(config, chips), room + 100)
+    tried = step_of.find_largest_batch(config, chips, step(config, chips), room + 100)
     fit = [n["batch"] for n in tried if n["fits"] and n["batch"] % 1024 == 0]
     missed = [n["batch"] for n in tried if not n["fits"]]
     assert max(fit, default=None) == found
