@@ -91,7 +91,7 @@ def cases():
     yield (
         "surrogate.custom: a sum",
         lambda: jax.grad(lambda x: summed(x, 1.0).sum())(X),
-        "each element of x alone.*\\(\\).*\\(2, 3\\)",
+        "each element of x alone",
     )
     yield (
         "surrogate.custom: no function",
