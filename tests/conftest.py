@@ -27,7 +27,24 @@ COMPILED_QUICKLY = ("experiments", "snnjax/train", "snnjax/models", "test_readme
 AS_FOR_USERS = {"test_memory.py", "test_benchmark.py", "test_published_checkpoints.py"}
 
 # Files whose code needs no implicit promotion of ranks or dtypes: JAX refuses it there.
-STRICT = {"test_counts.py", "test_flow.py", "test_sliced.py"}
+STRICT = {
+    "test_compare.py",
+    "test_counts.py",
+    "test_flow.py",
+    "test_fuzz_emd.py",
+    "test_fuzz_quantizers.py",
+    "test_histogram.py",
+    "test_int_limbs.py",
+    "test_learned.py",
+    "test_lq_levels.py",
+    "test_noise.py",
+    "test_sliced.py",
+    "test_soft.py",
+    "test_spec.py",
+    "test_surrogate.py",
+    "test_uniform.py",
+    "test_van_rossum.py",
+}
 
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_readme.py")

@@ -140,7 +140,7 @@ def _prepare_samples(
     if pairs > _MAX_PAIRS:
         raise ValueError(
             f"Sinkhorn's algorithm needs a cost of all {pairs} pairs in memory; draw "
-            f"at most {int(_LARGEST**0.5)} samples, or use wasserstein_1d"
+            f"at most {int(_MAX_PAIRS**0.5)} samples, or use wasserstein_1d"
         )
     # Of another dtype OTT's loop would change that of what it carries.
     return x, y, jnp.asarray(epsilon, x.dtype)

@@ -277,7 +277,7 @@ def _fit(w, clip, bits, init, iterations) -> LqState:
         top = 0.6745 * (2 / n) ** 0.5 * (2**bits - 1) / 2 ** (bits - 1)
         top = jnp.full(columns.shape[1], top, w.dtype)
     elif init == "clip":
-        top = jnp.broadcast_to(clip.ravel(), columns.shape[1:])
+        top = jnp.broadcast_to(jnp.ravel(jnp.asarray(clip)), columns.shape[1:])
     else:
         top = _find_best_clip(columns, bits)
     basis = ladder[:, None] * top[None] / (2**bits - 1)
