@@ -17,7 +17,14 @@ from snnjax import _checks, neurons
 from snnjax.layers.variables import check_sizes, is_training
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
 from snnjax.models.connections import INPUT, Synapse
-from snnjax.models.parts import Maker, again, check_input, conv_synapse, fire, max_pool
+from snnjax.models.parts import (
+    LayerFactory,
+    check_input,
+    conv_synapse,
+    max_pool,
+    norm_and_spike,
+    rematerialize,
+)
 from snnjax.quantize import QuantSpec
 
 Record = Callable[[Array], Any]
@@ -93,7 +100,7 @@ class SEWResNet(nnx.Module):
             )
         self.remat = remat
         self.use_running_average = True
-        make = Maker(
+        factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
@@ -104,16 +111,16 @@ class SEWResNet(nnx.Module):
             rngs=rngs,
         )
         kernel, strides = (3, 1) if stem == "cifar" else (7, 2)
-        self.conv1 = make.conv(
+        self.conv1 = factory.conv(
             in_channels,
             width,
             kernel_size=kernel,
             strides=strides,
             padding=kernel // 2,
-            end=True,
+            is_boundary=True,
         )
-        self.bn1 = make.norm(width)
-        self.sn1 = make.spiking(end=True)
+        self.bn1 = factory.norm(width)
+        self.sn1 = factory.spiking(is_boundary=True)
         self.stem = stem
         features = width
         self.stages = tuple(f"layer{i + 1}" for i in range(len(blocks)))
@@ -127,12 +134,12 @@ class SEWResNet(nnx.Module):
                         strides=2 if i > 0 and j == 0 else 1,
                         connect=connect,
                         zero_init_residual=zero_init_residual,
-                        make=make,
+                        factory=factory,
                     )
                 )
                 features = width * 2**i * block.expansion
             setattr(self, name, nnx.List(stage))
-        self.fc = make.linear(features, num_classes)
+        self.fc = factory.linear(features, num_classes)
 
     def blocks(self) -> dict[str, Block]:
         """The blocks by name, ``"layer1.0"`` and so on, in order."""
@@ -186,7 +193,7 @@ class SEWResNet(nnx.Module):
 
         still = timesteps if x.ndim == 4 else None
         h = self.conv1(x, train=train)
-        h = fire(self.bn1, self.sn1, h, train=train, timesteps=still)
+        h = norm_and_spike(self.bn1, self.sn1, h, train=train, timesteps=still)
         keep("sn1", h)
         if self.stem == "imagenet":
             h = max_pool(h, window=3, strides=2, padding=1)
@@ -196,7 +203,7 @@ class SEWResNet(nnx.Module):
             run = functools.partial(self._stage, name, train, record, outputs)
             stage = getattr(self, name)
             full = is_training(self, train) and self.remat == "full"
-            h, kept = again(stage, run, h) if full else run(stage, h)
+            h, kept = rematerialize(stage, run, h) if full else run(stage, h)
             recorded |= kept
         return self.fc(jnp.mean(h, axis=(2, 3)), train=train), recorded
 
@@ -206,7 +213,7 @@ class SEWResNet(nnx.Module):
         for i, block in enumerate(stage):
             run = functools.partial(self._block, f"{name}.{i}", train, record, outputs)
             remat = is_training(self, train) and self.remat != "none"
-            h, kept = again(block, run, h) if remat else run(block, h)
+            h, kept = rematerialize(block, run, h) if remat else run(block, h)
             recorded |= kept
         return h, recorded
 

@@ -18,11 +18,11 @@ from snnjax.layers import QuantConv
 from snnjax.layers.variables import check_sizes
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
-    Maker,
+    LayerFactory,
     check_input,
     conv_synapse,
-    fire,
     max_pool,
+    norm_and_spike,
 )
 from snnjax.quantize import QuantSpec
 
@@ -80,7 +80,7 @@ class SpikingVGG(nnx.Module):
                 f"image_size must be at least {2 ** len(stages)} for {len(stages)} "
                 f"poolings, got {image_size}"
             )
-        make = Maker(
+        factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
@@ -97,14 +97,16 @@ class SpikingVGG(nnx.Module):
             for _ in range(number):
                 i += 1
                 out = width * multiple
-                conv = make.conv(features, out, kernel_size=3, padding=1, end=i == 1)
+                conv = factory.conv(
+                    features, out, kernel_size=3, padding=1, is_boundary=i == 1
+                )
                 setattr(self, f"conv{i}", conv)
-                setattr(self, f"bn{i}", make.norm(out))
-                setattr(self, f"sn{i}", make.spiking(end=i == 1))
+                setattr(self, f"bn{i}", factory.norm(out))
+                setattr(self, f"sn{i}", factory.spiking(is_boundary=i == 1))
                 features = out
         height, length = (n // 2 ** len(stages) for n in image_size)
         # SpikingJelly's VGGs start so; its SEW-ResNets keep torch's own.
-        self.fc = make.linear(height * length * features, num_classes, std=0.01)
+        self.fc = factory.linear(height * length * features, num_classes, std=0.01)
 
     def __call__(
         self,
@@ -155,7 +157,7 @@ class SpikingVGG(nnx.Module):
                 conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
                 sn, h = getattr(self, f"sn{i}"), conv(h, train=train)
                 still = timesteps if h.ndim == 4 else None
-                h = fire(norm, sn, h, train=train, timesteps=still)
+                h = norm_and_spike(norm, sn, h, train=train, timesteps=still)
                 keep(f"sn{i}", h)
             h = max_pool(h, window=2, strides=2)
             if outputs:
