@@ -26,7 +26,7 @@ ALLOWED = {
     "conv": {"_axes", "_checks", "_order", "conv"},
     "encoding": {"_checks"},
     "surrogate": {"_axes", "_checks"},
-    "cost": {"_checks", "models"},
+    "cost": {"_checks"},
     "data": {"_checks", "_pytree", "data"},
     "checkpoint": {"_checks", "_pytree", "checkpoint"},
     "neurons": {"_axes", "_checks", "_pytree", "neurons", "surrogate"},
@@ -38,12 +38,14 @@ ALLOWED = {
         "cost",
         *("_axes", "_checks", "_pytree", "conv", "layers", "neurons", "quantize"),
     },
-    "models": {"_checks", "_order", "cost", "layers", "models", "neurons", "quantize"},
-    "calibrate": {"_checks", "cost", "layers", "models", "neurons", "quantize"},
-    "interop": {"_checks", "calibrate", "cost", "layers", "models", "neurons"},
+    "models": {"_checks", "_order", "layers", "models", "neurons", "quantize"},
+    "calibrate": {
+        *("_checks", "calibrate", "data", "layers", "neurons", "quantize"),
+    },
+    "interop": {"_checks", "layers", "models", "neurons"},
     "train": {
         *("_checks", "_pytree", "data", "firing", "layers"),
-        *("cost", "spiketrain", "train"),
+        *("models", "spiketrain", "train"),
     },
 }
 # And of others at the top of the file, beside the standard library.

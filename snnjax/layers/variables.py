@@ -11,7 +11,7 @@ from snnjax.quantize import QuantSpec
 
 
 class Hyperparameter(nnx.Variable):
-    """Variable for a neuron's or a quantizer's numbers: traced, neither trained nor measured."""
+    """Variable for the numbers of a neuron or a quantizer: traced, not trained."""
 
 
 class QuantState(nnx.Variable):

@@ -1,14 +1,15 @@
 """Parts that all networks share: layer factory, input checks, pooling."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._order import remade
@@ -17,13 +18,38 @@ from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
 
+Parameters = ParamSpec("Parameters")
+Network = TypeVar("Network")
+Record = Callable[[Array], Any]
+PRESET = ("self", "block", "blocks", "stages")
+
+
+def with_options_of(
+    network: Callable[Parameters, Network],
+) -> Callable[[Callable[..., Network]], Callable[Parameters, Network]]:
+    """Give a function that presets sizes of a network the other options' signature.
+
+    The options are written once, in the class, and editors complete them in each.
+    """
+
+    def decorate(function: Callable[..., Network]) -> Callable[Parameters, Network]:
+        own = inspect.signature(function)
+        options = inspect.signature(network.__init__).parameters.values()
+        merged = [
+            own.parameters.get(p.name, p) for p in options if p.name not in PRESET
+        ]
+        setattr(function, "__signature__", own.replace(parameters=merged))  # noqa: B010
+        return function
+
+    return decorate
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerFactory:
     """Makes the layers of one network.
 
-    ``is_boundary`` marks the layers that see the image and make the logits: they stay in full
-    precision unless ``quantize_all``.
+    ``is_boundary`` marks the layers that see the image and make the logits: they stay
+    in full precision unless ``quantize_all``.
     """
 
     neuron: Neuron
@@ -61,8 +87,13 @@ class LayerFactory:
         return {name: getattr(self, name) for name in names} | {"quant": quant}
 
 
-def check_input(x: Array, timesteps: int, channels: int) -> None:
-    """Raise ValueError unless x is a still image or a sequence of this length."""
+def check_input(
+    x: ArrayLike, timesteps: int, channels: int, record: Record | None
+) -> Array:
+    """Return x as an array; raise ValueError unless a network can be called so."""
+    x = _checks.array("x", x)
+    if record is not None:
+        _checks.function("record", record, "such as firing.total")
     _checks.whole("timesteps", timesteps, 1)
     if x.ndim not in (4, 5):
         raise ValueError(
@@ -85,6 +116,7 @@ def check_input(x: Array, timesteps: int, channels: int) -> None:
             f"x must be floating point, got {x.dtype}; data.normalize prepares "
             "uint8 images"
         )
+    return x
 
 
 def norm_and_spike(
@@ -102,7 +134,7 @@ def norm_and_spike(
 
     Args:
         norm: normalises.
-        neurons: fire.
+        neurons: make spikes of the currents.
         h: ``[T, B, ...]``, or ``[B, ...]`` of a still image with ``timesteps``.
         train: normalise by the batch; None follows the mode of ``norm``.
         timesteps: for how long a still image is seen.

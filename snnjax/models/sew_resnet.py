@@ -5,7 +5,7 @@ Source: Fang et al., `Deep Residual Learning in Spiking Neural Networks
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,15 +19,15 @@ from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
     LayerFactory,
+    Record,
     check_input,
     conv_synapse,
     max_pool,
     norm_and_spike,
     rematerialize,
+    with_options_of,
 )
 from snnjax.quantize import QuantSpec
-
-Record = Callable[[Array], Any]
 
 STEMS = ("cifar", "imagenet")
 REMAT = ("none", "block", "full")
@@ -53,7 +53,7 @@ class SEWResNet(nnx.Module):
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
         quantize_all: quantize the stem and the final linear layer as well.
         zero_init_residual: start the last BatchNorm of each branch at scale 0.
-        remat: what training makes again in the backward pass, to keep less: ``"none"``
+        remat: what training recomputes in the backward pass, to keep less: ``"none"``
             (convolutions never, membranes always), ``"block"`` (of each block only the
             input is kept) or ``"full"`` (of each stage only the input).
         dtype: of the computation; None is the input's. Membranes and statistics stay
@@ -67,10 +67,10 @@ class SEWResNet(nnx.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 10,
         *,
         block: type[Block] = BasicBlock,
-        blocks: Sequence[int],
+        blocks: Sequence[int] = (2, 2, 2, 2),
         width: int = 64,
         in_channels: int = 3,
         stem: str = "cifar",
@@ -182,10 +182,7 @@ class SEWResNet(nnx.Module):
             ValueError: timesteps below 1, x of another rank, another number of
                 channels, a sequence of another length, or integer x.
         """
-        x = _checks.array("x", x)
-        if record is not None:
-            _checks.function("record", record, "such as firing.total")
-        check_input(x, timesteps, self.conv1.kernel.shape[-2])
+        x = check_input(x, timesteps, self.conv1.kernel.shape[-2], record)
         recorded = {}
 
         def keep(name, spikes):
@@ -257,38 +254,44 @@ class SEWResNet(nnx.Module):
         return tuple(table)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet8(num_classes: int = 10, **options: Any) -> SEWResNet:
     """Three stages of one block; width 64 has 1,227,594 parameters for 10 classes.
 
     There is no canonical SEW-ResNet8: this is SEW-ResNet18 cut to three stages of one
-    block. ``options`` are `SEWResNet`'s.
+    block. The options are those of `SEWResNet`.
     """
     return SEWResNet(num_classes, blocks=(1, 1, 1), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet18(num_classes: int = 10, **options: Any) -> SEWResNet:
     """Four stages of two blocks; width 64 has 11,173,962 parameters for 10 classes.
 
-    ``options`` are `SEWResNet`'s.
+    The options are those of `SEWResNet`.
     """
     return SEWResNet(num_classes, blocks=(2, 2, 2, 2), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet34(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 6 and 3 blocks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 6 and 3 blocks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, blocks=(3, 4, 6, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet50(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 6 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 6 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 4, 6, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet101(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 23 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 23 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 4, 23, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet152(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 8, 36 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 8, 36 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 8, 36, 3), **options)

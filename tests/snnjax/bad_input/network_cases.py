@@ -194,7 +194,7 @@ def calibration_cases():
     )
     again = partial(calibrate.reestimate_batchnorm, model)
     yield "reestimate_batchnorm: none", partial(again, []), "at least one batch"
-    for bad, says in (("text", "batches"), (None, "batches"), (3, "batches")):
+    for bad, says in (("text", "dataset"), (None, "dataset"), (3, "dataset")):
         call = partial(again, bad)
         yield f"reestimate_batchnorm: {bad!r}", call, f"{says} must be .*got {bad!r}"
     bad = partial(again, [X], timesteps=0)
