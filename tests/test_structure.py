@@ -99,6 +99,8 @@ def test_imports_run_one_way(path):
     if module == "__init__":
         assert imported(ast.walk(tree)) == set()
         return
+    # Imports for annotations alone run nothing.
+    tree.body = [x for x in tree.body if "TYPE_CHECKING" not in ast.dump(x)[:80]]
     everywhere, on_top = imported(ast.walk(tree)), imported(tree.body)
     ours = {name.removeprefix("snnjax.") for name in everywhere if "snnjax" in name}
     assert ours <= ALLOWED[module]
