@@ -1,8 +1,8 @@
 """Re-estimate BatchNorm's statistics, with the quantizers in place."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks, layers
+from snnjax import _checks, data, layers
 from snnjax.layers.inspect import check_model
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -46,50 +46,100 @@ def _check_statistics(model: nnx.Module) -> None:
     ]
     if others:
         raise ValueError(
-            "statistics can be measured anew of snnjax.layers.BatchNorm alone, got "
+            "statistics can be re-estimated for snnjax.layers.BatchNorm alone, got "
             f"others: {', '.join(others)}"
         )
 
 
-def reestimate_batchnorm(
-    model: Model, batches: Iterable[ArrayLike], *, timesteps: int = 4
-) -> Model:
-    """A copy of ``model`` with BatchNorm statistics measured anew.
+def _network_inputs(
+    dataset: data.Dataset,
+    images: int,
+    batch_size: int,
+    augment: Callable[..., Any] | None,
+    seed: int,
+) -> Iterator[Array]:
+    """Yield full batches of the first images, augmented and normalised."""
+    size = min(batch_size, images, len(dataset))
+    for first in range(0, min(images, len(dataset)) - size + 1, size):
+        batch = dataset.images[first : first + size]
+        if augment is not None:
+            key = jax.random.fold_in(jax.random.key(seed), first)
+            batch = augment(key, batch, part=(0, 1))
+        yield data.network_input(batch, dataset.mean, dataset.std)
 
-    Each BatchNorm gets the mean over ``batches`` of the batch's mean and unbiased
+
+def reestimate_batchnorm(
+    model: Model,
+    dataset: data.Dataset | Iterable[ArrayLike],
+    *,
+    timesteps: int = 4,
+    images: int = 2048,
+    batch_size: int = 128,
+    augment: Callable[..., Any] | None = None,
+    seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+) -> Model:
+    """Copy ``model`` and re-estimate the statistics of its BatchNorms.
+
+    Each BatchNorm gets the mean over the batches of the batch's mean and unbiased
     variance, with the quantizers in place. Nothing else changes, LQ-Net's bases
     included.
 
     Args:
         model: a network that is called as `models.SEWResNet` is.
-        batches: normalised images ``[B, H, W, C]`` or sequences ``[T, B, H, W, C]``,
-            as `data.network_input` makes them, all of one shape; of a network that was
-            trained on crops, crops (`data.augment`), as whole images have other
-            statistics.
+        dataset: the calibration set, of which the first images are taken; or batches of
+            normalised images ``[B, H, W, C]`` or sequences ``[T, B, H, W, C]``, as
+            `data.network_input` makes them, all of one shape.
         timesteps: T.
+        images: how many images of a `data.Dataset` are taken, in full batches.
+        batch_size: images of each batch of a `data.Dataset`.
+        augment: ``augment(key, images, *, part) -> images`` for a `data.Dataset`, such
+            as `data.augment`: a network that was trained on crops needs crops, as whole
+            images have other statistics.
+        seed: of the augmentation: a batch that starts with image i has the key
+            ``fold_in(key(seed), i)``.
+        on_step: called after each batch.
+
+    Returns:
+        The copy, in evaluation mode.
 
     Raises:
         ValueError: no batches, batches of different shapes, or such as give NaN;
-            statistics of other layers than `layers.BatchNorm`.
+            statistics of other layers than `layers.BatchNorm`; ``augment`` with batches
+            that are prepared already.
     """
     check_model(model)
     _check_statistics(model)
-    if isinstance(batches, str) or not isinstance(batches, Iterable):
-        raise ValueError(
-            f"batches must be arrays of images, got {_checks.shown(batches)}"
-        )
+    if isinstance(dataset, data.Dataset):
+        _checks.whole("images", images, 1)
+        _checks.whole("batch_size", batch_size, 1)
+        if augment is not None:
+            _checks.function("augment", augment, "such as data.augment")
+        batches = _network_inputs(dataset, images, batch_size, augment, seed)
+    else:
+        if isinstance(dataset, str) or not isinstance(dataset, Iterable):
+            raise ValueError(
+                "dataset must be a data.Dataset or arrays of images, got "
+                f"{_checks.shown(dataset)}"
+            )
+        if augment is not None:
+            raise ValueError(
+                "augment needs a data.Dataset; augment prepared batches yourself"
+            )
+        batches = dataset
     graphdef, state = nnx.split(model)
     total, number, shape = None, 0, None
-    for images in batches:
-        shape = shape or jnp.shape(images)
-        if jnp.shape(images) != shape:
+    for batch in batches:
+        shape = shape or jnp.shape(batch)
+        if jnp.shape(batch) != shape:
             raise ValueError(
                 f"batches must all have one shape, got {shape} and then "
-                f"{jnp.shape(images)}; leave out a last one that is not full"
+                f"{jnp.shape(batch)}; leave out a last one that is not full"
             )
-        stats = _batch_statistics(graphdef, state, images, timesteps)
+        stats = _batch_statistics(graphdef, state, batch, timesteps)
         total = stats if total is None else jax.tree.map(jnp.add, total, stats)
         number += 1
+        on_step()
     if total is None:
         raise ValueError("re-estimating BatchNorm needs at least one batch")
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(total)):

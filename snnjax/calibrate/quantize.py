@@ -9,7 +9,7 @@ from flax import nnx
 from snnjax import _checks
 from snnjax.layers import Spiking
 from snnjax.layers.inspect import check_model, quantizable_layers
-from snnjax.neurons.dynamics import check_site
+from snnjax.neurons.step import check_site
 from snnjax.quantize import QuantSpec
 
 Model = TypeVar("Model", bound=nnx.Module)

@@ -167,7 +167,7 @@ def _folded(model: SEWResNet, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _numbers(
     layer: Spiking, shape: tuple[int, ...], dt: float, dtype: np.dtype
 ) -> dict[str, Any]:
-    """What NIR's neuron takes, each number ``[C, H, W]``."""
+    """Return the numbers of NIR's neuron, each ``[C, H, W]``."""
     neuron = layer.learned_neuron()
     # We fire at the threshold and NIR above it: above the number just below.
     threshold = np.nextafter(np.asarray(neuron.v_threshold, dtype), dtype.type(-np.inf))

@@ -2,7 +2,7 @@
 
 Convolution and BatchNorm see time and batch at once, ``[T, B, ...]`` or ``[B, ...]``;
 only `Spiking` knows time. A layer's numbers (a neuron's, a quantizer's) are the value
-of one `Numbers` variable, so that they are traced and not part of the graph.
+of one `Hyperparameter` variable, so that they are traced and not part of the graph.
 """
 
 from snnjax.layers.linear import QuantConv as QuantConv
@@ -15,5 +15,5 @@ from snnjax.layers.norm import batch_norm as batch_norm
 from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.spiking import Spiking as Spiking
 from snnjax.layers.synchronize import synchronize as synchronize
-from snnjax.layers.variables import Numbers as Numbers
+from snnjax.layers.variables import Hyperparameter as Hyperparameter
 from snnjax.layers.variables import QuantState as QuantState

@@ -12,12 +12,12 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks, quantize
 from snnjax.conv import conv2d
 from snnjax.layers.variables import (
-    Numbers,
+    Hyperparameter,
     QuantState,
+    check_features,
     check_rngs,
     check_sizes,
     check_spec,
-    checked,
     is_training,
     value_of,
 )
@@ -55,7 +55,7 @@ class _Quantized(nnx.Module):
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
         scale = spec.first_scale(w) if spec is not None and spec.learned else None
         # nnx.data: each may be None now and a variable later, or the reverse.
-        self.quant = nnx.data(None if spec is None else Numbers(spec))
+        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.quant_state = nnx.data(None)
         if spec is not None and spec.method == "lq_net":
@@ -145,7 +145,7 @@ class QuantConv(_Quantized):
         Raises:
             ValueError: x of another shape, or not floating point.
         """
-        x = checked(x, "H W C", self.kernel.shape[-2])
+        x = check_features(x, "H W C", self.kernel.shape[-2])
         w = self.quantized_kernel(train=train)
         dtype = self.dtype or x.dtype
         y = conv2d(
@@ -217,7 +217,7 @@ class QuantLinear(_Quantized):
         Raises:
             ValueError: x of another shape, or not floating point.
         """
-        x = checked(x, "C", self.kernel.shape[0])
+        x = check_features(x, "C", self.kernel.shape[0])
         dtype = self.dtype or x.dtype
         w = self.quantized_kernel(train=train).astype(dtype)
         return x.astype(dtype) @ w + self.bias.get_value().astype(dtype)

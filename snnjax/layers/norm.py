@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import varying
-from snnjax.layers.variables import check_sizes, checked, is_training
+from snnjax.layers.variables import check_features, check_sizes, is_training
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # torch's: the weight of the new batch (flax would say 0.9)
@@ -182,7 +182,7 @@ class BatchNorm(nnx.Module):
             ValueError: training on a single value a channel; x of another shape, or
                 not floating point.
         """
-        x = checked(x, "C", self.scale.shape[0])
+        x = check_features(x, "C", self.scale.shape[0])
         return normalize(x, *self.affine(x, train=train, repeats=repeats))
 
     def affine(

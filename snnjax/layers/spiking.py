@@ -9,9 +9,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
-from snnjax.layers.variables import Numbers, check_spec, value_of
-from snnjax.neurons import PLIF, Neuron, membrane
-from snnjax.neurons.dynamics import check_site
+from snnjax.layers.variables import Hyperparameter, check_spec, value_of
+from snnjax.neurons import PLIF, Neuron
+from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
 
 
@@ -46,7 +46,7 @@ class Spiking(nnx.Module):
             neuron = _pytree.replace(neuron, w=None)
         else:
             self.w = None
-        self.neuron = Numbers(neuron)
+        self.neuron = Hyperparameter(neuron)
         self.axis_name: str | None = None  # see `synchronize`
         self.quantize(quant, site=site)
 
@@ -62,11 +62,11 @@ class Spiking(nnx.Module):
         if spec is not None and spec.method == "none":
             spec = None
         if spec is not None:
-            membrane.check(spec, site)
+            spec.check_membrane(site)
         scale = None
         if spec is not None and spec.learned_on_membrane:
             scale = spec.first_scale()
-        self.quant = nnx.data(None if spec is None else Numbers(spec))
+        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site
 
@@ -85,18 +85,21 @@ class Spiking(nnx.Module):
             scale = value_of(self.quant_scale)
             if scale is not None and self.axis_name is not None:
                 # 1 / sqrt(N) with the N of all devices.
-                scale = _slower(scale, jax.lax.axis_size(self.axis_name) ** -0.5)
+                scale = _scale_gradient(
+                    scale, jax.lax.axis_size(self.axis_name) ** -0.5
+                )
             tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
-            leak = membrane.leak_of(tau, w)
-            quantizer = membrane.of_spec(self.quant.get_value(), scale, leak)
+            quantizer = self.quant.get_value().bind_membrane(
+                site=self.site, leak=leak_factor(tau, w), scale=scale
+            )
         spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
         return spikes
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _slower(x: Array, factor: float) -> Array:
+def _scale_gradient(x: Array, factor: float) -> Array:
     """x, whose gradient is ``factor`` times as large."""
     return x
 
 
-_slower.defvjp(lambda x, factor: (x, None), lambda factor, _, d: (factor * d,))
+_scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, d: (factor * d,))

@@ -10,8 +10,8 @@ from snnjax import _checks
 from snnjax.quantize import QuantSpec
 
 
-class Numbers(nnx.Variable):
-    """A neuron's or a quantizer's numbers: traced, neither trained nor measured."""
+class Hyperparameter(nnx.Variable):
+    """Variable for the numbers of a neuron or a quantizer: traced, not trained."""
 
 
 class QuantState(nnx.Variable):
@@ -24,12 +24,12 @@ def is_training(module: Any, train: bool | None) -> bool:
 
 
 def value_of(variable: nnx.Variable | None) -> Array | None:
-    """Its value, or None where there is no variable."""
+    """Return its value, or None where there is no variable."""
     return None if variable is None else variable.get_value()
 
 
-def checked(x: ArrayLike, axes: str, channels: int) -> Array:
-    """Refuse what would broadcast, or turn kernels into integers, without a word."""
+def check_features(x: ArrayLike, axes: str, channels: int) -> Array:
+    """Return x as an array; raise ValueError where it would broadcast silently."""
     x = _checks.array("x", x)
     rank = len(axes.split())
     if x.ndim < rank or x.shape[-1] != channels:

@@ -8,7 +8,7 @@ from jax import Array
 
 from snnjax.layers import BatchNorm
 from snnjax.models.connections import Synapse
-from snnjax.models.parts import Maker, conv_synapse, fire
+from snnjax.models.parts import LayerFactory, conv_synapse, norm_and_spike
 
 # How a block joins the spikes of its shortcut with those of its branch. A basic block
 # gives the shortcut first, a bottleneck the branch, as in SpikingJelly: IAND is
@@ -37,26 +37,28 @@ class Block(nnx.Module):
         strides: int,
         connect: str,
         zero_init_residual: bool,
-        make: Maker,
+        factory: LayerFactory,
     ):
         branch = self.branch(in_features, features, strides)
         self.depth = len(branch)
         for i, (c_in, c_out, kernel, stride) in enumerate(branch, start=1):
-            conv = make.conv(
+            conv = factory.conv(
                 c_in, c_out, kernel_size=kernel, strides=stride, padding=kernel // 2
             )
             silent = zero_init_residual and i == self.depth
             setattr(self, f"conv{i}", conv)
-            setattr(self, f"bn{i}", make.norm(c_out, scale_init=0.0 if silent else 1.0))
-            setattr(self, f"sn{i}", make.spiking())
+            setattr(
+                self, f"bn{i}", factory.norm(c_out, scale_init=0.0 if silent else 1.0)
+            )
+            setattr(self, f"sn{i}", factory.spiking())
         self.connect = connect
         out = features * self.expansion
         if strides == 1 and in_features == out:
             self.downsample = None
         else:
-            conv = make.conv(in_features, out, kernel_size=1, strides=strides)
-            self.downsample = nnx.List([conv, make.norm(out)])
-            self.downsample_sn = make.spiking()
+            conv = factory.conv(in_features, out, kernel_size=1, strides=strides)
+            self.downsample = nnx.List([conv, factory.norm(out)])
+            self.downsample_sn = factory.spiking()
 
     @staticmethod
     def branch(
@@ -76,13 +78,17 @@ class Block(nnx.Module):
         spikes, s = {}, x
         for i in range(1, self.depth + 1):
             conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
-            s = fire(norm, getattr(self, f"sn{i}"), conv(s, train=train), train=train)
+            s = norm_and_spike(
+                norm, getattr(self, f"sn{i}"), conv(s, train=train), train=train
+            )
             spikes[f"sn{i}"] = s
         shortcut = x
         if self.downsample is not None:
             conv, norm = self.downsample
             h = conv(x, train=train)
-            shortcut = fire(cast(BatchNorm, norm), self.downsample_sn, h, train=train)
+            shortcut = norm_and_spike(
+                cast(BatchNorm, norm), self.downsample_sn, h, train=train
+            )
             spikes["downsample_sn"] = shortcut
         return self.join(shortcut, s), spikes
 

@@ -1,14 +1,15 @@
-"""What all networks share: how their layers are made, what input they take."""
+"""Parts that all networks share: layer factory, input checks, pooling."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._order import remade
@@ -17,13 +18,38 @@ from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
 
+Parameters = ParamSpec("Parameters")
+Network = TypeVar("Network")
+Record = Callable[[Array], Any]
+PRESET = ("self", "block", "blocks", "stages")
+
+
+def with_options_of(
+    network: Callable[Parameters, Network],
+) -> Callable[[Callable[..., Network]], Callable[Parameters, Network]]:
+    """Give a function that presets sizes of a network the other options' signature.
+
+    The options are written once, in the class, and editors complete them in each.
+    """
+
+    def decorate(function: Callable[..., Network]) -> Callable[Parameters, Network]:
+        own = inspect.signature(function)
+        options = inspect.signature(network.__init__).parameters.values()
+        merged = [
+            own.parameters.get(p.name, p) for p in options if p.name not in PRESET
+        ]
+        setattr(function, "__signature__", own.replace(parameters=merged))  # noqa: B010
+        return function
+
+    return decorate
+
 
 @dataclasses.dataclass(frozen=True)
-class Maker:
+class LayerFactory:
     """Makes the layers of one network.
 
-    ``end`` marks the layers that see the image and make the logits: they stay in full
-    precision unless ``quantize_all``.
+    ``is_boundary`` marks the layers that see the image and make the logits: they stay
+    in full precision unless ``quantize_all``.
     """
 
     neuron: Neuron
@@ -35,32 +61,39 @@ class Maker:
     param_dtype: DTypeLike
     rngs: nnx.Rngs
 
-    def conv(self, *sizes: int, end: bool = False, **options: Any) -> QuantConv:
-        """A convolution."""
+    def conv(self, *sizes: int, is_boundary: bool = False, **options: Any) -> QuantConv:
+        """Make a convolution."""
         # Only the stem sees anything but spikes and their sums.
-        return QuantConv(*sizes, spikes=not end, **options, **self._weights(end))
+        return QuantConv(
+            *sizes, spikes=not is_boundary, **options, **self._weights(is_boundary)
+        )
 
     def linear(self, *sizes: int, **options: Any) -> QuantLinear:
-        """The layer that makes the logits."""
-        return QuantLinear(*sizes, **options, **self._weights(end=True))
+        """Make the layer of the logits."""
+        return QuantLinear(*sizes, **options, **self._weights(is_boundary=True))
 
     def norm(self, features: int, **options: Any) -> BatchNorm:
-        """A BatchNorm."""
+        """Make a BatchNorm."""
         return BatchNorm(features, param_dtype=self.param_dtype, **options)
 
-    def spiking(self, *, end: bool = False) -> Spiking:
-        """A layer of neurons."""
-        quant = None if end and not self.quantize_all else self.membrane_quant
+    def spiking(self, *, is_boundary: bool = False) -> Spiking:
+        """Make a layer of neurons."""
+        quant = None if is_boundary and not self.quantize_all else self.membrane_quant
         return Spiking(self.neuron, quant=quant, site=self.membrane_site)
 
-    def _weights(self, end: bool) -> dict[str, Any]:
-        quant = None if end and not self.quantize_all else self.weight_quant
+    def _weights(self, is_boundary: bool) -> dict[str, Any]:
+        quant = None if is_boundary and not self.quantize_all else self.weight_quant
         names = ("dtype", "param_dtype", "rngs")
         return {name: getattr(self, name) for name in names} | {"quant": quant}
 
 
-def check_input(x: Array, timesteps: int, channels: int) -> None:
-    """Raise ValueError unless x is a still image or a sequence of this length."""
+def check_input(
+    x: ArrayLike, timesteps: int, channels: int, record: Record | None
+) -> Array:
+    """Return x as an array; raise ValueError unless a network can be called so."""
+    x = _checks.array("x", x)
+    if record is not None:
+        _checks.function("record", record, "such as firing.total")
     _checks.whole("timesteps", timesteps, 1)
     if x.ndim not in (4, 5):
         raise ValueError(
@@ -83,9 +116,10 @@ def check_input(x: Array, timesteps: int, channels: int) -> None:
             f"x must be floating point, got {x.dtype}; data.normalize prepares "
             "uint8 images"
         )
+    return x
 
 
-def fire(
+def norm_and_spike(
     norm: BatchNorm,
     neurons: Spiking,
     h: Array,
@@ -93,21 +127,21 @@ def fire(
     train: bool | None,
     timesteps: int | None = None,
 ) -> Array:
-    """Spikes ``[T, B, ...]`` of what a convolution makes, normalised.
+    """Normalise a convolution's output and return its spikes ``[T, B, ...]``.
 
-    The backward pass keeps ``h`` alone and makes currents and membranes again: that is
+    The backward pass keeps ``h`` alone and recomputes currents and membranes: that is
     one pass over memory, where keeping them is two and three times the space.
 
     Args:
         norm: normalises.
-        neurons: fire.
+        neurons: make spikes of the currents.
         h: ``[T, B, ...]``, or ``[B, ...]`` of a still image with ``timesteps``.
         train: normalise by the batch; None follows the mode of ``norm``.
         timesteps: for how long a still image is seen.
     """
     graphdef, state = nnx.split(neurons)
 
-    def fired(h, affine, state):
+    def run(h, affine, state):
         currents = normalize(h, *affine)
         if timesteps is not None:
             # The gradient of a stack is a sum of its parts, which XLA fuses.
@@ -115,17 +149,17 @@ def fire(
         return nnx.merge(graphdef, state, copy=True)(currents)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    return remade(fired, None, h, affine, state)
+    return remade(run, None, h, affine, state)
 
 
-def again(
+def rematerialize(
     module: nnx.Module, call: Callable[[Any, Array], tuple[Array, Any]], h: Array
 ) -> tuple[Array, Any]:
-    """``call(module, h)``, whose backward pass keeps only h, as int8, and calls again.
+    """Call the module; the backward pass keeps only h, as int8, and recomputes.
 
     Args:
-        module: a block or several; its statistics move once.
-        call: returns an array and what was recorded.
+        module: a block or several; its statistics are updated once.
+        call: called as ``call(module, h)``; returns an array and what was recorded.
         h: spikes, or sums of up to 127.
     """
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
@@ -140,7 +174,7 @@ def again(
 
 
 def max_pool(x: Array, *, window: int, strides: int, padding: int = 0) -> Array:
-    """Of ``[T, B, H, W, C]``, over H and W."""
+    """Max-pool ``[T, B, H, W, C]`` over H and W."""
     pads = ((0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0))
     over, by = (1, 1, window, window, 1), (1, 1, strides, strides, 1)
     # A plain number: of an array JAX does not know that it is max's identity, and then
@@ -155,7 +189,7 @@ def conv_synapse(
     connect: str,
     size: tuple[int, ...],
 ) -> Synapse:
-    """A convolution's row in the connection table, for an input of this size."""
+    """Return a convolution's row in the connection table, for an input of this size."""
     kernel, (c_in, c_out) = conv.kernel.shape[:2], conv.kernel.shape[2:]
     out = tuple(
         (n + sum(pad) - k) // stride + 1

@@ -5,7 +5,7 @@ Source: Fang et al., `Deep Residual Learning in Spiking Neural Networks
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,10 +17,17 @@ from snnjax import _checks, neurons
 from snnjax.layers.variables import check_sizes, is_training
 from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
 from snnjax.models.connections import INPUT, Synapse
-from snnjax.models.parts import Maker, again, check_input, conv_synapse, fire, max_pool
+from snnjax.models.parts import (
+    LayerFactory,
+    Record,
+    check_input,
+    conv_synapse,
+    max_pool,
+    norm_and_spike,
+    rematerialize,
+    with_options_of,
+)
 from snnjax.quantize import QuantSpec
-
-Record = Callable[[Array], Any]
 
 STEMS = ("cifar", "imagenet")
 REMAT = ("none", "block", "full")
@@ -46,7 +53,7 @@ class SEWResNet(nnx.Module):
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
         quantize_all: quantize the stem and the final linear layer as well.
         zero_init_residual: start the last BatchNorm of each branch at scale 0.
-        remat: what training makes again in the backward pass, to keep less: ``"none"``
+        remat: what training recomputes in the backward pass, to keep less: ``"none"``
             (convolutions never, membranes always), ``"block"`` (of each block only the
             input is kept) or ``"full"`` (of each stage only the input).
         dtype: of the computation; None is the input's. Membranes and statistics stay
@@ -60,10 +67,10 @@ class SEWResNet(nnx.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 10,
         *,
         block: type[Block] = BasicBlock,
-        blocks: Sequence[int],
+        blocks: Sequence[int] = (2, 2, 2, 2),
         width: int = 64,
         in_channels: int = 3,
         stem: str = "cifar",
@@ -93,7 +100,7 @@ class SEWResNet(nnx.Module):
             )
         self.remat = remat
         self.use_running_average = True
-        make = Maker(
+        factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
@@ -104,16 +111,16 @@ class SEWResNet(nnx.Module):
             rngs=rngs,
         )
         kernel, strides = (3, 1) if stem == "cifar" else (7, 2)
-        self.conv1 = make.conv(
+        self.conv1 = factory.conv(
             in_channels,
             width,
             kernel_size=kernel,
             strides=strides,
             padding=kernel // 2,
-            end=True,
+            is_boundary=True,
         )
-        self.bn1 = make.norm(width)
-        self.sn1 = make.spiking(end=True)
+        self.bn1 = factory.norm(width)
+        self.sn1 = factory.spiking(is_boundary=True)
         self.stem = stem
         features = width
         self.stages = tuple(f"layer{i + 1}" for i in range(len(blocks)))
@@ -127,12 +134,12 @@ class SEWResNet(nnx.Module):
                         strides=2 if i > 0 and j == 0 else 1,
                         connect=connect,
                         zero_init_residual=zero_init_residual,
-                        make=make,
+                        factory=factory,
                     )
                 )
                 features = width * 2**i * block.expansion
             setattr(self, name, nnx.List(stage))
-        self.fc = make.linear(features, num_classes)
+        self.fc = factory.linear(features, num_classes)
 
     def blocks(self) -> dict[str, Block]:
         """The blocks by name, ``"layer1.0"`` and so on, in order."""
@@ -175,10 +182,7 @@ class SEWResNet(nnx.Module):
             ValueError: timesteps below 1, x of another rank, another number of
                 channels, a sequence of another length, or integer x.
         """
-        x = _checks.array("x", x)
-        if record is not None:
-            _checks.function("record", record, "such as firing.total")
-        check_input(x, timesteps, self.conv1.kernel.shape[-2])
+        x = check_input(x, timesteps, self.conv1.kernel.shape[-2], record)
         recorded = {}
 
         def keep(name, spikes):
@@ -186,7 +190,7 @@ class SEWResNet(nnx.Module):
 
         still = timesteps if x.ndim == 4 else None
         h = self.conv1(x, train=train)
-        h = fire(self.bn1, self.sn1, h, train=train, timesteps=still)
+        h = norm_and_spike(self.bn1, self.sn1, h, train=train, timesteps=still)
         keep("sn1", h)
         if self.stem == "imagenet":
             h = max_pool(h, window=3, strides=2, padding=1)
@@ -196,7 +200,7 @@ class SEWResNet(nnx.Module):
             run = functools.partial(self._stage, name, train, record, outputs)
             stage = getattr(self, name)
             full = is_training(self, train) and self.remat == "full"
-            h, kept = again(stage, run, h) if full else run(stage, h)
+            h, kept = rematerialize(stage, run, h) if full else run(stage, h)
             recorded |= kept
         return self.fc(jnp.mean(h, axis=(2, 3)), train=train), recorded
 
@@ -206,7 +210,7 @@ class SEWResNet(nnx.Module):
         for i, block in enumerate(stage):
             run = functools.partial(self._block, f"{name}.{i}", train, record, outputs)
             remat = is_training(self, train) and self.remat != "none"
-            h, kept = again(block, run, h) if remat else run(block, h)
+            h, kept = rematerialize(block, run, h) if remat else run(block, h)
             recorded |= kept
         return h, recorded
 
@@ -250,38 +254,44 @@ class SEWResNet(nnx.Module):
         return tuple(table)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet8(num_classes: int = 10, **options: Any) -> SEWResNet:
     """Three stages of one block; width 64 has 1,227,594 parameters for 10 classes.
 
     There is no canonical SEW-ResNet8: this is SEW-ResNet18 cut to three stages of one
-    block. ``options`` are `SEWResNet`'s.
+    block. The options are those of `SEWResNet`.
     """
     return SEWResNet(num_classes, blocks=(1, 1, 1), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet18(num_classes: int = 10, **options: Any) -> SEWResNet:
     """Four stages of two blocks; width 64 has 11,173,962 parameters for 10 classes.
 
-    ``options`` are `SEWResNet`'s.
+    The options are those of `SEWResNet`.
     """
     return SEWResNet(num_classes, blocks=(2, 2, 2, 2), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet34(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 6 and 3 blocks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 6 and 3 blocks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, blocks=(3, 4, 6, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet50(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 6 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 6 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 4, 6, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet101(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 4, 23 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 4, 23 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 4, 23, 3), **options)
 
 
+@with_options_of(SEWResNet)
 def sew_resnet152(num_classes: int = 10, **options: Any) -> SEWResNet:
-    """Stages of 3, 8, 36 and 3 bottlenecks. ``options`` are `SEWResNet`'s."""
+    """Stages of 3, 8, 36 and 3 bottlenecks. The options are those of `SEWResNet`."""
     return SEWResNet(num_classes, block=Bottleneck, blocks=(3, 8, 36, 3), **options)

@@ -5,7 +5,7 @@ Source: Simonyan and Zisserman, `Very Deep Convolutional Networks
 one linear layer at its end, as is usual on CIFAR.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,15 +18,15 @@ from snnjax.layers import QuantConv
 from snnjax.layers.variables import check_sizes
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
-    Maker,
+    LayerFactory,
+    Record,
     check_input,
     conv_synapse,
-    fire,
     max_pool,
+    norm_and_spike,
+    with_options_of,
 )
 from snnjax.quantize import QuantSpec
-
-Record = Callable[[Array], Any]
 
 
 class SpikingVGG(nnx.Module):
@@ -58,10 +58,10 @@ class SpikingVGG(nnx.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 10,
         *,
-        stages: Sequence[tuple[int, int]],
-        width: int,
+        stages: Sequence[tuple[int, int]] = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)),
+        width: int = 64,
         image_size: tuple[int, int] = (32, 32),
         in_channels: int = 3,
         neuron: neurons.Neuron | None = None,
@@ -80,7 +80,7 @@ class SpikingVGG(nnx.Module):
                 f"image_size must be at least {2 ** len(stages)} for {len(stages)} "
                 f"poolings, got {image_size}"
             )
-        make = Maker(
+        factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
@@ -97,14 +97,16 @@ class SpikingVGG(nnx.Module):
             for _ in range(number):
                 i += 1
                 out = width * multiple
-                conv = make.conv(features, out, kernel_size=3, padding=1, end=i == 1)
+                conv = factory.conv(
+                    features, out, kernel_size=3, padding=1, is_boundary=i == 1
+                )
                 setattr(self, f"conv{i}", conv)
-                setattr(self, f"bn{i}", make.norm(out))
-                setattr(self, f"sn{i}", make.spiking(end=i == 1))
+                setattr(self, f"bn{i}", factory.norm(out))
+                setattr(self, f"sn{i}", factory.spiking(is_boundary=i == 1))
                 features = out
         height, length = (n // 2 ** len(stages) for n in image_size)
         # SpikingJelly's VGGs start so; its SEW-ResNets keep torch's own.
-        self.fc = make.linear(height * length * features, num_classes, std=0.01)
+        self.fc = factory.linear(height * length * features, num_classes, std=0.01)
 
     def __call__(
         self,
@@ -134,10 +136,7 @@ class SpikingVGG(nnx.Module):
             ValueError: timesteps below 1, x of another rank or size, another number of
                 channels, a sequence of another length, or integer x.
         """
-        x = _checks.array("x", x)
-        if record is not None:
-            _checks.function("record", record, "such as firing.total")
-        check_input(x, timesteps, self.conv1.kernel.shape[-2])
+        x = check_input(x, timesteps, self.conv1.kernel.shape[-2], record)
         if x.shape[-3:-1] != self.image_size:
             raise ValueError(
                 f"the network was made for images of {self.image_size}, got x of shape "
@@ -155,7 +154,7 @@ class SpikingVGG(nnx.Module):
                 conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
                 sn, h = getattr(self, f"sn{i}"), conv(h, train=train)
                 still = timesteps if h.ndim == 4 else None
-                h = fire(norm, sn, h, train=train, timesteps=still)
+                h = norm_and_spike(norm, sn, h, train=train, timesteps=still)
                 keep(f"sn{i}", h)
             h = max_pool(h, window=2, strides=2)
             if outputs:
@@ -197,24 +196,23 @@ class SpikingVGG(nnx.Module):
         return tuple(table)
 
 
+@with_options_of(SpikingVGG)
 def spiking_vgg_small(
     num_classes: int = 10, *, width: int = 128, **options: Any
 ) -> SpikingVGG:
     """Six convolutions; width 128 has 4,660,106 parameters for 10 classes.
 
     The VGG-small of the quantization literature (LQ-Nets, LSQ): 128, 256 and 512
-    channels, two convolutions each. ``options`` are `SpikingVGG`'s.
+    channels, two convolutions each. The options are those of `SpikingVGG`.
     """
     stages = (2, 1), (2, 2), (2, 4)
     return SpikingVGG(num_classes, stages=stages, width=width, **options)
 
 
-def spiking_vgg16(
-    num_classes: int = 10, *, width: int = 64, **options: Any
-) -> SpikingVGG:
+@with_options_of(SpikingVGG)
+def spiking_vgg16(num_classes: int = 10, **options: Any) -> SpikingVGG:
     """Thirteen convolutions; width 64 has 14,724,042 parameters for 10 classes.
 
-    ``options`` are `SpikingVGG`'s.
+    The options are those of `SpikingVGG`.
     """
-    stages = (2, 1), (2, 2), (3, 4), (3, 8), (3, 8)
-    return SpikingVGG(num_classes, stages=stages, width=width, **options)
+    return SpikingVGG(num_classes, **options)

@@ -3,7 +3,8 @@
 Each neuron is a function from input currents ``[T, ...]`` to spikes ``[T, ...]`` and
 the last membrane potential ``[...]``. The state is an argument and at rest by default,
 so there is nothing to reset between batches, and a long sequence may be run in pieces
-by handing ``v_final`` on as ``v_init``: the same to the last bit. `LIF`, `IF` and
+by giving ``v_final`` as the next ``v_init``: under ``jax.jit`` the same to the last
+bit. `LIF`, `IF` and
 `PLIF` bundle a neuron's numbers: those are traced leaves, so sweeping them does not
 recompile.
 
@@ -15,12 +16,12 @@ the threshold, snnTorch subtracts again before the next spike); Norse's ``lif_bo
 threshold only ours and SpikingJelly's do.
 """
 
-from snnjax.neurons.bundles import IF as IF
-from snnjax.neurons.bundles import LIF as LIF
-from snnjax.neurons.bundles import PLIF as PLIF
-from snnjax.neurons.bundles import Neuron as Neuron
-from snnjax.neurons.dynamics import SITES as SITES
-from snnjax.neurons.dynamics import step as step
-from snnjax.neurons.sequences import if_ as if_
-from snnjax.neurons.sequences import lif as lif
-from snnjax.neurons.sequences import plif as plif
+from snnjax.neurons.modules import IF as IF
+from snnjax.neurons.modules import LIF as LIF
+from snnjax.neurons.modules import PLIF as PLIF
+from snnjax.neurons.modules import Neuron as Neuron
+from snnjax.neurons.sequence import if_ as if_
+from snnjax.neurons.sequence import lif as lif
+from snnjax.neurons.sequence import plif as plif
+from snnjax.neurons.step import SITES as SITES
+from snnjax.neurons.step import step as step

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks, _pytree
@@ -16,6 +17,7 @@ from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
 from snnjax.quantize.lqnet import check_bits as check_lq_net
 from snnjax.quantize.lsq import check_bits as check_lsq
 from snnjax.quantize.lsq import code_bounds, lsq, lsq_init
+from snnjax.quantize.membrane import quantize_leaked, quantize_stored
 from snnjax.quantize.mint import check_bits as check_mint
 from snnjax.quantize.mint import mint, mint_init
 from snnjax.quantize.uniform import check_numbers as check_uniform
@@ -162,6 +164,45 @@ class QuantSpec:
         if w is None or self.clip is not None:
             return jnp.asarray(clip / code_bounds(bits, signed=self.signed)[1])
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
+
+    def check_membrane(self, site: str) -> None:
+        """Raise ValueError unless it can quantize a membrane at this site."""
+        if self.method in OF_WEIGHTS:
+            raise ValueError(
+                f"{self.method} makes levels of weights, not of a membrane; use method "
+                '"uniform", "lsq", "lq_net" or "mint"'
+            )
+        if self.method == "lq_net":
+            self.first_scale()  # raises its own errors about bits and clip
+        if self.per_channel:
+            raise ValueError(
+                "per_channel bounds come from weights; a membrane has none"
+            )
+        if self.method == "mint" and site != "post_reset":
+            raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
+
+    def bind_membrane(
+        self, *, site: str, leak: Array | None, scale: Array | None = None
+    ) -> Partial:
+        """Return the function from a neuron's membrane to its levels.
+
+        Neurons call it on whatever quantizer has it.
+
+        Args:
+            site: where the membrane is quantized, see `neurons.lif`.
+            leak: the share of the membrane that a step leaves; None without leak.
+            scale: the learned scale; None is the one that learning starts from.
+
+        Raises:
+            ValueError: a method of weights only, a bound for each channel, MINT at
+                another site than post_reset.
+        """
+        self.check_membrane(site)
+        if self.learned_on_membrane and scale is None:
+            scale = self.first_scale()
+        if self.method != "mint" or leak is None:
+            return Partial(quantize_stored, self, scale)
+        return Partial(quantize_leaked, self, scale, leak)
 
     def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:
         """Quantize ``x``.

@@ -10,7 +10,7 @@ from flax import nnx
 from experiments.benchmark.workers.serve import Commands, serve
 from snnjax import data, models, train
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
-from snnjax.models.parts import fire
+from snnjax.models.parts import norm_and_spike
 from snnjax.neurons import LIF
 
 
@@ -89,7 +89,7 @@ class Neurons(nnx.Module):
     def __call__(self, x):
         if self.norm is None:
             return self.spiking(x)
-        return fire(self.norm, self.spiking, x, train=True)
+        return norm_and_spike(self.norm, self.spiking, x, train=True)
 
 
 def neurons(spec: dict[str, Any]) -> Commands:

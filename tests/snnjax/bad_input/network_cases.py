@@ -147,9 +147,9 @@ def calibration_cases():
     call = partial(calibrate.memory_bits, **good)
     yield "calibrate.memory_bits: neurons", call, "missing", "sn1"
     function = calibrate.reestimate_batchnorm
-    yield from refused(function, {"model": model}, batches=["text", 3])
+    yield from refused(function, {"model": model}, dataset=["text", 3])
     yield "reestimate_batchnorm: none", partial(function, model, []), "batch", "one"
-    yield from refused(function, {"model": model, "batches": [X]}, timesteps=[0])
+    yield from refused(function, {"model": model, "dataset": [X]}, timesteps=[0])
     call = partial(function, Small(), [X * NAN])
     yield "reestimate_batchnorm: NaN", call, "statistics", "NaN"
     integers = X.astype(np.uint8)

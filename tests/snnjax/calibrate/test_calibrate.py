@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import calibrate, cost, models, neurons, quantize
+from snnjax import calibrate, cost, data, models, neurons, quantize
 from snnjax.calibrate import describe, layer_bits
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
@@ -341,3 +341,32 @@ def test_describe_of_a_clip_for_each_channel():
     model = models.sew_resnet8(width=4, rngs=nnx.Rngs(0))
     quantized = calibrate.quantize(model, {"fc": QuantSpec(bits=4, clip=np.ones(10))})
     assert "a clip for each of several" in calibrate.describe(quantized)
+
+
+@pytest.mark.parametrize("augment", [None, data.augment])
+def test_batchnorm_of_a_dataset_equals_that_of_its_batches(augment):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (11, *images().shape[1:]), np.uint8)
+    dataset = data.from_arrays(pixels, np.arange(11) % 3)
+    batches, seen = [], []
+    for first in (0, 4):
+        batch = pixels[first : first + 4]
+        if augment is not None:
+            batch = augment(jax.random.fold_in(jax.random.key(5), first), batch)
+        batches.append(data.normalize(batch, dataset.mean, dataset.std))
+    found = calibrate.reestimate_batchnorm(
+        *(Net(), dataset),
+        images=10,
+        batch_size=4,
+        augment=augment,
+        seed=5,
+        on_step=lambda: seen.append(1),
+    )
+    expected = calibrate.reestimate_batchnorm(Net(), batches)
+    assert seen == [1, 1]
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(expected))
+
+
+def test_augmentation_of_prepared_batches_is_refused():
+    with pytest.raises(ValueError, match="augment"):
+        calibrate.reestimate_batchnorm(Net(), [images()], augment=data.augment)

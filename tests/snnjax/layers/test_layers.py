@@ -409,7 +409,7 @@ def test_a_learned_scale_is_a_parameter(method):
 
     assert jax.grad(loss)(params)["quant_scale"].get_value() != 0
     layer.quantize(None)
-    assert not nnx.state(layer, layers.Numbers)
+    assert not nnx.state(layer, layers.Hyperparameter)
     assert set(nnx.state(layer, nnx.Param)) == {"kernel"}
 
 

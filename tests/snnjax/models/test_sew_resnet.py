@@ -1,4 +1,5 @@
 import functools
+import inspect
 import itertools
 
 import jax
@@ -466,3 +467,16 @@ def test_pixels_are_refused():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         models.sew_resnet8(rngs=nnx.Rngs(0), **options)
+
+
+PRESETS = [name for name, _ in inspect.getmembers(models, inspect.isfunction)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_the_signature_of_their_network(name):
+    preset = getattr(models, name)
+    network = models.SEWResNet if name.startswith("sew") else models.SpikingVGG
+    options = inspect.signature(network.__init__).parameters
+    expected = [n for n in options if n not in ("self", "block", "blocks", "stages")]
+    assert list(inspect.signature(preset).parameters) == expected
+    assert inspect.signature(preset).parameters["num_classes"].default == 10

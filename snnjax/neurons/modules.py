@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 
 from snnjax import _pytree
 from snnjax import surrogate as surrogates
-from snnjax.neurons.dynamics import check_numbers
-from snnjax.neurons.sequences import if_, lif, plif, w_of
+from snnjax.neurons.sequence import if_, lif, plif, w_from_tau
+from snnjax.neurons.step import check_numbers
 from snnjax.surrogate import Surrogate
 
 Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
@@ -112,7 +112,7 @@ class PLIF:
                 "dataclasses.replace"
             )
         if w is None:
-            w = w_of(2.0 if tau is None else tau)
+            w = w_from_tau(2.0 if tau is None else tau)
         values = (w, v_threshold, v_reset, alpha, decay_input, detach_reset, surrogate)
         for field, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)

@@ -5,14 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax import surrogate as surrogates
 from snnjax._axes import varying
-from snnjax.neurons import membrane
-from snnjax.neurons.fixed import is_fixed, is_fixed_or_traced
 from snnjax.surrogate import Surrogate
 
 Quantizer = Callable[[Array], Array]
@@ -49,7 +46,7 @@ def _check_parts(
     what: str,
     shape: tuple[int, ...],
 ) -> None:
-    """What `step` and `run` take beside a current; ``what`` has this shape."""
+    """Check what `step` and `run` take beside a current; ``what`` has this shape."""
     _checks.function("surrogate", surrogate, "such as surrogate.atan")
     if membrane_quantizer is not None:
         like = "membrane to levels, such as a QuantSpec"
@@ -57,6 +54,28 @@ def _check_parts(
     for name, value in numbers.items():
         if value is not None:
             _checks.fits(name, value, what, shape)
+
+
+def leak_factor(tau: ArrayLike | None, w: ArrayLike | None = None) -> Array | None:
+    """Return the share of a membrane that a step leaves, by LIF's tau or PLIF's w.
+
+    None without leak.
+    """
+    if w is not None:
+        return jax.nn.sigmoid(-jnp.asarray(w))
+    return None if tau is None else 1 - 1 / jnp.asarray(tau)
+
+
+def _bind_quantizer(
+    quantizer: Quantizer | None,
+    site: str,
+    tau: ArrayLike | None,
+    w: ArrayLike | None = None,
+) -> Quantizer | None:
+    """Bind a quantizer that offers it to this neuron; leave other functions as is."""
+    if not hasattr(quantizer, "bind_membrane"):
+        return quantizer
+    return quantizer.bind_membrane(site=site, leak=leak_factor(tau, w))
 
 
 def step(
@@ -75,8 +94,9 @@ def step(
 ) -> tuple[Array, Array]:
     """One time step: (v, x) -> (v, spikes). ``tau=None`` is a neuron without leak.
 
-    The equations are those of `lif` and `if_`, which scan this function over time. For
-    people who write their own loop.
+    The order is that of a body of `jax.lax.scan`, (carry, output); `lif` returns
+    (spikes, v). The equations are those of `lif` and `if_`, which scan this function
+    over time. For people who write their own loop.
 
     Raises:
         ValueError: as `lif`; an integer ``v``.
@@ -96,7 +116,7 @@ def step(
         detach_reset=detach_reset,
         surrogate=surrogate,
         alpha=alpha,
-        membrane_quantizer=membrane.ready(membrane_quantizer, membrane_site, tau),
+        membrane_quantizer=_bind_quantizer(membrane_quantizer, membrane_site, tau),
         membrane_site=membrane_site,
     )
 
@@ -149,7 +169,7 @@ def run(
     membrane_quantizer: Quantizer | None,
     **static,
 ) -> tuple[Array, Array]:
-    """Spikes and the last potential of a sequence; what is wrong with it is told."""
+    """Check a sequence, and return its spikes and the last potential."""
     x_seq = _checks.array("x_seq", x_seq)
     if x_seq.ndim == 0 or x_seq.shape[0] == 0:
         raise ValueError(
@@ -177,31 +197,9 @@ def run(
             )
     tau, w = numbers.get("tau"), numbers.get("w")
     site = static["membrane_site"]
-    membrane_quantizer = membrane.ready(membrane_quantizer, site, tau, w)
-    static["unroll"] = _UNROLL
-    if is_fixed(static["surrogate"]) and is_fixed_or_traced(membrane_quantizer):
-        if jax.tree_util.all_leaves([membrane_quantizer]):
-            membrane_quantizer = Partial(membrane_quantizer)
-        return _compiled(x_seq, v, numbers, membrane_quantizer, **static)
-
-    def now(x_seq, v, numbers):
-        return _sequence(x_seq, v, numbers, membrane_quantizer, **static)
-
-    # Of this call alone: what it closes over is let go with what is compiled for it.
-    return jax.jit(now)(x_seq, v, numbers)
-
-
-def _sequence(
-    x_seq: Array,
-    v: Array,
-    numbers: dict,
-    membrane_quantizer: Quantizer | None,
-    *,
-    unroll: int,
-    **static,
-) -> tuple[Array, Array]:
-    x_seq, v, *some = varying(x_seq, v, *jax.tree.leaves(numbers))
-    numbers = jax.tree.unflatten(jax.tree.structure(numbers), some)
+    quantizer = _bind_quantizer(membrane_quantizer, site, tau, w)
+    x_seq, v, *varied = varying(x_seq, v, *jax.tree.leaves(numbers))
+    numbers = jax.tree.unflatten(jax.tree.structure(numbers), varied)
     if "w" in numbers:
         numbers["decay"] = jax.nn.sigmoid(numbers.pop("w"))
     else:
@@ -212,13 +210,13 @@ def _sequence(
         v, spike = _step(
             v,
             x.astype(v.dtype),
-            membrane_quantizer=membrane_quantizer,
+            membrane_quantizer=quantizer,
             **numbers,
             **static,
         )
         return v, spike.astype(x.dtype)
 
-    if x_seq.shape[0] > unroll:
+    if x_seq.shape[0] > _UNROLL:
         v, spikes = jax.lax.scan(body, v, x_seq)
         return spikes, v
     spikes = []
@@ -228,9 +226,3 @@ def _sequence(
         v, spike = body(v, x[0])
         spikes.append(spike)
     return jnp.stack(spikes), v
-
-
-_STATIC = ("decay_input", "detach_reset", "surrogate", "membrane_site", "unroll")
-# Compiled, outside of jit too: an operation at a time rounds products that a compiled
-# step does not, and then the same input fires otherwise.
-_compiled = jax.jit(_sequence, static_argnames=_STATIC)

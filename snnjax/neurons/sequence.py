@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import surrogate as surrogates
-from snnjax.neurons.dynamics import Quantizer, check_numbers, run
+from snnjax.neurons.step import Quantizer, check_numbers, run
 from snnjax.surrogate import Surrogate
 
 
@@ -25,6 +25,12 @@ def lif(
     membrane_site: str = "post_reset",
 ) -> tuple[Array, Array]:
     r"""Leaky integrate-and-fire neuron.
+
+    Returns (spikes, v); `step` returns (v, spikes), as a body of `jax.lax.scan` does.
+    Nothing is compiled here: call it under ``jax.jit``, as a network is. Outside, JAX
+    runs an operation at a time, slower, and rounds products that a compiled step fuses:
+    the last bits may differ, and a membrane within them of the threshold may fire in
+    one and not in the other.
 
     .. math::
         H_t &= V_{t-1} + (X_t - (V_{t-1} - V_r)) / \tau
@@ -48,10 +54,7 @@ def lif(
         v_init: potential before the first step ``[...]``; None is at rest.
         membrane_quantizer: applied to the membrane at every step: a function, or a
             `quantize.QuantSpec` of a method for membranes (LSQ and MINT by the scale
-            that learning starts from; `layers.Spiking` learns it). Outside of ``jit``
-            a function that reads more than its arguments, or a surrogate that does, is
-            compiled at every call, as that may have changed; a spec, or a
-            `jax.tree_util.Partial` with its numbers as arguments, once.
+            that learning starts from; `layers.Spiking` learns it).
         membrane_site: where: ``"post_reset"``, the stored state, leaves the comparison
             with the threshold exact; ``"pre_fire"``, the potential compared, moves it.
 
@@ -192,7 +195,7 @@ def plif(
     return run(
         x_seq,
         v_init,
-        dict(numbers, w=w_of(tau) if w is None else w),
+        dict(numbers, w=w_from_tau(tau) if w is None else w),
         membrane_quantizer,
         decay_input=decay_input,
         detach_reset=detach_reset,
@@ -201,8 +204,8 @@ def plif(
     )
 
 
-def w_of(tau: ArrayLike) -> ArrayLike:
-    """`plif`'s learned number that makes this time constant."""
+def w_from_tau(tau: ArrayLike) -> ArrayLike:
+    """Return `plif`'s learned number that makes this time constant."""
     # By numpy where it can: making a default neuron must not start a JAX backend.
     xp = np if isinstance(tau, (int, float, np.number, np.ndarray)) else jnp
     return -xp.log(xp.asarray(tau) - 1.0)
