@@ -40,7 +40,7 @@ class _Quantized(nnx.Module):
     """
 
     kernel: nnx.Param
-    use_running_average: bool  # set by .train() and .eval(); True in a new layer
+    use_running_average: bool  # set by .train() and .eval(), as in flax's BatchNorm
 
     def quantize(self, spec: QuantSpec | None) -> None:
         """Put a quantizer on the kernel, or take it off (None, or method "none").
@@ -134,7 +134,7 @@ class QuantConv(_Quantized):
         self.padding = ((padding, padding), (padding, padding))
         self.keep = jnp.int8 if spikes else None
         self.dtype = dtype
-        self.use_running_average = True
+        self.use_running_average = False
         self.quantize(quant)
 
     def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:
@@ -206,7 +206,7 @@ class QuantLinear(_Quantized):
             self.kernel = nnx.Param(std * normal)
             self.bias = nnx.Param(jnp.zeros(out_features, param_dtype))
         self.dtype = dtype
-        self.use_running_average = True
+        self.use_running_average = False
         self.quantize(quant)
 
     def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:

@@ -138,8 +138,8 @@ class BatchNorm(nnx.Module):
     unbiased, as in torch.
 
     ``.train()`` and ``.eval()``, of the layer or of a network that holds it, set
-    ``use_running_average``, as in flax. Unlike flax's, a new layer is in evaluation
-    mode: call ``.train()`` before your own training loop.
+    ``use_running_average``, as in flax: a new layer trains, while a new network of
+    `snnjax.models` is in evaluation mode.
 
     Args:
         features: channels.
@@ -167,7 +167,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
         self.axis_name = axis_name
-        self.use_running_average = True
+        self.use_running_average = False
 
     def __call__(
         self, x: ArrayLike, *, train: bool | None = None, repeats: int = 1

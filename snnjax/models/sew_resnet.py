@@ -140,6 +140,7 @@ class SEWResNet(nnx.Module):
                 features = width * 2**i * block.expansion
             setattr(self, name, nnx.List(stage))
         self.fc = factory.linear(features, num_classes)
+        self.eval()  # unlike flax's: a loop that trains says so
 
     def blocks(self) -> dict[str, Block]:
         """The blocks by name, ``"layer1.0"`` and so on, in order."""

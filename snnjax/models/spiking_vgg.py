@@ -80,6 +80,7 @@ class SpikingVGG(nnx.Module):
                 f"image_size must be at least {2 ** len(stages)} for {len(stages)} "
                 f"poolings, got {image_size}"
             )
+        self.use_running_average = True
         factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,
@@ -107,6 +108,7 @@ class SpikingVGG(nnx.Module):
         height, length = (n // 2 ** len(stages) for n in image_size)
         # SpikingJelly's VGGs start so; its SEW-ResNets keep torch's own.
         self.fc = factory.linear(height * length * features, num_classes, std=0.01)
+        self.eval()  # unlike flax's: a loop that trains says so
 
     def __call__(
         self,

@@ -106,9 +106,13 @@ def check_model(model: Any, name: str = "model") -> None:
 
 
 def as_list(models: Any) -> list[nnx.Module]:
-    """Return a network, or a sequence of networks, as a list; else ValueError."""
+    """Return a network, or a sequence of networks, as a list; else ValueError.
+
+    In evaluation mode, copied for that where they are not: the mode is a part of a
+    network's structure, for which programs are compiled.
+    """
     if isinstance(models, nnx.Module):
-        return [models]
+        return [_in_evaluation(models)]
     if not isinstance(models, Sequence) or isinstance(models, str):
         check_model(models)
     networks = list(models)
@@ -116,7 +120,20 @@ def as_list(models: Any) -> list[nnx.Module]:
         raise ValueError("models must be at least one network, got none")
     for model in networks:
         check_model(model)
-    return networks
+    return [_in_evaluation(model) for model in networks]
+
+
+def _in_evaluation(model: nnx.Module) -> nnx.Module:
+    modes = {"use_running_average": False, "deterministic": False}
+    trains = any(
+        getattr(module, name, None) is mode
+        for _, module in nnx.iter_modules(model)
+        for name, mode in modes.items()
+    )
+    if trains:
+        model = nnx.clone(model)
+        model.eval()
+    return model
 
 
 def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformation]:

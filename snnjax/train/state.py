@@ -103,8 +103,8 @@ def model_from_state(model: Model, state: TrainState, index: int = 0) -> Model:
     Raises:
         ValueError: the state has no such network, or is that of another structure.
     """
-    checks.check_model(model)
-    graphdef, *like = split(model)
+    [like_model] = checks.as_list(model)
+    graphdef, *like = split(like_model)
     number = len(state.step)
     if not -number <= index < number:
         raise ValueError(f"index must be below the {number} networks, got {index}")

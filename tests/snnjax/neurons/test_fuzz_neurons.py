@@ -1,5 +1,7 @@
 """Neurons on arbitrary currents, beside their equations in float64."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ thresholds = st.floats(-3, 3).map(lambda e: np.float32(10.0**e))
 taus = st.floats(1.0625, 1e3, width=32).map(np.float32)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def run(kind, hard, x, tau, threshold, reset, v_init=None):
+    """Compiled, as an operation at a time rounds products that programs do not."""
     numbers = dict(v_threshold=threshold, v_reset=reset if hard else None)
     numbers["v_init"] = v_init
     if kind == "if":

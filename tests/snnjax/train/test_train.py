@@ -577,8 +577,10 @@ def test_a_penalty_that_is_not_finite():
 
 def test_a_sweep_of_strengths_compiles_once():
     _make_train_step.cache_clear()
+    model = Net()
+    model.eval()
     step = train.make_train_step(
-        train.split(Net())[0],
+        train.split(model)[0],
         train.sgd(0.1, weight_decay=5e-4),
         timesteps=2,
         penalty=mean_rate,
