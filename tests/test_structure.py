@@ -131,7 +131,7 @@ def test_no_experiment_imports_another():
     shared = {"common", "run_folder", "report", "console", "measure"}
     shared |= {"cluster", "compilation_cache", "dry_run", "huge_pages", "layout"}
     shared |= {"log", "one_at_a_time", "presets", "provenance", "stopping", "training"}
-    shared |= {"rows", "command_line", "networks", "results_file"}
+    shared |= {"rows", "command_line", "networks", "jsonl"}
     for path in (ROOT / "experiments").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "experiments":

@@ -19,7 +19,7 @@ from experiments.benchmark.contender import installed
 from experiments.benchmark.timing import Comparisons, measure, medians
 from experiments.command_line import run_as_command
 from experiments.provenance import versions
-from experiments.run_folder import RunFolder
+from snnjax.runs import Store
 
 # What a user may have set that changes speed; every contender sees it.
 SETTINGS = (
@@ -93,7 +93,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     """
     console = console or Console()
     parts = list(dict.fromkeys(config.only))
-    out = config.out or _usual_folder(parts)
+    out = config.out or _default_folder(parts)
     _refuse_to_lose(out, parts)
     peers = installed(config.against, config.pythons())
     machine: dict[str, Any] = {
@@ -120,7 +120,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     missing = [peer for peer in config.against if peer not in peers]
     if missing:
         machine["notes"].append(f"not installed: {', '.join(missing)}")
-    results, folder = [], RunFolder(out)
+    results, folder = [], Store(out)
     _write(folder, machine, results)  # where that fails, before hours of measuring
     for part in parts:
         with contextlib.closing(PARTS[part].comparisons(config, peers)) as comparisons:
@@ -138,7 +138,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     return out
 
 
-def _usual_folder(parts: Sequence[str]) -> Path:
+def _default_folder(parts: Sequence[str]) -> Path:
     """Of all parts, or of these alone."""
     some = set(parts) != set(PARTS)
     return Path("runs") / "-".join(["benchmark", *(parts if some else ())])
@@ -169,7 +169,7 @@ def _show(console: Console, result: tables.Result) -> None:
         console.print(sentence, highlight=False, markup=False)
 
 
-def _write(folder: RunFolder, machine: dict[str, Any], results: list) -> None:
+def _write(folder: Store, machine: dict[str, Any], results: list) -> None:
     about = {name: part.about for name, part in PARTS.items()}
     text = json.dumps(machine | {"results": results}, indent=1) + "\n"
     folder.write_text("benchmark.json", text)

@@ -20,7 +20,7 @@ from experiments.report.findings import findings  # from here on, the function
 from experiments.report.names import DEFINITIONS
 from experiments.report.pictures import Picture
 from experiments.report.run import Run, load, unfinished, what
-from experiments.run_folder import RunFolder
+from experiments.study.store import StudyStore
 
 __all__ = ["compare", "findings", "load", "publish", "unpublished", "write"]
 
@@ -44,7 +44,7 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     folder = Path(run_path) if out is None else _no_run(out)
     text = results.markdown(run)
     page = _write(folder, [run], pictures.of_run(run))
-    RunFolder(folder).write_text("results.md", text)
+    StudyStore(folder).write_text("results.md", text)
     return page
 
 
@@ -60,7 +60,7 @@ def publish(run_path: Path, out: Path) -> Path:
         ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
             config's results of this dataset. Nothing is written then.
     """
-    run, folder = load(run_path), RunFolder(_no_run(out))
+    run, folder = load(run_path), StudyStore(_no_run(out))
     name = run.config.dataset
     _no_other(run, folder.path / name)
     text = results.markdown(run, figures=name)
@@ -102,7 +102,7 @@ def _no_other(run: Run, published: Path) -> None:
     """Refuse to write over the results of another config."""
     if not (published / "config.json").exists():
         return
-    there, own = RunFolder(published).info()["config_hash"], run.info["config_hash"]
+    there, own = StudyStore(published).info()["config_hash"], run.info["config_hash"]
     if there != own:
         raise ValueError(
             f"{published} holds the results of config {there}, and this run is of "
@@ -137,7 +137,7 @@ def _no_run(out: Path) -> Path:
 
 def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
     text, html = _markdown(runs), page.html(runs, drawn)
-    folder = RunFolder(out)
+    folder = StudyStore(out)
     for picture in drawn:
         if picture.png:
             folder.write_bytes(f"figures/{picture.name}.png", picture.png)

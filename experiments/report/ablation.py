@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.common import MODES
 from experiments.report.claim import sign_of
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import (
@@ -18,7 +17,8 @@ from experiments.report.names import (
 from experiments.report.pairs import EQUAL, equal, matched
 from experiments.report.run import Run
 from experiments.report.table import aligned
-from experiments.rows import CLIPS, grid, row_name
+from experiments.study.config import MODES
+from experiments.study.grid import CLIPS, grid, name_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +62,13 @@ def choices(run: Run) -> list[Choice]:
 
 def absent(run: Run) -> list[str]:
     """Of each choice that has no pair, or not all, why; in sentences."""
-    done, sentences = {row_name(row) for row in run.rows}, []
+    done, sentences = {name_row(row) for row in run.rows}, []
     for title, of_it in (
         ("Membrane site", lambda row: row["site"] not in (None, run.config.site)),
         ("Scope", lambda row: row["quantize_all"] != run.config.quantize_all),
     ):
-        rows = [row for row in grid(run.config) if of_it(row)]
-        left = sum(row_name(row) not in done for row in rows)
+        rows = [row for row in (x.to_row() for x in grid(run.config)) if of_it(row)]
+        left = sum(name_row(row) not in done for row in rows)
         if not rows:
             sentences.append(f"{title}: not part of this run.")
         elif left:

@@ -4,12 +4,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import Row, StudyConfig
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, emd_text, percent, setting_name
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, alike
-from experiments.rows import grid, row_name
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, name_row
+from snnjax.runs import Row
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -51,14 +52,15 @@ class Claim:
 
 def main_grid(config: StudyConfig) -> list[Row]:
     """The rows that are planned of the config's own site and scope."""
-    return [row for row in grid(config) if is_main(row, config)]
+    rows = [spec.to_row() for spec in grid(config)]
+    return [row for row in rows if is_main(row, config)]
 
 
 def lacking(run: Run, wanted: Callable[[Row], bool]) -> tuple[str, str] | None:
     """Verdict and why where the planned rows that a claim wants cannot judge it."""
     planned = [row for row in main_grid(run.config) if wanted(row)]
-    done = {row_name(row) for row in run.main}
-    left = sum(row_name(row) not in done for row in planned)
+    done = {name_row(row) for row in run.main}
+    left = sum(name_row(row) not in done for row in planned)
     if not planned:
         return NOT_RUN, "this run has no such rows"
     if left:

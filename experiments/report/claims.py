@@ -5,7 +5,6 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from experiments.common import MODES, Row
 from experiments.report import pairs
 from experiments.report.claim import (
     EQUAL_APART,
@@ -31,6 +30,8 @@ from experiments.report.quantizer_claims import (
 from experiments.report.run import Run
 from experiments.report.settings import Setting, settings
 from experiments.report.table import aligned
+from experiments.study.config import MODES
+from snnjax.runs import Row
 
 # A method's accuracy is back before its EMD, by this much of a share.
 _AHEAD = 0.05

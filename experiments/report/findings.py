@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import MODES, Row
 from experiments.report.judge import Verdict, baselines, noise_floors, verdicts
 from experiments.report.names import FLOORS, MODE_NAMES, emd_text, method_name, percent
+from experiments.study.config import MODES
+from snnjax.runs import Row
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

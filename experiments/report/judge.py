@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from experiments.common import CLASSES, Row, StudyConfig
 from experiments.report.names import (
     FLOORS,
     MODE_NAMES,
@@ -22,7 +21,9 @@ from experiments.report.names import (
     percent,
     setting_name,
 )
-from experiments.rows import planned, row_name
+from experiments.study.config import CLASSES, StudyConfig
+from experiments.study.grid import name_row, planned
+from snnjax.runs import Row
 
 # Accuracy this far under the baseline's still counts as kept.
 POINT = 0.01
@@ -153,11 +154,11 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
     """What a run of ``config`` has not finished yet, in words."""
-    done = {row_name(row) for row in rows}
-    parts = planned(config)
+    done = {name_row(row) for row in rows}
+    parts = [spec.to_row() for spec in planned(config)]
     wanted = Counter((row["target"], row["mode"]) for row in parts)
     left = Counter(
-        (row["target"], row["mode"]) for row in parts if row_name(row) not in done
+        (row["target"], row["mode"]) for row in parts if name_row(row) not in done
     )
     return [
         f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "

@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.common import MODES, Row
 from experiments.report.judge import verdicts
 from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
 from experiments.report.run import Run
 from experiments.report.settings import Setting, alike, settings
 from experiments.report.table import aligned, over_layers, points, spread
+from experiments.study.config import MODES
+from snnjax.runs import Row
 
 
 def _some(rows: Sequence[Row]) -> dict[str, list[Setting]]:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import Row
-from experiments.rows import CLIPS
+from experiments.study.grid import CLIPS
+from experiments.study.measure import FLOORS as FLOORS
+from snnjax.runs import Row
 
 MODE_NAMES = {
     "fp32": "baseline",
@@ -14,11 +15,6 @@ MODE_NAMES = {
     "ptq": "PTQ",
     "ptq_bn": "PTQ+BN",
     "qat": "QAT",
-}
-FLOORS = {
-    "floor_control": "fine-tuned in full precision",
-    "floor_seed": "another seed",
-    "floor_sampling": "other test images",
 }
 DEFINITIONS = {
     "rate": "spikes of a neuron / (T x images), over the whole test set",

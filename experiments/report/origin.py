@@ -1,6 +1,6 @@
 """How a run was made: command, time, versions, and what decides its numbers."""
 
-from experiments.console import duration
+from experiments.console import format_duration
 from experiments.report.names import plain
 from experiments.report.run import Run, command
 from experiments.report.table import aligned
@@ -40,8 +40,8 @@ def _time(run: Run) -> str:
         {
             "start": str(n),
             "rows": str(start["rows"]),
-            "time": duration(start["seconds"]),
-            "CPU time": duration(start["cpu_seconds"])
+            "time": format_duration(start["seconds"]),
+            "CPU time": format_duration(start["cpu_seconds"])
             if "cpu_seconds" in start
             else "-",
             "devices": str(start.get("devices", "-")),
@@ -49,7 +49,7 @@ def _time(run: Run) -> str:
         }
         for n, start in enumerate(starts, 1)
     ]
-    total = duration(run.seconds)
+    total = format_duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
     return (
         f"The study was started {times} and ran for {total} in all, by the clock: "

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from experiments.common import Row
-from experiments.console import duration
+from experiments.console import format_duration
 from experiments.report.findings import findings
 from experiments.report.judge import baselines, noise_floors, verdicts
 from experiments.report.names import DEFINITIONS, FLOORS, emd_text, percent, plain
@@ -15,6 +14,7 @@ from experiments.report.pictures import Picture
 from experiments.report.run import Run, command, unfinished, what
 from experiments.report.style import SORT, STYLE
 from experiments.report.table import TEXT_COLUMNS, cells, groups
+from snnjax.runs import Row
 
 TITLE = "Accuracy and firing under quantization"
 # Figures with a section of their own.
@@ -75,7 +75,7 @@ def _head(run: Run) -> str:
 def _origin(run: Run) -> str:
     """Command, config and versions of the run."""
     starts = run.info.get("starts", [])
-    info: dict[str, Any] = {"run time": duration(run.seconds)}
+    info: dict[str, Any] = {"run time": format_duration(run.seconds)}
     info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
     for part in ("config", "versions"):
         prefix = "" if part == "config" else f"{part} "

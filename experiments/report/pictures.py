@@ -4,13 +4,13 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import MODES
 from experiments.report import figures, flows, histograms, prediction, scatter
 from experiments.report.judge import baselines, noise_floors, telling, verdicts
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
 from experiments.report.settings import common_seeds
-from experiments.run_folder import Lost
+from experiments.study.config import MODES
+from snnjax.runs import MissingArraysError
 
 OVER_BITS = (
     "Accuracy (above, its error on a logarithmic scale) and mean EMD to the baseline "
@@ -148,8 +148,8 @@ def _firing(run: Run) -> list[histograms.Firing] | str:
     for row in baseline + told:
         name = "baseline" if is_full(row) else verdicts([row])[0].name
         try:
-            counts = run.folder.fired(row).counts
-        except Lost:  # a copy of the results without firing/
+            counts = run.folder.firing(row).counts
+        except MissingArraysError:  # a copy of the results without firing/
             return f"no spike counts of {name}"
         firing.append(
             histograms.Firing(name, counts.spikes, counts.observations, row["emd"])

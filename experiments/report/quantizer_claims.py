@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import Row
 from experiments.report import pairs
 from experiments.report.claim import (
     CLIPS_APART,
@@ -28,7 +27,8 @@ from experiments.report.judge import POINT, Verdict
 from experiments.report.names import MODE_NAMES, count, emd_text, percent
 from experiments.report.run import Run
 from experiments.report.settings import Setting
-from experiments.rows import CLIPS
+from experiments.study.grid import CLIPS
+from snnjax.runs import Row
 
 TRAINED = 0.05  # accuracy that a network which trains may lose
 

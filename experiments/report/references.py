@@ -4,10 +4,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import Row
 from experiments.report.names import FLOORS, emd_text, is_full
 from experiments.report.run import Run
 from experiments.report.table import aligned, mean, points, spread
+from snnjax.runs import Row
 
 
 def markdown(run: Run) -> str:

@@ -5,10 +5,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from experiments.common import Row, StudyConfig
-from experiments.presets import presets
 from experiments.report.judge import missing
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.presets import presets
+from experiments.study.store import StudyStore
+from snnjax.runs import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Run:
     """What a run folder holds."""
 
     name: str
-    folder: RunFolder
+    folder: StudyStore
     info: dict[str, Any]
     rows: list[Row]
 
@@ -50,7 +51,7 @@ def load(path: Path) -> Run:
     Raises:
         ValueError: ``path`` is no run folder, or its files are damaged.
     """
-    folder = RunFolder(path)
+    folder = StudyStore(path)
     return Run(folder.path.resolve().name, folder, folder.info(), folder.rows())
 
 

@@ -4,10 +4,10 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import Row
 from experiments.report.judge import POINT, Verdict
 from experiments.report.names import is_full, setting_name
 from experiments.report.table import drift
+from snnjax.runs import Row
 
 # Accuracy this near to a point's loss decides nothing: it is a matter of luck.
 MARGIN = 0.005

@@ -4,9 +4,9 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.common import Row
 from experiments.report.judge import Verdict, verdicts
 from experiments.report.names import MODE_NAMES, emd_text, is_full, method_name
+from snnjax.runs import Row
 
 TEXT_COLUMNS = ("run", "method", "mode", "drift")
 # What the EMD hides: columns of the table, and keys of a row.

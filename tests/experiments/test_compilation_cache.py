@@ -100,12 +100,12 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, capsys):
     assert "--cache None" in line
 
 
-def test_the_usual_folder_is_the_users(monkeypatch):
+def test_the_default_folder_is_the_users(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert compilation_cache.usual_folder() == Path("/cache/snnjax/compiled")
+    assert compilation_cache.default_folder() == Path("/cache/snnjax/compiled")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert compilation_cache.usual_folder() == Path("/home/me/.cache/snnjax/compiled")
+    assert compilation_cache.default_folder() == Path("/home/me/.cache/snnjax/compiled")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
-    assert compilation_cache.usual_folder() == Path("mine")
+    assert compilation_cache.default_folder() == Path("mine")

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from experiments.common import StudyConfig
 from experiments.run_folder import Fired, RunFolder
+from experiments.study.config import StudyConfig
 from snnjax.firing import FiringCounts
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer1.0.sn2")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from planted import a_row
 
-from experiments.common import StudyConfig
 from experiments.report.names import method_name
 from experiments.report.run import Run
-from experiments.rows import grid, references
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, references
 
 BITS = (2, 4, 8)
 CONFIG = StudyConfig(bits=BITS, repeat=True).resolve()

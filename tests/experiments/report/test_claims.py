@@ -3,7 +3,6 @@
 import pytest
 from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
-from experiments.common import StudyConfig
 from experiments.report.claim import (
     NOT_REPRODUCED,
     NOT_RUN,
@@ -13,6 +12,7 @@ from experiments.report.claim import (
     majority,
 )
 from experiments.report.claims import claims
+from experiments.study.config import StudyConfig
 
 EQUAL, WIDE, LQ_NET, BEFORE, FOUR, UNSIGNED, TRAINED = range(7)
 

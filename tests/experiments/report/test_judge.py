@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
-from experiments.common import StudyConfig
 from experiments.report.judge import baselines, missing, telling, verdicts
+from experiments.study.config import StudyConfig
 
 
 def test_nothing_collapses_beside_a_baseline_that_has_not_learned():

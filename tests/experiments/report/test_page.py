@@ -19,10 +19,10 @@ from planted import (
 from studied import a_run
 
 from experiments import command_line, report
-from experiments.common import StudyConfig
-from experiments.presets import PRESETS
 from experiments.report import findings, run, table
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.presets import PRESETS
 
 
 def test_page_has_every_row_and_loads_nothing(full_run):

@@ -8,10 +8,10 @@ import statistics
 import pytest
 from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
-from experiments.common import StudyConfig
 from experiments.report import results
 from experiments.report.names import emd_text
 from experiments.report.table import spread
+from experiments.study.config import StudyConfig
 
 
 def section(text, title):

@@ -11,8 +11,8 @@ import pytest
 
 from experiments import huge_pages, one_at_a_time
 from experiments.command_line import parse, run_as_command
-from experiments.common import SURROGATES, StudyConfig
-from experiments.rows import CLIPS, grid, references, row_name, structure
+from experiments.study.config import SURROGATES, StudyConfig
+from experiments.study.grid import CLIPS, grid, references, row_name, structure
 from snnjax import surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "quantize_all", "bits"]

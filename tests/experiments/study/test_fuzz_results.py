@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import results_file
+from snnjax.runs import jsonl
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
@@ -34,19 +34,19 @@ def path(tmp_path_factory):
 def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
     path.unlink(missing_ok=True)
     for row in rows:
-        results_file.append(path, row)
-    assert results_file.read(path) == rows
+        jsonl.append(path, row)
+    assert jsonl.read(path) == rows
     written = path.read_bytes() if rows else b""
     end = cut % (len(written) + 1)
     path.write_bytes(written[:end])
     whole = written[:end].count(b"\n")
-    assert results_file.read(path) == rows[:whole]
-    results_file.drop_half_line(path)
+    assert jsonl.read(path) == rows[:whole]
+    jsonl.drop_half_line(path)
     # What is computed again goes on a line of its own.
     for row in rows[whole:]:
-        results_file.append(path, row)
+        jsonl.append(path, row)
     assert path.read_bytes() == written
-    assert results_file.read(path) == rows
+    assert jsonl.read(path) == rows
 
 
 def is_object(line):
@@ -61,7 +61,7 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
     path.write_bytes(written)
     lines = written.split(b"\n")[:-1]
     try:
-        found = results_file.read(path)
+        found = jsonl.read(path)
     except ValueError as error:
         number = int(str(error).split(" line ")[1].split(" ")[0])
         assert 1 <= number <= len(lines)
@@ -69,7 +69,7 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
         assert all(map(is_object, lines[: number - 1]))
     else:
         assert len(found) == len(lines)
-    results_file.drop_half_line(path)
+    jsonl.drop_half_line(path)
     left = path.read_bytes()
     assert written.startswith(left)
     assert left == b"" or left.endswith(b"\n")

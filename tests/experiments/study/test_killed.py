@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from slow_disk import PROGRAM
 
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, references, row_name
 
 ROOT = Path(__file__).parents[3]
 # The short form draws no report, which takes seconds; the long one does.

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import layout
-from experiments.common import MODES, StudyConfig
-from experiments.rows import grid, references, row_name, structure
+from experiments.study.config import MODES, StudyConfig
+from experiments.study.grid import grid, references, row_name, structure
 
 DEVICES = st.integers(1, 16)
 FEWER = settings(max_examples=60)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
-from experiments.common import StudyConfig
 from experiments.console import Bar
 from experiments.networks import Networks
+from experiments.study.config import StudyConfig
 from snnjax import data
 
 WHITE = data.from_arrays(

@@ -7,9 +7,15 @@ import pytest
 from flax import nnx
 
 from experiments.command_line import parse
-from experiments.common import StudyConfig
-from experiments.presets import PRESETS, presets
-from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references, row_name
+from experiments.study.config import StudyConfig
+from experiments.study.grid import (
+    ALL_MEMBRANES,
+    ALL_WEIGHTS,
+    grid,
+    references,
+    row_name,
+)
+from experiments.study.presets import PRESETS, presets
 from snnjax import calibrate, models
 from snnjax.quantize import QuantSpec
 

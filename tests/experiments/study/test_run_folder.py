@@ -9,13 +9,13 @@ import os
 import numpy as np
 import pytest
 
-from experiments import results_file
-from experiments.common import StudyConfig
 from experiments.provenance import data_sum
-from experiments.rows import grid, references, row_name
 from experiments.run_folder import Fired, RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, references, row_name
 from snnjax import data
 from snnjax.firing import FiringCounts
+from snnjax.runs import jsonl
 
 COUNTS = {"sn1": np.arange(12, dtype=np.int32).reshape(2, 2, 3)}
 FIRED = Fired(FiringCounts(COUNTS, 400), {"sn1": COUNTS["sn1"] + 7})
@@ -190,7 +190,7 @@ def test_rows_that_are_none_of_this_run_are_not_counted(tmp_path, rows, change, 
     with RunFolder.open(config_of(tmp_path / "run")) as run:
         add(run, rows[0])
         wrong = {k: v for k, v in (rows[0] | change).items() if v is not None}
-        results_file.append(run.results, wrong)
+        jsonl.append(run.results, wrong)
         with pytest.raises(ValueError, match=rf"line 2 is not .*{what}.*remove that"):
             run.rows()
 
@@ -316,14 +316,14 @@ def test_row_names(row, name):
 @pytest.mark.parametrize(
     ("times", "file"), [(1, "firing/fp32-s1.npz"), (2, "results.jsonl")]
 )
-@pytest.mark.parametrize("place", ["os.fsync", "experiments.results_file.write"])
+@pytest.mark.parametrize("place", ["os.fsync", "snnjax.runs.jsonl.write_synced"])
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(
     tmp_path, rows, monkeypatch, times, file, place
 ):
     run = RunFolder(tmp_path)
     add(run, rows[0])
     before = run.results.read_bytes()
-    real = os.fsync if place == "os.fsync" else results_file.write
+    real = os.fsync if place == "os.fsync" else jsonl.write
     calls = []
 
     def failing(*arguments):

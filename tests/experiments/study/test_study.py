@@ -18,9 +18,9 @@ from rich.console import Console
 
 from experiments import stopping, study
 from experiments.command_line import parse
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, references, row_name
 from snnjax import checkpoint, firing, surrogate, train
 
 ROOT = Path(__file__).parents[3]

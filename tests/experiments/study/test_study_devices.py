@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from slow_disk import PROGRAM
 
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, references, row_name
 
 ROOT = Path(__file__).parents[3]
 CONFIG = StudyConfig(

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from experiments import stopping
-from experiments.common import StudyConfig
+from experiments.study.config import StudyConfig
 from experiments.training import Trainer
 from snnjax import data, models, train
 

@@ -10,9 +10,9 @@ import cifar
 import pytest
 import quickly
 
-from experiments.common import StudyConfig
-from experiments.rows import row_name
 from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import row_name
 
 pytestmark = pytest.mark.nightly
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import calibrate, checkpoint, data, models
+from snnjax import calibrate, data, models
 from snnjax.interop import spikingjelly
 from snnjax.quantize import QuantSpec
 
@@ -29,9 +29,9 @@ def cases():
 def checkpoint_cases():
     """Steps and numbers of checkpoints."""
     for bad in (0, -1, 1.5, "2", None):
-        call = partial(checkpoint.History, tempfile.mkdtemp(), keep=bad)
+        call = partial(runs.RunCheckpoints, tempfile.mkdtemp(), keep=bad)
         yield f"History: keep={bad!r}", call, f"keep must be .*got {bad!r}"
-    with checkpoint.History(tempfile.mkdtemp()) as history:
+    with runs.RunCheckpoints(tempfile.mkdtemp()) as history:
         for bad in (-1, 2.5, "2", None):
             call = partial(history.save, bad, {"x": X})
             yield f"History.save: {bad!r}", call, f"step must be .*got {bad!r}"

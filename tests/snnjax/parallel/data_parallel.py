@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import small_nets
 
-from snnjax import checkpoint, neurons, train
+from snnjax import neurons, train
 
 STEPS, HALF = 20, 10
 OPTIONS = {
@@ -74,9 +74,9 @@ def moved(model, dataset, first, second):
     before, _, state = trained(model, dataset, first, range(HALF))
     like = train.init(model, train.sgd(OPTIONS.get("weight_decay", 5e-4)))
     with tempfile.TemporaryDirectory() as folder:
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             history.save(HALF, state)
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             saved = history.load(like)
     kept, copy = small_nets.host(state), small_nets.host(saved)
     from_file, _, after = trained(model, dataset, second, start=saved)

@@ -43,7 +43,7 @@ def failing(error, who):
 
 def saved(folder: Path) -> list[float]:
     """What the first process writes and reads, while the other waits for its word."""
-    with checkpoint.History(folder) as history:
+    with runs.RunCheckpoints(folder) as history:
         history.save(3, {"w": np.ones(2)})
         return history.load({"w": np.zeros(2)})["w"].tolist()
 

@@ -111,7 +111,7 @@ def test_names_that_differ_by_an_ending_are_two(tmp_path):
 
 
 def test_a_history_is_removed_as_well(tmp_path):
-    with checkpoint.History(tmp_path / "run") as history:
+    with runs.RunCheckpoints(tmp_path / "run") as history:
         history.save(1, tree(1))
         history.save(2, tree(2))
     checkpoint.remove(tmp_path / "run")
@@ -137,7 +137,7 @@ def test_random_keys_are_kept(tmp_path):
     assert_kept(
         checkpoint.load(checkpoint.export(tmp_path / "x.safetensors", some(1)), some(0))
     )
-    with checkpoint.History(tmp_path / "run") as history:
+    with runs.RunCheckpoints(tmp_path / "run") as history:
         history.save(1, some(1))
         assert_kept(history.load(some(0)))
 

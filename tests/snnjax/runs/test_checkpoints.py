@@ -34,7 +34,7 @@ def assert_same(a, b):
 @pytest.fixture
 def run(tmp_path):
     """Three checkpoints, of which two are kept."""
-    with checkpoint.History(tmp_path / "run", keep=2, config=CONFIG) as history:
+    with runs.RunCheckpoints(tmp_path / "run", keep=2, config=CONFIG) as history:
         assert history.latest is None
         assert history.load(tree()) is None
         for step in (1, 5, 9):
@@ -43,7 +43,7 @@ def run(tmp_path):
 
 
 def test_the_last_ones_are_kept(run):
-    with checkpoint.History(run, config=CONFIG) as history:
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
         assert history.latest == 9
         assert_same(history.load(tree()), tree(9))
     assert {p.name for p in run.iterdir() if p.name.isdigit()} == {"5", "9"}
@@ -52,18 +52,18 @@ def test_the_last_ones_are_kept(run):
 def test_a_step_may_take_the_arrays_at_once(tmp_path):
     taken = jax.jit(lambda x: x * 0, donate_argnums=0)
     state = jnp.arange(4_000_000, dtype=jnp.float32)
-    with checkpoint.History(tmp_path) as history:
+    with runs.RunCheckpoints(tmp_path) as history:
         history.save(1, {"x": state})
         state = taken(state)  # in the place of what is being written
         jax.block_until_ready(state)
-    with checkpoint.History(tmp_path) as history:
+    with runs.RunCheckpoints(tmp_path) as history:
         found = history.load({"x": state})
     expected = np.arange(4_000_000, dtype=np.float32)
     np.testing.assert_array_equal(found["x"], expected)
 
 
 def test_a_step_can_be_written_again(run):
-    with checkpoint.History(run, config=CONFIG) as history:
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
         history.save(9, tree(10))
         assert_same(history.load(tree()), tree(10))
 
@@ -94,7 +94,7 @@ def test_damage_anywhere_is_found_or_harmless(run, tmp_path, how):
         damaged(copy, copy / file.relative_to(run), how)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            with checkpoint.History(copy, config=CONFIG) as history:
+            with runs.RunCheckpoints(copy, config=CONFIG) as history:
                 found = history.load(tree())
         told = [str(w.message) for w in told if "damaged" in str(w.message)]
         assert_same(found, tree(5 if told else 9))
@@ -111,12 +111,12 @@ def test_all_damaged_is_said(run):
     for step in ("5", "9"):
         (run / step / "about" / "metadata").write_text("{")
     with (
-        checkpoint.History(run, config=CONFIG) as history,
-        pytest.raises(checkpoint.Damaged, match=r"every checkpoint in .* delete"),
+        runs.RunCheckpoints(run, config=CONFIG) as history,
+        pytest.raises(runs.CorruptCheckpointError, match=r"every checkpoint in .* delete"),
     ):
         history.load(tree())
-    with checkpoint.History(run, config=CONFIG) as history:
-        with pytest.raises(checkpoint.Damaged):
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
+        with pytest.raises(runs.CorruptCheckpointError):
             history.load(tree())
         history.save(1, tree(1))  # begun again all the same
         history.wait()
@@ -127,23 +127,23 @@ def test_all_damaged_is_said(run):
 def test_another_run_is_refused(run):
     config = {"seed": 1, "bits": 2, "width": 4}
     with (
-        checkpoint.History(run, config=config) as history,
+        runs.RunCheckpoints(run, config=config) as history,
         pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
     ):
         history.load(tree())
     # Nor are its checkpoints pushed out by others.
     with (
-        checkpoint.History(run, keep=1, config=config) as history,
+        runs.RunCheckpoints(run, keep=1, config=config) as history,
         pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
     ):
         history.save(10, tree(10))
-    with checkpoint.History(run, config=CONFIG) as history:
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
         assert history.load(tree()) is not None
 
 
 def test_another_network_is_refused(run):
     other = tree() | {"a": jnp.zeros(7)}
-    with checkpoint.History(run, config=CONFIG) as history:
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
         with pytest.raises(ValueError, match=r"a' is float32 \(3000,\), expected"):
             history.load(other)
         with pytest.raises(ValueError, match=r"1 are missing, first '.* c'"):
@@ -160,13 +160,13 @@ def test_another_network_is_refused(run):
 )
 def test_bad_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        checkpoint.History(tmp_path, **options)
+        runs.RunCheckpoints(tmp_path, **options)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; give a folder"):
-        checkpoint.History(tmp_path / "file")
+        runs.RunCheckpoints(tmp_path / "file")
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_no_room_is_an_oserror_that_says_where_it_is(tmp_path):
 import resource, signal, sys, numpy as np
 from snnjax import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-history = checkpoint.History(sys.argv[1], keep=1)
+history = runs.RunCheckpoints(sys.argv[1], keep=1)
 history.save(3, {"x": np.zeros(10)})
 history.wait()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
@@ -186,7 +186,7 @@ except OSError as error:
     print(error)
 print(history.latest, history.load({"x": np.ones(10)})["x"].sum())
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-again = checkpoint.History(sys.argv[1])
+again = runs.RunCheckpoints(sys.argv[1])
 print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
 """
     code = code.replace("(20000, 20000)", "(20000, resource.RLIM_INFINITY)")
@@ -214,7 +214,7 @@ state = {
     "all": jax.device_put(x, NamedSharding(mesh, P())),
     "split": jax.device_put(x + 1, NamedSharding(mesh, P("data"))),
 }
-with checkpoint.History(sys.argv[1]) as history:
+with runs.RunCheckpoints(sys.argv[1]) as history:
     found = history.load(state)
     if found is not None:
         before = np.arange(64, dtype=np.float32) * (int(sys.argv[2]) - 1)
@@ -234,7 +234,7 @@ def test_killed_while_writing_the_one_before_is_there(tmp_path):
     code = """
 import sys, numpy as np
 from snnjax import checkpoint
-history = checkpoint.History(sys.argv[1])
+history = runs.RunCheckpoints(sys.argv[1])
 history.save(1, {"x": np.ones(1)})
 history.wait()
 print("ready", flush=True)
@@ -249,7 +249,7 @@ for step in range(2, 10_000):
     child.kill()
     child.wait()
     child.stdout.close()
-    with checkpoint.History(tmp_path) as history:
+    with runs.RunCheckpoints(tmp_path) as history:
         step = history.latest
         size = 1 if step == 1 else 300_000
         found = history.load({"x": np.zeros(size, np.float32 if step > 1 else None)})
@@ -262,12 +262,12 @@ def test_folders_of_others_are_never_deleted(tmp_path):
     (tmp_path / "2024").mkdir()
     (tmp_path / "2024" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="2024 is no checkpoint; give a folder"):
-        checkpoint.History(tmp_path, keep=1)
+        runs.RunCheckpoints(tmp_path, keep=1)
     assert (tmp_path / "2024" / "thesis.txt").exists()
 
 
 def test_no_step_before_the_last(run):
-    with checkpoint.History(run, config=CONFIG) as history:
+    with runs.RunCheckpoints(run, config=CONFIG) as history:
         with pytest.raises(ValueError, match="step 3 is before step 9"):
             history.save(3, tree(3))
         with pytest.raises(ValueError, match="at least 0, got -1"):
@@ -278,19 +278,19 @@ def test_no_step_before_the_last(run):
 
 def test_arrays_without_elements_are_kept(tmp_path):
     value = {"none": np.zeros((0, 3), np.float32), "x": np.ones(2)}
-    with checkpoint.History(tmp_path) as history:
+    with runs.RunCheckpoints(tmp_path) as history:
         history.save(1, value)
         assert_same(history.load(value), value)
 
 
 def test_configs_are_compared_as_json(tmp_path):
     value = {"x": np.ones(2)}
-    with checkpoint.History(tmp_path, config={"clip": float("nan")}) as history:
+    with runs.RunCheckpoints(tmp_path, config={"clip": float("nan")}) as history:
         history.save(1, value)
         assert_same(history.load(value), value)
     config = {"clip": float("nan"), "seed": None}
     with (
-        checkpoint.History(tmp_path, config=config) as history,
+        runs.RunCheckpoints(tmp_path, config=config) as history,
         pytest.raises(ValueError, match="seed is 'not given' there and None now;"),
     ):
         history.load(value)
@@ -302,7 +302,7 @@ def test_no_room_leaves_nothing_half_written_and_says_one_sentence(tmp_path):
 import resource, signal, sys, numpy as np
 from snnjax import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-history = checkpoint.History(sys.argv[1])
+history = runs.RunCheckpoints(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
 try:
     history.save(5, {"x": np.random.default_rng(0).random(100_000)})

@@ -1,4 +1,4 @@
-"""What a study would do, and how long that would take."""
+"""The plan of a study, and the time and memory that it would take."""
 
 import time
 from collections.abc import Sequence
@@ -8,53 +8,49 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from experiments import layout
-from experiments.common import Row, StudyConfig
-from experiments.console import duration
-from experiments.rows import images_of, planned, row_name, structure
-from experiments.training import augments, optimizer
+from experiments.console import format_duration
+from experiments.study import layout
+from experiments.study.config import StudyConfig
+from experiments.study.grid import RunSpec
+from experiments.study.recipe import make_model, optimizer, training_options
 from snnjax import data, train
 from snnjax.data import Dataset
-from snnjax.models import SEWResNet
 
 
-def dry_run(
+def print_plan(
     config: StudyConfig,
     sets: tuple[Dataset, Dataset],
-    model: SEWResNet,
+    specs: Sequence[RunSpec],
+    num_devices: int,
     console: Console,
 ) -> None:
-    """Print the rows, and the time and memory they will take."""
-    parts = planned(config)
-    for part in parts:
-        console.print(row_name(part))
-    expect(config, sets, model, parts, console)
+    """Print the names of the runs, and the time and memory that they will take."""
+    for spec in specs:
+        console.print(spec.name)
+    print_estimate(config, sets, specs, num_devices, console)
     console.print(
         f"Nothing was written; results would go to {config.out}.", highlight=False
     )
 
 
-def expect(
+def print_estimate(
     config: StudyConfig,
     sets: tuple[Dataset, Dataset],
-    model: SEWResNet,
-    parts: Sequence[Row],
+    specs: Sequence[RunSpec],
+    num_devices: int,
     console: Console,
 ) -> None:
-    """Print the time and memory that these rows will take, from a few real steps."""
+    """Print the time and memory that runs will take, from a few real steps."""
     train_set, test_set = sets
-    devices = layout.devices_of(config)
-    mesh = layout.mesh_for(1, devices)
+    model = make_model(config, train_set, config.seeds[0])
+    mesh = layout.mesh_for(1, num_devices)
     tx = optimizer(config)
     step = train.make_train_step(
         train.split(model)[0],
         tx,
-        timesteps=config.timesteps,
-        augment=augments(config),
-        label_smoothing=config.label_smoothing,
-        on_nonfinite=config.on_nonfinite,
         dead=config.silent_above is not None,
         mesh=mesh,
+        **training_options(config),
     )
     indices = np.arange(config.batch_size, dtype=np.int32)
     arguments = (
@@ -62,7 +58,7 @@ def expect(
         train.put(indices, mesh, P("data")),
         np.float32(0),
         train.put(jax.random.key(0), mesh),
-        None,  # of a penalty; on a mesh no argument is left out
+        None,  # penalty: on a mesh all arguments are given
     )
     state = train.put(train.init(model, tx), mesh)
     with (
@@ -80,20 +76,21 @@ def expect(
             seconds.append(time.monotonic() - start)
     each = min(seconds) / config.batch_size
     sizes = (len(train_set), len(test_set))
-    running = each * sum(images_of(part, config, *sizes) for part in parts)
-    # A structure compiles a training, an evaluation and a BatchNorm step.
-    compiling = 1.7 * compile_seconds * len({structure(part) for part in parts})
+    running = each * sum(spec.cost_in_images(config, *sizes) for spec in specs)
+    # A compile key has a training, an evaluation and a BatchNorm step.
+    compiling = 1.7 * compile_seconds * len({spec.compile_key for spec in specs})
     used = compiled.memory_analysis()
-    memory = "memory this backend does not tell"
+    memory = "memory that this backend does not report"
     if used is not None:
         memory = (
-            f"{used.temp_size_in_bytes / 1e6:.0f} MB beside "
+            f"{used.temp_size_in_bytes / 1e6:.0f} MB in addition to "
             f"{used.argument_size_in_bytes / 1e6:.0f} MB of data and parameters"
         )
     console.print(
-        f"{len(parts)} rows; a training step of {config.batch_size} images on "
-        f"{devices} {'device' if devices == 1 else 'devices'} takes "
+        f"{len(specs)} rows; a training step of {config.batch_size} images on "
+        f"{num_devices} {'device' if num_devices == 1 else 'devices'} takes "
         f"{min(seconds):.2f} s and {memory}.\n"
-        f"Expected time: {duration(running)}, and {duration(compiling)} of compiling.",
+        f"Expected time: {format_duration(running)}, and "
+        f"{format_duration(compiling)} of compiling.",
         highlight=False,
     )

@@ -1,37 +1,19 @@
-"""What a study is: its configuration."""
+"""The configuration of a study."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments import compilation_cache
-
-Row = dict[str, Any]
+from snnjax.runs import config_hash
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
-DATASETS = tuple(CLASSES)
-MODELS = ("sew_resnet8", "sew_resnet18")
-MODES = ("ptq", "ptq_bn", "qat")
-Surrogate = Literal[
-    "atan",
-    "sigmoid",
-    "fast_sigmoid",
-    "superspike",
-    "triangular",
-    "piecewise_exp",
-    "rectangular",
-    "erf",
-    "soft_sign",
-    "leaky_k_relu",
-    "straight_through",
-]
-SURROGATES = get_args(Surrogate)
-RESETS = ("hard", "soft")
-SITES = ("post_reset", "pre_fire")
-GRIDS = ("mid_rise", "mid_tread")
+Mode = Literal["ptq", "ptq_bn", "qat"]
+MODES = get_args(Mode)
+Grid = Literal["mid_rise", "mid_tread"]
 # Where no learning rate is given: of the baseline and of QAT, by optimizer.
 _RATES = {"sgd": (0.1, 0.01), "adamw": (1e-3, 1e-4)}
 # What --tiny sets, beside the number of images.
@@ -61,7 +43,19 @@ class StudyConfig:
     """Channels of the stem and of the first stage."""
     timesteps: int = 4
     """T: how often the network sees each image."""
-    surrogate: Surrogate = "atan"
+    surrogate: Literal[
+        "atan",
+        "sigmoid",
+        "fast_sigmoid",
+        "superspike",
+        "triangular",
+        "piecewise_exp",
+        "rectangular",
+        "erf",
+        "soft_sign",
+        "leaky_k_relu",
+        "straight_through",
+    ] = "atan"
     """Derivative of a spike, with its usual slope."""
     reset: Literal["hard", "soft"] = "hard"
     """A spike sets the membrane to 0, or takes the threshold away."""
@@ -75,7 +69,7 @@ class StudyConfig:
     """The other seeds run the grid as well."""
     only: Literal["weights", "membrane"] | None = None
     """Quantize only these (default: both, one after the other)."""
-    modes: tuple[Literal["ptq", "ptq_bn", "qat"], ...] = ("ptq", "ptq_bn", "qat")
+    modes: tuple[Mode, ...] = MODES
     """ptq: BatchNorm frozen; ptq_bn: BatchNorm re-estimated; qat: trained on."""
     bits: tuple[int, ...] = (2, 4, 6, 8)
     """Bit widths, 2 to 16; LQ-Net has rows up to 8."""
@@ -85,7 +79,7 @@ class StudyConfig:
     """The same of the other seeds, with --repeat (default: qat_bits)."""
     ablation_bits: tuple[int, ...] = ()
     """Of the first seed, try the other site and scope as well at these bits."""
-    grid: tuple[Literal["mid_rise", "mid_tread"], ...] = GRIDS
+    grid: tuple[Grid, ...] = get_args(Grid)
     """Of the uniform weight quantizers: 2^b levels without 0, 2^b - 1 with it."""
     membrane_grid: Literal["mid_rise", "mid_tread", "lq_net"] = "mid_tread"
     """Of the membrane quantizers."""
@@ -118,7 +112,7 @@ class StudyConfig:
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
     cache: Path | None = dataclasses.field(
-        default_factory=compilation_cache.usual_folder, compare=False
+        default_factory=compilation_cache.default_folder, compare=False
     )
     """Where the command keeps compiled programs for its next run, or None."""
     save_seconds: float = 30.0
@@ -142,20 +136,7 @@ class StudyConfig:
     usual ones; what is set to something unusual stays."""
 
     def __post_init__(self):
-        _one_of("dataset", self.dataset, DATASETS)
-        _one_of("model", self.model, MODELS)
-        _one_of("only", self.only, (None, "weights", "membrane"))
-        _one_of("surrogate", self.surrogate, SURROGATES)
-        _one_of("reset", self.reset, RESETS)
-        _one_of("site", self.site, SITES)
-        _one_of("membrane_grid", self.membrane_grid, (*GRIDS, "lq_net"))
-        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
-        _one_of("schedule", self.schedule, ("one_cycle", "cosine"))
-        _one_of("emd", self.emd, ("exact", "ott"))
-        _one_of("precision", self.precision, ("highest", "default"))
-        for name, choices in (("modes", MODES), ("grid", GRIDS)):
-            for value in getattr(self, name):
-                _one_of(name, value, choices)
+        _check_choices(self)
         for name in ("width", "timesteps", "epochs", "qat_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -165,7 +146,6 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        _one_of("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         if self.silent_above is not None and not 0 < self.silent_above <= 1:
             raise ValueError(
                 f"silent_above must lie within 0..1 or be None, got {self.silent_above}"
@@ -216,7 +196,7 @@ class StudyConfig:
 
     @classmethod
     def from_numbers(cls, numbers: dict[str, Any]) -> "StudyConfig":
-        """The config of ``numbers()``, as a run folder holds it."""
+        """Return the config of ``numbers()``, as a run folder holds it."""
         values: dict[str, Any] = {
             field.name: numbers[field.name]
             for field in dataclasses.fields(cls)
@@ -228,7 +208,7 @@ class StudyConfig:
         return cls(**values)
 
     def resolve(self) -> "StudyConfig":
-        """The config with ``tiny``, learning rates and run folder filled in.
+        """Return the config with ``tiny``, learning rates and run folder filled in.
 
         ``tiny`` leaves alone what was set to something else than its default.
         """
@@ -259,18 +239,31 @@ class StudyConfig:
         return config
 
     def numbers(self) -> dict[str, Any]:
-        """What decides the numbers, as JSON values."""
+        """Return the options that decide the results, as JSON values."""
         fields = dataclasses.asdict(self)
         return json.loads(
             json.dumps({k: v for k, v in fields.items() if k not in _PLACES})
         )
 
     def hash(self) -> str:
-        """Twelve hexadecimal digits that differ where the numbers would."""
-        text = json.dumps(self.resolve().numbers(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Return twelve hexadecimal digits that differ where the results would."""
+        return config_hash(self.resolve().numbers())
 
 
-def _one_of(name: str, value: object, choices: tuple) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+def _check_choices(config: StudyConfig) -> None:
+    """Raise ValueError for a value that is none of its annotation's literals."""
+    for name, annotation in get_type_hints(StudyConfig).items():
+        choices, value = _literals(annotation), getattr(config, name)
+        if set(choices) <= {None}:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {one!r}")
+
+
+def _literals(annotation: Any) -> tuple:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if annotation is NoneType:
+        return (None,)
+    return tuple(x for part in get_args(annotation) for x in _literals(part))

@@ -1,4 +1,4 @@
-"""Orbax's errors in one sentence, and its log out of the way."""
+"""Orbax's errors in one sentence, and its log lines filtered."""
 
 import contextlib
 import logging
@@ -10,8 +10,8 @@ TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keep Orbax's own log lines from the terminal: what it logs it raises as well."""
+def silence_orbax() -> Iterator[None]:
+    """Drop Orbax's log lines within the block: what it logs it raises as well."""
 
     def not_orbax(line: logging.LogRecord) -> bool:
         return f"{os.sep}orbax{os.sep}" not in line.pathname
@@ -24,8 +24,8 @@ def quietly() -> Iterator[None]:
         logger.removeFilter(not_orbax)
 
 
-def reason(error: BaseException) -> str:
-    """Why, in a few words."""
+def describe_error(error: BaseException) -> str:
+    """Return an error's describe_error in a few words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error)

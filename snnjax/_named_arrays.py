@@ -1,4 +1,4 @@
-"""A pytree as named arrays, which is how every file here holds it."""
+"""Pytrees as dicts of named arrays, the form in which files hold them."""
 
 import zlib
 from collections.abc import Mapping
@@ -14,30 +14,38 @@ Tree = TypeVar("Tree")
 Arrays = dict[str, np.ndarray]
 
 
-def named(tree: Any) -> Arrays:
-    """Leaves by the names that lead to them, as copies on the host."""
+def flatten_dict(tree: Any) -> Arrays:
+    """Return the leaves by name, as copies on the host.
+
+    Raises:
+        ValueError: two leaves have one name.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
-    # In C's order: safetensors writes memory as it lies.
+    # In C order: safetensors writes the memory as it is.
     plain = ((_pytree.leaf_name(path), _plain(x)) for path, x in leaves)
     found = {name: np.array(x, order="C") for name, x in plain}
     if len(found) != len(leaves):
-        raise ValueError("two leaves of the tree have one name; name them apart")
+        raise ValueError(
+            "two leaves of the tree have one name; give them different names"
+        )
     return found
 
 
-def ordered(tree: Any) -> Arrays:
-    """As `named`, each name behind its place."""
-    return {f"{i:05} {name}": x for i, (name, x) in enumerate(named(tree).items())}
+def indexed(tree: Any) -> Arrays:
+    """Return `flatten_dict` with each name preceded by its position."""
+    return {
+        f"{i:05} {name}": x for i, (name, x) in enumerate(flatten_dict(tree).items())
+    }
 
 
-def with_elements(arrays: Arrays) -> Arrays:
-    """Those that Orbax can hold; of the others shape and dtype are all there is."""
+def drop_empty(arrays: Arrays) -> Arrays:
+    """Drop arrays without elements, which Orbax cannot hold."""
     return {name: x for name, x in arrays.items() if x.size}
 
 
-def unnamed(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
-    """The tree of ``like``'s structure, whose ``names`` these arrays have."""
+def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
+    """Return a tree of ``like``'s structure; ``names`` are its leaves' in order."""
     old, structure = jax.tree.flatten(like)
     leaves = [
         jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=jax.random.key_impl(x))
@@ -54,12 +62,12 @@ def _is_key(x: Any) -> bool:
 
 
 def _plain(x: Any) -> Any:
-    """A random key as the numbers it is made of."""
+    """Return the numbers of a random key; anything else unchanged."""
     return jax.random.key_data(x) if _is_key(x) else x
 
 
 def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """CRC-32 of each array's bytes."""
+    """Return the CRC-32 of each array's bytes."""
     return {name: _digest(x) for name, x in arrays.items()}
 
 
@@ -69,17 +77,17 @@ def _digest(x: np.ndarray) -> int:
 
 
 def shapes(arrays: Mapping[str, Any]) -> dict[str, tuple]:
-    """Shape and dtype of each."""
+    """Return each array's shape and dtype."""
     return {k: (tuple(a.shape), str(np.dtype(a.dtype))) for k, a in arrays.items()}
 
 
 def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """The first array that is not as expected, in words; None if all are."""
+    """Describe the first array of another shape or dtype; None if there is none."""
     found, expected = shapes(found), shapes(expected)
     for key in sorted(set(found) | set(expected)):
         if found.get(key) != expected.get(key):
             there, wanted = (
-                "{1} {0}".format(*x[key]) if key in x else "not there"
+                "{1} {0}".format(*x[key]) if key in x else "missing"
                 for x in (found, expected)
             )
             return f"the array {key!r} is {there}, expected {wanted}"

@@ -1,4 +1,4 @@
-"""The last states of a training run, written in the background."""
+"""The last checkpoints of a training run, written in the background."""
 
 import contextlib
 import importlib.metadata
@@ -16,14 +16,14 @@ import jax
 import orbax.checkpoint as ocp
 
 from snnjax import _checks
-from snnjax.checkpoint.names import (
+from snnjax._named_arrays import (
     difference,
     digests,
-    ordered,
-    unnamed,
-    with_elements,
+    indexed,
+    unflatten,
+    drop_empty,
 )
-from snnjax.checkpoint.quiet import TEMPORARY, quietly, reason
+from snnjax.runs._orbax_logging import TEMPORARY, describe_error, silence_orbax
 
 Tree = TypeVar("Tree")
 
@@ -33,24 +33,24 @@ _PACKAGES = ("snnjax", "jax", "flax", "optax", "numpy")
 _PARTS = {"about", "tree", "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
-class History:
-    """The last checkpoints of a run in one folder, each whole or not there.
+class RunCheckpoints:
+    """Last checkpoints of a run in one folder, each complete or absent.
 
     A checkpoint is a pytree (a `train.TrainState`, say: parameters, statistics,
     quantizers, optimizer and step), the step, the config, versions, and a checksum of
-    every array. The order of the data and the random keys of a run by `train.fit` are
-    functions of the seed, which belongs into the config, and of the step: a run that is
-    resumed is the run that was never stopped, to the last bit on the same device.
+    every array. In `snnjax.train` the order of the data and the random keys are
+    functions of the seed, which belongs into the config, and of the step: a resumed run
+    reproduces the uninterrupted one bit for bit on the same device.
 
-    Arrays are saved as the host sees them, so a run may go on with another number of
-    devices. Of several processes one opens a history; it does not wait for others.
+    Arrays are saved whole, so a run may resume on another number of devices. Of several
+    processes only one opens the folder; it does not wait for others.
 
     Args:
-        folder: made if it is not there.
-        keep: how many to keep, at least 1; one that is damaged is made up for by the
-            one before.
-        config: what makes the run this run, as JSON values: seed, data, sizes. `load`
-            and `save` refuse a folder with checkpoints of another.
+        folder: created if it does not exist.
+        keep: number of checkpoints to keep, at least 1; if the newest is corrupt, the
+            previous one is loaded.
+        config: identity of the run, as JSON values: seed, data, sizes. `load` and
+            `save` refuse a folder with checkpoints of another.
 
     Raises:
         ValueError: keep below 1, a config that JSON cannot hold, or a folder that is a
@@ -58,9 +58,9 @@ class History:
 
     >>> import tempfile
     >>> import numpy as np
-    >>> with History(tempfile.mkdtemp(), config={"seed": 0}) as history:
-    ...     history.save(1, {"w": np.ones(3)})
-    ...     history.load({"w": np.zeros(3)})["w"].tolist()
+    >>> with RunCheckpoints(tempfile.mkdtemp(), config={"seed": 0}) as checkpoints:
+    ...     checkpoints.save(1, {"w": np.ones(3)})
+    ...     checkpoints.load({"w": np.zeros(3)})["w"].tolist()
     [1.0, 1.0, 1.0]
     """
 
@@ -83,10 +83,10 @@ class History:
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(self.folder)
-        self._useless: set[int] = set()
-        self._own = False
-        self._open = contextlib.ExitStack()
-        self._open.enter_context(quietly())
+        self._corrupt: set[int] = set()
+        self._verified = False
+        self._resources = contextlib.ExitStack()
+        self._resources.enter_context(silence_orbax())
         me = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
@@ -97,35 +97,35 @@ class History:
             ),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
-        self._open.callback(self._manager.close)
+        self._resources.callback(self._manager.close)
 
     @property
     def latest(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
+        """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: SupportsIndex, tree: object) -> None:
-        """Write ``tree`` as that of ``step``; returns before it is on the disk.
+        """Save ``tree`` as the checkpoint of ``step``, in the background.
 
-        The arrays are copied first: the next step may take them.
+        The arrays are copied first: the next step may donate them.
 
         Raises:
-            ValueError: a step below 0, or before the last: that is another run's; or
-                another config is there, whose checkpoints this would push out.
-            OSError: this or the one before could not be written; what was whole
-                before still is, but for this same step, which makes room first.
+            ValueError: a step below 0 or before the last one, which is another run's;
+                or the folder has checkpoints of another config.
+            OSError: this or the previous checkpoint could not be written. Complete
+                ones remain, except one of this same step, which is deleted first.
         """
         number = _whole(step)
-        arrays = ordered(tree)
+        arrays = indexed(tree)
         self._refuse_other_run()
         with self._writing():
-            while self._useless:
-                self._manager.delete(self._useless.pop())
+            while self._corrupt:
+                self._manager.delete(self._corrupt.pop())
         last = self.latest
         if last is not None and number < last:
             raise ValueError(
-                f"step {number} is before step {last}, the last in {self.folder}: go "
-                "on from that (load), or give another folder"
+                f"step {number} is before step {last}, the last in {self.folder}; "
+                "resume from that (load), or give another folder"
             )
         about = {
             "format": _FORMAT,
@@ -136,7 +136,7 @@ class History:
         }
         about["own_crc32"] = _own_digest(about)
         parts = ocp.args.Composite(
-            tree=ocp.args.StandardSave(with_elements(arrays)),
+            tree=ocp.args.StandardSave(drop_empty(arrays)),
             about=ocp.args.JsonSave(about),
         )
         with self._writing():
@@ -146,48 +146,48 @@ class History:
             self._manager.save(number, args=parts, force=True)
 
     def load(self, like: Tree) -> Tree | None:
-        """The newest checkpoint that is whole, or None if there is none at all.
+        """Return the newest intact checkpoint, or None if the folder has none.
 
-        One that is damaged is removed, with a warning, if there is a whole one.
+        Corrupt ones are removed, with a warning, if there is an intact one.
 
         Args:
             like: a pytree of the same structure, shapes and dtypes.
 
         Raises:
-            Damaged: all are; a ValueError.
+            CorruptCheckpointError: all are corrupt.
             ValueError: another config, or arrays of other number, shapes or dtypes.
         """
         self.wait()
-        expected, damaged = ordered(like), {}
+        expected, corrupt = indexed(like), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 about = self._about(step)
                 self._refuse_other(step, about)
-                self._own = True
+                self._verified = True
                 arrays = self._arrays(step, about, expected)
-            except Damaged as error:
-                damaged[step] = str(error)
+            except CorruptCheckpointError as error:
+                corrupt[step] = str(error)
                 continue
-            for bad, why in damaged.items():
+            for bad, why in corrupt.items():
                 warnings.warn(
-                    f"the checkpoint of step {bad} in {self.folder} is damaged ({why}) "
-                    f"and was removed; that of step {step} takes its place",
+                    f"the checkpoint of step {bad} in {self.folder} is corrupt ({why}) "
+                    f"and was removed; step {step} is loaded instead",
                     stacklevel=2,
                 )
                 self._manager.delete(bad)
-            return unnamed(arrays, like, expected)
-        if damaged:
-            # Whoever begins again all the same writes in their place.
-            self._useless = set(damaged)
-            step, why = next(iter(damaged.items()))
-            raise Damaged(
-                f"every checkpoint in {self.folder} is damaged (that of step {step}: "
-                f"{why}); delete the folder to begin again"
+            return unflatten(arrays, like, expected)
+        if corrupt:
+            # A caller that starts over replaces them with its first save.
+            self._corrupt = set(corrupt)
+            step, why = next(iter(corrupt.items()))
+            raise CorruptCheckpointError(
+                f"every checkpoint in {self.folder} is corrupt (that of step {step}: "
+                f"{why}); delete the folder to start over"
             )
         return None
 
     def wait(self) -> None:
-        """Return when everything is on the disk.
+        """Wait until everything is on the disk.
 
         Raises:
             OSError: as `save`.
@@ -196,12 +196,12 @@ class History:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and let go of the folder.
+        """Wait, and release the folder.
 
         Raises:
             OSError: as `save`.
         """
-        with self._open:
+        with self._resources:
             self.wait()
 
     def __enter__(self) -> "History":
@@ -222,9 +222,9 @@ class History:
                     self._manager.reload()  # it counts what it could not write
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
-                f"({reason(error)}); make room or give another folder, and go on "
-                f"from step {max(_steps(self.folder), default=0)}, the last that is "
-                "whole"
+                f"({describe_error(error)}); make room or give another folder, and "
+                f"resume from step {max(_steps(self.folder), default=0)}, the last complete "
+                "one"
             ) from None
 
     def _about(self, step: int) -> dict[str, Any]:
@@ -232,18 +232,18 @@ class History:
         try:
             about = self._manager.restore(step, args=read)["about"]
             own = about.pop("own_crc32")
-        except Exception as error:  # what a damaged file makes Orbax raise is not told
-            raise Damaged(reason(error)) from None
+        except Exception as error:  # Orbax documents no type for a corrupt file
+            raise CorruptCheckpointError(describe_error(error)) from None
         if own != _own_digest(about) or about["step"] != step:
-            raise Damaged("the checksum of its description does not fit")
+            raise CorruptCheckpointError("the checksum of its description is wrong")
         return about
 
     def _refuse_other_run(self) -> None:
-        """Once, unless `load` has: what is saved later is of this run."""
-        for step in () if self._own else sorted(self._manager.all_steps()):
-            with contextlib.suppress(Damaged):
+        """Check once, unless `load` has: what is saved later is of this run."""
+        for step in () if self._verified else sorted(self._manager.all_steps()):
+            with contextlib.suppress(CorruptCheckpointError):
                 self._refuse_other(step, self._about(step))
-        self._own = True
+        self._verified = True
 
     def _refuse_other(self, step: int, about: Mapping[str, Any]) -> None:
         theirs, ours = about["config"], self._config
@@ -276,10 +276,10 @@ class History:
             arrays |= {name: x for name, x in expected.items() if not x.size}
             found = digests(arrays)
         except Exception as error:
-            raise Damaged(reason(error)) from None
+            raise CorruptCheckpointError(describe_error(error)) from None
         wrong = [name for name, crc in about["crc32"].items() if found.get(name) != crc]
         if wrong:
-            raise Damaged(f"the checksum of {wrong[0]!r} does not fit")
+            raise CorruptCheckpointError(f"the checksum of {wrong[0]!r} is wrong")
         if what := difference(arrays, expected):
             raise ValueError(
                 f"the checkpoint of step {step} in {self.folder} holds another "
@@ -288,8 +288,8 @@ class History:
         return arrays
 
 
-class Damaged(ValueError):
-    """Checkpoints that cannot be trusted, and why."""
+class CorruptCheckpointError(ValueError):
+    """A checkpoint is incomplete or altered."""
 
 
 def _whole(step: SupportsIndex) -> int:
@@ -318,12 +318,12 @@ def _steps(folder: Path) -> list[int]:
 
 
 def is_step(path: Path) -> bool:
-    """Whether it is the folder of a checkpoint of a `History`, as far as names tell."""
+    """Return True if the names in the folder are those of a checkpoint of a run."""
     return path.is_dir() and {part.name for part in path.iterdir()} <= _PARTS
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Folders that are named as steps and are none would be deleted as old ones."""
+    """Raise ValueError on a numbered folder of something else, which Orbax would delete."""
     for path in (folder / str(step) for step in _steps(folder)):
         if not is_step(path):
             raise ValueError(

@@ -1,4 +1,9 @@
-"""Weights as ``.safetensors``, with the network's configuration beside them."""
+"""Weights out and in: ``.safetensors`` files, and single pytrees in a folder.
+
+`export` and `load` share weights with other programs; `save` and `load` keep any one
+pytree. All are written completely or not at all, and nothing that is read is executed:
+no file here is a pickle. For the checkpoints of a training run see `snnjax.runs`.
+"""
 
 import contextlib
 import json
@@ -12,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax.checkpoint.names import Arrays, difference, digests, named, unnamed
-from snnjax.checkpoint.quiet import reason
+from snnjax._named_arrays import Arrays, difference, digests, flatten_dict, unflatten
+from snnjax.runs import states
+from snnjax.runs.states import remove as remove
+from snnjax.runs.states import save as save
 
 Tree = TypeVar("Tree")
 
@@ -24,24 +31,24 @@ _CRC = "snnjax_crc32"  # in the file's metadata
 def export(
     path: str | os.PathLike[str], model: Any, config: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write all arrays of a network to a file that other programs read too.
+    """Write all arrays of a network to a ``.safetensors`` file.
 
     Parameters, BatchNorm's statistics, quantizers and neuron constants, by names such
-    as ``layer1.0.conv1.kernel``, with a checksum; and ``config`` beside it, as ``path``
-    with the ending ``.json``. Each file is written whole or not at all.
+    as ``layer1.0.conv1.kernel``, with a checksum; and ``config`` to the same path
+    with the ending ``.json``. Each file is written completely or not at all.
 
     Args:
-        path: ends in ``.safetensors``; folders are made.
+        path: ends in ``.safetensors``; folders are created.
         model: an nnx model, or a pytree.
-        config: what is needed to build the network again, as JSON values. Without one
-            a file of that name stays as it is.
+        config: arguments that build the network, as JSON values. Without one an
+            existing file of that name is unchanged.
 
     Returns:
         The path.
 
     Raises:
         ValueError: another ending, or a config that JSON cannot hold.
-        OSError: no room, or no permission.
+        OSError: the disk is full, or permission is missing.
     """
     import safetensors.numpy
 
@@ -54,7 +61,7 @@ def export(
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"config must hold JSON values: {error}") from None
-    arrays = named(_tree(model))
+    arrays = flatten_dict(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
     if text is not None:
         _write(path.with_suffix(".json"), f"{text}\n".encode())
@@ -62,19 +69,37 @@ def export(
     return path
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return True if there is a checkpoint to `load`."""
+    path = Path(path)
+    return path.is_file() if path.suffix == SUFFIX else states.exists(path)
+
+
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
-    """Read what `export` wrote, or a file of such names, into ``like``'s structure."""
+    """Load what `export` or `save` wrote, or a file of such names.
+
+    Args:
+        path: a ``.safetensors`` file, or a folder.
+        like: a pytree, or for a file an nnx model, of the same structure, shapes and
+            dtypes; it is not changed.
+
+    Raises:
+        ValueError: no checkpoint, a corrupt one, arrays of other number, shapes or
+            dtypes, or in a ``.safetensors`` file NaN or infinity.
+    """
+    if Path(path).suffix != SUFFIX:
+        return states.load(path, like)
     path = _checked(path)
     arrays, crcs = _read(path)
     found = digests(arrays)
     wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
     if wrong:
         raise ValueError(
-            f"{path} is damaged: the checksum of {wrong[0]!r} does not fit; get the "
-            "file again, or make it again"
+            f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
+            "the file again"
         )
     tree = _tree(like)
-    expected = named(tree)
+    expected = flatten_dict(tree)
     if what := difference(arrays, expected):
         raise ValueError(f"{path} holds another network: {what}")
     for name, x in arrays.items():
@@ -82,10 +107,10 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
         if real and not np.isfinite(x.astype(np.float64)).all():
             raise ValueError(
                 f"{path}: the array {name!r} has NaN or infinity; take weights from "
-                "before that happened"
+                "an earlier step"
             )
-    state = unnamed(arrays, tree, expected)
-    # A NumPy array stays one: JAX would make float32 of its float64.
+    state = unflatten(arrays, tree, expected)
+    # A NumPy array stays one: JAX would turn its float64 into float32.
     as_given = lambda x, old: jnp.asarray(x) if isinstance(old, jax.Array) else x  # noqa: E731
     state = jax.tree.map(as_given, state, tree)
     if isinstance(like, nnx.Module):
@@ -94,17 +119,17 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
 
 
 def config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `export` was given as ``config``.
+    """Return the ``config`` that `export` was given.
 
     Raises:
-        ValueError: it is not there, or no JSON object.
+        ValueError: its file does not exist, or is no JSON object.
     """
     beside = _checked(path).with_suffix(".json")
     try:
         found = json.loads(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{beside} is not there; export the weights with a config"
+            f"{beside} does not exist; export the weights with a config"
         ) from None
     except ValueError as error:
         raise ValueError(f"{beside} is not JSON: {error}") from None
@@ -125,7 +150,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
-    """The arrays, and their checksums where the file has them."""
+    """Return the arrays, and the checksums if the file has them."""
     import safetensors
 
     try:
@@ -140,13 +165,13 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path} is no safetensors file, or a damaged one ({error}); get the file "
-            "again, or make it again"
+            f"{path} is no safetensors file, or a corrupt one ({error}); get or "
+            "export the file again"
         ) from None
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,8 +182,8 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         raise OSError(
-            f"{path} could not be written ({reason(error)}); make room or permit "
-            "writing there, and export again"
+            f"{path} could not be written ({error.strerror or error}); make room or "
+            "permit writing there, and export again"
         ) from None
     finally:
         with contextlib.suppress(OSError):

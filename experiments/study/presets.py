@@ -8,7 +8,7 @@ for two CPU cores; the other two are the paper's networks, for a TPU or a GPU.
 
 import dataclasses
 
-from experiments.common import TINY, StudyConfig
+from experiments.study.config import TINY, StudyConfig
 
 # The paper does not give its recipe. This is the usual one of residual networks on
 # CIFAR: He et al., 2016, section 4.2, with the cosine of Loshchilov and Hutter, 2017.
@@ -54,7 +54,7 @@ PRESETS = {
 
 
 def presets(*, tiny: bool) -> dict[str, StudyConfig]:
-    """`PRESETS`, but what ``tiny`` makes small is left to it, as without a preset."""
+    """Return `PRESETS`; with ``tiny``, without the options that it makes small."""
     usual = StudyConfig()
     unset = {name: getattr(usual, name) for name in TINY} if tiny else {}
     return {

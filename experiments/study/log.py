@@ -1,13 +1,12 @@
-"""What training says while it runs: a JSON line a logging step, and TensorBoard."""
+"""The log of training: a JSON line a logging step, and TensorBoard."""
 
 import datetime
 import importlib
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
-from experiments.run_folder import RunFolder
+from snnjax.runs import Store
 
 
 class Log:
@@ -16,23 +15,23 @@ class Log:
     Lines are for people and plots; nothing is computed from them.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.path = folder / "log.jsonl"
+    def __init__(self, store: Store):
+        self.store = store
+        self.path = store.path / "log.jsonl"
         self._writers: dict[str, Any] = {}
 
     def resume(self, row: str, step: int) -> None:
-        """Drop what a row said after ``step``: it will say that again.
+        """Drop the lines of a row after ``step``, which will be logged again.
 
-        A line that a kill cut short goes too.
+        A line that a kill cut short is dropped too.
         """
         if not self.path.exists():
             return
-        kept = [line for line in self._lines() if not _later(line, row, step)]
-        RunFolder(self.folder).write_text(self.path.name, "".join(kept))
+        kept = [line for line in self._lines() if not _is_after(line, row, step)]
+        self.store.write_text(self.path.name, "".join(kept))
 
     def write(self, row: str, step: int, **values: Any) -> None:
-        """One line: the row, the step, the time, and what is given."""
+        """Write one line: the row, the step, the time, and ``values``."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         line = json.dumps({"row": row, "step": step, "time": now, **values})
         with open(self.path, "a", encoding="utf-8") as file:
@@ -43,7 +42,7 @@ class Log:
                     writer.add_scalar(name, value, step)
 
     def close(self, row: str) -> None:
-        """A row is done."""
+        """Close the log of a row that is done."""
         if (writer := self._writers.pop(row, None)) is not None:
             writer.close()
 
@@ -56,13 +55,15 @@ class Log:
             return None
         if row not in self._writers:
             summary = importlib.import_module("tensorboard.summary")
-            self._writers[row] = summary.Writer(str(self.folder / "tensorboard" / row))
+            self._writers[row] = summary.Writer(
+                str(self.store.path / "tensorboard" / row)
+            )
         return self._writers[row]
 
 
-def _later(line: str, row: str, step: int) -> bool:
+def _is_after(line: str, row: str, step: int) -> bool:
     try:
-        said = json.loads(line)
-        return said["row"] == row and said["step"] > step
+        logged = json.loads(line)
+        return logged["row"] == row and logged["step"] > step
     except (ValueError, KeyError, TypeError):
-        return True  # not ours, or cut in the middle
+        return True  # of another program, or cut in the middle

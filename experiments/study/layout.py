@@ -1,4 +1,4 @@
-"""Which rows are computed side by side, and on which devices."""
+"""The layout of a study on devices: runs side by side, and their meshes."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,15 +6,15 @@ from typing import TypeVar
 import jax
 from jax.sharding import Mesh
 
-from experiments.common import Row, StudyConfig
-from experiments.rows import structure
+from experiments.study.config import StudyConfig
+from experiments.study.grid import RunSpec
 from snnjax import train
 
 Item = TypeVar("Item")
 
 
-def devices_of(config: StudyConfig) -> int:
-    """How many devices a study takes: those asked for, or all that JAX sees.
+def count_devices(config: StudyConfig) -> int:
+    """Return the number of devices of a study: those asked for, or all that JAX sees.
 
     Raises:
         ValueError: more than there are, fewer with several processes, or a batch that
@@ -37,7 +37,7 @@ def devices_of(config: StudyConfig) -> int:
 
 
 def side_by_side(rows: int, devices: int) -> int:
-    """How many of so many rows run at the same time: a divisor of the devices.
+    """Return how many of ``rows`` runs fit side by side: a divisor of ``devices``.
 
     >>> [side_by_side(rows, 8) for rows in (1, 3, 4, 6, 20)]
     [1, 2, 4, 4, 8]
@@ -46,12 +46,12 @@ def side_by_side(rows: int, devices: int) -> int:
 
 
 def mesh_for(rows: int, devices: int) -> Mesh | None:
-    """A mesh for rows side by side, which share what devices are left over."""
+    """Return a mesh for runs side by side, which share the devices left over."""
     return None if devices == 1 else train.make_mesh(devices, configs=rows)
 
 
 def chunks(items: Sequence[Item], devices: int) -> list[list[Item]]:
-    """Items in lists that are computed side by side, in order."""
+    """Split items, in order, into lists that are computed side by side."""
     found, rest = [], list(items)
     while rest:
         number = side_by_side(len(rest), devices)
@@ -60,18 +60,18 @@ def chunks(items: Sequence[Item], devices: int) -> list[list[Item]]:
     return found
 
 
-def groups(parts: Sequence[Row], devices: int) -> list[list[Row]]:
-    """The rows of a study, those of one program together as far as devices go.
+def groups(specs: Sequence[RunSpec], devices: int) -> list[list[RunSpec]]:
+    """Group the runs of one program, as many as the devices allow.
 
-    Rows without quantization share all devices, one after the other. With one device
-    the order is that of ``parts``.
+    Runs without quantization share all devices, one after the other. With one device
+    the order is that of ``specs``.
     """
     if devices == 1:
-        return [[part] for part in parts]
-    alike: dict[object, list[Row]] = {}
-    for i, part in enumerate(parts):
-        alone = part["target"] == "none"
-        # Rows side by side have one baseline, and one order of batches.
-        key = i if alone else (structure(part), part["mode"], part["seed"])
-        alike.setdefault(key, []).append(part)
-    return [chunk for rows in alike.values() for chunk in chunks(rows, devices)]
+        return [[spec] for spec in specs]
+    alike: dict[object, list[RunSpec]] = {}
+    for i, spec in enumerate(specs):
+        alone = spec.target == "none"
+        # Runs side by side have one baseline, and one order of batches.
+        key = i if alone else (spec.compile_key, spec.mode, spec.seed)
+        alike.setdefault(key, []).append(spec)
+    return [chunk for same in alike.values() for chunk in chunks(same, devices)]
