@@ -47,17 +47,23 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     console = console or Console()
     config = config.resolve()
     assert config.out is not None, "resolve() sets it"
-    _check_same_options(config)
+    runs.check_same_options(config.numbers() | {"dry_run": config.dry_run})
     num_devices = layout.count_devices(config)
     with console.status(f"loading {config.dataset}"):
         sets = runs.run_on_all_hosts(lambda: load_data(config))
     specs = planned(config)
     if config.dry_run:
-        dry_run.print_plan(config, sets, specs, num_devices, console)
+        for spec in specs:
+            console.print(spec.name)
+        dry_run.print_estimate(config, sets, specs, num_devices, console)
+        console.print(
+            f"Nothing was written; results would go to {config.out}.", highlight=False
+        )
         return StudyStore(config.out)
     store, checksum = StudyStore(config.out), data_sum(*sets)
-    info = {"versions": versions(), "data": checksum}
-    runs.run_on_primary(lambda: store.start(config.numbers(), **info))
+    runs.run_on_primary(
+        lambda: store.start(config.numbers(), versions=versions(), data=checksum)
+    )
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
         rows = runs.run_on_primary(store.rows)
@@ -66,8 +72,10 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
         if missing and config.dataset != "digits" and not config.tiny:
             # Digits take minutes, the others hours.
             dry_run.print_estimate(config, sets, missing, num_devices, console)
-        session = _Session(config, store, checksum, sets, num_devices)
-        work = {spec.name: session.cost(spec) for spec in specs}
+        images = [len(one) for one in sets]
+        about = {"versions": versions(), "data": checksum, "images": images}
+        session = _Session(store, config.numbers(), about, num_devices)
+        work = {spec.name: spec.cost_in_images(config, *images) for spec in specs}
         with (
             runs.handle_signals(),
             show_bar(console, sum(work.values())) as bar,
@@ -114,7 +122,7 @@ def _make_rows(
     start, compiled = time.monotonic(), session.compilations.seconds
     session.compilations.label = group[0].compile_key
     networks = recipe.make(group)
-    baseline = recipe.baseline(group[0].seed)
+    baseline = recipe.baseline(group[0].baseline)
     evaluations = measurer.evaluate(group, networks, baseline)
     before = None
     earlier = recipe.load_epoch_before(group[0], networks[0])
@@ -135,11 +143,11 @@ def _make_rows(
 class _Session:
     """The time of this start of a study, which is written beside those before."""
 
-    def __init__(self, config, store: StudyStore, checksum: str, sets, num_devices):
+    def __init__(self, store: StudyStore, numbers: dict, about: dict, num_devices: int):
         self.rows = 0
         self.compilations = Compilations()
-        self._config, self._store, self._num_devices = config, store, num_devices
-        self._data = {"data": checksum, "images": [len(one) for one in sets]}
+        self._store, self._numbers, self._about = store, numbers, about
+        self._num_devices = num_devices
         self._earlier = runs.run_on_primary(store.info).get("starts", [])
         self._commit = commit()
         self._start, self._cpu = time.monotonic(), time.process_time()
@@ -147,10 +155,6 @@ class _Session:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._start
-
-    def cost(self, spec: RunSpec) -> float:
-        """Return the work of a run, in images trained."""
-        return spec.cost_in_images(self._config, *self._data["images"])
 
     def write(self) -> None:
         """Write the time until now to ``config.json``."""
@@ -165,8 +169,8 @@ class _Session:
             "devices": self._num_devices,
             "commit": self._commit,
         }
-        info = {"versions": versions(), **self._data, "starts": [*self._earlier, now]}
-        self._store.write_info(self._config.numbers(), **info)
+        starts = [*self._earlier, now]
+        self._store.write_info(self._numbers, **self._about, starts=starts)
 
 
 def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
@@ -178,22 +182,6 @@ def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
     )
     train.steps_per_epoch(train_set, config.batch_size)
     return train_set, test_set
-
-
-def _check_same_options(config: StudyConfig) -> None:
-    """Raise ValueError in all processes unless all have the same options."""
-    own = config.numbers() | {"dry_run": config.dry_run}
-    primary = runs.run_on_primary(lambda: own)
-    different = [name for name in own if own[name] != primary[name]]
-
-    def check() -> None:
-        if different:
-            raise ValueError(
-                "all processes must be started with the same options, and "
-                f"{', '.join(different)} of this one differ from the primary's"
-            )
-
-    runs.run_on_all_hosts(check)
 
 
 def command(config: StudyConfig) -> None:

@@ -1,4 +1,4 @@
-"""The plan of a study, and the time and memory that it would take."""
+"""The time and memory that a study would take."""
 
 import time
 from collections.abc import Sequence
@@ -15,22 +15,6 @@ from experiments.study.grid import RunSpec
 from experiments.study.recipe import make_model, optimizer, training_options
 from snnjax import data, train
 from snnjax.data import Dataset
-
-
-def print_plan(
-    config: StudyConfig,
-    sets: tuple[Dataset, Dataset],
-    specs: Sequence[RunSpec],
-    num_devices: int,
-    console: Console,
-) -> None:
-    """Print the names of the runs, and the time and memory that they will take."""
-    for spec in specs:
-        console.print(spec.name)
-    print_estimate(config, sets, specs, num_devices, console)
-    console.print(
-        f"Nothing was written; results would go to {config.out}.", highlight=False
-    )
 
 
 def print_estimate(

@@ -129,7 +129,7 @@ class Measurer:
         self.test_set = test_set
         self.bar = bar
         self.num_devices = num_devices
-        self._baselines: dict[int, RowFiring] = {}
+        self._baselines: dict[RunSpec, RowFiring] = {}
 
     def evaluate(
         self,
@@ -209,8 +209,8 @@ class Measurer:
         )
         own = RowFiring(counts, {name: evaluation.latencies[name] for name in layers})
         if spec.mode == "fp32":
-            self._baselines[spec.seed] = own
-        baseline = self._baseline(spec.seed)
+            self._baselines[spec] = own
+        baseline = self._baseline(spec.baseline)
         fired = firing.report(baseline.counts, counts, method=config.emd)
         latency_emd = {
             name: config.timesteps
@@ -264,11 +264,10 @@ class Measurer:
         )
         return result, own
 
-    def _baseline(self, seed: int) -> RowFiring:
-        if seed not in self._baselines:
-            row = RunSpec.reference("fp32", seed).to_row()
-            self._baselines[seed] = self.store.firing(row)
-        return self._baselines[seed]
+    def _baseline(self, spec: RunSpec) -> RowFiring:
+        if spec not in self._baselines:
+            self._baselines[spec] = self.store.firing(spec.to_row())
+        return self._baselines[spec]
 
     def _distance(self, reference: FiringCounts, other: FiringCounts) -> float:
         return firing.report(reference, other, method=self.config.emd).emd_mean
@@ -277,25 +276,25 @@ class Measurer:
         self, spec: RunSpec, evaluation: Evaluation, counts: FiringCounts
     ) -> dict[str, Any]:
         """Return the floors of the baseline of ``spec``'s seed."""
-        seed = spec.seed
         if spec.mode == "fp32":
             # As many images as there are, not halves: so many are compared.
             noise = firing.noise_floor(evaluation.groups, method="bootstrap")
             return dict.fromkeys(FLOORS) | {"floor_sampling": noise.high_mean}
         if spec.mode == "control":
-            reference = self._baseline(seed).counts
+            reference = self._baseline(spec.baseline).counts
             others = [
-                self._distance(reference, self._baseline(other).counts)
-                for other in self.config.seeds
-                if other != seed
+                self._baseline(dataclasses.replace(spec.baseline, seed=seed)).counts
+                for seed in self.config.seeds
+                if seed != spec.seed
             ]
+            distances = [self._distance(reference, other) for other in others]
             return {
                 "floor_control": self._distance(reference, counts),
-                "floor_seed": _mean(others) if others else None,
+                "floor_seed": _mean(distances) if distances else None,
                 "floor_sampling": self.results[spec.baseline.name].floor_sampling,
             }
         # All runs of a seed have the floors that were measured with its control.
-        control = self.results[RunSpec.reference("control", seed).name]
+        control = self.results[dataclasses.replace(spec.baseline, mode="control").name]
         return {name: getattr(control, name) for name in FLOORS}
 
 

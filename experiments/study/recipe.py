@@ -26,6 +26,7 @@ from snnjax import calibrate, checkpoint, data, models, neurons, runs, surrogate
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
+from snnjax.runs import states
 from snnjax.train import TrainState, devices
 
 # The blocks, or the stem's convolution and neurons and the last layer as well.
@@ -106,7 +107,7 @@ class Recipe:
         """Return the networks of specs of one compile key, mode and seed."""
         mode, seed = specs[0].mode, specs[0].seed
         if mode == "fp32":
-            return [self.baseline(seed)]
+            return [self.baseline(specs[0])]
         networks = [self.quantized(spec) for spec in specs]
         names = [spec.name for spec in specs]
         if mode in REESTIMATED:
@@ -122,9 +123,9 @@ class Recipe:
         )
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
-    def baseline(self, seed: int) -> SEWResNet:
+    def baseline(self, spec: RunSpec) -> SEWResNet:
         """Return the full-precision network, from its file or trained now."""
-        name = RunSpec.reference("fp32", seed).name
+        name, seed = spec.name, spec.seed
         path = self.store.weights_of(name)
         model = make_model(self.config, self.train_set, seed)
         graphdef, like = nnx.split(model)
@@ -150,7 +151,7 @@ class Recipe:
 
     def quantized(self, spec: RunSpec) -> SEWResNet:
         """Return the baseline with the quantizers of ``spec``, not yet trained."""
-        model = self.baseline(spec.seed)
+        model = self.baseline(spec.baseline)
         if spec.target == "none":
             return model
         quantizer = QuantSpec(
@@ -171,15 +172,15 @@ class Recipe:
         if not self._has_epoch_before(spec.mode):
             return None
         path, like = self.store.epoch_before_of(spec.name), self._initial(model)
-        state = runs.load_on_primary(lambda: checkpoint.load(path, like), like)
+        state = runs.load_on_primary(lambda: states.load(path, like), like)
         return train.trained(model, state)
 
     def remove_checkpoints(self, name: str) -> None:
         """Remove the checkpoints of a run that is done."""
 
         def remove() -> None:
-            checkpoint.remove(self.store.states_of(name))
-            checkpoint.remove(self.store.epoch_before_of(name))
+            states.remove(self.store.states_of(name))
+            states.remove(self.store.epoch_before_of(name))
 
         runs.run_on_primary(remove)
 
@@ -281,10 +282,10 @@ class Recipe:
             if int(one.state.skipped):
                 self.bar.print(f"{one.name}: {int(one.state.skipped)} steps skipped")
 
-    def _save_epoch_before(self, names, states) -> None:
+    def _save_epoch_before(self, names, networks) -> None:
         def save() -> None:
-            for name, state in zip(names, states, strict=True):
-                checkpoint.save(self.store.epoch_before_of(name), state)
+            for name, state in zip(names, networks, strict=True):
+                states.save(self.store.epoch_before_of(name), state)
 
         runs.run_on_primary(save)
 

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import jax
@@ -189,6 +189,25 @@ def run_on_all_hosts(function: Callable[[], Value]) -> Value:
             f"process {int(failed.argmax())} failed; its own output has the reason"
         )
     return cast(Value, value)
+
+
+def check_same_options(options: Mapping[str, Any]) -> None:
+    """Check that all processes have the same options; they would hang otherwise.
+
+    Raises:
+        ValueError: they differ; in all processes.
+    """
+    primary = run_on_primary(lambda: options)
+    different = [name for name in options if options[name] != primary[name]]
+
+    def check() -> None:
+        if different:
+            raise ValueError(
+                "all processes must be started with the same options, and "
+                f"{', '.join(different)} of this one differ from the primary's"
+            )
+
+    run_on_all_hosts(check)
 
 
 @contextlib.contextmanager

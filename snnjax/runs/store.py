@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows has no advisory locks: one process a folder there.
     fcntl = None
 
+AnyStore = TypeVar("AnyStore", bound="Store")
 Row = dict[str, Any]  # a JSON object of results
 
 # Files that a run killed before it wrote config.json may leave.
@@ -87,11 +88,11 @@ class Store:
 
     @classmethod
     def open(
-        cls,
+        cls: type[AnyStore],
         path: str | os.PathLike[str],
         config: Mapping[str, Any],
         **info: Any,
-    ) -> Self:
+    ) -> AnyStore:
         """Return the store of ``path`` after `start`: created or resumed, and locked."""
         store = cls(path)
         store.start(config, **info)
@@ -125,7 +126,7 @@ class Store:
         if self._unlock is not None:
             self._unlock()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: AnyStore) -> AnyStore:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from experiments import study
 from experiments.benchmark import __main__ as benchmark
 from experiments.emd_gradients import __main__ as emd_gradients
 from experiments.report import __main__ as report
+from experiments.study import __main__ as study
 
 WORDS = {
     "study": {

@@ -70,7 +70,7 @@ def test_the_config_is_beside_it(file):
     with pytest.raises(ValueError, match="must hold a JSON object"):
         checkpoint.config(file)
     file.with_suffix(".json").unlink()
-    with pytest.raises(ValueError, match="is not there; export the weights with"):
+    with pytest.raises(ValueError, match="does not exist; export the weights with"):
         checkpoint.config(file)
 
 
@@ -114,7 +114,7 @@ def test_every_flipped_or_missing_byte_is_found(tmp_path):
     [
         ({"w": np.ones(2, np.float32)}, r"'w' is float32 \(2,\), expected float32"),
         ({"w": np.ones(3)}, r"'w' is float64 \(3,\), expected float32"),
-        ({"v": np.ones(3, np.float32)}, "'v' is .* expected not there"),
+        ({"v": np.ones(3, np.float32)}, "'v' is .* expected missing"),
         ({"w": np.array([1, np.nan, 1], np.float32)}, "'w' has NaN or infinity"),
         ({"w": np.array([1, np.inf, 1], np.float32)}, "'w' has NaN or infinity"),
     ],
@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(tmp_path, arrays, message):
 def test_checksums_that_are_none_are_damage(tmp_path):
     path, about = tmp_path / "x.safetensors", {"snnjax_crc32": "[1]"}
     safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path, about)
-    with pytest.raises(ValueError, match="a damaged one"):
+    with pytest.raises(ValueError, match="a corrupt one"):
         checkpoint.load(path, {"w": jnp.zeros(3)})
 
 

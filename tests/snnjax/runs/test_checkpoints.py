@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import checkpoint
+from snnjax import runs
 
 ROOT = Path(__file__).parents[3]
 CONFIG = {"seed": 0, "width": 4}
@@ -96,18 +96,18 @@ def test_damage_anywhere_is_found_or_harmless(run, tmp_path, how):
             warnings.simplefilter("always")
             with runs.RunCheckpoints(copy, config=CONFIG) as history:
                 found = history.load(tree())
-        told = [str(w.message) for w in told if "damaged" in str(w.message)]
+        told = [str(w.message) for w in told if "corrupt" in str(w.message)]
         assert_same(found, tree(5 if told else 9))
         if told:
             fallen_back += 1
             assert "of step 9" in told[0]
-            assert "step 5 takes its place" in told[0]
+            assert "step 5 is loaded instead" in told[0]
             assert not (copy / "9").exists()
     assert fallen_back >= 2
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_all_damaged_is_said(run):
+def test_all_corrupt_raises(run):
     for step in ("5", "9"):
         (run / step / "about" / "metadata").write_text("{")
     with (
@@ -173,7 +173,7 @@ def test_a_file_is_no_folder(tmp_path):
 def test_no_room_is_an_oserror_that_says_where_it_is(tmp_path):
     code = """
 import resource, signal, sys, numpy as np
-from snnjax import checkpoint
+from snnjax import runs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 history = runs.RunCheckpoints(sys.argv[1], keep=1)
 history.save(3, {"x": np.zeros(10)})
@@ -198,7 +198,7 @@ print(again.latest, again.load({"x": np.zeros(10)})["x"].sum())
         check=True,
     ).stdout.splitlines()
     assert "could not be written" in out[0]
-    assert "go on from step 3" in out[0]
+    assert "resume from step 3" in out[0]
     assert out[1:] == ["3 0.0"] * 2
 
 
@@ -207,7 +207,7 @@ def test_devices_come_and_go(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from snnjax import checkpoint
+from snnjax import runs
 mesh = jax.make_mesh((jax.device_count(),), ("data",))
 x = jnp.arange(64, dtype=jnp.float32) * int(sys.argv[2])
 state = {
@@ -233,7 +233,7 @@ with runs.RunCheckpoints(sys.argv[1]) as history:
 def test_killed_while_writing_the_one_before_is_there(tmp_path):
     code = """
 import sys, numpy as np
-from snnjax import checkpoint
+from snnjax import runs
 history = runs.RunCheckpoints(sys.argv[1])
 history.save(1, {"x": np.ones(1)})
 history.wait()
@@ -300,7 +300,7 @@ def test_configs_are_compared_as_json(tmp_path):
 def test_no_room_leaves_nothing_half_written_and_says_one_sentence(tmp_path):
     code = """
 import resource, signal, sys, numpy as np
-from snnjax import checkpoint
+from snnjax import runs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 history = runs.RunCheckpoints(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))

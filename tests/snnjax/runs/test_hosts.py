@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import cluster
+from snnjax.runs import hosts
 
 HERE = Path(__file__).parent
 
@@ -45,17 +45,17 @@ def asked(monkeypatch):
 )
 def test_what_cannot_be_is_refused_before_anything_starts(asked, arguments, said):
     with pytest.raises(ValueError, match=said):
-        cluster.join(*arguments)
+        hosts.initialize(*arguments)
     assert asked == []
 
 
 def test_each_process_makes_its_share_of_the_devices(asked, monkeypatch):
-    cluster.join(8, "[::1]:1", 2, 1)
+    hosts.initialize(8, "[::1]:1", 2, 1)
     assert ("jax_num_cpu_devices", 4) in asked
     assert ("[::1]:1", 2, 1) in asked
     del asked[:]
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-    cluster.join(8, "host:1", 2, 1)
+    hosts.initialize(8, "host:1", 2, 1)
     assert "jax_num_cpu_devices" not in dict(x for x in asked if len(x) == 2)
 
 
@@ -67,11 +67,11 @@ def failing(error):
 
 
 def test_alone_where_jax_sees_no_cluster(asked, monkeypatch):
-    cluster.join()
+    hosts.initialize()
     assert () in asked
     none = ValueError("coordinator_address should be defined.")
     monkeypatch.setattr(jax.distributed, "initialize", failing(none))
-    cluster.join(devices=2)
+    hosts.initialize(devices=2)
 
 
 def test_a_port_that_cannot_be_had_is_told(asked, monkeypatch):
@@ -79,17 +79,17 @@ def test_a_port_that_cannot_be_had_is_told(asked, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", failing(error))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ValueError, match=r"did not meet at host:1 .*in use\); start"):
-        cluster.join(None, "host:1", 2, 0)
+        hosts.initialize(None, "host:1", 2, 0)
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_one_process_agrees_with_itself():
-    assert cluster.by_first(lambda: {"a": (1, math.nan)})["a"][0] == 1
-    assert cluster.by_all(lambda: 3) == 3
-    assert cluster.of_all([1, 2]).tolist() == [[1, 2]]
+    assert hosts.run_on_primary(lambda: {"a": (1, math.nan)})["a"][0] == 1
+    assert hosts.run_on_all_hosts(lambda: 3) == 3
+    assert hosts.all_gather([1, 2]).tolist() == [[1, 2]]
     tree = {"a": object()}
-    assert cluster.of_first(tree) is tree
-    with pytest.raises(KeyError), cluster.together(ValueError):
+    assert hosts.broadcast_from_primary(tree) is tree
+    with pytest.raises(KeyError), hosts.abort_on_unexpected_error(ValueError):
         raise KeyError("as ever")
 
 

@@ -6,28 +6,28 @@ import sys
 
 import pytest
 
-from experiments import stopping
+from snnjax.runs import preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_until_the_run_looks(number):
     before = signal.getsignal(number)
-    with stopping.watched():
-        stopping.look("before any signal")
+    with preemption.handle_signals():
+        preemption.raise_if_stopping("before any signal")
         signal.raise_signal(number)
-        assert stopping.heard() == number
-        with pytest.raises(stopping.Stopped, match="at step 3") as stopped:
-            stopping.look("at step 3")
+        assert preemption.received_signal() == number
+        with pytest.raises(preemption.PreemptedError, match="at step 3") as stopped:
+            preemption.raise_if_stopping("at step 3")
     assert stopped.value.code == 128 + number
     assert signal.getsignal(number) is before
-    assert stopping.heard() == 0
+    assert preemption.received_signal() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(number):
     program = (
-        "import signal; from experiments import stopping\n"
-        "with stopping.watched():\n"
+        "import signal; from snnjax.runs import preemption\n"
+        "with preemption.handle_signals():\n"
         f"    signal.raise_signal({int(number)})\n"
         f"    signal.raise_signal({int(number)})\n"
         "    print('went on')"

@@ -41,7 +41,7 @@ def test_a_kill_loses_the_row_it_interrupted_and_no_other(path, rows, cut):
     path.write_bytes(written[:end])
     whole = written[:end].count(b"\n")
     assert jsonl.read(path) == rows[:whole]
-    jsonl.drop_half_line(path)
+    jsonl.drop_partial_line(path)
     # What is computed again goes on a line of its own.
     for row in rows[whole:]:
         jsonl.append(path, row)
@@ -69,7 +69,7 @@ def test_arbitrary_bytes_are_read_or_refused_by_line(path, written):
         assert all(map(is_object, lines[: number - 1]))
     else:
         assert len(found) == len(lines)
-    jsonl.drop_half_line(path)
+    jsonl.drop_partial_line(path)
     left = path.read_bytes()
     assert written.startswith(left)
     assert left == b"" or left.endswith(b"\n")

@@ -3,31 +3,33 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import stopping
 from experiments.study.config import StudyConfig
-from experiments.training import Trainer
-from snnjax import data, models, train
+from experiments.study.recipe import Recipe
+from experiments.study.store import StudyStore
+from snnjax import data, models, runs, train
+from snnjax.runs import preemption
 
 STEPS = 6
 
 
-class Shown:
-    """What is said, kept."""
+class FakeBar:
+    """A bar that keeps what is printed."""
 
     def __init__(self):
         self.printed, self.images = [], 0
 
-    def say(self, text):
+    def set_description(self, text):
         pass
 
     def print(self, text):
         self.printed.append(text)
 
-    def shows_now(self):
+    def should_refresh(self):
         return False
 
     def advance(self, images):
@@ -42,8 +44,9 @@ def make(tmp_path):
     dataset = data.from_arrays(images, np.arange(40) % 10, num_classes=10)
 
     def trainer(**options):
-        options = dict(width=4, timesteps=2, batch_size=16, save_seconds=0) | options
-        return Trainer(StudyConfig(**options), dataset, tmp_path, Shown())
+        options = dict(width=4, timesteps=2, batch_size=16, save_seconds=0.0) | options
+        store = StudyStore(tmp_path)
+        return Recipe(StudyConfig(**options), dataset, store, FakeBar())
 
     return trainer
 
@@ -58,17 +61,17 @@ def rates(peak=0.05):
 
 def stopped_at(trainer, step, monkeypatch):
     """Train until a signal comes in this step."""
-    advance, heard = Shown.advance, []
+    advance, received = FakeBar.advance, []
 
     def signal(self, images):
         advance(self, images)
         if self.images == 16 * step:
-            heard.append(15)
+            received.append(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Shown, "advance", signal)
-        patch.setattr(stopping, "heard", lambda: sum(heard))
-        with pytest.raises(stopping.Stopped, match=f"step {step} of {STEPS}"):
+        patch.setattr(FakeBar, "advance", signal)
+        patch.setattr(preemption, "received_signal", lambda: sum(received))
+        with pytest.raises(runs.PreemptedError, match=f"step {step} of {STEPS}"):
             trainer.train(["fp32-s0"], [network()], rates(), seed=0)
 
 
@@ -81,38 +84,38 @@ def assert_same(a, b):
 def undisturbed(make, tmp_path):
     trainer = make(save_seconds=1e9)
     [trained] = trainer.train(["other"], [network()], rates(), seed=0)
-    assert trainer.shown.images == 16 * STEPS
-    assert trainer.shown.printed == []
+    assert trainer.bar.images == 16 * STEPS
+    assert trainer.bar.printed == []
     return trained
 
 
 @pytest.mark.slow
-def test_a_stopped_row_goes_on_exactly(make, undisturbed, monkeypatch):
+def test_a_stopped_row_resumes_exactly(make, undisturbed, monkeypatch):
     stopped_at(make(), 4, monkeypatch)
     again = make()
     [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
     assert_same(trained, undisturbed)
-    assert again.shown.images == 16 * STEPS
+    assert again.bar.images == 16 * STEPS
 
 
 @pytest.mark.slow
 def test_damage_costs_time_and_nothing_else(make, undisturbed, monkeypatch):
     stopped_at(make(), 4, monkeypatch)
-    states = make().states("fp32-s0")
+    states = make().store.states_of("fp32-s0")
     (states / "4" / "about" / "metadata").write_text("{")
     again = make()
     [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
     assert_same(trained, undisturbed)
-    (said,) = again.shown.printed
+    (said,) = again.bar.printed
     assert "step 4" in said
-    assert "that of step 3 takes its place" in said
+    assert "step 3 is loaded instead" in said
 
     for about in states.glob("*/about/metadata"):
         about.write_text("{")
     again = make()
     [trained] = again.train(["fp32-s0"], [network()], rates(), seed=0)
     assert_same(trained, undisturbed)
-    assert "trained from the beginning" in again.shown.printed[0]
+    assert "starts from the beginning" in again.bar.printed[0]
 
 
 def test_states_of_another_run_are_refused(make, monkeypatch):
@@ -122,7 +125,7 @@ def test_states_of_another_run_are_refused(make, monkeypatch):
 
 
 def test_the_log_has_every_step_once(make, monkeypatch):
-    monkeypatch.setattr("experiments.training.LOG_STEPS", 1)
+    monkeypatch.setattr("experiments.study.recipe.LOG_STEPS", 1)
     trainer = make()
     stopped_at(trainer, 4, monkeypatch)
     make().train(["fp32-s0"], [network()], rates(), seed=0)
@@ -136,17 +139,35 @@ def test_the_log_has_every_step_once(make, monkeypatch):
         assert set(line["dead"]) == {"sn1", "layer1.0.sn1", "layer1.0.sn2"}
 
 
-def test_what_is_not_finite_names_row_step_layer_and_where_it_goes_on(make):
+def test_a_nonfinite_loss_names_row_step_layer_and_the_saved_step(make):
     wild = np.array(rates())
     wild[2:] = 3e38
     with pytest.raises(
         ValueError, match=r"fp32-s0: the loss is .* at step \d of 6"
     ) as e:
         make().train(["fp32-s0"], [network()], wild, seed=0)
-    assert "goes on from step" in str(e.value)
+    assert "resumes from step" in str(e.value)
 
 
-def test_a_silent_layer_is_told(make):
+def test_a_silent_layer_is_printed(make):
     trainer = make(silent_above=1e-9)
     trainer.train(["fp32-s0"], [network()], rates(), seed=0)
-    assert any("fell silent" in said for said in trainer.shown.printed)
+    assert any("fell silent" in said for said in trainer.bar.printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", [True, False])
+def test_batchnorm_is_reestimated_on_augmented_images(augment, tmp_path):
+    white = np.full((300, 32, 32, 3), 255, np.uint8)
+    dataset = data.from_arrays(white, np.arange(300) % 10, num_classes=10)
+    config = StudyConfig(dataset="cifar10", augment=augment)
+    recipe = Recipe(config, dataset, StudyStore(tmp_path), FakeBar())
+    batches = jnp.stack(list(recipe._batchnorm_batches()))
+    assert batches.shape == (2, 128, 32, 32, 3)  # the rest is no full batch
+    # A white image moved by up to 4 pixels each way has black at its border.
+    black = np.asarray(batches < 0).mean(axis=(0, 1, 4))
+    kept = (1 - 20 / 9 / 32) ** 2 if augment else 1  # it moves 20 / 9 on average
+    assert black.mean() == pytest.approx(1 - kept, abs=0.01)
+    assert not black[4:-4, 4:-4].any()
+    again = jnp.stack(list(recipe._batchnorm_batches()))
+    np.testing.assert_array_equal(batches, again)
