@@ -90,12 +90,11 @@ def initialize(
             jax.distributed.initialize(**options)
         _connect()
         return
-    print(
+    sys.stderr.write(
         f"process_id {process_id} waits until all {num_processes} processes connect "
-        f"to {coordinator}, {_START_SECONDS} s at most",
-        file=sys.stderr,
-        flush=True,
+        f"to {coordinator}, {_START_SECONDS} s at most\n"
     )
+    sys.stderr.flush()
     # Python's handler would run only after the wait.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

@@ -155,7 +155,7 @@ def test_other_networks_are_refused(tmp_path):
     checkpoint.save(tmp_path / "one", tree(1))
     for other, message in (
         (tree(1) | {"c": np.zeros(1)}, r"c' is missing, expected float64 \(1,\)"),
-        ({"a": tree(1)["a"]}, r"b\.0' is int32 \(\), expected not there"),
+        ({"a": tree(1)["a"]}, r"b\.0' is int32 \(\), expected missing"),
         (tree(1) | {"a": np.ones((2, 3))}, "a' is float32.*, expected float64"),
         ({"z": tree(1)["a"], "b": tree(1)["b"]}, "another network"),
     ):
