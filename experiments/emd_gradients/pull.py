@@ -120,13 +120,16 @@ class Puller:
         )
 
     def _fit(self, model, rates, on_step, **more) -> SEWResNet:
-        state = train.init(model, train.sgd(5e-4))
-        for progress in train.fit(
-            model, self.train_set, rates, seed=self.seed, batch_size=BATCH, **more
-        ):
-            state = progress.state
-            on_step()
-        return train.trained(model, state)
+        return train.fit(
+            model,
+            self.train_set,
+            steps=rates.steps,
+            optimizer=train.sgd(rates, weight_decay=5e-4),
+            seed=self.seed,
+            batch_size=BATCH,
+            callbacks=[lambda progress: on_step()],
+            **more,
+        )
 
     def _kept(self, name: str, model: SEWResNet, make) -> SEWResNet:
         """The network from its checkpoint, or made now and kept."""

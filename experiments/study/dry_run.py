@@ -15,6 +15,7 @@ from experiments.study.grid import RunSpec
 from experiments.study.recipe import make_model, optimizer, training_options
 from snnjax import data, train
 from snnjax.data import Dataset
+from snnjax.train import sharding
 
 
 def print_estimate(
@@ -28,7 +29,7 @@ def print_estimate(
     train_set, test_set = sets
     model = make_model(config, train_set, config.seeds[0])
     mesh = layout.mesh_for(1, num_devices)
-    tx = optimizer(config)
+    tx = optimizer(config, train.cosine(config.epochs, 0.01))
     step = train.make_train_step(
         train.split(model)[0],
         tx,
@@ -38,13 +39,11 @@ def print_estimate(
     )
     indices = np.arange(config.batch_size, dtype=np.int32)
     arguments = (
-        *train.put(data.on_device(train_set), mesh),
-        train.put(indices, mesh, P("data")),
-        np.float32(0),
-        train.put(jax.random.key(0), mesh),
-        None,  # penalty: on a mesh all arguments are given
+        sharding.shard(data.on_device(train_set), mesh),
+        sharding.shard(indices, mesh, P("data")),
+        sharding.shard(jax.random.key(0), mesh),
     )
-    state = train.put(train.init(model, tx), mesh)
+    state = sharding.shard(train.init(model, tx), mesh, P("config"))
     with (
         console.status("compiling and timing a training step"),
         jax.default_matmul_precision(config.precision),

@@ -153,9 +153,7 @@ class Measurer:
             on_step=on_step,
             mesh=layout.mesh_for(len(networks), self.num_devices),
         )
-        if len(networks) == 1:
-            return [train.evaluate(networks[0], self.test_set, **options)]
-        return train.evaluate_sweep(networks, self.test_set, **options)
+        return train.evaluate(list(networks), self.test_set, **options)
 
     def append(
         self,

@@ -4,10 +4,8 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 
@@ -27,7 +25,7 @@ from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
 from snnjax.runs import states
-from snnjax.train import TrainState, devices
+from snnjax.train import Progress, TrainState, sharding
 
 # The blocks, or the stem's convolution and neurons and the last layer as well.
 WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
@@ -53,9 +51,10 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
     )
 
 
-def optimizer(config: StudyConfig) -> optax.GradientTransformation:
-    """Return the optimizer of ``config``."""
-    return train.OPTIMIZERS[config.optimizer](config.weight_decay)
+def optimizer(config: StudyConfig, schedule: optax.Schedule):
+    """Return the optimizer of ``config`` with a schedule of learning rates."""
+    make = {"sgd": train.sgd, "adamw": train.adamw}[config.optimizer]
+    return make(schedule, weight_decay=config.weight_decay)
 
 
 def augments(config: StudyConfig) -> bool:
@@ -64,11 +63,13 @@ def augments(config: StudyConfig) -> bool:
 
 
 def training_options(config: StudyConfig) -> dict:
-    """Return the options of `train.fit` and `train.make_train_step` in common."""
+    """Return the options of `train.steps` and `train.make_train_step` in common."""
     return dict(
         timesteps=config.timesteps,
-        augment=augments(config),
-        label_smoothing=config.label_smoothing,
+        loss=train.smoothed_cross_entropy(config.label_smoothing)
+        if config.label_smoothing
+        else train.cross_entropy,
+        augment=data.augment if augments(config) else None,
         on_nonfinite=config.on_nonfinite,
     )
 
@@ -115,12 +116,19 @@ class Recipe:
             return [self._reestimate(name, model) for name, model in pairs]
         if mode == "ptq":
             return networks
-        peak = self.config.qat_learning_rate
-        assert peak is not None, "resolve() sets it"
-        rates = train.cosine(self.config.qat_epochs * self._per_epoch, peak)
         return self.train(
-            names, networks, rates, seed, epoch_before=self._has_epoch_before(mode)
+            names,
+            networks,
+            self._qat_schedule(),
+            self.config.qat_epochs * self._per_epoch,
+            seed,
+            epoch_before=self._has_epoch_before(mode),
         )
+
+    def _qat_schedule(self) -> optax.Schedule:
+        start = self.config.qat_learning_rate
+        assert start is not None, "resolve() sets it"
+        return train.cosine(self.config.qat_epochs * self._per_epoch, start)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
     def baseline(self, spec: RunSpec) -> SEWResNet:
@@ -141,10 +149,10 @@ class Recipe:
         assert peak is not None, "resolve() sets it"
         if self.config.schedule == "cosine":
             warmup = self.config.warmup_epochs * self._per_epoch
-            rates = train.cosine(steps, peak, warmup)
+            schedule = train.cosine(steps, peak, warmup)
         else:
-            rates = train.one_cycle(steps, peak)
-        [model] = self.train([name], [model], rates, seed)
+            schedule = train.one_cycle(steps, peak)
+        [model] = self.train([name], [model], schedule, steps, seed)
         about = self.config.numbers() | {"seed": seed}
         runs.run_on_primary(lambda: str(checkpoint.export(path, model, about)))
         return model
@@ -171,9 +179,10 @@ class Recipe:
         """Return a trained control as its last epoch began; None for other runs."""
         if not self._has_epoch_before(spec.mode):
             return None
-        path, like = self.store.epoch_before_of(spec.name), self._initial(model)
+        path = self.store.epoch_before_of(spec.name)
+        like = train.init(model, optimizer(self.config, self._qat_schedule()))
         state = runs.load_on_primary(lambda: states.load(path, like), like)
-        return train.trained(model, state)
+        return train.model_from_state(model, state)
 
     def remove_checkpoints(self, name: str) -> None:
         """Remove the checkpoints of a run that is done."""
@@ -188,7 +197,8 @@ class Recipe:
         self,
         names: Sequence[str],
         networks: Sequence[SEWResNet],
-        rates: np.ndarray,
+        schedule: optax.Schedule,
+        steps: int,
         seed: int,
         *,
         epoch_before: bool = False,
@@ -203,74 +213,69 @@ class Recipe:
             runs.PreemptedError: a signal came, and the states are saved.
         """
         self.bar.set_description(f"{names[0]}: compiling")
+        tx = optimizer(self.config, schedule)
         with contextlib.ExitStack() as stack:
             opened = [
-                stack.enter_context(self._open(name, model))
+                stack.enter_context(self._open(name, train.init(model, tx)))
                 for name, model in zip(names, networks, strict=True)
             ]
             at_step: dict[int, list[int]] = {}
             for i, one in enumerate(opened):
-                at_step.setdefault(int(one.state.step), []).append(i)
+                at_step.setdefault(_step(one), []).append(i)
             for same_step in at_step.values():
                 for chunk in layout.chunks(same_step, self.num_devices):
                     self._train_together(
                         [opened[i] for i in chunk],
                         [networks[i] for i in chunk],
-                        rates,
+                        schedule,
+                        steps,
                         seed,
                         epoch_before,
                     )
         return [
-            train.trained(model, one.state)
+            train.model_from_state(model, one.state)
             for model, one in zip(networks, opened, strict=True)
         ]
 
-    def _initial(self, model: SEWResNet) -> TrainState:
-        return train.init(model, optimizer(self.config))
-
     @contextlib.contextmanager
-    def _open(self, name: str, model: SEWResNet) -> Iterator[runs.Resumable]:
+    def _open(self, name: str, state: TrainState) -> Iterator[runs.Resumable]:
         """Open the checkpoints of a run, and start from the newest."""
         with runs.resumable(
             self.store.states_of(name),
-            self._initial(model),
+            state,
             config=self.config.numbers() | {"row": name},
             warn=lambda message: self.bar.print(f"{name}: {message}"),
         ) as one:
-            one.name, step = name, int(one.state.step)
+            one.name, step = name, _step(one)
             runs.run_on_primary(lambda: self.log.resume(name, step))
             self.bar.advance(step * self.config.batch_size)
             yield one
 
-    def _train_together(self, opened, networks, rates, seed, epoch_before) -> None:
+    def _train_together(
+        self, opened, networks, schedule, steps, seed, epoch_before
+    ) -> None:
         """Train networks side by side; leave the trained states in ``opened``."""
         names = [one.name for one in opened]
-        single = len(opened) == 1
         options = training_options(self.config) | dict(
             seed=seed,
             batch_size=self.config.batch_size,
-            optimizer=self.config.optimizer,
-            weight_decay=self.config.weight_decay,
+            optimizer=optimizer(self.config, schedule),
+            steps=steps,
+            start=train.stack([one.state for one in opened]),
             silent_above=self.config.silent_above,
             mesh=layout.mesh_for(len(opened), self.num_devices),
         )
-        if single:
-            fit = partial(train.fit, networks[0], start=opened[0].state)
-        else:
-            fit = partial(train.sweep, networks, starts=[one.state for one in opened])
-        unstack = (lambda state: [state]) if single else train.unstacked
-        steps = fit(self.train_set, rates, **options)
-        progress_log = _TrainingLog(self, names, rates, int(opened[0].state.step))
+        loop = train.steps(networks, self.train_set, **options)
+        progress_log = _TrainingLog(self, names, schedule, _step(opened[0]))
         try:
             for progress in runs.watch(
-                opened, steps, seconds=self.config.save_seconds, unstack=unstack
+                opened, loop, seconds=self.config.save_seconds, unstack=train.unstack
             ):
-                silent = [progress.silent] if single else progress.silent
-                progress_log.write(progress, silent)
+                progress_log.write(progress)
                 if epoch_before and progress.step == progress.steps - self._per_epoch:
-                    self._save_epoch_before(names, unstack(progress.state))
-        except train.NonFinite as error:
-            one = opened[error.config]
+                    self._save_epoch_before(names, train.unstack(progress.state))
+        except train.NonFiniteError as error:
+            one = opened[error.index]
             step = one.latest()
             where = "from the beginning" if step is None else f"from step {step}"
             raise ValueError(
@@ -279,8 +284,8 @@ class Recipe:
             ) from error
         progress_log.close()
         for one in opened:
-            if int(one.state.skipped):
-                self.bar.print(f"{one.name}: {int(one.state.skipped)} steps skipped")
+            if skipped := int(one.state.skipped[0]):
+                self.bar.print(f"{one.name}: {skipped} steps skipped")
 
     def _save_epoch_before(self, names, networks) -> None:
         def save() -> None:
@@ -318,19 +323,19 @@ class Recipe:
 class _TrainingLog:
     """Shows and logs the training of networks side by side."""
 
-    def __init__(self, recipe: Recipe, names: Sequence[str], rates, step: int):
+    def __init__(self, recipe: Recipe, names: Sequence[str], schedule, step: int):
         self._bar, self._log = recipe.bar, recipe.log
         self._batch_size = recipe.config.batch_size
-        self._names, self._rates = names, rates
+        self._names, self._schedule = names, schedule
         self._time, self._step = time.monotonic(), step
 
-    def write(self, progress, silent: Sequence[Sequence[str]]) -> None:
+    def write(self, progress: Progress) -> None:
         """Show a step, and log it if it is due or a layer fell silent."""
-        names, metrics = self._names, progress.metrics
+        names, metrics, silent = self._names, progress.metrics, progress.silent
         self._bar.advance(self._batch_size * len(names))
         for i, (name, layers) in enumerate(zip(names, silent, strict=True)):
             for layer in layers:
-                dead = 100 * _of_network(metrics.dead[layer], i)
+                dead = 100 * float(metrics.dead[layer][i])
                 self._bar.print(
                     f"{name} step {progress.step}: {layer} fell silent "
                     f"({dead:.1f} % of its neurons below rate 0.05)"
@@ -339,19 +344,19 @@ class _TrainingLog:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             self._bar.set_description(
                 f"{names[0]}{more}: step {progress.step}/{progress.steps}, "
-                f"loss {_of_network(metrics.loss, 0):.3f}, "
-                f"accuracy {_of_network(metrics.accuracy, 0):.2f}"
+                f"loss {float(metrics.loss[0]):.3f}, "
+                f"accuracy {float(metrics.accuracy[0]):.2f}"
             )
         last = progress.step == progress.steps
         if last or progress.step % LOG_STEPS == 0 or any(silent):
-            self._log_step(progress, silent)
+            self._log_step(progress)
 
-    def _log_step(self, progress, silent: Sequence[Sequence[str]]) -> None:
+    def _log_step(self, progress: Progress) -> None:
         now = time.monotonic()
         images = (progress.step - self._step) * self._batch_size
         speed = images / max(now - self._time, 1e-9)
         self._time, self._step = now, progress.step
-        metrics, skipped = progress.metrics, devices.fetched(progress.state.skipped)
+        metrics, skipped = progress.metrics, sharding.to_host(progress.state.skipped)
 
         def write() -> None:
             for i, name in enumerate(self._names):
@@ -360,13 +365,13 @@ class _TrainingLog:
                     name,
                     progress.step,
                     steps=progress.steps,
-                    loss=_of_network(metrics.loss, i),
-                    accuracy=_of_network(metrics.accuracy, i),
-                    learning_rate=float(self._rates[progress.step - 1]),
+                    loss=float(metrics.loss[i]),
+                    accuracy=float(metrics.accuracy[i]),
+                    learning_rate=float(self._schedule(progress.step - 1)),
                     images_per_second=round(speed, 1),
-                    skipped=int(_of_network(skipped, i)),
-                    silent=list(silent[i]),
-                    dead={layer: round(_of_network(x, i), 4) for layer, x in dead},
+                    skipped=int(skipped[i]),
+                    silent=list(progress.silent[i]),
+                    dead={layer: round(float(x[i]), 4) for layer, x in dead},
                 )
 
         runs.run_on_primary(write)
@@ -375,6 +380,5 @@ class _TrainingLog:
         runs.run_on_primary(lambda: [self._log.close(name) for name in self._names])
 
 
-def _of_network(values, i: int) -> float:
-    """Return the number of network ``i``; of one network there is no axis."""
-    return float(np.ravel(values)[i])
+def _step(one: runs.Resumable) -> int:
+    return int(one.state.step[0])

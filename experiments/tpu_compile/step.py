@@ -108,7 +108,8 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
             f"{config.topology}, got {config.batch}"
         )
     number, *image = IMAGES[config.dataset]
-    tx, mesh = train.sgd(5e-4), train.make_mesh(chips)
+    optimizer = train.sgd(0.1, weight_decay=5e-4)
+    mesh = train.make_mesh(chips)
 
     def model():
         return getattr(models, config.model)(
@@ -123,9 +124,9 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
     graphdef = train.split(nnx.eval_shape(model))[0]
     step = train.make_train_step(
         graphdef,
-        tx,
+        optimizer,
         timesteps=config.timesteps,
-        augment=config.dataset != "digits",
+        augment=data.augment if config.dataset != "digits" else None,
         dead=True,
         mesh=mesh,
     )
@@ -139,17 +140,20 @@ def lowered(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Lowere
     dataset = Dataset(images, labels, classes, config.dataset, mean, mean + 1)
     arguments = jax.eval_shape(
         lambda: (
-            train.init(model(), tx),
-            *data.on_device(dataset),
+            train.init(model(), optimizer),
+            data.on_device(dataset),
             jnp.zeros(config.batch, jnp.int32),
-            jnp.float32(0),
             jax.random.key(0),
         )
     )
-    everywhere = list(jax.tree.map(array, arguments))
-    everywhere[5] = array(arguments[5], "data")  # the batch
+    state, images, indices, key = arguments
     with jax.default_matmul_precision(config.precision):
-        return step.lower(*everywhere, None)
+        return step.lower(
+            jax.tree.map(lambda x: array(x, "config"), state),
+            jax.tree.map(array, images),
+            array(indices, "data"),
+            array(key),
+        )
 
 
 def memory_of(chip: jax.Device) -> float:

@@ -7,36 +7,49 @@ from jax import Array
 
 from snnjax import _pytree
 from snnjax.data.dataset import Dataset
+from snnjax.data.transforms import network_input
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
-    """Images on the device, one a row: ``images[indices]`` is ``[B, H, W, C]``.
-
-    Or event frames, ``[B, T, H, W, C]``.
+class DeviceDataset:
+    """A `Dataset` as arrays on the device, one image a row.
 
     A TPU lays ``[N, H, W, C]`` out with the images innermost, and then copies all of
-    them into another order before it takes a batch, in every step.
+    them into another order before it takes a batch, in every step. So images are rows.
 
     Attributes:
-        rows: uint8 ``[N, H * W * C]``, or with T.
-        shape: (H, W, C), or (T, H, W, C).
+        rows: uint8 ``[N, H * W * C]``, or with T for event frames.
+        labels: int32 ``[N]``.
+        mean: float32 ``[C]``.
+        std: float32 ``[C]``.
+        shape: (H, W, C), or (T, H, W, C) for event frames.
     """
 
     rows: Array
+    labels: Array
+    mean: Array
+    std: Array
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
-    def __getitem__(self, indices: Array) -> Array:
-        """The images at these places."""
+    def images(self, indices: Array) -> Array:
+        """Return the images at these places, uint8 ``[B, H, W, C]``."""
         return self.rows[indices].reshape(*indices.shape, *self.shape)
 
+    def network_input(self, images: Array) -> Array:
+        """Return ``images`` as a network takes them, see `data.network_input`."""
+        return network_input(images, self.mean, self.std)
 
-_pytree.register(Images)
+
+_pytree.register(DeviceDataset)
 
 
-def on_device(dataset: Dataset) -> tuple[Images, Array, Array, Array]:
-    """Images, labels, mean and deviation as the steps take them."""
+def on_device(dataset: Dataset) -> DeviceDataset:
+    """Put a data set on the device, as the steps of `snnjax.train` take it."""
     images = dataset.images
-    rows = Images(jnp.asarray(images.reshape(len(images), -1)), images.shape[1:])
-    labels, mean = jnp.asarray(dataset.labels), jnp.asarray(dataset.mean)
-    return rows, labels, mean, jnp.asarray(dataset.std)
+    return DeviceDataset(
+        jnp.asarray(images.reshape(len(images), -1)),
+        jnp.asarray(dataset.labels),
+        jnp.asarray(dataset.mean),
+        jnp.asarray(dataset.std),
+        images.shape[1:],
+    )

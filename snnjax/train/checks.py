@@ -1,4 +1,4 @@
-"""What training and evaluation are asked for, checked before anything is compiled."""
+"""Checks of the arguments of training and evaluation, before anything is compiled."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,10 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from snnjax import _checks, _pytree, data
 from snnjax.data import Dataset
+from snnjax.train import sharding
 
 
 def check_whole(least: int = 1, **values: Any) -> None:
@@ -48,7 +51,7 @@ def check_bool(**values: Any) -> None:
 
 
 def nan_in(state: Any) -> list[str]:
-    """Names of the arrays that have a NaN."""
+    """Return the names of the arrays that have a NaN."""
     return [
         _pytree.leaf_name(path[1:])
         for (path, _), bad in zip(
@@ -73,11 +76,11 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"seed must be below 2**63, got {seed}")
 
 
-def check_dataset(dataset: Any) -> None:
+def check_dataset(dataset: Any, name: str = "dataset") -> None:
     """Raise ValueError unless it is one of `snnjax.data`'s."""
     if not isinstance(dataset, Dataset):
         raise ValueError(
-            f"dataset must be a snnjax.data.Dataset, got {type(dataset).__name__}; "
+            f"{name} must be a snnjax.data.Dataset, got {type(dataset).__name__}; "
             "data.from_arrays(images, labels) makes one"
         )
 
@@ -102,36 +105,74 @@ def check_model(model: Any, name: str = "model") -> None:
         )
 
 
-def check_rates(learning_rates: Any) -> None:
-    """Raise ValueError unless there is a finite learning rate from 0 for each step."""
-    rates = np.asarray(learning_rates)
-    if rates.ndim != 1 or not rates.size or rates.dtype.kind not in "fiu":
+def as_list(models: Any) -> list[nnx.Module]:
+    """Return a network, or a sequence of networks, as a list; else ValueError."""
+    if isinstance(models, nnx.Module):
+        return [models]
+    if not isinstance(models, Sequence) or isinstance(models, str):
+        check_model(models)
+    networks = list(models)
+    if not networks:
+        raise ValueError("models must be at least one network, got none")
+    for model in networks:
+        check_model(model)
+    return networks
+
+
+def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformation]:
+    """Return the optimizer of each network; ValueError unless they share a step."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return [optimizer] * number
+    if isinstance(optimizer, list | tuple):
+        for each in optimizer:
+            check_optimizer(each)
+        if len(optimizer) != number:
+            raise ValueError(
+                f"optimizer must be one for each of the {number} networks, got "
+                f"{len(optimizer)}"
+            )
+        if len({each.update for each in optimizer}) > 1:
+            raise ValueError(
+                "optimizer: those of several networks must differ in the numbers of "
+                "their states alone; train.sgd and train.adamw with other rates do"
+            )
+        return list(optimizer)
+    check_optimizer(optimizer)
+    return []
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise ValueError unless it is an optax transformation."""
+    if not isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(
-            "learning_rates must be numbers [steps], at least one, got "
-            f"{rates.dtype} {list(rates.shape)}; one_cycle and cosine make them"
+            "optimizer must be an optax transformation, such as optax.adam(3e-3) or "
+            f"train.sgd(0.1), got {optimizer!r}"
         )
-    bad = ~((rates >= 0) & (rates <= np.finfo(np.float32).max))
-    if bad.any():
-        step = int(np.argmax(bad))
-        raise ValueError(
-            f"learning_rates must be finite and not below 0, got {rates[step]} for "
-            f"step {step + 1}; one_cycle and cosine make them"
-        )
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raise ValueError unless they are a sequence of functions."""
+    if isinstance(callbacks, list | tuple) and all(map(callable, callbacks)):
+        return
+    raise ValueError(
+        f"callbacks must be a list of functions of train.Progress, got {callbacks!r}"
+    )
 
 
 @functools.cache
 def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
-    """The network's logits, to be traced; kept, so that JAX traces them once."""
+    """Return the function to the logits; kept, so that JAX traces it once."""
 
     def logits(params, rest, x):
         model = nnx.merge(graphdef, params, rest, copy=True)
+        model.eval()
         return model(x, timesteps=timesteps, record=lambda spikes: ())[0]
 
     return logits
 
 
 def batch_of(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a batch as a network takes it."""
+    """Return shape and dtype of a batch as a network takes it."""
     images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
     return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
 
@@ -144,8 +185,8 @@ def check_outputs(
     A label beyond the outputs makes the loss NaN, and an accuracy of it means nothing.
 
     Args:
-        parts: of the network, as `steps.split` makes them.
-        dataset: whose labels.
+        parts: of the network, see `split`.
+        dataset: with the labels.
         timesteps: T.
     """
     graphdef, params, rest = parts
@@ -165,26 +206,70 @@ def check_outputs(
 
 
 def form(*trees: Any) -> tuple:
-    """Structure, shapes and dtypes: trees of one form go through one program."""
+    """Return structure, shapes and dtypes: trees of one form share a program."""
     leaves, structure = jax.tree.flatten(trees)
     return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
 
 
-def check_starts(starts: Sequence[Any], like: Any) -> None:
-    """Raise ValueError unless all have the structure and the shapes of ``like``."""
-    for start in starts:
-        if not all(hasattr(start, name) for name in like._fields):
+def check_start(start: Any, like: Any, steps: int) -> None:
+    """Raise ValueError unless ``start`` can be continued up to so many steps.
+
+    Args:
+        start: given by the user.
+        like: shapes and dtypes of the run's first state.
+        steps: of the run.
+    """
+    if not all(hasattr(start, name) for name in like._fields):
+        raise ValueError(
+            f"start must be a train.TrainState, got {type(start).__name__}; "
+            "progress.state is one, and train.init makes one"
+        )
+    if form(start.params, start.model_state) != form(like.params, like.model_state):
+        raise ValueError(
+            "start is the state of another network, or of another number of them; "
+            "train the network that it was made from (train.init), with the same "
+            "layers and quantizers"
+        )
+    if form(start.opt_state) != form(like.opt_state):
+        raise ValueError(
+            "start is the state of another optimizer; give the one that it was made "
+            "with (train.init)"
+        )
+    done = sorted(set(map(int, np.ravel(start.step))))
+    if len(done) > 1:
+        raise ValueError(
+            f"start must be after one step for all networks, got the steps {done}; "
+            "train those of each step by themselves"
+        )
+    if done[0] > steps:
+        raise ValueError(
+            f"start has done {done[0]} steps, more than the {steps} of this run; it is "
+            "of another run"
+        )
+
+
+def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:
+    """Raise ValueError unless the networks can be side by side on the mesh."""
+    sharding.check_mesh(mesh)
+    share = sharding.config_devices(mesh)
+    if len(models) % share:
+        raise ValueError(
+            f"models must be a multiple of {share}, the devices along config, "
+            f"got {len(models)}; make_mesh(configs=...) takes a divisor of their number"
+        )
+    if len(models) == 1:
+        return
+    structures = [_structure(model) for model in models]
+    for i, structure in enumerate(structures):
+        if structure != structures[0]:
             raise ValueError(
-                f"start must be a train.TrainState, got {type(start).__name__}; "
-                "progress.state is one, and train.init makes one"
+                f"models must have one structure, and network {i} differs from the "
+                "first: layers, sizes, dtypes, neurons, quantizers' methods, grids and "
+                "signs, and LQ-Net's bits must be the same, other bits and bounds may "
+                "differ"
             )
-        if form(start.params, start.rest) != form(like.params, like.rest):
-            raise ValueError(
-                "start is the state of another network; train the network that it was "
-                "made from (train.init), with the same layers and quantizers"
-            )
-        if form(start.opt_state) != form(like.opt_state):
-            raise ValueError(
-                "start is the state of another optimizer; give the one that it was "
-                "made with (train.init)"
-            )
+
+
+def _structure(model: nnx.Module) -> tuple:
+    graphdef, *state = nnx.split(model)
+    return graphdef, form(*state)

@@ -1,6 +1,6 @@
 """Guards of training: a loss or gradient that is not finite, a layer that falls silent.
 
-What a step finds stays on the device, a few numbers; the loop reads them with the loss.
+A step leaves a few numbers on the device; the loop reads them with the loss.
 """
 
 import math
@@ -27,8 +27,8 @@ def check_on_nonfinite(what: Any) -> None:
         raise ValueError(f'on_nonfinite must be "stop" or "skip", got {what!r}')
 
 
-class NonFinite(FloatingPointError):
-    """A step's loss or gradient is infinite or NaN, or a network to be evaluated is.
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient is infinite or NaN, or a network to be evaluated is.
 
     The backward pass carries a NaN on towards the input. So of all layers whose
     gradients are not finite it began in the one nearest to the output, which the
@@ -36,11 +36,11 @@ class NonFinite(FloatingPointError):
     alone: no membrane that is NaN reaches its threshold, and the loss stays finite.
 
     Attributes:
-        step: which, from 1.
+        step: number of the step, from 1.
         loss: of that step.
-        layers: names of the parameters whose gradients are not finite, or which are not
-            themselves: ``"conv1.kernel"``.
-        config: place of the network in a `sweep`.
+        layers: names of the parameters that are not finite, or whose gradients are not:
+            ``"conv1.kernel"``.
+        index: place of the network among those trained side by side.
     """
 
     # Defaults, so that it can be pickled: from one process to another.
@@ -50,32 +50,32 @@ class NonFinite(FloatingPointError):
         step: int = 0,
         loss: float = math.nan,
         layers: Sequence[str] = (),
-        config: int = 0,
+        index: int = 0,
     ):
         super().__init__(message)
         self.step = step
         self.loss = loss
         self.layers = tuple(layers)
-        self.config = config
+        self.index = index
 
 
 def finite(loss: Array, grads: Any) -> Array:
-    """Whether the loss is finite, and each gradient: bool ``[1 + parameters]``."""
+    """Test the loss and each gradient: bool ``[1 + parameters]``."""
     each = [jnp.all(jnp.isfinite(x)) for x in (loss, *jax.tree.leaves(grads))]
     return jnp.stack(each)
 
 
-def chosen(accept: Array, new: Tree, old: Tree) -> Tree:
-    """``new`` where a step is accepted, else ``old``, bit for bit."""
+def select(accept: Array, new: Tree, old: Tree) -> Tree:
+    """Return ``new`` where a step is accepted, else ``old``, bit for bit."""
     return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
 
 
 def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, Array]:
-    """Of each layer, the fraction of neurons whose rate is below `firing.DEAD`.
+    """Return the fraction of each layer's neurons with a rate below `firing.DEAD`.
 
     Args:
         rates: ``{layer: float32 [neurons...]}``, of a batch.
-        observations: T x images, of which the rates are.
+        observations: T x images of that batch.
 
     Raises:
         ValueError: no layers.
@@ -85,8 +85,8 @@ def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, A
             "silent_above watches spiking layers, and this network records none; have "
             "it return {layer: record(spikes)} beside its logits, or leave it out"
         )
-    # Halfway between the most spikes of a dead neuron and the fewest of another: the
-    # same neurons as by exact counts, however float32 rounds.
+    # Halfway between the most spikes of a dead neuron and the fewest of a living one:
+    # the same neurons as by exact counts, however float32 rounds.
     fewest = next(
         n
         for n in range(math.floor(firing.DEAD * observations), observations + 1)
@@ -96,15 +96,15 @@ def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, A
     return {k: jnp.mean(r < bound, dtype=jnp.float32) for k, r in rates.items()}
 
 
-class Silent:
-    """Which layers' dead fractions are above the option, from step to step."""
+class SilenceMonitor:
+    """Finds layers whose dead fraction rises above a bound, from step to step."""
 
     def __init__(self, above: float | None):
         self.above = above
         self.now: frozenset[str] = frozenset()
 
     def update(self, dead: Mapping[str, Any]) -> tuple[str, ...]:
-        """The layers that are above it in this step and were not in the one before."""
+        """Return the layers above the bound in this step that were not in the last."""
         if self.above is None:
             return ()
         before, found = self.now, jax.device_get(dict(dead))  # all at once
@@ -112,13 +112,13 @@ class Silent:
         return tuple(k for k in dead if k in self.now - before)
 
 
-def names(params: nnx.State) -> tuple[str, ...]:
-    """Of the parameters, in the order of their leaves: ``"layer1.0.conv1.kernel"``."""
+def parameter_names(params: nnx.State) -> tuple[str, ...]:
+    """Return dotted names in the order of the leaves: ``"layer1.0.conv1.kernel"``."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return tuple(_pytree.leaf_name(path) for path, _ in leaves)
 
 
-def nonfinite(
+def nonfinite_error(
     model: nnx.Module,
     params: nnx.State,
     found: np.ndarray,
@@ -127,38 +127,42 @@ def nonfinite(
     steps: int,
     loss: float,
     skipped: int = 0,
-    config: int = 0,
-) -> NonFinite:
-    """The error of a step that `finite` found not to be.
+    index: int = 0,
+) -> NonFiniteError:
+    """Make the error of a step with numbers that are not finite.
 
     Args:
         model: whose ``synapses()`` give the order of its layers, where it has them.
-        params: whose gradients they are, after the step.
-        found: what `finite` returned.
-        step: which, from 1.
-        steps: of how many.
+        params: after the step.
+        found: flags of `finite`.
+        step: number of the step, from 1.
+        steps: of all.
         loss: of that step.
-        skipped: how many steps in a row were skipped before.
-        config: place of the network in a sweep.
+        skipped: steps in a row that were skipped before.
+        index: place of the network among those trained side by side.
     """
     # A quantizer may mask the gradient of a NaN, so the parameters are looked at too.
     good = found[1:] & np.array([np.isfinite(x).all() for x in jax.tree.leaves(params)])
-    layers = [name for name, fine in zip(names(params), good, strict=True) if not fine]
-    said = f"the loss is {loss} at step {step} of {steps}"
+    layers = [
+        name
+        for name, fine in zip(parameter_names(params), good, strict=True)
+        if not fine
+    ]
+    message = f"the loss is {loss} at step {step} of {steps}"
     if layers:
-        said += f" and the gradient is not finite {_where(model, layers)}"
+        message += f" and the gradient is not finite {_origin(model, layers)}"
     if skipped:
-        said += f", as in {skipped} steps in a row, all skipped"
-    message = (
-        f"{said}; go back to the last checkpoint, try a lower learning rate, and check "
+        message += f", as in {skipped} steps in a row, all skipped"
+    message += (
+        "; go back to the last checkpoint, try a lower learning rate, and check "
         "that the network has an output for every class and that the penalty, if there "
         "is one, is finite"
     )
-    return NonFinite(message, step=step, loss=loss, layers=layers, config=config)
+    return NonFiniteError(message, step=step, loss=loss, layers=layers, index=index)
 
 
-def _where(model, layers: list[str]) -> str:
-    """The layer where it began, if the model tells the order of its layers."""
+def _origin(model, layers: list[str]) -> str:
+    """Name the layer where it began, if the model has the order of its layers."""
     order = [s.name for s in model.synapses()] if hasattr(model, "synapses") else []
     hit = [name for name in order if f"{name}.kernel" in layers]
     if hit:

@@ -1,10 +1,9 @@
-"""The loop: batches and learning rates by step, so that a run can be resumed."""
+"""Training loops: an iterator over steps that resumes, and a function over epochs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -12,77 +11,54 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from snnjax import _checks
 from snnjax.data import Dataset, epoch_order, on_device, train_batches
-from snnjax.train import checks, devices, guards
-from snnjax.train.steps import (
-    OPTIMIZERS,
+from snnjax.train import checks, guards, sharding
+from snnjax.train.evaluate import Evaluation, evaluate
+from snnjax.train.losses import Loss, cross_entropy
+from snnjax.train.state import (
+    TrainState,
+    copy_arrays,
+    init,
+    model_from_state,
+    split,
+    unstack,
+)
+from snnjax.train.step import (
+    Augment,
     Metrics,
     Penalty,
-    TrainState,
-    copied,
-    init,
+    check_functions,
     make_train_step,
-    split,
 )
+
+Models = nnx.Module | Sequence[nnx.Module]
+Optimizers = optax.GradientTransformation | Sequence[optax.GradientTransformation]
 
 
 class Progress(NamedTuple):
-    """Where `fit` is, after a step.
+    """Progress of `steps`, after a step.
 
     Attributes:
-        state: to resume from.
+        state: to resume from. The next step takes its arrays: copy what is to be kept,
+            as `model_from_state` does.
         step: steps done.
-        steps: of how many.
-        metrics: of this step.
-        silent: layers that fell silent in this step, see `fit`.
+        steps: of all.
+        metrics: of this step, NumPy arrays.
+        silent: for each network, the layers that fell silent in this step.
+        validation: for each network its evaluation, after the last step of an epoch and
+            where a validation set is given; else None.
     """
 
     state: TrainState
     step: int
     steps: int
     metrics: Metrics
-    silent: tuple[str, ...] = ()
-
-
-def one_cycle(steps: int, peak: float) -> np.ndarray:
-    """Learning rates: along half a cosine up to ``peak``, along another down to 0.
-
-    The way up starts at ``peak / 25`` and takes 30 % of the steps.
-
-    Raises:
-        ValueError: no steps, or a peak that is no finite number from 0.
-    """
-    checks.check_whole(steps=steps)
-    checks.check_number(peak=peak)
-    schedule = optax.cosine_onecycle_schedule(steps, peak)
-    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
-
-
-def cosine(steps: int, start: float, warmup: int = 0) -> np.ndarray:
-    """Learning rates: from ``start`` down to 0 along half a cosine.
-
-    Before it, ``warmup`` of the steps go up in a line: step k has
-    ``start * (k + 1) / (warmup + 1)``.
-
-    Raises:
-        ValueError: no steps, a start that is no finite number from 0, or a warm-up that
-            takes all steps.
-    """
-    checks.check_whole(steps=steps)
-    checks.check_whole(0, warmup=warmup)
-    checks.check_number(start=start)
-    if warmup >= steps:
-        raise ValueError(f"warmup must be below the {steps} steps, got {warmup}")
-    schedule = optax.cosine_decay_schedule(start, steps)
-    if warmup:
-        first = start / (warmup + 1)
-        schedule = optax.warmup_cosine_decay_schedule(first, start, warmup, steps)
-    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
+    silent: tuple[tuple[str, ...], ...]
+    validation: tuple[Evaluation, ...] | None = None
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """Whole batches in an epoch.
+    """Return the number of whole batches in an epoch.
 
     Raises:
         ValueError: not even one.
@@ -92,202 +68,235 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 
 
 def fit(
-    model: nnx.Module,
+    models: Models,
     dataset: Dataset,
-    learning_rates: np.ndarray,
     *,
-    seed: int,
+    optimizer: Optimizers,
     batch_size: int,
+    seed: int,
+    callbacks: Sequence[Callable[[Progress], Any]] = (),
+    keep_best: bool = False,
+    **options: Any,
+) -> Any:
+    """Train a network, or several of one structure side by side, and return it.
+
+    Args:
+        models: a network or a sequence of networks; they stay as they are.
+        dataset: training images.
+        optimizer: any optax transformation, such as ``optax.adam(3e-3)``.
+        batch_size: images a step.
+        seed: of the order of batches and of the augmentation.
+        callbacks: functions of `Progress`, called after each step.
+        keep_best: return each network as it was after the epoch with its best accuracy
+            on the validation set (the first of equal ones).
+        options: those of `steps`; ``epochs`` or ``steps`` among them.
+
+    Returns:
+        The trained network in evaluation mode; a list where a sequence was given.
+
+    Raises:
+        NonFiniteError: a loss or gradient is not finite; a FloatingPointError.
+        ValueError: as `steps`; callbacks that are no functions, or ``keep_best``
+            without a validation set.
+    """
+    checks.check_callbacks(callbacks)
+    checks.check_bool(keep_best=keep_best)
+    if keep_best and options.get("validation") is None:
+        raise ValueError("keep_best needs a validation set; give validation=dataset")
+    networks = checks.as_list(models)
+    state, best = None, [(-1.0, None)] * len(networks)
+    every = steps(
+        networks,
+        dataset,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        seed=seed,
+        **options,
+    )
+    for progress in every:
+        state = progress.state
+        for callback in callbacks:
+            callback(progress)
+        if keep_best and progress.validation is not None:
+            for i, evaluation in enumerate(progress.validation):
+                if evaluation.accuracy > best[i][0]:
+                    model = model_from_state(networks[i], state, i)
+                    best[i] = evaluation.accuracy, model
+    if state is None:  # resumed where it had ended
+        state = options["start"]
+    trained = [
+        kept if kept is not None else model_from_state(network, state, i)
+        for i, (network, (_, kept)) in enumerate(zip(networks, best, strict=True))
+    ]
+    return trained[0] if isinstance(models, nnx.Module) else trained
+
+
+def steps(
+    models: Models,
+    dataset: Dataset,
+    *,
+    optimizer: Optimizers,
+    batch_size: int,
+    seed: int,
+    epochs: int | None = None,
+    steps: int | None = None,
     timesteps: int = 4,
-    optimizer: str = "sgd",
-    weight_decay: float = 5e-4,
-    label_smoothing: float = 0.0,
-    augment: bool = False,
+    loss: Loss = cross_entropy,
+    augment: Augment | None = None,
     penalty: Penalty | None = None,
     target: Any = None,
+    validation: Dataset | None = None,
     start: TrainState | None = None,
     on_nonfinite: str = "stop",
     silent_above: float | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Progress]:
-    """Train; iterating does the steps.
+    """Return an iterator that trains a network, or several of one structure.
+
+    Several networks differ in numbers only (weights, bits, clips, slopes, learning
+    rates) and share one compiled step; the run of each is that of itself alone. Batches
+    and random keys are functions of (seed, step), so a run that is resumed from a state
+    is the run that was never stopped.
 
     Args:
-        model: where to start; it is not changed. `trained` takes the result out.
+        models: a network, or a sequence of networks: as many as the devices along
+            ``config``, or a multiple; they stay as they are.
         dataset: training images, or event frames of ``timesteps`` steps.
-        learning_rates: one for each step.
-        seed: of the order of batches and of the augmentation.
-        batch_size: images a step; what is left of an epoch is dropped.
+        optimizer: any optax transformation, with its learning rate or schedule inside:
+            ``optax.adam(3e-3)``, ``optax.chain(optax.clip_by_global_norm(1.0), ...)``.
+            With `sgd` and `adamw` other rates do not compile again. Or a sequence, one
+            for each network, that differ in the numbers of their states only.
+        batch_size: images a step, of each network; what is left of an epoch is dropped.
+        seed: of the order of batches and of the augmentation, one for all networks.
+        epochs: passes over the data set; or
+        steps: number of batches. One of the two.
         timesteps: T.
-        optimizer: ``"sgd"``, with Nesterov momentum 0.9, or ``"adamw"``.
-        weight_decay: on parameters named ``kernel``, as Flax's layers and ours do.
-        label_smoothing: share of each label spread over all classes.
-        augment: crop and flip, see `data.augment`.
+        loss: ``loss(logits [T, B, classes], labels [B])``, the mean over the batch; see
+            `cross_entropy`.
+        augment: ``augment(key, images, part=(i, n))``, such as `data.augment`.
         penalty: added to the loss, see `make_train_step`.
-        target: what ``penalty`` takes beside the rates; arrays.
-        start: resume from this state of the same run; it is not changed. The numbers of
-            neurons and quantizers, such as bits, are the state's.
-        on_nonfinite: what to do at a loss or gradient that is not finite: ``"stop"``
-            raises; ``"skip"`` goes on with the next batch, parameters, statistics and
+        target: arrays that ``penalty`` takes beside the rates.
+        validation: evaluated after each epoch, see `Progress.validation`.
+        start: resume from this state of the same run; it is not changed.
+        on_nonfinite: at a loss or gradient that is not finite ``"stop"`` raises;
+            ``"skip"`` continues with the next batch, parameters, statistics and
             momentum left as they were, counts that in ``TrainState.skipped``, and
             raises after 100 such steps in a row.
         silent_above: watch the layers: ``Progress.silent`` names each in whose batch
             more than this fraction of the neurons fired at a rate below 0.05, at the
             step when it happens (and once more where a resumed run finds it so).
         mesh: of `make_mesh`: devices along ``data``, those of other processes too, each
-            take their part of every batch, and the states lie on all of them. The run
-            is that of one device but for the order in which sums are made.
+            take their part of every batch, and networks are divided along ``config``.
+            The run is that of one device but for the order in which sums are made.
 
     Yields:
-        `Progress` after each step. The next step donates its state: copy what is to
-        be kept.
+        `Progress` after each step.
 
     Raises:
-        NonFinite: a loss or gradient is not finite; a FloatingPointError.
-        ValueError: learning rates, seed or sizes that cannot be, labels beyond the
-            network's outputs, ``start`` past the last step, a target without a penalty,
-            a penalty that is no scalar, a batch that the devices cannot share.
+        NonFiniteError: a loss or gradient is not finite; a FloatingPointError.
+        ValueError: at the call, if sizes, seed, epochs or steps cannot be; labels
+            beyond the network's outputs; a start past the last step or of another
+            network or optimizer; a target without a penalty; a batch or networks that
+            the devices cannot share; networks of several structures.
     """
-    checks.check_model(model)
-    for state, step, metrics, silent in train_steps(
-        [model],
-        dataset,
-        learning_rates,
-        seed=seed,
-        batch_size=batch_size,
+    networks = checks.as_list(models)
+    optimizers = checks.as_optimizers(optimizer, len(networks))
+    if steps is not None:
+        checks.check_whole(steps=steps)
+    if epochs is not None:
+        checks.check_whole(epochs=epochs)
+    if (epochs is None) == (steps is None):
+        raise ValueError(
+            "give epochs or steps, one of the two, got "
+            f"epochs={epochs} and steps={steps}"
+        )
+    checks.check_seed(seed)
+    checks.check_whole(timesteps=timesteps)
+    checks.check_batch(dataset, batch_size)
+    per_epoch = len(dataset) // batch_size
+    number = steps if steps is not None else (epochs or 0) * per_epoch
+    checks.check_fraction(silent_above=silent_above)
+    check_functions(loss, augment, penalty)
+    guards.check_on_nonfinite(on_nonfinite)
+    if target is not None and penalty is None:
+        raise ValueError("target is what a penalty takes; give penalty as well")
+    checks.check_alike(networks, mesh)
+    sharding.check_share(batch_size, mesh)
+    parts = split(networks[0])
+    checks.check_outputs(parts, dataset, timesteps)
+    if validation is not None:
+        checks.check_dataset(validation, "validation")
+        checks.check_outputs(parts, validation, timesteps)
+    if mesh is not None or len(networks) > 1:
+        sharding.check_no_keys(parts[1:])
+    if start is not None:
+        like = jax.eval_shape(lambda: init(networks, optimizers))
+        checks.check_start(start, like, number)
+    train_step = make_train_step(
+        parts[0],
+        optimizers[0],
         timesteps=timesteps,
-        optimizer=optimizer,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
+        loss=loss,
         augment=augment,
         penalty=penalty,
-        target=target,
-        starts=None if start is None else [start],
         on_nonfinite=on_nonfinite,
-        silent_above=silent_above,
+        dead=silent_above is not None,
         mesh=mesh,
-        sweep=False,
-    ):
-        yield Progress(state, step, len(learning_rates), metrics, silent[0])
+    )
+
+    def run() -> Iterator[Progress]:
+        # On a mesh the state may lie on other devices than those of this run.
+        first = init(networks, optimizers) if start is None else sharding.to_host(start)
+        state = sharding.shard(copy_arrays(first), mesh, P(sharding.CONFIG))
+        done = int(np.asarray(first.step)[0])
+        del first
+        arrays = sharding.shard(on_device(dataset), mesh)
+        key, fixed = sharding.shard((make_key(seed), target), mesh)
+        monitors = [guards.SilenceMonitor(silent_above) for _ in networks]
+        in_a_row = np.zeros(len(networks), int)
+        batches = None
+        for step in range(done, number):
+            epoch, place = divmod(step, per_epoch)
+            if batches is None or place == 0:
+                order = epoch_order(seed, epoch, len(dataset))
+                batches = train_batches(order, batch_size)
+            indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
+            state, metrics = train_step(state, arrays, indices, key, fixed)
+            metrics = sharding.to_host(metrics)
+            finite = metrics.finite.all(axis=1)
+            in_a_row = np.where(finite, 0, in_a_row + 1)
+            skip = on_nonfinite == "skip" and in_a_row.max() < guards.MOST_SKIPPED
+            if not finite.all() and not skip:
+                i = int(in_a_row.argmax())
+                raise guards.nonfinite_error(
+                    networks[i],
+                    unstack(state.params)[i],
+                    metrics.finite[i],
+                    step=step + 1,
+                    steps=number,
+                    loss=float(metrics.loss[i]),
+                    skipped=int(in_a_row[i]) if on_nonfinite == "skip" else 0,
+                    index=i,
+                )
+            silent = tuple(
+                monitor.update({name: x[i] for name, x in metrics.dead.items()})
+                for i, monitor in enumerate(monitors)
+            )
+            found = None
+            if validation is not None and place == per_epoch - 1:
+                found = _validate(networks, state, validation, timesteps, mesh)
+            yield Progress(state, step + 1, number, metrics, silent, found)
+
+    return run()
 
 
-def _key(seed: int) -> Array:
-    """Another key for each seed: JAX itself takes the lowest 32 bits, without x64."""
+def make_key(seed: int) -> Array:
+    """Make another key for each seed: JAX takes the lowest 32 bits, without x64."""
     low, high = int(seed) % 2**32, int(seed) // 2**32
     key = jax.random.key(low)
     return jax.random.fold_in(key, high) if high else key
 
 
-def train_steps(
-    models,
-    dataset,
-    learning_rates,
-    *,
-    seed,
-    batch_size,
-    timesteps=4,
-    optimizer="sgd",
-    weight_decay=5e-4,
-    label_smoothing=0.0,
-    augment=False,
-    penalty=None,
-    target=None,
-    starts=None,
-    on_nonfinite="stop",
-    silent_above=None,
-    mesh=None,
-    sweep,
-) -> Iterator[tuple[TrainState, int, Metrics, list[tuple[str, ...]]]]:
-    """The loop of `fit` and of `sweep`, whose states have an axis of models."""
-    checks.check_rates(learning_rates)
-    checks.check_seed(seed)
-    checks.check_whole(timesteps=timesteps)
-    checks.check_batch(dataset, batch_size)
-    checks.check_fraction(silent_above=silent_above)
-    checks.check_number(label_smoothing=label_smoothing)
-    checks.check_bool(augment=augment)
-    guards.check_on_nonfinite(on_nonfinite)
-    if penalty is not None:
-        _checks.function("penalty", penalty)
-    devices.check_mesh(mesh)
-    devices.check_share(batch_size, mesh)
-    if target is not None and penalty is None:
-        raise ValueError("target is what a penalty takes; give penalty as well")
-    parts = split(models[0])
-    checks.check_outputs(parts, dataset, timesteps)
-    if mesh is not None or sweep:
-        devices.check_no_keys(parts[1:])
-    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer must be one of {tuple(OPTIMIZERS)}, got {optimizer!r}"
-        )
-    tx = OPTIMIZERS[optimizer](weight_decay)
-    train_step = make_train_step(
-        parts[0],
-        tx,
-        timesteps=timesteps,
-        augment=augment,
-        # Numbers by which a compiled step is found: an array has no hash.
-        label_smoothing=float(label_smoothing),
-        penalty=penalty,
-        on_nonfinite=on_nonfinite,
-        dead=silent_above is not None,
-        mesh=mesh,
-        sweep=sweep,
-    )
-    if starts is None:
-        states = [init(model, tx) for model in models]
-    else:
-        checks.check_starts(starts, jax.eval_shape(lambda: init(models[0], tx)))
-        # Of a mesh they may lie on more devices than this run is to take.
-        states = [copied(devices.here(start)) for start in starts]
-    first = int(states[0].step)
-    if first > len(learning_rates):
-        raise ValueError(
-            f"start has done {first} steps, more than the "
-            f"{len(learning_rates)} of learning_rates; it is of another run"
-        )
-    if sweep:
-        state = devices.put(devices.stacked(states), mesh, P(devices.CONFIG))
-    else:
-        state = devices.put(states[0], mesh)
-    del states
-    arrays = devices.put(on_device(dataset), mesh)
-    key, target = devices.put((_key(seed), target), mesh)
-    per_epoch = steps_per_epoch(dataset, batch_size)
-    above = [guards.Silent(silent_above) for _ in models]
-    in_a_row = [0 for _ in models]
-    batches = None
-    for step in range(first, len(learning_rates)):
-        epoch, place = divmod(step, per_epoch)
-        if batches is None or place == 0:
-            order = epoch_order(seed, epoch, len(dataset))
-            batches = train_batches(order, batch_size)
-        indices = devices.put(batches[place], mesh, P(devices.DATA))
-        rate = np.float32(learning_rates[step])
-        state, metrics = train_step(state, *arrays, indices, rate, key, target)
-        if sweep:
-            metrics = devices.fetched(metrics)
-        finite = np.asarray(metrics.finite).reshape(len(models), -1)
-        for i in range(len(models)):
-            in_a_row[i] = 0 if finite[i].all() else in_a_row[i] + 1
-            skip = on_nonfinite == "skip" and in_a_row[i] < guards.MOST_SKIPPED
-            if in_a_row[i] == 0 or skip:
-                continue
-            params = devices.unstacked(state.params)[i] if sweep else state.params
-            raise guards.nonfinite(
-                models[i],
-                params,
-                finite[i],
-                step=step + 1,
-                steps=len(learning_rates),
-                loss=float(np.ravel(metrics.loss)[i]),
-                skipped=in_a_row[i] if on_nonfinite == "skip" else 0,
-                config=i,
-            )
-        dead: list[Mapping[str, Any]] = [metrics.dead]
-        if sweep:
-            every = range(len(models))
-            dead = [{k: x[i] for k, x in metrics.dead.items()} for i in every]
-        silent = [a.update(d) for a, d in zip(above, dead, strict=True)]
-        yield state, step + 1, metrics, silent
+def _validate(networks, state, validation, timesteps, mesh) -> tuple[Evaluation, ...]:
+    models = [model_from_state(m, state, i) for i, m in enumerate(networks)]
+    return tuple(evaluate(models, validation, timesteps=timesteps, mesh=mesh))

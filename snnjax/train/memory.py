@@ -9,7 +9,7 @@ from jax.extend.core import Var
 
 from snnjax.data import Dataset
 from snnjax.train import checks
-from snnjax.train.steps import split
+from snnjax.train.state import split
 
 # Of the largest activation: cotangents, what a convolution copies, and what XLA for
 # CPUs runs ahead; and what a block makes again. Fitted to compiled steps of widths 16

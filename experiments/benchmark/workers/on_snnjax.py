@@ -52,20 +52,19 @@ def train_and_eval(spec: dict[str, Any]) -> Commands:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, 32, 32, 3), np.uint8)
     dataset = data.from_arrays(images, rng.integers(0, 10, batch), num_classes=10)
-    model, tx = make_network(spec), train.sgd(5e-4)
+    model, optimizer = make_network(spec), train.sgd(0.01, weight_decay=5e-4)
     graphdef, *state = train.split(model)
-    train_step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
+    train_step = train.make_train_step(graphdef, optimizer, timesteps=timesteps)
     arrays = data.on_device(dataset)
-    rate, key = np.float32(0.01), jax.random.key(0)
-    rest = (*arrays, np.arange(batch, dtype=np.int32), rate, key)
-    now = train.init(model, tx)
+    rest = (arrays, np.arange(batch, dtype=np.int32), jax.random.key(0))
+    now = train.init(model, optimizer)
 
     def step() -> float:
         nonlocal now
         now, metrics = train_step(now, *rest)
-        return float(metrics.loss)
+        return float(metrics.loss[0])
 
-    x = data.normalize(images, *arrays[2:])
+    x = arrays.network_input(images)
 
     @jax.jit
     def forward(params, others, x):

@@ -31,24 +31,26 @@ def cases():
 
 def fit(**options):
     """One step."""
-    options = dict(seed=0, batch_size=2, timesteps=1) | options
-    return next(train.fit(Net(), IMAGES, np.full(2, 0.1), **options))
+    options = (
+        dict(optimizer=train.sgd(0.1), seed=0, batch_size=2, timesteps=1) | options
+    )
+    return train.fit(Net(), IMAGES, steps=1, **options)
 
 
 def training_cases():
-    """`train.fit`."""
+    """`train.fit`, `train.cross_entropy`."""
     for options, says in (
-        ({"optimizer": ["sgd"]}, "optimizer must be one of .*got .'sgd'"),
+        ({"optimizer": ["sgd"]}, "optimizer must be an optax .*got 'sgd'"),
         ({"on_nonfinite": ["stop"]}, '"stop" or "skip", got .\'stop\''),
-        ({"augment": "no"}, "augment must be True or False, got 'no'"),
-        ({"augment": []}, "augment must be True or False, got "),
+        ({"augment": "no"}, "augment must be a function"),
+        ({"augment": []}, "augment must be a function"),
         ({"penalty": 3}, "penalty must be a function, got 3"),
         ({"start": Net()}, "start must be a train.TrainState, got Net"),
-        ({"label_smoothing": [0.1]}, "label_smoothing must be a finite number"),
-        ({"label_smoothing": "a"}, "label_smoothing must be a finite number.*'a'"),
     ):
         yield f"fit: {options}", partial(fit, **options), says
-    yield "fit: smoothing an array", partial(fit, label_smoothing=np.array(0.1)), None
+    for bad in (-0.1, "a", None):
+        call = partial(train.smoothed_cross_entropy, bad)
+        yield f"smoothing: {bad}", call, "label_smoothing must be a finite number"
 
 
 def evaluation_cases():

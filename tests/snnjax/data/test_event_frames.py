@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from training import steps
 
 from snnjax import data, firing, models, train
 
@@ -76,7 +77,7 @@ def test_evaluation_is_the_model_on_these_frames():
 
 def first_loss(dataset, **options):
     rates, batch = np.float32([0.1]), len(dataset)
-    step = train.fit(
+    step = steps(
         network(), dataset, rates, seed=0, batch_size=batch, timesteps=T, **options
     )
     return float(next(step).metrics.loss)
@@ -121,9 +122,8 @@ def test_frames_take_more_memory_than_an_image():
 def test_other_lengths_and_ranks_are_refused():
     with pytest.raises(ValueError, match=r"3 time steps .* but timesteps is 4"):
         train.evaluate(network(), events())
-    rates = np.ones(1)
     with pytest.raises(ValueError, match=r"3 time steps .* but timesteps is 2"):
-        next(train.fit(network(), events(), rates, seed=0, batch_size=4, timesteps=2))
+        steps(network(), events(), [1.0], seed=0, batch_size=4, timesteps=2)
     for shape in [(4, 8, 8), (2, 3, 3, 8, 8, 1), (2, 0, 8, 8, 1)]:
         with pytest.raises(ValueError, match=r"event frames \[N, T, H, W, C\]"):
             data.from_arrays(np.zeros(shape, np.uint8), np.zeros(shape[0], int))

@@ -10,11 +10,11 @@ STEPS, SEEDS = 120, 5
 
 
 def losses(model, dataset, seed, mesh=None):
-    rates = train.one_cycle(STEPS, 0.2)
-    options = {"seed": seed, "batch_size": 64, "timesteps": 4}
+    optimizer = train.sgd(train.one_cycle(STEPS, 0.2), weight_decay=5e-4)
+    options = {"steps": STEPS, "optimizer": optimizer, "seed": seed, "batch_size": 64}
     found, p = [], None
-    for p in train.fit(model, dataset, rates, mesh=mesh, **options):
-        found.append(float(p.metrics.loss))
+    for p in train.steps(model, dataset, mesh=mesh, **options):
+        found.append(float(p.metrics.loss[0]))
     return found, p.state
 
 
@@ -33,8 +33,10 @@ def main():
     runs = {"one": (seeds[0][1], None), "same weights": (seeds[0][1], mesh)}
     runs |= {"own weights": (state, mesh), "another seed": (seeds[1][1], None)}
     fired = {
-        name: train.evaluate(train.trained(network(0), s), test, mesh=m).counts.spikes
-        for name, (s, m) in runs.items()
+        name: train.evaluate(
+            train.model_from_state(network(0), state), test, mesh=where
+        ).counts.spikes
+        for name, (state, where) in runs.items()
     }
     one = fired.pop("one")
     found = {"seeds": [x for x, _ in seeds], "many": many}

@@ -1,6 +1,7 @@
 """What the devices send each other: collectives of the compiled programs, as JSON."""
 
 import collections
+import importlib
 import re
 import sys
 
@@ -13,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from snnjax import data, models, train
 from snnjax.layers import BatchNorm, norm
-from snnjax.train import devices, evaluation
+from snnjax.train import sharding
+from snnjax.train.eval_step import make_trains_step
 
 OPERATIONS = (
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all"),
@@ -47,53 +49,53 @@ def of_statistics(mesh, gradient):
         return jnp.sum(mean * var)
 
     function, out = (jax.grad(product), P("data")) if gradient else (product, P())
-    program = devices.on_mesh(function, mesh, P("data"), out)
+    program = sharding.on_mesh(function, mesh, P("data"), out)
     return sent(jax.jit(program), np.ones((8, 4, 4, 3), np.float32))[0]
 
 
 class Programs:
     """The steps of one network on one mesh, and what they take."""
 
-    def __init__(self, model, mesh, sweep=False):
-        self.model, self.mesh, self.sweep = model, mesh, sweep
-        self.arrays = devices.put(data.on_device(small_nets.images()), mesh)
+    def __init__(self, model, mesh, networks=1):
+        self.model, self.mesh, self.networks = model, mesh, networks
+        self.arrays = sharding.shard(data.on_device(small_nets.images()), mesh)
         batch = np.arange(16, dtype=np.int32), np.ones(16, bool)
-        self.indices, self.mask = devices.put(batch, mesh, P("data"))
+        self.indices, self.mask = sharding.shard(batch, mesh, P("data"))
         self.graphdef, *self.state = train.split(model)
 
-    def put(self, state):
-        if not self.sweep:
-            return devices.put(state, self.mesh)
-        return devices.put(devices.stacked([state] * 8), self.mesh, P("config"))
+    def shard(self, state):
+        state = train.stack([state] * self.networks)
+        return sharding.shard(state, self.mesh, P("config"))
 
     def step(self, penalty=None):
-        tx = train.sgd(5e-4)
+        optimizer = train.sgd(0.1, weight_decay=5e-4)
         step = train.make_train_step(
             self.graphdef,
-            tx,
+            optimizer,
             timesteps=2,
-            augment=True,
+            augment=data.augment,
             dead=True,
             penalty=penalty,
             mesh=self.mesh,
-            sweep=self.sweep,
         )
-        state = self.put(train.init(self.model, tx))
-        key, target = devices.put((jax.random.key(0), jnp.float32(1)), self.mesh)
-        rest = (self.indices, np.float32(0.1), key, target if penalty else None)
-        return sent(step, state, *self.arrays, *rest)[0]
+        state = self.shard(train.init(self.model, optimizer))
+        key, target = sharding.shard((jax.random.key(0), jnp.float32(1)), self.mesh)
+        rest = (self.indices, key, target if penalty else None)
+        return sent(step, state, self.arrays, *rest)[0]
 
     def evaluation(self):
         options = {"timesteps": 2, "mesh": self.mesh}
-        reference = (*devices.put(self.state, self.mesh), *self.arrays, self.indices)
+        state = sharding.shard(self.state, self.mesh)
         found = {}
-        step = train.make_trains_step(self.graphdef, **options)
-        found["trains"], trains = sent(step, *reference)
-        step = train.make_eval_step(self.graphdef, sweep=self.sweep, **options)
-        own = (*self.put(self.state), *self.arrays, self.indices, self.mask, trains)
+        step = make_trains_step(self.graphdef, **options)
+        found["trains"], trains = sent(step, *state, self.arrays, self.indices)
+        step = train.make_eval_step(self.graphdef, **options)
+        state = self.shard(jax.tree.map(lambda x: jnp.asarray(x)[None], self.state))
+        own = (tuple(state), self.arrays, self.indices, self.mask, trains)
         found["step"], total = sent(step, *own)
+        evaluation = importlib.import_module("snnjax.train.evaluate")
         found["add"], total = sent(evaluation._add, total, total)
-        step = evaluation._sum_of_devices(self.mesh, self.sweep)
+        step = evaluation._sum_of_devices(self.mesh)
         found["sum"], _ = sent(step, total)
         return found
 
@@ -103,7 +105,7 @@ def quickly():
     data, configs = train.make_mesh(), train.make_mesh(configs=8)
     net = small_nets.Dense(membrane=small_nets.LSQ)
     small = small_nets.Dense(depth=1)
-    side_by_side = Programs(small, configs, sweep=True)
+    side_by_side = Programs(small, configs, networks=8)
     return net, {
         "forward": of_statistics(data, gradient=False),
         "gradient": of_statistics(data, gradient=True),

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import small_nets
 
-from snnjax import neurons, train
+from snnjax import data, neurons, runs, train
 
 STEPS, HALF = 20, 10
 OPTIONS = {
     "seed": 0,
     "batch_size": 16,
     "timesteps": 2,
-    "augment": True,
+    "augment": data.augment,
     "penalty": small_nets.quiet,
     "target": 0.5,
     "silent_above": 0.9,
@@ -25,9 +25,17 @@ OPTIONS = {
 def trained(model, dataset, mesh, steps=range(STEPS), start=None, options=OPTIONS):
     """Losses, and the last state, whose arrays no step has taken."""
     losses, silent, p = [], [], None
-    rates = np.full(steps.stop, 0.05)
-    for p in train.fit(model, dataset, rates, start=start, mesh=mesh, **options):
-        losses.append(float(p.metrics.loss))
+    run = train.steps(
+        model,
+        dataset,
+        steps=steps.stop,
+        optimizer=train.sgd(0.05, weight_decay=5e-4),
+        start=start,
+        mesh=mesh,
+        **options,
+    )
+    for p in run:
+        losses.append(float(p.metrics.loss[0]))
         silent.append(p.silent)
     return losses, silent, p.state
 
@@ -35,7 +43,7 @@ def trained(model, dataset, mesh, steps=range(STEPS), start=None, options=OPTION
 def fired(model, state, reference, dataset, mesh):
     """Everything that an evaluation counts."""
     found = train.evaluate(
-        train.trained(model, state),
+        train.model_from_state(model, state),
         dataset,
         reference=reference,
         timesteps=2,
@@ -72,7 +80,8 @@ def whole(model, dataset, mesh):
 def moved(model, dataset, first, second):
     """Losses of a run that goes on elsewhere, from a file and from the arrays."""
     before, _, state = trained(model, dataset, first, range(HALF))
-    like = train.init(model, train.sgd(OPTIONS.get("weight_decay", 5e-4)))
+    optimizer = train.sgd(0.05, weight_decay=5e-4)
+    like = train.init(model, optimizer)
     with tempfile.TemporaryDirectory() as folder:
         with runs.RunCheckpoints(folder) as history:
             history.save(HALF, state)

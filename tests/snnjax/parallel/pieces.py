@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax import calibrate, models, neurons, train
 from snnjax.layers import BatchNorm, synchronize
 from snnjax.quantize import QuantSpec
-from snnjax.train import devices
+from snnjax.train import sharding
 
 
 def normalised(axis_name, repeats, params, x, weights):
@@ -46,7 +46,7 @@ def programs():
     batch = P(None, "data")
     specs = (P(), batch, batch), (P(), batch)
     many = functools.partial(gradients, "data", 2)
-    many = devices.on_mesh(many, train.make_mesh(), *specs)
+    many = sharding.on_mesh(many, train.make_mesh(), *specs)
     return jax.jit(functools.partial(gradients, None, 2)), jax.jit(many)
 
 
@@ -86,21 +86,20 @@ class WithKeys(small_nets.Dense):
 def refused():
     """What each mistake is told."""
     dataset, data = small_nets.images(), train.make_mesh()
-    net, rates = small_nets.Dense(depth=1), np.full(3, 0.1)
-    options = {"seed": 0, "batch_size": 16, "timesteps": 2}
+    net, tx = small_nets.Dense(depth=1), train.sgd(0.1)
+    options = {"seed": 0, "batch_size": 16, "timesteps": 2, "steps": 3}
+    options |= {"optimizer": tx}
 
     def quantized(spec, pattern="fc$"):
         return calibrate.quantize(net, {pattern: spec})
 
     def fit(model=net, **other):
-        next(iter(train.fit(model, dataset, rates, **options | other)))
+        train.steps(model, dataset, **options | other)
 
     def sweep(*nets, **other):
-        next(iter(train.sweep(nets, dataset, rates, **options | other)))
+        train.steps(nets, dataset, **options | other)
 
-    tx = train.sgd(5e-4)
-    starts = [train.init(net, tx), train.init(net, tx)._replace(step=jnp.int32(2))]
-    stack = devices.stacked([starts[0]] * 2)
+    starts = [train.init(net, tx), train.init(net, tx)._replace(step=jnp.int32([2]))]
     lq = [quantized(QuantSpec("lq_net", bits=b, clip=1.0)) for b in (2, 3)]
     grids = [quantized(QuantSpec(bits=2, clip=1.0, grid=g)) for g in GRIDS]
     rngs = nnx.Rngs(0)
@@ -123,14 +122,13 @@ def refused():
         "none": lambda: sweep(),
         "keys": lambda: fit(mesh=data, model=WithKeys()),
         "another's": lambda: fit(start=train.init(small_nets.Dense(depth=2), tx)),
-        "steps": lambda: sweep(net, net, starts=starts),
-        "starts": lambda: sweep(net, net, starts=starts[:1]),
-        "stack": lambda: sweep(net, net, starts=stack),
+        "steps": lambda: sweep(net, net, start=train.stack(starts)),
+        "start": lambda: sweep(net, net, start=starts[0]),
         "layers": lambda: sweep(net, small_nets.Dense()),
         "quantizer": lambda: sweep(net, quantized(small_nets.UNIFORM)),
         "grid": lambda: sweep(*grids),
         "basis": lambda: sweep(*lq),
-        "evaluated": lambda: train.evaluate_sweep(lq, dataset),
+        "evaluated": lambda: train.evaluate(lq, dataset),
         "neuron": lambda: sweep(net, small_nets.Dense(depth=1, neuron=neurons.IF())),
         "width": lambda: sweep(*widths),
         "dtype": lambda: sweep(net, small_nets.Dense(depth=1, param=jnp.bfloat16)),
@@ -153,7 +151,7 @@ def kept_to_their_cores():
     for cores in (1, 2, 4, 8, 16):
         with mock.patch("os.cpu_count", return_value=cores):
             for name, mesh in meshes.items():
-                if devices.compiler_options(mesh):
+                if sharding.compiler_options(mesh):
                     found.append(f"{name} on {cores}")
     return found
 

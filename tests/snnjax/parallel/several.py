@@ -34,6 +34,8 @@ def run(
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
     }
+    path = [str(HERE.parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     if processes > 1:
         environment |= {"PROCESSES": str(processes), "PORT": str(free_port())}
     started = [

@@ -9,18 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import small_nets
 
-from snnjax import calibrate, train
+from snnjax import calibrate, data, runs, train
 from snnjax.quantize import QuantSpec
 from snnjax.train import guards
 
 STEPS, BROKEN = 4, 5
-OPTIONS = {"seed": 0, "batch_size": 8, "timesteps": 2, "augment": True}
+OPTIONS = {"seed": 0, "batch_size": 8, "timesteps": 2, "augment": data.augment}
 OPTIONS |= {"on_nonfinite": "skip", "silent_above": 0.2}
+OPTIONS |= {"optimizer": train.sgd(0.1, weight_decay=5e-4)}
 COMPILED = "/jax/core/compile/backend_compile_duration"
-
-
-def rates(steps):
-    return np.full(steps, 0.1)
 
 
 def networks(base, bits=(2, 3, 4, 6), clips=(1.0, 4.0)):
@@ -33,12 +30,11 @@ def networks(base, bits=(2, 3, 4, 6), clips=(1.0, 4.0)):
     return found
 
 
-def swept(nets, dataset, mesh, steps=STEPS, starts=None):
+def swept(nets, dataset, mesh, steps=STEPS, start=None):
     """Losses and skipped steps [steps, networks], what fell silent, the last state."""
     losses, silent, p = [], [], None
-    for p in train.sweep(
-        nets, dataset, rates(steps), mesh=mesh, starts=starts, **OPTIONS
-    ):
+    options = {"steps": steps, "mesh": mesh, "start": start} | OPTIONS
+    for p in train.steps(nets, dataset, **options):
         losses.append(p.metrics.loss)
         silent.append(p.silent)
     return np.array(losses).T, list(zip(*silent, strict=True)), p.state
@@ -46,9 +42,9 @@ def swept(nets, dataset, mesh, steps=STEPS, starts=None):
 
 def alone(net, dataset):
     losses, silent, p = [], [], None
-    for p in train.fit(net, dataset, rates(STEPS), **OPTIONS):
-        losses.append(float(p.metrics.loss))
-        silent.append(p.silent)
+    for p in train.steps(net, dataset, steps=STEPS, **OPTIONS):
+        losses.append(float(p.metrics.loss[0]))
+        silent.append(p.silent[0])
     return np.array(losses), tuple(silent), p.state
 
 
@@ -60,15 +56,15 @@ def counted(evaluation):
 def whole(nets, dataset, reference, mesh, expected, evaluated):
     """How far a sweep and its evaluation are from the networks' own runs."""
     losses, silent, state = swept(nets, dataset, mesh)
-    states = train.unstacked(state)
-    trained = [train.trained(a, b) for a, b in zip(nets, states, strict=True)]
+    states = train.unstack(state)
+    trained = [train.model_from_state(net, state, i) for i, net in enumerate(nets)]
     options = {"reference": reference, "timesteps": 2, "batch_size": 12}
     evaluations = [None] * len(nets)
     if evaluated:
         # What is NaN is not evaluated; another network takes its place.
         places = [0 if i == BROKEN else i for i in range(len(nets))]
         trained = [trained[i] for i in places]
-        evaluations = train.evaluate_sweep(trained, dataset, mesh=mesh, **options)
+        evaluations = train.evaluate(trained, dataset, mesh=mesh, **options)
     far, equal, apart, fired, quiet = [], [], [], [], []
     for i, (own_losses, own_silent, own) in enumerate(expected):
         far.append(float(np.max(np.abs(losses[i] - own_losses))))
@@ -76,7 +72,7 @@ def whole(nets, dataset, reference, mesh, expected, evaluated):
         apart.append(small_nets.farthest(own, states[i]))
         if evaluated:
             net, own = nets[places[i]], expected[places[i]][2]
-            one = train.evaluate(train.trained(net, own), dataset, **options)
+            one = train.evaluate(train.model_from_state(net, own), dataset, **options)
             fired.append(small_nets.same(counted(one), counted(evaluations[i])))
         quiet.append(own_silent == silent[i])
     return {
@@ -85,7 +81,7 @@ def whole(nets, dataset, reference, mesh, expected, evaluated):
         "apart": apart,
         "fired": fired,
         "silent": quiet,
-        "skipped": [int(s.skipped) for s in states],
+        "skipped": [int(s.skipped[0]) for s in states],
         "devices": len(jax.tree.leaves(state)[0].sharding.device_set),
     }, state
 
@@ -98,12 +94,12 @@ def resumed(nets, dataset, mesh, last):
             history.save(STEPS // 2, state)
         with runs.RunCheckpoints(folder) as history:
             saved = history.load(state)
-    starts = train.unstacked(saved)
-    before = small_nets.host(starts)
-    after = swept(nets, dataset, mesh, STEPS, starts)[2]
+    start = train.stack(train.unstack(saved))
+    before = small_nets.host(start)
+    after = swept(nets, dataset, mesh, STEPS, start)[2]
     return {
         "equal": small_nets.same(last, after),
-        "untouched": small_nets.same(before, starts),
+        "untouched": small_nets.same(before, start),
     }
 
 
@@ -123,9 +119,10 @@ def failure(nets, dataset, mesh, most, **options):
     """The network that the error names."""
     guards.MOST_SKIPPED = most
     try:
-        list(train.sweep(nets, dataset, rates(STEPS), mesh=mesh, **OPTIONS | options))
-    except train.NonFinite as error:
-        return [error.config, error.step, list(error.layers)]
+        options = OPTIONS | options | {"steps": STEPS, "mesh": mesh}
+        list(train.steps(nets, dataset, **options))
+    except train.NonFiniteError as error:
+        return [error.index, error.step, list(error.layers)]
     raise AssertionError("nothing failed")
 
 

@@ -46,7 +46,7 @@ def test_networks_that_fill_the_cores_keep_to_their_own(found):
 SAID = {
     "too many devices": "at most 8.* got 9; .*device_count=9",
     "no device": "at least one, got none",
-    "half a device": "whole number, got 0.5",
+    "half a device": "devices must be a whole .*got 0.5",
     "configs": "divide the number of devices, 8, got 3",
     "no configs": "at least 1, got 0",
     "share": "batch_size must be a multiple of 8.* got 12",
@@ -54,12 +54,11 @@ SAID = {
     "no mesh": "got int; train.make_mesh",
     "foreign evaluation": r"got \('data',\); train.make_mesh",
     "number": "multiple of 2.* got 3",
-    "none": "got 0",
+    "none": "at least one network, got none",
     "keys": "random keys .* mesh=None",
     "another's": "start is the state of another network",
-    "steps": r"2 states after the same step, got 2 after the steps \[0, 2\]",
-    "starts": r"2 states .* got 1",
-    "stack": r"list of states.* unstacked",
+    "steps": r"after one step for all networks, got the steps \[0, 2\]",
+    "start": "another number of them",
 }
 UNLIKE = ("layers", "quantizer", "grid", "basis", "evaluated", "neuron", "width")
 SAID |= dict.fromkeys((*UNLIKE, "dtype"), "one structure, and network 1 differs")

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from snnjax import runs, train
 from snnjax.runs import hosts
-from snnjax.train import devices
+from snnjax.train import sharding
 
 LONG = "x" * 10_000
 
@@ -71,12 +71,12 @@ def late(seconds: float) -> list[float]:
     for configs in (4, 2, 1):
         mesh = train.make_mesh(configs=configs)
         spec = P("config", "data")
-        add = devices.on_mesh(lambda x: jax.lax.psum(x, "data"), mesh, spec, spec)
-        x = train.put(np.ones((4, 4), np.float32), mesh, spec)
+        add = sharding.on_mesh(lambda x: jax.lax.psum(x, "data"), mesh, spec, spec)
+        x = sharding.shard(np.ones((4, 4), np.float32), mesh, spec)
         hosts.run_on_primary(lambda: None)
         if hosts.is_primary():
             time.sleep(seconds)
-        sums.append(float(devices.fetched(jax.jit(add)(x)).sum()))
+        sums.append(float(sharding.to_host(jax.jit(add)(x)).sum()))
     return sums
 
 

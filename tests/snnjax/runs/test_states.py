@@ -25,7 +25,7 @@ def train_state(width=4, bits=2):
         "layer1.0.conv1": QuantSpec("lq_net", bits=bits),
         r"layer1.0.sn\d": QuantSpec(bits=3),
     }
-    state = train.init(calibrate.quantize(model, rules), train.sgd(5e-4))
+    state = train.init(calibrate.quantize(model, rules), train.sgd(0.1))
     draw = np.random.default_rng(0)  # no array as it is at the start
     return jax.tree.map(lambda x: (x + draw.integers(9)).astype(x.dtype), state)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from training import steps
 
 from snnjax import cost, data, models, neurons, train
 
@@ -42,11 +43,11 @@ def test_all_that_feeds_synapses_is_counted(kind):
     for name, trains in recorded.items():
         expected = np.asarray(trains, int).sum((0, 1))
         np.testing.assert_array_equal(found.spikes[name], expected)
-    assert sum(x.sum() for x in found.behind.values()) > 0
+    assert sum(x.sum() for x in found.source_counts.values()) > 0
     operations = cost.synaptic_operations(model.synapses((8, 8)), found.spikes, 10)
     assert min(operations.values()) > 0
     plain = train.evaluate(model, images, timesteps=T, batch_size=4)
-    assert plain.behind == {}
+    assert plain.source_counts == {}
     assert set(plain.spikes) == set(found.counts.spikes)
     assert plain.accuracy == found.accuracy
 
@@ -62,11 +63,11 @@ def spoilt(where):
 @pytest.mark.parametrize("where", ["conv1.kernel", "layer2.0.bn1.var", "fc.bias"])
 def test_nan_in_the_network_is_told_and_not_counted(where):
     """A membrane that is NaN does not fire: all would seem to be measured."""
-    with pytest.raises(train.NonFinite, match=f"NaN in {where}"):
+    with pytest.raises(train.NonFiniteError, match=f"NaN in {where}"):
         train.evaluate(spoilt(where), dataset(), timesteps=T)
     good = network("add")
-    with pytest.raises(train.NonFinite, match=f"NaN in {where}"):
-        train.evaluate_sweep([good, spoilt(where)], dataset(), timesteps=T)
+    with pytest.raises(train.NonFiniteError, match=f"NaN in {where}"):
+        train.evaluate([good, spoilt(where)], dataset(), timesteps=T)
 
 
 class Broken(nnx.Module):
@@ -86,7 +87,7 @@ def test_nan_logits_are_told_by_their_images():
     x = data.normalize(images.images, images.mean, images.std)
     dark = int((np.asarray(x).mean((1, 2, 3)) < -0.05).sum())
     assert 0 < dark < 10
-    with pytest.raises(train.NonFinite, match=f"of {dark} of 10 images"):
+    with pytest.raises(train.NonFiniteError, match=f"of {dark} of 10 images"):
         # The last batch is filled up with images that do not count.
         train.evaluate(Broken(), images, timesteps=T, batch_size=4)
 
@@ -130,7 +131,7 @@ def test_random_keys_are_refused_in_a_sweep():
     models_ = [Dropped(), Dropped()]
     train.evaluate(models_[0], dataset(), timesteps=T)
     with pytest.raises(ValueError, match="random keys"):
-        train.evaluate_sweep(models_, dataset(), timesteps=T)
+        train.evaluate(models_, dataset(), timesteps=T)
 
 
 @pytest.mark.slow
@@ -139,9 +140,9 @@ def test_a_network_kept_while_training_goes_on_stays_as_it_was():
     model, images = network("add"), dataset()
     kept, expected = [], []
     rates = np.full(3, 0.1, np.float32)
-    for progress in train.fit(model, images, rates, seed=0, batch_size=5, timesteps=T):
-        kept.append(train.trained(model, progress.state))
-        expected.append(jax.tree.map(np.array, progress.state.params))
+    for progress in steps(model, images, rates, seed=0, batch_size=5, timesteps=T):
+        kept.append(train.model_from_state(model, progress.state))
+        expected.append(jax.tree.map(lambda x: np.array(x[0]), progress.state.params))
     for one, params in zip(kept, expected, strict=True):
         jax.tree.map(np.testing.assert_array_equal, nnx.state(one, nnx.Param), params)
         train.evaluate(one, images, timesteps=T)
@@ -153,7 +154,7 @@ def test_seeds_that_differ_above_32_bits_draw_other_crops():
         rates = np.full(1, 0.1, np.float32)
         options = dict(seed=seed, batch_size=10, timesteps=T, augment=True)
         # One batch of all images: their order is no matter to the loss.
-        progress = next(train.fit(network("add"), dataset(), rates, **options))
+        progress = next(steps(network("add"), dataset(), rates, **options))
         return float(progress.metrics.loss)
 
     assert len({first(seed) for seed in (5, 2**32 + 5, 2**33 + 5)}) == 3

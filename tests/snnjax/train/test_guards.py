@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import training
 from flax import nnx
 from programs import equations
 
@@ -17,6 +18,8 @@ from snnjax.data.order import epoch_order
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
 from snnjax.train import guards
+from snnjax.train.eval_step import make_trains_step
+from snnjax.train.step import _make_train_step
 
 N, BATCH, BRIGHT = 12, 4, 7  # images, of which one is bright
 LIMIT = 2.0  # normalized; only the bright image is above
@@ -63,7 +66,7 @@ def fit(model, steps, *, start=None, **options):
     rates = np.full(steps, 0.1, np.float32)
     return [
         progress._replace(state=jax.tree.map(jnp.copy, progress.state))
-        for progress in train.fit(model, dataset(), rates, start=start, **options)
+        for progress in training.steps(model, dataset(), rates, start=start, **options)
     ]
 
 
@@ -113,7 +116,9 @@ def test_a_nan_is_traced_to_its_layer(network, layer, reached, loss_is_finite):
         module = module[int(name)] if name.isdigit() else getattr(module, name)
     kernel = module.kernel
     kernel.set_value(kernel.get_value().at[..., 0, 0].set(jnp.nan))
-    with pytest.raises(train.NonFinite, match=r"at step 1 of 2 .*go back to") as error:
+    with pytest.raises(
+        train.NonFiniteError, match=r"at step 1 of 2 .*go back to"
+    ) as error:
         fit(model, 2)
     assert f"from {layer} on towards the input" in str(error.value)
     assert error.value.step == 1
@@ -129,7 +134,7 @@ def test_a_nan_is_traced_to_its_layer(network, layer, reached, loss_is_finite):
 def test_a_network_that_does_not_tell_its_order():
     model = Net(bright=poisoned)
     first = bright_steps(9).index(True)
-    with pytest.raises(train.NonFinite) as error:
+    with pytest.raises(train.NonFiniteError) as error:
         fit(model, 9)
     assert error.value.step == first + 1
     assert error.value.layers == ("bn.bias", "bn.scale", "conv.kernel")
@@ -139,7 +144,7 @@ def test_a_network_that_does_not_tell_its_order():
     assert str(sent) == str(error.value)
     model.fc.bias.set_value(jnp.full(3, jnp.nan))
     with pytest.raises(
-        train.NonFinite, match=r"is nan .* bn.scale, conv.kernel and 2 more param"
+        train.NonFiniteError, match=r"is nan .* bn.scale, conv.kernel and 2 more param"
     ):
         fit(model, 9)
 
@@ -150,7 +155,7 @@ def skipping():
     spec = QuantSpec("lq_net", bits=2)
     model = calibrate.quantize(Net(bright=poisoned), {"conv": spec})
     options = {"on_nonfinite": "skip", "silent_above": 0.5}
-    before = train.init(model, train.sgd(5e-4))
+    before = train.init(model, train.sgd(training.table([0.1] * 9)))
     return model, options, before, fit(model, 9, **options)
 
 
@@ -161,8 +166,8 @@ def test_a_skipped_step_changes_nothing_but_its_count(skipping):
     for step, (progress, bad) in enumerate(zip(history, bright, strict=True), 1):
         state = progress.state
         skipped += bad
-        assert (int(state.step), int(state.skipped)) == (step, skipped)
-        for name in ("params", "rest", "opt_state"):
+        assert (int(state.step[0]), int(state.skipped[0])) == (step, skipped)
+        for name in ("params", "model_state", "opt_state"):
             assert same(getattr(state, name), getattr(before, name)) == bad, name
         assert bool(progress.metrics.finite.all()) != bad
         before = state
@@ -188,7 +193,9 @@ def test_skipping_gives_up(monkeypatch):
     model = Net(bright=poisoned)
     fit(model, 9, on_nonfinite="skip")  # never three in a row
     model.fc.kernel.set_value(jnp.full((6, 3), jnp.nan))
-    with pytest.raises(train.NonFinite, match=r"3 steps in a row, all skip") as error:
+    with pytest.raises(
+        train.NonFiniteError, match=r"3 steps in a row, all skip"
+    ) as error:
         fit(model, 9, on_nonfinite="skip")
     assert error.value.step == 3
 
@@ -196,7 +203,7 @@ def test_skipping_gives_up(monkeypatch):
 @pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
 def test_the_state_is_donated(on_nonfinite):
     rates, options = np.full(2, 0.1, np.float32), {"seed": 1, "batch_size": BATCH}
-    run = train.fit(
+    run = training.steps(
         Net(), dataset(), rates, timesteps=2, on_nonfinite=on_nonfinite, **options
     )
     state = next(run).state
@@ -229,7 +236,7 @@ def test_layers_are_reported_when_they_fall_silent():
     # A layer may fall silent for good, too.
     state = history[-1].state
     bias = state.params["bn"]["bias"]
-    bias.set_value(jnp.full(6, -100.0))
+    bias.set_value(jnp.full((1, 6), -100.0))
     last = fit(Net(bright=silenced), 11, start=state, silent_above=0.99)
     assert [progress.silent for progress in last] == [("sn1", "sn2"), ()]
 
@@ -262,22 +269,19 @@ def test_the_dead_are_counted_beside_a_penalty():
 
 
 def test_a_sweep_of_fractions_compiles_once():
-    train.make_train_step.cache_clear()
+    _make_train_step.cache_clear()
     for above in (0.5, 0.9):
         fit(Net(), 1, silent_above=above)
-    assert train.make_train_step.cache_info().misses == 1
+    assert _make_train_step.cache_info().misses == 1
 
 
 def primitives(**options):
-    model, tx, images = Net(), train.sgd(0.0), dataset()
-    step = train.make_train_step(
-        train.split(model)[0], tx, timesteps=2, augment=False, **options
-    )
+    model, tx, images = Net(), train.sgd(0.1), dataset()
+    step = train.make_train_step(train.split(model)[0], tx, timesteps=2, **options)
     program = jax.make_jaxpr(step)(
         train.init(model, tx),
-        *data.on_device(images),
+        data.on_device(images),
         np.arange(BATCH, dtype=np.int32),
-        np.float32(0.1),
         jax.random.key(0),
     )
     return collections.Counter(e.primitive.name for e in equations(program.jaxpr))
@@ -285,7 +289,7 @@ def primitives(**options):
 
 def test_what_is_not_asked_for_is_not_computed():
     plain = primitives()
-    state = train.init(Net(), train.sgd(0.0))
+    state = train.init(Net(), train.sgd(0.1))
     # A flag for the loss and one for each parameter.
     flags = 1 + len(jax.tree.leaves(state.params))
     assert plain["reduce_and"] == flags
@@ -312,18 +316,20 @@ class Mute(nnx.Module):
 # Bad input
 
 
-def begin(model=None, images=None, rates=(0.1,), **options):
+def begin(model=None, images=None, optimizer=None, **options):
     """The first step, without the types' own checks, which users do not have."""
-    options = {"seed": 0, "batch_size": 4, "timesteps": 2} | options
+    options = {"seed": 0, "batch_size": 4, "timesteps": 2, "steps": 1} | options
+    optimizer = train.sgd(0.1) if optimizer is None else optimizer
     model, images = model or Net(), images or dataset()
-    rates = np.asarray(rates) if isinstance(rates, tuple) else rates
-    return next(inspect.unwrap(train.fit)(model, images, rates, **options))
+    return bare("steps", model, images, optimizer=optimizer, **options)
 
 
 def bare(function, *args, **options):
     return inspect.unwrap(getattr(train, function))(*args, **options)
 
 
+OPTIONS = {"seed": 0, "batch_size": 4, "timesteps": 2, "steps": 1}
+OPTIONS |= {"optimizer": train.sgd(0.1)}
 BAD = {
     "no data": (lambda: begin(images=[1, 2]), r"dataset .*got list; data.from_arr"),
     "no network": (lambda: begin(model=len), r"model must be a flax.nnx.Module"),
@@ -332,22 +338,44 @@ BAD = {
     "no batch": (lambda: begin(batch_size=0), "batch_size must be at least 1, got 0"),
     "a big batch": (lambda: begin(batch_size=13), "batch_size: expected 1 to 12"),
     "half a batch": (lambda: begin(batch_size=2.5), "batch_size must be a whole"),
-    "no rates": (lambda: begin(rates=()), r"learning_rates must be numbers \[steps\]"),
-    "2-D rates": (lambda: begin(rates=((1.0,),)), r"learning_rates .*\[1, 1\]"),
-    "a rate": (lambda: begin(rates=0.1), r"learning_rates .*float64 \[\]"),
-    "words": (lambda: begin(rates=("a",)), r"learning_rates must be numbers"),
-    "NaN": (lambda: begin(rates=(1, np.nan)), r"learning_rates .*got nan for step 2"),
-    "infinite": (lambda: begin(rates=(np.inf,)), r"learning_rates .*got inf for ste"),
-    "uphill": (lambda: begin(rates=(1, -0.1)), r"learning_rates .*-0.1 for step 2"),
+    "no steps": (lambda: begin(steps=0), "steps must be at least 1, got 0"),
+    "half an epoch": (lambda: begin(steps=None, epochs=0.5), "epochs must be a whole"),
+    "steps and epochs": (lambda: begin(epochs=2), "epochs or steps, one of the two"),
+    "neither": (lambda: begin(steps=None), "epochs=None and steps=None"),
+    "a rate": (lambda: bare("sgd", np.nan), "learning_rate must be a finite .*nan"),
+    "uphill": (lambda: bare("adamw", -0.1), "learning_rate .*from 0, got -0.1"),
+    "words": (lambda: begin(optimizer="adam"), "an optax transformation.*'adam'"),
+    "a number": (lambda: begin(optimizer=0.1), r"such as optax.adam.*got 0.1"),
+    "a crop": (lambda: begin(augment=True), "augment must be a function.*data.augment"),
+    "a loss": (lambda: begin(loss="mse"), "loss must be a function.*cross_entropy"),
+    "no validation": (lambda: begin(validation=3), "validation must be a .*got int"),
+    "two optimizers": (
+        lambda: begin(optimizer=[train.sgd(0.1)] * 2),
+        "one for each of the 1 networks, got 2",
+    ),
+    "different optimizers": (
+        lambda: begin(
+            model=[Net(), Net()], optimizer=[train.sgd(0.1), train.adamw(0.1)]
+        ),
+        "must differ in the numbers of their states alone",
+    ),
+    "best of nothing": (
+        lambda: bare("fit", Net(), dataset(), **OPTIONS, keep_best=True),
+        "keep_best needs a validation set",
+    ),
+    "a callback": (
+        lambda: bare("fit", Net(), dataset(), **OPTIONS, callbacks=print),
+        "callbacks must be a list of functions",
+    ),
     "a seed": (lambda: begin(seed=0.5), "seed must be a whole number, got 0.5"),
     "its sign": (lambda: begin(seed=-1), "seed must be at least 0, got -1"),
     "its size": (lambda: begin(seed=2**63), r"seed must be below 2\*\*63"),
-    "decay": (lambda: begin(weight_decay=-1.0), "weight_decay must be a finite"),
+    "decay": (lambda: bare("sgd", 1, weight_decay=-1.0), "weight_decay must be a fin"),
     "a policy": (lambda: begin(on_nonfinite="no"), 'must be "stop" or "skip", got .no'),
     "a fraction": (lambda: begin(silent_above=0), r"silent_above .*\(0, 1\].* got 0"),
     "NaN of it": (lambda: begin(silent_above=np.nan), r"silent_above .*got nan"),
     "nothing to watch": (
-        lambda: begin(model=Mute(), silent_above=0.5),
+        lambda: next(begin(model=Mute(), silent_above=0.5)),
         r"silent_above watches .*records none",
     ),
     "logits": (lambda: begin(model=Mute(2)), r"logits \[T, B, classes\].*got \[1, 3\]"),
@@ -368,9 +396,9 @@ BAD = {
         "batch_size must be at least 1, got 0",
     ),
     "evaluate data": (lambda: bare("evaluate", Net(), 3), "dataset .*got int"),
-    "init": (lambda: bare("init", {}, train.sgd(0.0)), "model .*, got dict"),
+    "init": (lambda: bare("init", {}, train.sgd(0.1)), "model .*, got dict"),
     "step T": (
-        lambda: bare("make_train_step", None, None, timesteps=0, augment=False),
+        lambda: bare("make_train_step", None, train.sgd(0.1), timesteps=0),
         "timesteps must be at least 1",
     ),
     "eval T": (
@@ -378,7 +406,7 @@ BAD = {
         "timesteps must be at least 1",
     ),
     "trains T": (
-        lambda: bare("make_trains_step", None, timesteps=0),
+        lambda: inspect.unwrap(make_trains_step)(None, timesteps=0),
         "timesteps must be at least 1",
     ),
     "steps": (lambda: bare("one_cycle", 2.5, 0.1), "steps must be a whole number"),
@@ -408,4 +436,4 @@ def test_bad_input_is_answered_in_a_sentence(case):
 
 
 def test_one_image_is_a_batch():
-    assert np.isfinite(begin(batch_size=1).metrics.loss)
+    assert np.isfinite(next(begin(batch_size=1)).metrics.loss).all()

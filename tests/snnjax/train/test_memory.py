@@ -27,12 +27,10 @@ def images(number):
 
 
 def compiled(model, dataset, batch_size, timesteps):
-    tx = train.sgd(5e-4)
-    step = train.make_train_step(
-        train.split(model)[0], tx, timesteps=timesteps, augment=False
-    )
+    tx = train.sgd(0.1, weight_decay=5e-4)
+    step = train.make_train_step(train.split(model)[0], tx, timesteps=timesteps)
     indices = np.arange(batch_size, dtype=np.int32)
-    rest = (*data.on_device(dataset), indices, np.float32(0.1), jax.random.key(0))
+    rest = (data.on_device(dataset), indices, jax.random.key(0))
     return step.lower(train.init(model, tx), *rest).compile()
 
 

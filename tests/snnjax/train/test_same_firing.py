@@ -23,11 +23,10 @@ def test_the_fast_convolution_fires_as_xlas_does(monkeypatch):
     )
     # Wide enough that every 3x3 convolution but the strided ones goes by Winograd.
     model = models.sew_resnet8(10, width=64, rngs=nnx.Rngs(0))
-    rates = train.one_cycle(60, 0.1)
-    *_, last = train.fit(
-        model, load("train", 2000), rates, seed=0, batch_size=32, timesteps=4
-    )
-    model, images = train.trained(model, last.state), load("test", 1000)
+    optimizer = train.sgd(train.one_cycle(60, 0.1), weight_decay=5e-4)
+    options = dict(steps=60, optimizer=optimizer, seed=0, batch_size=32)
+    model = train.fit(model, load("train", 2000), **options)
+    images = load("test", 1000)
 
     taken = []
     convolve = winograd.convolve

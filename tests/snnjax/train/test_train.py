@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import functools
+import importlib
 import itertools
 import re
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from programs import compilations, equations
+from training import alone, steps, table
 
 from snnjax import calibrate, data, models, neurons, surrogate, train
 from snnjax.data.order import epoch_order
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.quantize import QuantSpec
+from snnjax.train.step import _make_train_step
 
 
 class Net(nnx.Module):
@@ -65,8 +68,7 @@ def quantized(spec=None, **options):
 
 def fitted(model, rates, **options):
     options = {"seed": 3, "batch_size": 4, "timesteps": 2} | options
-    rates, images = np.asarray(rates, np.float32), options.pop("data", dataset())
-    return list(train.fit(model, images, rates, **options))
+    return list(steps(model, options.pop("data", dataset()), rates, **options))
 
 
 def assert_equal(a, b):
@@ -109,7 +111,7 @@ def test_steps_are_sgd_with_nesterov_and_decay_of_kernels(augment):
         trace_w, trace_b = 0.9 * trace_w + grad_w, 0.9 * trace_b + grad_b
         w, b = w - rate * (grad_w + 0.9 * trace_w), b - rate * (grad_b + 0.9 * trace_b)
         assert (progress.step, progress.steps) == (step + 1, 4)
-    fc = train.trained(model, history[-1].state).fc
+    fc = train.model_from_state(model, history[-1].state).fc
     np.testing.assert_allclose(fc.kernel.get_value(), w, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fc.bias.get_value(), b, rtol=1e-4, atol=1e-5)
 
@@ -121,7 +123,7 @@ def test_training_learns_and_moves_all_but_the_numbers():
     history = fitted(model, np.full(60, 0.05), data=images, batch_size=8)
     losses = [float(progress.metrics.loss) for progress in history]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-    result = train.trained(model, history[-1].state)
+    result = train.model_from_state(model, history[-1].state)
     for (path, a), (_, b) in zip(
         *(nnx.to_flat_state(nnx.state(m)) for m in (model, result)), strict=True
     ):
@@ -153,13 +155,13 @@ SWEPT = {
 
 @pytest.mark.parametrize("what", SWEPT)
 def test_a_sweep_compiles_once(what):
-    train.make_train_step.cache_clear()
+    _make_train_step.cache_clear()
     train.make_eval_step.cache_clear()
     results = []
     for i, model in enumerate(SWEPT[what]()):
         with compilations() as found:
             history = fitted(model, np.full(3, 0.1 * (i + 1), np.float32))
-            result = train.trained(model, history[-1].state)
+            result = train.model_from_state(model, history[-1].state)
             train.evaluate(result, dataset(), timesteps=2, batch_size=4)
         if i == 0:
             assert len(found) >= 2  # else the counter counts nothing
@@ -167,20 +169,19 @@ def test_a_sweep_compiles_once(what):
             assert not found
         results.append(float(history[-1].metrics.loss))
     assert len(set(results)) == len(results)
-    assert train.make_train_step.cache_info().misses == 1
+    assert _make_train_step.cache_info().misses == 1
     assert train.make_eval_step.cache_info().misses == 1
 
 
 def custom_vjps(model, timesteps):
     """How often each surrogate and quantizer occurs in a training step's program."""
     graphdef, *_ = train.split(model)
-    tx, images = train.sgd(0.0), dataset()
-    step = train.make_train_step(graphdef, tx, timesteps=timesteps, augment=False)
+    tx, images = train.sgd(0.1), dataset()
+    step = train.make_train_step(graphdef, tx, timesteps=timesteps)
     program = jax.make_jaxpr(step)(
         train.init(model, tx),
-        *data.on_device(images),
+        data.on_device(images),
         np.arange(4, dtype=np.int32),
-        np.float32(0.1),
         jax.random.key(0),
     )
     found = collections.Counter(
@@ -226,8 +227,9 @@ def test_the_surrogate_decides_the_gradient():
 def lq_run():
     model, rates = quantized(QuantSpec("lq_net", bits=2)), train.one_cycle(7, 0.2)
     options = {"seed": 5, "batch_size": 4, "timesteps": 2, "augment": True}
-    states = [copied(train.init(model, train.sgd(5e-4)))]
-    for progress in train.fit(model, dataset(), rates, **options):
+    rates = [rates(step) for step in range(7)]
+    states = [copied(train.init(model, train.sgd(table(rates), weight_decay=5e-4)))]
+    for progress in steps(model, dataset(), rates, **options):
         states.append(copied(progress.state))
     return model, rates, options, states
 
@@ -237,7 +239,7 @@ def test_a_resumed_run_is_the_run_never_stopped(lq_run, stopped):
     model, rates, options, states = lq_run
     start = jax.tree.map(jnp.asarray, states[stopped])
     state = start
-    for progress in train.fit(model, dataset(), rates, start=start, **options):
+    for progress in steps(model, dataset(), rates, start=start, **options):
         state = progress.state
     assert_equal(state, states[-1])
     assert state.step == 7
@@ -259,14 +261,16 @@ def test_runs_differ_by_seed_and_augmentation():
 def test_training_leaves_the_model_alone(lq_run):
     model, _, _, states = lq_run
     graphdef, params, rest = train.split(model)
-    assert_equal((params, rest), states[0][:2])
+    assert_equal((params, rest), alone(states[0][:2]))
     assert graphdef == train.split(quantized(QuantSpec("lq_net", bits=2)))[0]
 
 
 def test_a_state_of_a_longer_run_is_refused(lq_run):
     model, rates, options, states = lq_run
+    optimizer = train.sgd(table(rates), weight_decay=5e-4)
+    options = options | {"augment": data.augment, "start": states[-1]}
     with pytest.raises(ValueError, match=r"has done 7 steps, more than the 5"):
-        list(train.fit(model, dataset(), rates[:5], start=states[-1], **options))
+        train.steps(model, dataset(), steps=5, optimizer=optimizer, **options)
 
 
 @pytest.mark.slow
@@ -278,14 +282,14 @@ def test_a_state_of_another_network_or_optimizer_is_refused():
 
     def begin(start, **options):
         options = {"seed": 0, "batch_size": 4, "timesteps": 1} | options
-        next(train.fit(model, dataset(), np.full(2, 0.1), start=start, **options))
+        next(steps(model, dataset(), np.full(2, 0.1), start=start, **options))
 
     others = wider, calibrate.quantize(model, {"conv1": QuantSpec(bits=2)})
     for other in others:
         with pytest.raises(ValueError, match="start is the state of another network"):
-            begin(train.init(other, train.sgd(5e-4)))
+            begin(train.init(other, train.sgd(table([0.1, 0.1]))))
     with pytest.raises(ValueError, match="start is the state of another optimizer"):
-        begin(train.init(model, train.sgd(5e-4)), optimizer="adamw")
+        begin(train.init(model, train.sgd(0.1)), optimizer=train.adamw)
 
 
 # Evaluation
@@ -343,8 +347,9 @@ def test_evaluation_is_the_sum_over_single_images(evaluated, batch_size):
 
 def test_images_are_counted_by_their_place(evaluated, monkeypatch):
     model, images, _, spikes = evaluated
-    for module in ("evaluation", "eval_steps"):
-        monkeypatch.setattr(f"snnjax.train.{module}.GROUPS", 4)
+    for module in ("evaluate", "eval_step"):
+        module = importlib.import_module(f"snnjax.train.{module}")
+        monkeypatch.setattr(module, "NUM_GROUPS", 4)
     train.make_eval_step.cache_clear()
     found = train.evaluate(model, images, timesteps=3, batch_size=3)
     train.make_eval_step.cache_clear()
@@ -431,9 +436,11 @@ def test_batches_that_cannot_be(batch_size):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
 def test_schedules(steps):
-    up_and_down, down = train.one_cycle(steps, 0.4), train.cosine(steps, 0.4)
+    up_and_down, down = (
+        np.array([schedule(k) for k in range(steps)])
+        for schedule in (train.one_cycle(steps, 0.4), train.cosine(steps, 0.4))
+    )
     for rates in (up_and_down, down):
-        assert rates.shape == (steps,)
         assert np.isfinite(rates).all()
         assert rates.max() == np.float32(0.4)
         assert rates.min() >= 0
@@ -461,14 +468,14 @@ def test_a_schedule_of_no_steps(schedule):
 def simple_nnx():
     names = ("nnx_graph_mode", "nnx_graph_updates")
     before = {name: getattr(flax.config, name) for name in names}
-    train.make_train_step.cache_clear()
+    _make_train_step.cache_clear()
     train.make_eval_step.cache_clear()
     for name in names:
         flax.config.update(name, False)
     yield
     for name in names:
         flax.config.update(name, before[name])
-    train.make_train_step.cache_clear()
+    _make_train_step.cache_clear()
     train.make_eval_step.cache_clear()
 
 
@@ -476,7 +483,7 @@ def trained_and_evaluated():
     rules = {"conv2": QuantSpec("lq_net", bits=1), "sn2": QuantSpec(bits=4)}
     model = calibrate.quantize(Net(), rules)
     history = fitted(model, [0.1, 0.1])
-    model = train.trained(model, history[-1].state)
+    model = train.model_from_state(model, history[-1].state)
     batches = [data.normalize(dataset().images, 0.5 * np.ones(1), np.ones(1))]
     model = calibrate.reestimate_batchnorm(model, batches, timesteps=2)
     found = train.evaluate(model, dataset(), timesteps=2, batch_size=4)
@@ -541,7 +548,7 @@ def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
     # SGD's first Nesterov step is -lr (1 + momentum) times the gradient.
     moved = jax.tree.map(jnp.subtract, some.state.params, plain.state.params)
     for slope, change in zip(*map(jax.tree.leaves, (slopes, moved)), strict=True):
-        np.testing.assert_allclose(change, -0.1 * 1.9 * slope, atol=1e-6)
+        np.testing.assert_allclose(change[0], -0.1 * 1.9 * slope, atol=1e-6)
     assert max(np.abs(slope).max() for slope in jax.tree.leaves(slopes)) > 1e-3
 
 
@@ -563,20 +570,14 @@ def test_a_penalty_that_is_not_finite():
 
 
 def test_a_sweep_of_strengths_compiles_once():
-    train.make_train_step.cache_clear()
+    _make_train_step.cache_clear()
     step = train.make_train_step(
         train.split(Net())[0],
-        train.sgd(5e-4),
+        train.sgd(0.1, weight_decay=5e-4),
         timesteps=2,
-        augment=False,
-        label_smoothing=0.0,
         penalty=mean_rate,
-        on_nonfinite="stop",
-        dead=False,
-        mesh=None,
-        sweep=False,
     )
     for strength in (0.0, 1.0, 2.0):
         fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(strength))
     assert step._cache_size() == 1
-    assert train.make_train_step.cache_info().misses == 1
+    assert _make_train_step.cache_info().misses == 1

@@ -1,8 +1,8 @@
-"""Meshes of devices, and what lies where on them.
+"""Meshes of devices, and the placement of arrays on them.
 
-The engine is JAX's: a program for one device, `jax.shard_map` that runs it on all of
-them, and sharded arrays. Each process holds the whole data set and the network before
-training on its host, and puts there what its own devices need: nothing is sent.
+Built on `jax.shard_map`: a program for one device runs on all of them. Every process
+holds the whole data set and the network before training on its host, so inputs need no
+communication.
 """
 
 import os
@@ -17,26 +17,26 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from snnjax.train import checks
+from snnjax import _checks
 
 Tree = TypeVar("Tree")
 
-# What a mesh is for: networks of different numbers, and parts of one batch.
+# The axes of a mesh: networks of different numbers, and parts of one batch.
 CONFIG, DATA = "config", "data"
 
 
 def make_mesh(
     devices: int | Sequence[jax.Device] | None = None, *, configs: int = 1
 ) -> Mesh:
-    """A mesh of devices with the axes ``config`` and ``data``.
+    """Make a mesh of devices with the axes ``config`` and ``data``.
 
     Along ``data`` the images of a batch are divided, along ``config`` the networks of a
     sweep. All processes must make the same mesh.
 
     Args:
-        devices: how many of the first, or which; None is all, those of other processes
-            too.
-        configs: how many networks are trained side by side; the rest is for the data.
+        devices: number of devices, or a list of them; None is all, those of other
+            processes too.
+        configs: networks that are trained side by side; the rest is for the data.
 
     Raises:
         ValueError: more devices than there are, none, or a number that ``configs`` does
@@ -45,13 +45,13 @@ def make_mesh(
     >>> dict(make_mesh(1).shape)
     {'config': 1, 'data': 1}
     """
-    checks.check_whole(configs=configs)
+    _checks.whole("configs", configs, 1)
     if isinstance(devices, Sequence):
         chosen = list(devices)
     else:
         there = jax.devices()
         wanted = len(there) if devices is None else devices
-        checks.check_whole(devices=wanted)
+        _checks.whole("devices", wanted, 1)
         if wanted > len(there):
             raise ValueError(
                 f"devices must be at most {len(there)}, which JAX sees here "
@@ -92,35 +92,35 @@ def check_share(batch_size: int, mesh: Mesh | None) -> None:
 
 
 def check_no_keys(state: Any) -> None:
-    """Raise ValueError if a network to be trained on a mesh draws at random itself."""
+    """Raise ValueError if the network of ``state`` draws at random itself."""
     for x in jax.tree.leaves(state):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             raise ValueError(
-                "the network holds random keys (dropout has them), and every device "
-                "would draw the same; train it on one, with mesh=None"
+                "model holds random keys (dropout has them), and every device or "
+                "network would draw the same; train it alone on one, with mesh=None"
             )
 
 
 def data_devices(mesh: Mesh | None) -> int:
-    """Over how many devices a batch is divided."""
+    """Return the number of devices that share a batch."""
     return 1 if mesh is None else mesh.shape[DATA]
 
 
 def config_devices(mesh: Mesh | None) -> int:
-    """How many networks a mesh trains side by side."""
+    """Return the number of networks that a mesh trains side by side."""
     return 1 if mesh is None else mesh.shape[CONFIG]
 
 
 def data_axis(mesh: Mesh | None) -> str | None:
-    """The axis that sums go over, or None where there is nothing to sum."""
+    """Return the axis that sums go over, or None where there is nothing to sum."""
     return DATA if data_devices(mesh) > 1 else None
 
 
 def on_mesh(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any):
-    """``function``, a program for one device, run on every device of the mesh.
+    """Run ``function``, a program for one device, on every device of the mesh.
 
-    JAX does not follow here which values are equal on all devices (``check_vma``): all
-    that is summed over them is summed by name, in BatchNorm and at the end of a step.
+    JAX does not check which values are equal on all devices (``check_vma``): every sum
+    over devices names its axis, in BatchNorm and at the end of a step.
     """
     if mesh is None:
         return function
@@ -130,11 +130,11 @@ def on_mesh(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any
 
 
 def compiler_options(mesh: Mesh | None) -> dict[str, bool]:
-    """What XLA is told of programs on the mesh.
+    """Return XLA's options for programs on the mesh.
 
-    Networks side by side on CPU devices, one for each core, keep to their own: XLA
-    divides each operation among all cores, where they wait for each other's parts, and
-    two networks on two cores took 1.33 times as long.
+    Networks side by side on CPU devices, one for each core, use one thread each: XLA
+    would divide each operation among all cores, where they wait for each other's
+    parts, and two networks on two cores took 1.33 times as long.
     """
     if mesh is None or data_devices(mesh) > 1:
         return {}
@@ -145,8 +145,8 @@ def compiler_options(mesh: Mesh | None) -> dict[str, bool]:
     return {"xla_cpu_multi_thread_eigen": False}
 
 
-def each(function: Callable, own: int) -> Callable:
-    """``function`` for networks with an axis of them in front, one after another.
+def map_models(function: Callable, own: int) -> Callable:
+    """Map ``function`` over the axis of networks in front, one after another.
 
     The axis is that of the first ``own`` arguments and of all results.
     """
@@ -161,15 +161,15 @@ def each(function: Callable, own: int) -> Callable:
     return run
 
 
-def put(tree: Tree, mesh: Mesh | None, spec: P = P()) -> Tree:  # noqa: B008 (constant)
-    """The same arrays, where the mesh wants them; every process has all of them."""
+def shard(tree: Tree, mesh: Mesh | None, spec: P = P()) -> Tree:  # noqa: B008 (constant)
+    """Put arrays where the mesh needs them; every process has all of them."""
     if mesh is None:
         return jax.tree.map(jnp.asarray, tree)
     sharding = NamedSharding(mesh, spec)
 
-    def one(x):
-        if isinstance(x, Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            data = one(jax.random.key_data(x))
+    def shard_one(x):
+        if is_key(x):
+            data = shard_one(jax.random.key_data(x))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
         x = np.asarray(x)
         # A copy for each device: a step may take them, and x is the caller's.
@@ -177,37 +177,23 @@ def put(tree: Tree, mesh: Mesh | None, spec: P = P()) -> Tree:  # noqa: B008 (co
             x.shape, sharding, lambda index: np.array(x[index])
         )
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(shard_one, tree)
 
 
-def stacked(trees: Sequence[Tree]) -> Tree:
-    """One tree, its arrays with an axis of the trees in front."""
-    return jax.tree.map(lambda *x: np.stack([np.asarray(a) for a in x]), *trees)
+def is_key(x: Any) -> bool:
+    """Return True if ``x`` is an array of random keys, which the host cannot hold."""
+    return isinstance(x, Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def unstacked(tree: Tree) -> list[Tree]:
-    """The trees of `stacked`, on the host, from the devices of all processes."""
-    whole = fetched(tree)
-    number = len(jax.tree.leaves(whole)[0])
-    return [jax.tree.map(lambda x: x[i], whole) for i in range(number)]  # noqa: B023
+def to_host(tree: Tree) -> Tree:
+    """Return whole arrays on the host, from the devices of all processes."""
 
-
-def here(tree: Tree) -> Tree:
-    """Arrays that are equal on all devices of a mesh, as those of one of them."""
-
-    def one(x):
-        return x.addressable_data(0) if isinstance(x, Array) else x
-
-    return jax.tree.map(one, tree)
-
-
-def fetched(tree: Tree) -> Tree:
-    """Whole arrays on the host, from the devices of all processes."""
-
-    def one(x):
+    def fetch(x):
+        if is_key(x):
+            return x
         far = isinstance(x, Array) and not x.is_fully_addressable
         if far and not x.is_fully_replicated:
             return multihost_utils.process_allgather(x, tiled=True)
         return np.asarray(x)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(fetch, tree)

@@ -1,0 +1,119 @@
+"""Losses of logits over time, and the loss function for training loops of one's own."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _checks
+from snnjax.train import checks
+
+Loss = Callable[[Array, Array], Array]
+
+
+def mean_logits(logits: Array) -> Array:
+    """Return the logits' mean over time ``[B, classes]``, float32 at least."""
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    return jnp.mean(logits.astype(wide), axis=0)
+
+
+def cross_entropy(
+    logits: Array, labels: Array, *, label_smoothing: float = 0.0
+) -> Array:
+    r"""Return the mean cross-entropy of the logits' mean over time.
+
+    .. math:: -\frac{1}{B} \sum_b \sum_c q_{bc} \log \mathrm{softmax}(\bar z_b)_c
+
+    with the one-hot label, smoothed: ``(1 - s) * onehot + s / classes``.
+
+    Args:
+        logits: ``[T, B, classes]``.
+        labels: whole numbers ``[B]``.
+        label_smoothing: share s in [0, 1) that is spread evenly over all classes.
+
+    Raises:
+        ValueError: label smoothing outside [0, 1).
+
+    Source: Szegedy et al., `Rethinking the Inception Architecture
+    <https://arxiv.org/abs/1512.00567>`_, 2016, section 7.
+    """
+    _check_smoothing(label_smoothing)
+    logits = mean_logits(logits)
+    if not label_smoothing:
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    else:
+        onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        smooth = optax.smooth_labels(onehot, label_smoothing)
+        each = optax.softmax_cross_entropy(logits, smooth)
+    return jnp.mean(each)
+
+
+@functools.cache
+def smoothed_cross_entropy(label_smoothing: float) -> Loss:
+    """Return `cross_entropy` with that smoothing, one function for equal numbers.
+
+    A step is compiled for each loss function, so a sweep makes one of each.
+
+    Raises:
+        ValueError: label smoothing outside [0, 1).
+    """
+    _check_smoothing(label_smoothing)
+    return functools.partial(cross_entropy, label_smoothing=label_smoothing)
+
+
+def _check_smoothing(label_smoothing: Any) -> None:
+    checks.check_number(label_smoothing=label_smoothing)
+    if label_smoothing >= 1:
+        raise ValueError(f"label_smoothing must be below 1, got {label_smoothing}")
+
+
+def loss_fn(
+    model: nnx.Module,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    timesteps: int = 4,
+    loss: Loss = cross_entropy,
+) -> tuple[Array, Array]:
+    """Return loss and logits of a batch, for ``nnx.value_and_grad(..., has_aux=True)``.
+
+    Args:
+        model: a network in training mode, after ``model.train()``; its BatchNorm
+            statistics move.
+        images: floats ``[B, H, W, C]``, see `data.normalize`, or a sequence
+            ``[T, B, ...]``.
+        labels: whole numbers ``[B]``.
+        timesteps: T.
+        loss: of (logits ``[T, B, classes]``, labels).
+
+    Returns:
+        The loss, and the mean of the logits over time ``[B, classes]``.
+
+    Raises:
+        ValueError: the network is in evaluation mode: BatchNorm would normalise by
+            statistics that never move, and the network would learn badly in silence.
+    """
+    checks.check_model(model)
+    _checks.function("loss", loss)
+    if is_evaluating(model):
+        raise ValueError(
+            "model must be in training mode, got one in evaluation mode, whose "
+            "BatchNorm statistics stay as they are; call model.train() before the "
+            "loop, and model.eval() after it"
+        )
+    logits, _ = model(images, timesteps=timesteps, record=lambda spikes: ())
+    return loss(logits, jnp.asarray(labels)), mean_logits(logits)
+
+
+def is_evaluating(model: nnx.Module) -> bool:
+    """Return True if a layer of ``model`` uses running averages, as after `eval()`."""
+    return any(
+        getattr(module, "use_running_average", False)
+        for _, module in nnx.iter_modules(model)
+    )

@@ -1,0 +1,192 @@
+"""The training step: a pure function under ``jax.jit``, compiled once a structure."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from snnjax import _checks
+from snnjax.layers import synchronize
+from snnjax.train import checks, guards, sharding
+from snnjax.train.losses import Loss, cross_entropy, mean_logits
+from snnjax.train.state import TrainState, split
+
+Penalty = Callable[[Mapping[str, Array], Any], Array]
+Augment = Callable[..., Array]
+
+
+class Metrics(NamedTuple):
+    """Measures of one training step, each with the axis of networks in front.
+
+    Attributes:
+        loss: mean over its batch ``[networks]``.
+        accuracy: of its batch ``[networks]``.
+        finite: bool ``[networks, 1 + parameters]``, True where the loss and the
+            gradient of each parameter are finite, in the order of
+            ``jax.tree.leaves(state.params)``.
+        dead: ``{layer: fraction [networks]}`` of neurons whose rate in the batch is
+            below 0.05; ``{}`` unless it was asked for.
+    """
+
+    loss: Array
+    accuracy: Array
+    finite: Array
+    dead: dict[str, Array]
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    *,
+    timesteps: int,
+    loss: Loss = cross_entropy,
+    augment: Augment | None = None,
+    penalty: Penalty | None = None,
+    on_nonfinite: str = "stop",
+    dead: bool = False,
+    mesh: Mesh | None = None,
+) -> jax.stages.Wrapped:
+    """Return the training step of one network structure, compiled once and kept.
+
+    Args:
+        graphdef: the structure, see `split`.
+        optimizer: any optax transformation, with its learning rate. Transformations
+            with one ``update`` function share the step.
+        timesteps: T.
+        loss: ``loss(logits [T, B, classes], labels [B])``, a scalar: the mean over the
+            batch. Each function is compiled for.
+        augment: ``augment(key, images, part=(i, n))`` of uint8 images, such as
+            `data.augment`; None leaves them as they are. On a mesh each device has
+            part i of n equal parts of the batch.
+        penalty: ``penalty(rates, target)``, a scalar that is added to the loss, of the
+            batch's firing rates ``{layer: [neurons...]}``, differentiable through the
+            surrogates, and of a ``target`` that is traced: a distance to another
+            network's firing, see `emd.soft_cdf_distance`. Each function is compiled
+            for; sweep the numbers that it takes by ``target``.
+        on_nonfinite: with ``"skip"`` a step whose loss or gradient is not finite
+            changes nothing but ``step`` and ``skipped``; with ``"stop"`` the caller
+            reads ``Metrics.finite``.
+        dead: measure ``Metrics.dead``.
+        mesh: of `make_mesh`: each device takes its part of the batch along ``data``.
+            BatchNorm, loss and gradients are those of the whole batch, whose size the
+            devices along ``data`` must divide. Networks are sharded along ``config``;
+            a device with several runs them one after another.
+
+    Returns:
+        ``train_step(state, dataset, indices, key, target=None)`` to the next state and
+        its `Metrics`. ``dataset`` is `data.on_device`'s, ``indices [B]`` choose the
+        batch, sharded along ``data``. The state is donated.
+
+    Raises:
+        ValueError: timesteps below 1, an argument that is no function, or another
+            ``on_nonfinite``.
+    """
+    checks.check_whole(timesteps=timesteps)
+    checks.check_optimizer(optimizer)
+    check_functions(loss, augment, penalty)
+    guards.check_on_nonfinite(on_nonfinite)
+    return _make_train_step(
+        graphdef,
+        optimizer.update,
+        timesteps=int(timesteps),
+        loss=loss,
+        augment=augment,
+        penalty=penalty,
+        on_nonfinite=on_nonfinite,
+        dead=dead,
+        mesh=mesh,
+    )
+
+
+def check_functions(loss: Any, augment: Any, penalty: Any) -> None:
+    """Raise ValueError unless they are functions, or None where that is allowed."""
+    _checks.function("loss", loss, "such as train.cross_entropy")
+    if augment is not None:
+        _checks.function("augment", augment, "such as data.augment, or None")
+    if penalty is not None:
+        _checks.function("penalty", penalty)
+
+
+# By the update function: how a state begins is no part of the program.
+@functools.lru_cache(maxsize=64)
+def _make_train_step(
+    graphdef, update, *, timesteps, loss, augment, penalty, on_nonfinite, dead, mesh
+):
+    axis, parts = sharding.data_axis(mesh), sharding.data_devices(mesh)
+
+    def record(spikes):
+        # Nothing of the trains is kept but what the backward pass needs.
+        if penalty is None and not dead:
+            return ()
+        return jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+
+    def train_step(state, dataset, indices, key, target=None):
+        batch, labels = dataset.images(indices), dataset.labels[indices]
+        if augment is not None:
+            key = jax.random.fold_in(key, state.step)
+            part = 0 if axis is None else jax.lax.axis_index(axis)
+            batch = augment(key, batch, part=(part, parts))
+        batch = dataset.network_input(batch)
+
+        def loss_of(params):
+            model = nnx.merge(graphdef, params, state.model_state, copy=True)
+            model.train()
+            synchronize(model, axis)
+            logits, rates = model(batch, timesteps=timesteps, train=True, record=record)
+            total = _scalar("loss", loss(logits, labels))
+            if penalty is not None:
+                whole = rates if axis is None else jax.lax.pmean(rates, axis)
+                total = total + _scalar("penalty", penalty(whole, target))
+            correct = jnp.argmax(mean_logits(logits), axis=-1) == labels
+            accuracy = jnp.mean(correct)
+            model.eval()
+            return total, (accuracy, split(model)[2], rates if dead else {})
+
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (value, (accuracy, model_state, rates)), grads = gradient(state.params)
+        if axis is not None:
+            # One all-reduce for all of them; model_state is equal on all devices.
+            sums = value, accuracy, rates, grads
+            value, accuracy, rates, grads = jax.lax.pmean(sums, axis)
+        silent = {}
+        if dead:
+            silent = guards.dead_fractions(rates, timesteps * len(indices) * parts)
+        finite = guards.finite(value, grads)
+        updates, opt_state = update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        moved, skipped = (params, model_state, opt_state), state.skipped
+        if on_nonfinite == "skip":
+            accept = jnp.all(finite)
+            moved = guards.select(accept, moved, state[:3])
+            skipped = skipped + (1 - accept.astype(jnp.int32))
+        state = TrainState(*moved, state.step + 1, skipped)
+        return state, Metrics(value, accuracy, finite, silent)
+
+    networks = P(sharding.CONFIG)
+    program = sharding.on_mesh(
+        sharding.map_models(train_step, 1),
+        mesh,
+        in_specs=(networks, P(), P(sharding.DATA), P(), P()),
+        out_specs=networks,
+    )
+    # On a mesh no argument is left out.
+    named = lambda state, dataset, indices, key, target=None: program(  # noqa: E731
+        state, dataset, indices, key, target
+    )
+    named.__name__ = "train_step"  # by which compilations are counted
+    options = sharding.compiler_options(mesh)
+    return jax.jit(named, donate_argnums=0, compiler_options=options)
+
+
+def _scalar(name: str, value: Any) -> Array:
+    value = jnp.asarray(value)
+    if value.ndim:
+        raise ValueError(f"{name} must return a scalar, got shape {value.shape}")
+    return value
