@@ -232,7 +232,7 @@ def test_the_first_process_cannot_write(tmp_path):
     out.touch()
     sentence = f"{out} is a file; give a folder with --out"
     processes = started_as_two(out, "--devices", 2)
-    assert_both_say(processes, sentence, f"error: the first process: {sentence}")
+    assert_both_say(processes, sentence, f"error: the primary process failed: {sentence}")
 
 
 @pytest.mark.nightly
