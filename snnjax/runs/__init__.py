@@ -17,13 +17,13 @@ from snnjax.runs.hosts import is_primary as is_primary
 from snnjax.runs.hosts import load_on_primary as load_on_primary
 from snnjax.runs.hosts import run_on_all_hosts as run_on_all_hosts
 from snnjax.runs.hosts import run_on_primary as run_on_primary
+from snnjax.runs.loop import Resumable as Resumable
+from snnjax.runs.loop import resumable as resumable
+from snnjax.runs.loop import watch as watch
 from snnjax.runs.preemption import PreemptedError as PreemptedError
 from snnjax.runs.preemption import handle_signals as handle_signals
 from snnjax.runs.preemption import raise_if_stopping as raise_if_stopping
 from snnjax.runs.preemption import received_signal as received_signal
-from snnjax.runs.loop import Resumable as Resumable
-from snnjax.runs.loop import resumable as resumable
-from snnjax.runs.loop import watch as watch
 from snnjax.runs.store import MissingArraysError as MissingArraysError
 from snnjax.runs.store import Row as Row
 from snnjax.runs.store import Store as Store

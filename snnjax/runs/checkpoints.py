@@ -19,9 +19,9 @@ from snnjax import _checks
 from snnjax._named_arrays import (
     difference,
     digests,
+    drop_empty,
     indexed,
     unflatten,
-    drop_empty,
 )
 from snnjax.runs._orbax_logging import TEMPORARY, describe_error, silence_orbax
 
@@ -223,8 +223,8 @@ class RunCheckpoints:
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
                 f"({describe_error(error)}); make room or give another folder, and "
-                f"resume from step {max(_steps(self.folder), default=0)}, the last complete "
-                "one"
+                f"resume from step {max(_steps(self.folder), default=0)}, the last "
+                "complete one"
             ) from None
 
     def _about(self, step: int) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def is_step(path: Path) -> bool:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Raise ValueError on a numbered folder of something else, which Orbax would delete."""
+    """Raise ValueError on other numbered folders, which Orbax would delete."""
     for path in (folder / str(step) for step in _steps(folder)):
         if not is_step(path):
             raise ValueError(

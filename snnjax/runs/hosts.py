@@ -123,7 +123,9 @@ def _connect() -> None:
     for configs in range(1, number + 1):
         if number % configs == 0:
             mesh = make_mesh(configs=configs)
-            jax.jit(jax.shard_map(_warmup_collective, mesh=mesh, in_specs=(), out_specs=P()))()
+            jax.jit(
+                jax.shard_map(_warmup_collective, mesh=mesh, in_specs=(), out_specs=P())
+            )()
 
 
 def _warmup_collective() -> Array:

@@ -16,11 +16,16 @@ class Progress(Protocol):
     """The part of a training loop's progress that `Resumable.watch` reads."""
 
     @property
-    def state(self) -> Any: ...
+    def state(self) -> Any:
+        """State of all networks."""
+
     @property
-    def step(self) -> int: ...
+    def step(self) -> int:
+        """Number of steps done."""
+
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Number of steps in all."""
 
 
 Step = TypeVar("Step", bound=Progress)
@@ -50,7 +55,6 @@ class Resumable:
         )
 
 
-
 @contextlib.contextmanager
 def resumable(
     folder: str | os.PathLike[str],
@@ -65,10 +69,10 @@ def resumable(
     ::
 
         with runs.resumable(folder, state, config={"seed": 0}) as run:
-            steps = train.fit(model, dataset, rates, seed=0, ..., start=run.state)
+            steps = train.steps(model, dataset, ..., start=run.state)
             for progress in run.watch(steps, seconds=60):
                 ...
-        model = train.trained(model, run.state)
+        model = train.model_from_state(model, run.state)
 
     The block starts from the newest intact checkpoint in ``folder``, or from ``state``.
     `Resumable.watch` saves in the background every so many seconds and, on SIGTERM or

@@ -8,15 +8,15 @@ from typing import TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from snnjax.runs.checkpoints import is_step
 from snnjax._named_arrays import (
     difference,
     digests,
+    drop_empty,
     indexed,
     unflatten,
-    drop_empty,
 )
 from snnjax.runs._orbax_logging import TEMPORARY, describe_error, silence_orbax
+from snnjax.runs.checkpoints import is_step
 
 Tree = TypeVar("Tree")
 
@@ -25,7 +25,7 @@ _WEIGHTS = ".safetensors"
 
 
 def save(path: str | os.PathLike[str], tree: object) -> None:
-    """Write the arrays of a pytree to the folder ``path``, replacing a checkpoint there.
+    """Write the arrays of a pytree to the folder ``path``, replacing a checkpoint.
 
     A kill at any moment leaves the old one or the new: it is written to
     ``path.snnjax-new`` and renamed when complete, if need be by the next call. Of
@@ -39,7 +39,8 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     arrays = indexed(tree)
     if Path(path).suffix in (_WEIGHTS, _NEW, _OLD):
         raise ValueError(
-            f"the folder of a checkpoint must not end in {Path(path).suffix}, got {path}; "
+            f"the folder of a checkpoint must not end in {Path(path).suffix}, "
+            f"got {path}; "
             f"checkpoint.export writes {_WEIGHTS} files"
         )
     path, new = _commit_pending(path)
@@ -52,8 +53,8 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     except Exception as error:  # Orbax has no type of its own for a full disk
         _remove_temporaries(new)
         raise OSError(
-            f"the checkpoint {path} could not be written ({describe_error(error)}); make room "
-            "or permit writing there, and save again"
+            f"the checkpoint {path} was not written ({describe_error(error)}); make "
+            "room or permit writing there, and save again"
         ) from None
     _commit_pending(path)
 

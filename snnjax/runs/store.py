@@ -93,7 +93,7 @@ class Store:
         config: Mapping[str, Any],
         **info: Any,
     ) -> AnyStore:
-        """Return the store of ``path`` after `start`: created or resumed, and locked."""
+        """Return a store that `start` has created or resumed, and locked."""
         store = cls(path)
         store.start(config, **info)
         return store

@@ -232,7 +232,9 @@ def test_the_first_process_cannot_write(tmp_path):
     out.touch()
     sentence = f"{out} is a file; give a folder with --out"
     processes = started_as_two(out, "--devices", 2)
-    assert_both_say(processes, sentence, f"error: the primary process failed: {sentence}")
+    assert_both_say(
+        processes, sentence, f"error: the primary process failed: {sentence}"
+    )
 
 
 @pytest.mark.nightly
@@ -243,7 +245,7 @@ def test_processes_of_other_options(tmp_path):
     assert_both_say(
         processes,
         "process 1 failed, and says why",
-        "the same options, and epochs of this one differ from the first's",
+        "the same options, and epochs of this one differ from the primary's",
     )
     assert not (tmp_path / "run").exists()
 

@@ -112,7 +112,9 @@ def test_all_corrupt_raises(run):
         (run / step / "about" / "metadata").write_text("{")
     with (
         runs.RunCheckpoints(run, config=CONFIG) as history,
-        pytest.raises(runs.CorruptCheckpointError, match=r"every checkpoint in .* delete"),
+        pytest.raises(
+            runs.CorruptCheckpointError, match=r"every checkpoint in .* delete"
+        ),
     ):
         history.load(tree())
     with runs.RunCheckpoints(run, config=CONFIG) as history:

@@ -149,8 +149,14 @@ def test_two_processes_agree(tmp_path):
     of_first = "ValueError: the primary process failed: "
     assert second == [of_first + "bad", of_first + "[Errno 28] full", "none"]
     first, second = (one["by_all_fails"] for one in found)
-    assert first == ["ValueError: bad", "ValueError: process 1 failed; its own output has the reason"]
-    assert second == ["ValueError: process 0 failed; its own output has the reason", "ValueError: bad"]
+    assert first == [
+        "ValueError: bad",
+        "ValueError: process 1 failed; its own output has the reason",
+    ]
+    assert second == [
+        "ValueError: process 0 failed; its own output has the reason",
+        "ValueError: bad",
+    ]
     # What nobody expected ends both, and says what it was.
     assert codes[0] == 1
     assert "RuntimeError: a fault of the first alone" in errors[0]

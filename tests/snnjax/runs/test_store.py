@@ -298,9 +298,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(
     assert run.rows() == rows[:2]
 
 
-@pytest.mark.parametrize(
-    "row", [{"name": "../../x"}, {"target": "none"}]
-)
+@pytest.mark.parametrize("row", [{"name": "../../x"}, {"target": "none"}])
 def test_a_row_that_leads_elsewhere_or_lacks_its_name_is_refused(tmp_path, row):
     run = runs.Store(tmp_path / "run")
     run.path.mkdir()
