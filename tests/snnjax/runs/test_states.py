@@ -145,7 +145,7 @@ def test_random_keys_are_kept(tmp_path):
 @pytest.mark.slow
 def test_other_networks_are_refused(tmp_path):
     checkpoint.save(tmp_path / "one", train_state())
-    message = r"params\.bn1\.bias.* is float32 \(4,\), expected float32 \(8,\)"
+    message = r"params\.bn1\.bias.* is float32 \(1, 4\), expected float32 \(1, 8\)"
     with pytest.raises(ValueError, match=message):
         checkpoint.load(tmp_path / "one", train_state(width=8))
     with pytest.raises(
