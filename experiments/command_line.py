@@ -1,4 +1,4 @@
-"""An experiment as a command: its options, its errors in a line, how to go on."""
+"""An experiment as a command: its options, and its errors in one line."""
 
 import argparse
 import errno
@@ -9,7 +9,8 @@ from typing import Any
 
 import tyro
 
-from experiments import compilation_cache, huge_pages, one_at_a_time, stopping
+from experiments import compilation_cache, huge_pages, one_at_a_time
+from snnjax.runs import PreemptedError
 
 
 def parse(
@@ -19,7 +20,7 @@ def parse(
     description: str | None = None,
     presets: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The dataclass ``config`` from the command line, over the preset it names."""
+    """Return the dataclass ``config`` of the command line, over the preset it names."""
     words, base = sys.argv[1:], {}
     if presets:
         first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
@@ -37,30 +38,30 @@ def run_as_command(
     *,
     program: str,
     description: str | None = None,
-    stopped: str = "the same command goes on from here",
+    stopped: str = "the same command resumes",
     resumes: bool = True,
     presets: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run an experiment as a command: what is wrong, and how to go on, is one line.
+    """Run an experiment as a command: an error, and how to resume, is one line.
 
-    The process is set up for it first: for less memory, for larger pages of it and,
-    where the config has a ``cache``, with the programs compiled before.
+    The process is set up first: XLA's scheduler, huge pages and, if the config has a
+    ``cache``, the persistent compilation cache.
 
     Args:
         run: the experiment.
         config: its dataclass.
-        program: how it is started.
+        program: command that starts it.
         description: of it.
-        stopped: said when it is interrupted.
-        resumes: whether the same command goes on where the system refused something.
+        stopped: printed when it is interrupted.
+        resumes: the same command resumes after an error of the system.
         presets: configs by name.
     """
     try:
         chosen = parse(
             config, program=program, description=description, presets=presets
         )
-        one_at_a_time.use()
-        huge_pages.use()
+        one_at_a_time.set_sequential_scheduler()
+        huge_pages.reexec_with_huge_pages()
         # A dry run measures how long compiling takes.
         if not getattr(chosen, "dry_run", False):
             compilation_cache.enable(getattr(chosen, "cache", None))
@@ -68,19 +69,19 @@ def run_as_command(
     except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        kept = " What was finished is kept, and the same command goes on from there"
+        kept = " Finished results are kept, and the same command resumes"
         known = error.errno is not None
-        sys.exit(f"error: {of_the_system(error)}{f'.{kept}' * (known and resumes)}")
-    except stopping.Stopped as reason:
+        sys.exit(f"error: {describe_os_error(error)}{f'.{kept}' * (known and resumes)}")
+    except PreemptedError as error:
         command = shlex.join([*program.split(), *sys.argv[1:]])
-        print(f"{reason}; this goes on from there: {command}", file=sys.stderr)
-        sys.exit(reason.code)
+        print(f"{error}; resume with: {command}", file=sys.stderr)
+        sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; {stopped}")
 
 
-def of_the_system(error: OSError) -> str:
-    """What the system refused, where, and what to do; ours say all that already."""
+def describe_os_error(error: OSError) -> str:
+    """Describe an error of the system, its file and the remedy; ours have all that."""
     if error.errno is None:
         return str(error)
     fixes = {

@@ -1,12 +1,10 @@
-"""Compiled programs are kept on disk, so that a run begun again need not compile.
+"""The persistent compilation cache of JAX for commands, with its entries checked.
 
-JAX does this, given a folder. Its key holds the program, the versions, the flags and
-the processor's features, so that machines may share a home. Two things are added:
-
-- JAX writes an entry in place and never over another. One that a kill cut short would
-  be warned of, and its program compiled anew, in every run to come: so what was
-  written since the last start is checked here, and what is broken removed.
-- JAX forgets nothing: here the entries that lay unused for longest make room.
+JAX writes an entry in place and never over another. One that a kill cut short would be
+warned of, and its program compiled, in every later run: so entries written since the
+last start are checked here, and broken ones removed. So are the least recently used
+beyond `MAX_BYTES`. JAX's own limit (``jax_compilation_cache_max_size``) needs filelock,
+and after a kill between an entry and its time stamp it writes no entry any more.
 """
 
 import contextlib
@@ -15,15 +13,12 @@ import sys
 import zlib
 from pathlib import Path
 
-import jax
-
-ROOM = 2_000_000_000  # bytes; a study on digits takes some 20 MB
-_ENTRIES = "*-cache"
-_ZSTD = b"\x28\xb5\x2f\xfd"  # how a frame of zstandard begins
+MAX_BYTES = 2_000_000_000  # a study on digits takes some 20 MB
+_ZSTD = b"\x28\xb5\x2f\xfd"  # first bytes of a frame of zstandard
 
 
-def usual_folder() -> Path | None:
-    """JAX's own setting, else a folder of the user's cache; none without a home."""
+def default_folder() -> Path | None:
+    """Return JAX's own setting, else a folder of the user's cache, or None."""
     if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -31,11 +26,11 @@ def usual_folder() -> Path | None:
 
 
 def enable(folder: Path | None) -> None:
-    """Keep compiled programs in ``folder``; to be called before the first array."""
+    """Keep compiled programs in ``folder``; call this before the first array."""
     if folder is None:
         return
     try:
-        # Whoever may write here may have this process run what he likes.
+        # Whoever may write here can make this process run any program.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         clean(folder)
     except OSError as error:
@@ -45,13 +40,15 @@ def enable(folder: Path | None) -> None:
             file=sys.stderr,
         )
         return
+    import jax
+
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def clean(folder: Path, room: int = ROOM) -> None:
-    """Remove what is broken, and the longest unused where all is more than ``room``.
+def clean(folder: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Remove broken entries written since the last call, and the least recently used.
 
     Raises:
         OSError: the folder cannot be written.
@@ -62,42 +59,35 @@ def clean(folder: Path, room: int = ROOM) -> None:
     begun = folder / f".checking-{os.getpid()}"
     begun.touch()
     found = []
-    for path in folder.glob(_ENTRIES):
-        with contextlib.suppress(FileNotFoundError):  # another process cleans as well
-            found.append((path, path.stat()))
-    found.sort(key=lambda f: max(f[1].st_atime_ns, f[1].st_mtime_ns), reverse=True)
-    for path, status in found:
-        room -= status.st_size
+    for path in folder.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # another process cleans too
+            status = path.stat()
+            used = max(status.st_atime_ns, status.st_mtime_ns)
+            found.append((used, path, status))
+    for _, path, status in sorted(found, reverse=True):
+        max_bytes -= status.st_size
         unchecked = status.st_mtime_ns >= checked
-        if room < 0 or (unchecked and not _whole(path)):
+        if max_bytes < 0 or (unchecked and not _is_complete(path)):
             path.unlink(missing_ok=True)
     os.replace(begun, mark)
 
 
-def _whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return False
-    if data.startswith(_ZSTD):
-        return _whole_zstd(data)
-    decompress = zlib.decompressobj()
+    if not data.startswith(_ZSTD):
+        decompress, errors = zlib.decompressobj(), zlib.error
+    else:  # JAX compresses with zstandard where that is installed
+        try:
+            import zstandard  # pyrefly: ignore[missing-import]
+        except ImportError:
+            return True
+        decompress = zstandard.ZstdDecompressor().decompressobj()
+        errors = zstandard.ZstdError
     try:
         decompress.decompress(data)
-    except zlib.error:
-        return False
-    return decompress.eof
-
-
-def _whole_zstd(data: bytes) -> bool:
-    """JAX takes zstandard where that is installed, and its key says which it took."""
-    try:
-        import zstandard  # pyrefly: ignore[missing-import]
-    except ImportError:
-        return True
-    decompress = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        decompress.decompress(data)
-    except zstandard.ZstdError:
+    except errors:
         return False
     return decompress.eof

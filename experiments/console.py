@@ -1,4 +1,4 @@
-"""What a long run shows: a bar with the time that is left, and where time went."""
+"""Progress of a long run: a bar with the time left, and the time of compiling."""
 
 import collections
 import contextlib
@@ -36,9 +36,9 @@ class Compilations:
         self.label = ""
         self.counts = {name: collections.Counter() for name in self.FUNCTIONS}
         self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
+        jax.monitoring.register_event_duration_secs_listener(self._record)
 
-    def _heard(self, event: str, duration_secs: float, **details: str | int) -> None:
+    def _record(self, event: str, duration_secs: float, **details: str | int) -> None:
         if event.startswith(_COMPILE_TIMES):
             self.seconds += duration_secs
         if event == _COMPILED:
@@ -50,27 +50,27 @@ class Compilations:
 class Bar:
     """One progress bar for the whole run, in images that pass through the network.
 
-    The line above it says what runs and, in training, loss and accuracy.
+    The description names what runs and, in training, loss and accuracy.
     """
 
     def __init__(self, progress: Progress, total: float):
         self._progress = progress
         self._task = progress.add_task("starting", total=total)
-        self._shown = 0.0
+        self._refreshed = 0.0
 
-    def say(self, what: str) -> None:
-        """Say what runs now."""
-        self._progress.update(self._task, description=what)
+    def set_description(self, text: str) -> None:
+        """Set the text that tells what runs now."""
+        self._progress.update(self._task, description=text)
 
     def advance(self, images: float) -> None:
         """Count images done."""
         self._progress.advance(self._task, images)
 
-    def shows_now(self) -> bool:
-        """Whether it is time to show a number again: some four times a second."""
+    def should_refresh(self) -> bool:
+        """Return True if it is time to show new numbers: some four times a second."""
         now = time.monotonic()
-        due = now - self._shown > 0.25
-        self._shown = now if due else self._shown
+        due = now - self._refreshed > 0.25
+        self._refreshed = now if due else self._refreshed
         return due
 
     def print(self, line: str) -> None:
@@ -81,9 +81,9 @@ class Bar:
 
 
 @contextlib.contextmanager
-def bar(console: Console, total: float) -> Iterator[Bar]:
-    """A bar that stands until the block ends."""
-    # What there is no room for goes from what runs, not from the times.
+def show_bar(console: Console, total: float) -> Iterator[Bar]:
+    """Show a bar until the block ends."""
+    # Where there is no room the description is cut, not the times.
     text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("{task.description}", table_column=text),
@@ -97,8 +97,8 @@ def bar(console: Console, total: float) -> Iterator[Bar]:
         yield Bar(progress, total)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people think in.
+def format_duration(seconds: float) -> str:
+    """Format seconds in their largest unit.
 
     >>> duration(5400)
     '1.5 hours'

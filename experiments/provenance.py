@@ -1,4 +1,4 @@
-"""What numbers came from: versions of packages, the commit, the data."""
+"""Provenance of results: versions of packages, the commit, the data."""
 
 import hashlib
 import importlib.metadata
@@ -12,14 +12,14 @@ from snnjax.data import Dataset
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages that results depend on."""
     names = ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "ott-jax")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
 
 
 def commit() -> str | None:
-    """The commit that the code is of, with a "+" if it was changed; None if unknown."""
+    """Return the commit of the code, with "+" if it was changed; None if unknown."""
     command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
     here = Path(__file__).parent
     try:
@@ -30,7 +30,7 @@ def commit() -> str | None:
 
 
 def data_sum(*sets: Dataset) -> str:
-    """A checksum of images and labels."""
+    """Return a checksum of images and labels."""
     found = hashlib.sha256()
     for each in sets:
         for array in (each.images, each.labels):

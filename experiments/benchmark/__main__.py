@@ -20,7 +20,7 @@ from experiments.benchmark.contender import find_installed
 from experiments.benchmark.timing import Comparisons, measure, medians
 from experiments.command_line import run_as_command
 from experiments.provenance import versions
-from experiments.run_folder import RunFolder
+from experiments.study.store import StudyStore
 
 # Environment variables that change speed; every contender sees them.
 SETTINGS = (
@@ -52,7 +52,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     """
     console = console or Console()
     parts = list(dict.fromkeys(config.only))
-    out = config.out or _usual_folder(parts)
+    out = config.out or _default_folder(parts)
     _refuse_to_lose(out, parts)
     peers = find_installed(config.against, config.pythons())
     machine: dict[str, Any] = {
@@ -79,7 +79,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     missing = [peer for peer in config.against if peer not in peers]
     if missing:
         machine["notes"].append(f"not installed: {', '.join(missing)}")
-    results, folder = [], RunFolder(out)
+    results, folder = [], StudyStore(out)
     _write(folder, machine, results)  # where that fails, before hours of measuring
     for part in parts:
         with contextlib.closing(PARTS[part](config, peers)) as comparisons:
@@ -97,7 +97,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     return out
 
 
-def _usual_folder(parts: Sequence[str]) -> Path:
+def _default_folder(parts: Sequence[str]) -> Path:
     """Return the default folder of these parts."""
     some = set(parts) != set(PARTS)
     return Path("runs") / "-".join(["benchmark", *(parts if some else ())])
@@ -128,7 +128,7 @@ def _show(console: Console, result: tables.Result) -> None:
         console.print(sentence, highlight=False, markup=False)
 
 
-def _write(folder: RunFolder, machine: dict[str, Any], results: list) -> None:
+def _write(folder: StudyStore, machine: dict[str, Any], results: list) -> None:
     about = tomllib.loads(Path(__file__).with_name("about.toml").read_text("utf-8"))
     text = json.dumps(machine | {"results": results}, indent=1) + "\n"
     folder.write_text("benchmark.json", text)

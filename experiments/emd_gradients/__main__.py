@@ -10,14 +10,13 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments import compilation_cache, results_file
+from experiments import compilation_cache
 from experiments.command_line import run_as_command
-from experiments.common import Row
-from experiments.console import Bar, bar
+from experiments.console import Bar, show_bar
 from experiments.emd_gradients import estimators, report
 from experiments.emd_gradients.pull import Epochs, Puller, names
 from experiments.provenance import versions
-from experiments.run_folder import RunFolder
+from snnjax.runs import Row, Store, jsonl
 
 _ABOUT = (
     "For each differentiable form of EMD: bias, direction and noise of its gradient, "
@@ -37,7 +36,7 @@ class GradientsConfig:
     out: Path = Path("runs/emd_gradients")
     """Folder of results.jsonl, tables and figures."""
     cache: Path | None = dataclasses.field(
-        default_factory=compilation_cache.usual_folder, compare=False
+        default_factory=compilation_cache.default_folder, compare=False
     )
     """Where the command keeps compiled programs for its next run, or None."""
     tiny: bool = False
@@ -100,31 +99,31 @@ def run(config: GradientsConfig, console: Console | None = None) -> Path:
     console = console or Console()
     config = config.resolve()
     config.out.mkdir(parents=True, exist_ok=True)
-    with RunFolder(config.out) as folder:
+    with Store(config.out) as folder:
         folder.lock()
         _measure(config, folder, console)
     console.print(f"Report: {config.out}/emd_gradients.md", soft_wrap=True)
     return config.out
 
 
-def _measure(config: GradientsConfig, folder: RunFolder, console: Console) -> None:
+def _measure(config: GradientsConfig, folder: Store, console: Console) -> None:
     results = folder.results
-    results_file.drop_half_line(results)
-    rows = results_file.read(results)
+    jsonl.drop_partial_line(results)
+    rows = jsonl.read(results)
     if any(row["config_hash"] != config.hash() for row in rows):
         raise ValueError(
             f"{config.out} holds a run of another config; give another folder with "
             "--out"
         )
     everything = list(tasks(config))
-    with bar(console, sum(steps for _, steps, _ in everything)) as shown:
+    with show_bar(console, sum(steps for _, steps, _ in everything)) as shown:
         for name, steps, make in everything:
             if any(name.items() <= row.items() for row in rows):
                 shown.advance(steps)
                 continue
             row = _made(shown, name, steps, make)
             row |= {"config_hash": config.hash(), "versions": versions()}
-            results_file.append(results, row)
+            jsonl.append(results, row)
             rows.append(row)
     for path, data in report.files(rows).items():
         folder.write_bytes(path, data)
@@ -132,7 +131,7 @@ def _measure(config: GradientsConfig, folder: RunFolder, console: Console) -> No
 
 def _made(shown: Bar, name: dict[str, Any], steps: int, make: Callable) -> Row:
     told = ", ".join(str(value) for value in name.values() if value is not None)
-    shown.say(told)
+    shown.set_description(told)
     done = 0
 
     def step() -> None:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import Row
 from experiments.emd_gradients.losses import LOSSES, Loss
 from snnjax import emd
+from snnjax.runs import Row
 
 NEURONS, DRAWS = 1000, 20
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

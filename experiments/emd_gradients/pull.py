@@ -16,7 +16,6 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from experiments.common import Row
 from experiments.emd_gradients.losses import (
     FEW,
     LOSSES,
@@ -24,12 +23,13 @@ from experiments.emd_gradients.losses import (
     penalty,
     targets,
 )
-from experiments.rows import WEIGHTS
+from experiments.study.recipe import WEIGHTS
 from snnjax import calibrate, checkpoint, data, firing, models, train
 from snnjax.data import Dataset, epoch_order, train_batches
 from snnjax.firing import FiringCounts
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
+from snnjax.runs import Row
 
 BATCH, TIMESTEPS = 32, 4
 DRIFTED = QuantSpec(method="uniform", bits=2, clip=1.0, grid="mid_rise")

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from experiments.common import Row
 from experiments.report.chart_style import GREY, PALE, STYLE, WIDTH
 from experiments.report.figures import png
 from experiments.report.formats import emd_text
+from snnjax.runs import Row
 
 POINT = 0.01  # of accuracy
 # Okabe and Ito's colours: a family each; the members differ by marker and line.

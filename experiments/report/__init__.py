@@ -22,7 +22,7 @@ from experiments.report.judge import Verdict, table_order
 from experiments.report.pictures import Picture
 from experiments.report.prose import DEFINITIONS
 from experiments.report.run import Run, describe_run, describe_unfinished, load
-from experiments.run_folder import RunFolder
+from experiments.study.store import StudyStore
 
 __all__ = ["compare", "findings", "list_unpublished", "load", "publish", "write"]
 
@@ -46,7 +46,7 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     folder = Path(run_path) if out is None else _require_no_run(out)
     text = results.markdown(run)
     page = _write(folder, [run], pictures.draw_run(run))
-    RunFolder(folder).write_text("results.md", text)
+    StudyStore(folder).write_text("results.md", text)
     return page
 
 
@@ -62,7 +62,7 @@ def publish(run_path: Path, out: Path) -> Path:
         ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
             config's results of this dataset. Nothing is written then.
     """
-    run, folder = load(run_path), RunFolder(_require_no_run(out))
+    run, folder = load(run_path), StudyStore(_require_no_run(out))
     name = run.config.dataset
     _refuse_other_config(run, folder.path / name)
     text = results.markdown(run, figures=name)
@@ -104,7 +104,7 @@ def _refuse_other_config(run: Run, published: Path) -> None:
     """Refuse to write over the results of another config."""
     if not (published / "config.json").exists():
         return
-    there, own = RunFolder(published).info()["config_hash"], run.info["config_hash"]
+    there, own = StudyStore(published).info()["config_hash"], run.info["config_hash"]
     if there != own:
         raise ValueError(
             f"{published} holds the results of config {there}, and this run is of "
@@ -141,7 +141,7 @@ def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
     rows = [v for run in runs for v in run.judged]
     judged = sorted(rows, key=lambda v: table_order(v.row))
     text, html = _markdown(runs, judged), page.html(runs, judged, drawn)
-    folder = RunFolder(out)
+    folder = StudyStore(out)
     for picture in drawn:
         if picture.png:
             folder.write_bytes(f"figures/{picture.name}.png", picture.png)

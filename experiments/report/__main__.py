@@ -44,7 +44,7 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     except OSError as error:
-        raise SystemExit(f"error: {command_line.of_the_system(error)}") from None
+        raise SystemExit(f"error: {command_line.describe_os_error(error)}") from None
     for path in config.runs:
         run = report.load(path)
         print(f"{run.name}:", *report.findings(run.judged_main), sep="\n")

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.common import MODES
 from experiments.report.claims.evidence import sign_of
 from experiments.report.formats import count, emd_text, points
 from experiments.report.judge import Verdict
@@ -13,7 +12,8 @@ from experiments.report.names import MODE_NAMES, is_full, method_name
 from experiments.report.pairs import EQUAL, equal_accuracy_pairs, match_pairs
 from experiments.report.run import Run, is_main
 from experiments.report.table import markdown_table
-from experiments.rows import CLIPS, grid, row_name
+from experiments.study.config import MODES
+from experiments.study.grid import CLIPS, grid, name_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +44,13 @@ def find_choices(run: Run) -> list[Choice]:
 
 def describe_missing(run: Run) -> list[str]:
     """Explain of each choice without all its pairs why they are missing."""
-    done, sentences = {row_name(row) for row in run.rows}, []
+    done, sentences = {name_row(row) for row in run.rows}, []
     for title, of_it in (
         ("Membrane site", lambda row: row["site"] not in (None, run.config.site)),
         ("Scope", lambda row: row["quantize_all"] != run.config.quantize_all),
     ):
-        rows = [row for row in grid(run.config) if of_it(row)]
-        left = sum(row_name(row) not in done for row in rows)
+        rows = [row for row in (s.to_row() for s in grid(run.config)) if of_it(row)]
+        left = sum(name_row(row) not in done for row in rows)
         if not rows:
             sentences.append(f"{title}: not part of this run.")
         elif left:

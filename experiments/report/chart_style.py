@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common import Row
-from experiments.rows import CLIPS
+from experiments.study.grid import CLIPS
+from snnjax.runs import Row
 
 WIDTH = 9.6
 GREY = "#6b6b6b"

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from experiments.common import Row
 from experiments.report.chart_style import (
     DARKER,
     GREY,
@@ -31,6 +30,7 @@ from experiments.report.chart_style import (
 from experiments.report.formats import emd_text
 from experiments.report.names import MODE_NAMES, method_name, method_order
 from experiments.report.settings import common_seeds
+from snnjax.runs import Row
 
 
 class Panel(NamedTuple):

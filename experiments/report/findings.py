@@ -3,11 +3,12 @@
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import MODES, Row
 from experiments.report.formats import emd_text, percent
 from experiments.report.judge import Verdict, summarize
 from experiments.report.names import FLOORS, MODE_NAMES, method_name
+from experiments.study.config import MODES
 from snnjax.firing._drift import baselines, noise_floors
+from snnjax.runs import Row
 
 
 def findings(judged: Sequence[Verdict]) -> list[str]:

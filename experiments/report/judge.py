@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.common import CLASSES, Row, StudyConfig
 from experiments.report.formats import emd_text, percent
 from experiments.report.names import MODE_NAMES, method_order, setting_name
-from experiments.rows import planned, row_name
+from experiments.study.config import CLASSES, StudyConfig
+from experiments.study.grid import name_row, planned
 from snnjax.firing import _drift
 from snnjax.firing._drift import Verdict
+from snnjax.runs import Row
 
 
 def judge(rows: Iterable[Row]) -> list[Verdict]:
@@ -39,11 +40,11 @@ def summarize(verdict: Verdict) -> str:
 
 def describe_missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
     """Describe what a run of ``config`` has not finished yet."""
-    done = {row_name(row) for row in rows}
-    parts = planned(config)
+    done = {name_row(row) for row in rows}
+    parts = [spec.to_row() for spec in planned(config)]
     wanted = Counter((row["target"], row["mode"]) for row in parts)
     left = Counter(
-        (row["target"], row["mode"]) for row in parts if row_name(row) not in done
+        (row["target"], row["mode"]) for row in parts if name_row(row) not in done
     )
     return [
         f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from experiments.common import MODES, Row
 from experiments.report.formats import emd_text, points, spread
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, is_full, method_name
@@ -11,6 +10,8 @@ from experiments.report.prose import PAGE
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, group_settings, split_by_seeds
 from experiments.report.table import markdown_table, mean_over_layers
+from experiments.study.config import MODES
+from snnjax.runs import Row
 
 
 def _by_mode(judged: Iterable[Verdict]) -> dict[str, list[Setting]]:

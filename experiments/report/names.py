@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from experiments.common import Row
-from experiments.rows import CLIPS
+from experiments.study.grid import CLIPS
 from snnjax.firing._drift import is_full
+from snnjax.runs import Row
 
 MODE_NAMES = {
     "fp32": "baseline",

@@ -1,6 +1,6 @@
 """The origin of a run: command, time, versions, and config."""
 
-from experiments.console import duration
+from experiments.console import format_duration
 from experiments.report.formats import plain
 from experiments.report.prose import PAGE
 from experiments.report.run import Run, study_command
@@ -39,8 +39,8 @@ def _time(run: Run) -> str:
         {
             "start": str(n),
             "rows": str(start["rows"]),
-            "time": duration(start["seconds"]),
-            "CPU time": duration(start["cpu_seconds"])
+            "time": format_duration(start["seconds"]),
+            "CPU time": format_duration(start["cpu_seconds"])
             if "cpu_seconds" in start
             else "-",
             "devices": str(start.get("devices", "-")),
@@ -48,7 +48,7 @@ def _time(run: Run) -> str:
         }
         for n, start in enumerate(starts, 1)
     ]
-    total = duration(run.seconds)
+    total = format_duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
     about = PAGE["time"].format(times=times, total=total, remade=_count_remade(run))
     return f"{about}\n\n{markdown_table(lines, ('time', 'CPU time', 'commit'))}"

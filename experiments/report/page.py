@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from experiments.console import duration
+from experiments.console import format_duration
 from experiments.report.findings import findings
 from experiments.report.formats import emd_text, percent, plain
 from experiments.report.judge import Verdict, label
@@ -79,7 +79,7 @@ def _head(run: Run) -> str:
 def _origin(run: Run) -> str:
     """Return command, config and versions of the run."""
     starts = run.info.get("starts", [])
-    info: dict[str, Any] = {"run time": duration(run.seconds)}
+    info: dict[str, Any] = {"run time": format_duration(run.seconds)}
     info["commits"] = list(dict.fromkeys(start.get("commit") for start in starts))
     for part in ("config", "versions"):
         prefix = "" if part == "config" else f"{part} "

@@ -4,15 +4,15 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import MODES
 from experiments.report import figures, flows, histograms, prediction, scatter
 from experiments.report.judge import label
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.prose import CAPTIONS
 from experiments.report.run import Run
 from experiments.report.settings import common_seeds
-from experiments.run_folder import Lost
+from experiments.study.config import MODES
 from snnjax.firing._drift import baselines, illustrative_rows, noise_floors
+from snnjax.runs import MissingArraysError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +118,8 @@ def _firing(run: Run) -> list[histograms.Firing] | str:
     for row in baseline + shown:
         name = "baseline" if is_full(row) else label(row)
         try:
-            counts = run.folder.fired(row).counts
-        except Lost:  # a copy of the results without firing/
+            counts = run.folder.firing(row).counts
+        except MissingArraysError:  # a copy of the results without firing/
             return f"no spike counts of {name}"
         firing.append(
             histograms.Firing(name, counts.spikes, counts.observations, row["emd"])

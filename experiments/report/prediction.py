@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.common import MODES, Row
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, is_full, setting_name
 from experiments.report.prose import PAGE
@@ -17,6 +16,8 @@ from experiments.report.rank_correlation import (
     spearman,
 )
 from experiments.report.table import markdown_table, mean_over_layers
+from experiments.study.config import MODES
+from snnjax.runs import Row
 
 FEWEST = 8  # settings that a correlation is taken over
 NEAR = 5  # points of accuracy that a network of use may lose

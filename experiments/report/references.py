@@ -4,12 +4,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import Row
 from experiments.report.formats import emd_text, points, spread
 from experiments.report.names import FLOORS, is_full
 from experiments.report.prose import PAGE
 from experiments.report.run import Run
 from experiments.report.table import markdown_table
+from snnjax.runs import Row
 
 
 def markdown(run: Run) -> str:

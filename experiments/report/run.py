@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from experiments.common import Row, StudyConfig
-from experiments.presets import presets
 from experiments.report.judge import Verdict, describe_missing, judge
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.presets import presets
+from experiments.study.store import StudyStore
+from snnjax.runs import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Run:
     """The contents of a run folder."""
 
     name: str
-    folder: RunFolder
+    folder: StudyStore
     info: dict[str, Any]
     rows: list[Row]
 
@@ -61,7 +62,7 @@ def load(path: Path) -> Run:
     Raises:
         ValueError: ``path`` is no run folder, or its files are damaged.
     """
-    folder = RunFolder(path)
+    folder = StudyStore(path)
     return Run(folder.path.resolve().name, folder, folder.info(), folder.rows())
 
 

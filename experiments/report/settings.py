@@ -4,11 +4,11 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.common import Row
 from experiments.report.judge import Verdict
 from experiments.report.names import is_full, setting_name
 from experiments.report.table import drift_label
 from snnjax.firing._drift import POINT, ROUNDING
+from snnjax.runs import Row
 
 # Accuracy this close to a point's loss decides nothing: it is within chance.
 MARGIN = 0.005

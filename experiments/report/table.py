@@ -3,10 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.common import Row
 from experiments.report.formats import emd_text, points
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, is_full, method_name
+from snnjax.runs import Row
 
 TEXT_COLUMNS = ("run", "method", "mode", "drift")
 # What the EMD hides: columns of the table, and keys of a row.

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.common import CLASSES
+from experiments.study.config import CLASSES
 from experiments.tpu_compile import xla
 from snnjax import data, models, train
 from snnjax.data import Dataset

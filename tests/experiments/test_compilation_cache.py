@@ -71,7 +71,7 @@ def test_what_is_broken_goes_and_what_is_whole_stays(tmp_path, bad):
 def test_only_what_was_written_since_the_last_check_is_read(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        compilation_cache, "_whole", lambda path: read.append(path.name) or True
+        compilation_cache, "_is_complete", lambda path: read.append(path.name) or True
     )
     entry(tmp_path, "first", b"", when=1_000_000_000)
     compilation_cache.clean(tmp_path)
@@ -88,7 +88,7 @@ def test_the_longest_unused_make_room(tmp_path):
     size = len(zlib.compress(b"0"))
     for number in range(5):
         entry(tmp_path, str(number), zlib.compress(b"0"), when=1_000_000_000 + number)
-    compilation_cache.clean(tmp_path, room=2 * size)
+    compilation_cache.clean(tmp_path, max_bytes=2 * size)
     assert set(entries(tmp_path)) == {"3-cache", "4-cache"}
 
 
@@ -100,12 +100,12 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, capsys):
     assert "--cache None" in line
 
 
-def test_the_usual_folder_is_the_users(monkeypatch):
+def test_the_default_folder_is_the_users(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert compilation_cache.usual_folder() == Path("/cache/snnjax/compiled")
+    assert compilation_cache.default_folder() == Path("/cache/snnjax/compiled")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert compilation_cache.usual_folder() == Path("/home/me/.cache/snnjax/compiled")
+    assert compilation_cache.default_folder() == Path("/home/me/.cache/snnjax/compiled")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
-    assert compilation_cache.usual_folder() == Path("mine")
+    assert compilation_cache.default_folder() == Path("mine")

@@ -56,7 +56,7 @@ def test_a_kernel_without_them(machine, tmp_path):
 
 def test_a_function_called_in_another_program_starts_nothing(machine, monkeypatch):
     monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started again"))
-    huge_pages.use()
+    huge_pages.reexec_with_huge_pages()
 
 
 # As `python -m experiments.probe` would be, on a machine where they help.
@@ -66,7 +66,7 @@ from experiments import huge_pages
 if __name__ == "__main__":
     huge_pages._KERNEL = __import__("pathlib").Path(sys.argv[1])
     print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[2:], flush=True)
-    huge_pages.use()
+    huge_pages.reexec_with_huge_pages()
     print(sys.stdin.read(), sys.flags.optimize, flush=True)
     sys.exit(7)
 """

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from experiments import study
 from experiments.benchmark import __main__ as benchmark
 from experiments.emd_gradients import __main__ as emd_gradients
 from experiments.report import __main__ as report
+from experiments.study import __main__ as study
 
 WORDS = {
     "study": {
@@ -67,7 +67,11 @@ def no_cluster(*_, **options):
 
 def last_words(module, arguments, monkeypatch, capsys) -> tuple[object, str]:
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
-    for name in ("huge_pages.use", "one_at_a_time.use", "compilation_cache.enable"):
+    for name in (
+        "huge_pages.reexec_with_huge_pages",
+        "one_at_a_time.set_sequential_scheduler",
+        "compilation_cache.enable",
+    ):
         monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
     monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     with pytest.raises(SystemExit) as ended:

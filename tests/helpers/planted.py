@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from experiments.common import StudyConfig
-from experiments.run_folder import Fired, RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.store import RowFiring, StudyStore
 from snnjax.firing import FiringCounts
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer1.0.sn2")
@@ -88,7 +88,7 @@ def grid(emd=0.003, modes=("ptq", "ptq_bn", "qat"), bits=(2, 4, 6, 8), **more):
 
 def make_run(path, rows, config=None, **info):
     config = config or StudyConfig()
-    run = RunFolder(path)
+    run = StudyStore(path)
     path.mkdir(parents=True)
     about = {
         "config": config.numbers(),
@@ -101,7 +101,7 @@ def make_run(path, rows, config=None, **info):
         counts = {
             name: generator.integers(0, OBSERVATIONS, (4, 4, 3)) for name in LAYERS
         }
-        run.append(row, Fired(FiringCounts(counts, OBSERVATIONS), counts))
+        run.append_firing(row, RowFiring(FiringCounts(counts, OBSERVATIONS), counts))
     return path
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from planted import a_row
 
-from experiments.common import StudyConfig
 from experiments.report.names import method_name
 from experiments.report.run import Run
-from experiments.rows import grid, references
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import planned
+from experiments.study.store import StudyStore
 
 BITS = (2, 4, 8)
 CONFIG = StudyConfig(bits=BITS, repeat=True).resolve()
@@ -19,7 +19,7 @@ BASE = 0.90
 def rows_of(config=CONFIG, tell=lambda row: {}):
     """A row for each that is planned; ``tell(row)`` says what is not the usual."""
     rows = []
-    for part in [*references(config), *grid(config)]:
+    for part in (spec.to_row() for spec in planned(config)):
         full = part["target"] == "none"
         quiet = part["mode"] == "fp32"
         usual = {"accuracy": BASE, "emd": 0.0 if quiet else 0.002, "synops": 1000.0}
@@ -39,7 +39,7 @@ def a_run(config=CONFIG, tell=lambda row: {}, rows=None, **info):
     """A run as if it were loaded."""
     rows = rows_of(config, tell) if rows is None else rows
     about = {"config": config.numbers(), "config_hash": config.hash()}
-    return Run("a-run", RunFolder(Path("nowhere")), about | info, rows)
+    return Run("a-run", StudyStore(Path("nowhere")), about | info, rows)
 
 
 def is_row(row, name, bits=None, mode=None):

@@ -6,11 +6,11 @@ accuracy against firing, ``quantizers`` those on single quantizers.
 
 import dataclasses
 
-from experiments.common import CLASSES
 from experiments.report.claims import accuracy, quantizers
 from experiments.report.claims.evidence import NOT_RUN, UNDECIDED, Claim
 from experiments.report.run import Run
 from experiments.report.settings import group_settings
+from experiments.study.config import CLASSES
 from snnjax.firing._drift import baselines, has_learned
 
 

@@ -5,7 +5,6 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from experiments.common import MODES, Row
 from experiments.report import pairs
 from experiments.report.claims.evidence import (
     EQUAL_APART,
@@ -25,7 +24,9 @@ from experiments.report.names import MODE_NAMES, method_name, setting_name
 from experiments.report.run import Run
 from experiments.report.settings import Setting
 from experiments.report.table import markdown_table
+from experiments.study.config import MODES
 from snnjax.firing._drift import POINT, ROUNDING
+from snnjax.runs import Row
 
 
 def equal_accuracy(run: Run, judged: Sequence[Verdict]) -> Claim:

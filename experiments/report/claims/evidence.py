@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from experiments.common import Row, StudyConfig
 from experiments.report.formats import emd_text, percent
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, setting_name
@@ -12,7 +11,9 @@ from experiments.report.pairs import DIFFERENT
 from experiments.report.prose import CLAIMS
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, split_by_seeds
-from experiments.rows import grid, row_name
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, name_row
+from snnjax.runs import Row
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -65,7 +66,7 @@ class Claim:
 
 def planned_rows(config: StudyConfig) -> list[Row]:
     """Return the planned rows of the config's own site and scope."""
-    return [row for row in grid(config) if is_main(row, config)]
+    return [row for row in (s.to_row() for s in grid(config)) if is_main(row, config)]
 
 
 def missing_rows_verdict(
@@ -73,8 +74,8 @@ def missing_rows_verdict(
 ) -> tuple[str, str] | None:
     """Return verdict and reason if planned rows are missing; None if all are there."""
     planned = [row for row in planned_rows(run.config) if wanted(row)]
-    done = {row_name(row) for row in run.main}
-    left = sum(row_name(row) not in done for row in planned)
+    done = {name_row(row) for row in run.main}
+    left = sum(name_row(row) not in done for row in planned)
     if not planned:
         return NOT_RUN, "this run has no such rows"
     if left:

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 
-from experiments.common import Row
 from experiments.report import pairs
 from experiments.report.claims.evidence import (
     CLIPS_APART,
@@ -25,8 +24,9 @@ from experiments.report.judge import Verdict, label
 from experiments.report.names import MODE_NAMES
 from experiments.report.run import Run
 from experiments.report.settings import Setting
-from experiments.rows import CLIPS
+from experiments.study.grid import CLIPS
 from snnjax.firing._drift import POINT, ROUNDING
+from snnjax.runs import Row
 
 TRAINED = 0.05  # accuracy that a network which trains may lose
 

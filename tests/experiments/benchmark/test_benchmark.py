@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from experiments.benchmark import contender, conv, networks
-from experiments.benchmark.__main__ import PARTS, _usual_folder, run
+from experiments.benchmark.__main__ import PARTS, _default_folder, run
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import Worker
 
@@ -262,8 +262,8 @@ def test_tables_of_other_parts_are_not_written_over(tmp_path):
 
 
 def test_some_parts_have_a_folder_of_their_own():
-    assert _usual_folder(tuple(PARTS)) == Path("runs/benchmark")
-    assert _usual_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
+    assert _default_folder(tuple(PARTS)) == Path("runs/benchmark")
+    assert _default_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
 
 
 def quiet():

@@ -11,7 +11,7 @@ from experiments.emd_gradients import __main__ as bench
 from experiments.emd_gradients import estimators, pull, report
 from experiments.emd_gradients.__main__ import GradientsConfig
 from experiments.emd_gradients.losses import LOSSES
-from experiments.run_folder import RunFolder
+from experiments.study.store import StudyStore
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
 def test_two_at_once_are_refused(tmp_path):
     """Both would write their rows, and the table count them twice."""
     pytest.importorskip("fcntl")
-    with RunFolder(tmp_path) as other:
+    with StudyStore(tmp_path) as other:
         other.lock()
         with pytest.raises(ValueError, match="another process is writing to"):
             bench.run(GradientsConfig(out=tmp_path, tiny=True, width=2), quiet())

@@ -2,8 +2,8 @@
 
 from studied import BASE, a_run
 
-from experiments.common import StudyConfig
 from experiments.report import ablation
+from experiments.study.config import StudyConfig
 
 CONFIG = StudyConfig(bits=(2, 4, 8), modes=("ptq", "qat"), ablation_bits=(2, 4))
 

@@ -3,7 +3,6 @@
 import pytest
 from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
-from experiments.common import StudyConfig
 from experiments.report.claims import judge_claims
 from experiments.report.claims.evidence import (
     NOT_REPRODUCED,
@@ -13,6 +12,7 @@ from experiments.report.claims.evidence import (
     UNFINISHED,
     majority,
 )
+from experiments.study.config import StudyConfig
 
 EQUAL, WIDE, LQ_NET, BEFORE, FOUR, UNSIGNED, TRAINED = range(7)
 

@@ -7,7 +7,7 @@ from planted import MEMBRANE, WEIGHTS, a_row, grid, quantized, reference
 
 from experiments.report import findings, names, table
 from experiments.report.judge import judge
-from experiments.run_folder import RunFolder
+from experiments.study.store import StudyStore
 from snnjax.firing._drift import illustrative_rows
 
 
@@ -74,7 +74,7 @@ def test_first_finding_tells_baseline_and_floors():
 
 def test_planted_drift_is_named_with_its_numbers(full_run):
     path, _ = full_run
-    rows = RunFolder(path).rows()
+    rows = StudyStore(path).rows()
     _, drift, methods = findings(judge(rows))
     assert "1 of 96" in drift
     assert "PTQ 1 of 32, PTQ+BN 0 of 32, QAT 0 of 32" in drift

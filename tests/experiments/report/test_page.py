@@ -19,18 +19,18 @@ from planted import (
 from studied import a_run
 
 from experiments import command_line, report
-from experiments.common import StudyConfig
-from experiments.presets import PRESETS
 from experiments.report import findings, run, table
 from experiments.report.judge import judge
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.presets import PRESETS
+from experiments.study.store import StudyStore
 
 
 def test_page_has_every_row_and_loads_nothing(full_run):
     path, page = full_run
     text = page.read_text()
     checker = check_html(text)
-    rows = RunFolder(path).rows()
+    rows = StudyStore(path).rows()
     states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
     assert len(re.findall(states, text)) == len(rows) == 102
     assert len(checker.loads) == 4
@@ -49,7 +49,7 @@ def test_page_has_every_row_and_loads_nothing(full_run):
 def test_page_tells_findings_definitions_and_how_to_run_it_count_remade(full_run):
     path, page = full_run
     text = page.read_text()
-    rows = RunFolder(path).rows()
+    rows = StudyStore(path).rows()
     for sentence in findings(judge(rows)):
         assert sentence.replace("'", "&#x27;") in text
         assert sentence in (path / "table.md").read_text()

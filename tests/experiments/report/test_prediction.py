@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from studied import a_run, quantized, rows_of
 
-from experiments.common import StudyConfig
 from experiments.report import figures, prediction, rank_correlation, scatter
 from experiments.report.judge import judge
+from experiments.study.config import StudyConfig
 
 
 def test_correlations_are_scipys():

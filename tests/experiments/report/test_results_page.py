@@ -8,9 +8,9 @@ import statistics
 import pytest
 from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
-from experiments.common import StudyConfig
 from experiments.report import results
 from experiments.report.formats import emd_text, spread
+from experiments.study.config import StudyConfig
 
 
 def section(text, title):

@@ -6,13 +6,14 @@ import inspect
 import json
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from experiments import huge_pages, one_at_a_time
 from experiments.command_line import parse, run_as_command
-from experiments.common import SURROGATES, StudyConfig
-from experiments.rows import CLIPS, grid, references, row_name, structure
+from experiments.study.config import StudyConfig
+from experiments.study.grid import CLIPS, grid, references
 from snnjax import surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "quantize_all", "bits"]
@@ -148,29 +149,29 @@ def test_tiny_does_not_drop_what_was_asked_for():
 def test_grid_is_the_papers_in_three_modes():
     rows = grid(StudyConfig())
     assert len(rows) == 32 * 3
-    assert len({row_name(row) for row in rows}) == 96
-    assert all(list(row) == KEYS for row in rows)
-    assert {row["seed"] for row in rows} == {0}
-    weights = [row for row in rows if row["target"] == "weights"]
-    assert {(row["method"], row["grid"]) for row in weights} == {
+    assert len({row.name for row in rows}) == 96
+    assert all(list(row.to_row()) == KEYS for row in rows)
+    assert {row.seed for row in rows} == {0}
+    weights = [row for row in rows if row.target == "weights"]
+    assert {(row.method, row.grid) for row in weights} == {
         ("uniform", "mid_rise"),
         ("uniform", "mid_tread"),
         ("lq_net", None),
     }
-    assert {row["clip"] for row in weights} == set(CLIPS.values()) == {1.0, 10.0}
-    assert {(row["signed"], row["site"]) for row in weights} == {(True, None)}
-    membranes = [row for row in rows if row["target"] == "membrane"]
+    assert {row.clip for row in weights} == set(CLIPS.values()) == {1.0, 10.0}
+    assert {(row.signed, row.site) for row in weights} == {(True, None)}
+    membranes = [row for row in rows if row.target == "membrane"]
     assert len(weights) + len(membranes) == 96
-    assert {(r["method"], r["grid"], r["clip"], r["site"]) for r in membranes} == {
+    assert {(r.method, r.grid, r.clip, r.site) for r in membranes} == {
         ("uniform", "mid_tread", 1.0, "post_reset")
     }
-    assert {row["signed"] for row in membranes} == {True, False}
+    assert {row.signed for row in membranes} == {True, False}
 
 
 def test_grid_and_site_are_those_asked_for():
     options = dict(grid=("mid_tread",), membrane_grid="mid_rise", site="pre_fire")
     rows = grid(StudyConfig(**options))
-    found = {(r["target"], r["method"], r["grid"], r["site"]) for r in rows}
+    found = {(r.target, r.method, r.grid, r.site) for r in rows}
     assert found == {
         ("weights", "uniform", "mid_tread", None),
         ("weights", "lq_net", None, None),
@@ -182,18 +183,19 @@ def test_membranes_may_have_lq_nets_levels():
     """Up to 8 bits: they are kept in a table."""
     config = StudyConfig(membrane_grid="lq_net", only="membrane", bits=(2, 8, 9))
     rows = grid(config)
-    assert {(r["method"], r["grid"], r["bits"]) for r in rows} == {
+    assert {(r.method, r.grid, r.bits) for r in rows} == {
         ("lq_net", None, bits) for bits in (2, 8)
     }
     # The number of basis vectors is a shape: each has programs of its own.
-    assert len({structure(row) for row in rows}) == 2 * 2
+    assert len({row.compile_key for row in rows}) == 2 * 2
 
 
 def test_every_surrogate_of_the_library_can_be_chosen():
+    surrogates = get_args(get_type_hints(StudyConfig)["surrogate"])
     public = {name for name, f in vars(surrogate).items() if inspect.isfunction(f)}
     public = {name for name in public if not name.startswith("_")}
-    assert set(SURROGATES) == public - {"custom"}
-    for name in SURROGATES:
+    assert set(surrogates) == public - {"custom"}
+    for name in surrogates:
         assert getattr(surrogate, name)(1.0) == 1
 
 
@@ -202,21 +204,21 @@ def test_rows_of_one_program_lie_together():
         grid(StudyConfig(modes=modes)) for modes in (("ptq", "ptq_bn"), ("qat",))
     )
     for rows in (ptq, qat):
-        programs = [(r["target"], r["method"], r["grid"], r["signed"]) for r in rows]
+        programs = [(r.target, r.method, r.grid, r.signed) for r in rows]
         shifted = [None, *programs]
         starts = [a for a, b in zip(programs, shifted, strict=False) if a != b]
         assert len(starts) == len(set(programs)) == 5
     first = ptq[:16]
-    assert [row["clip"] for row in first] == [1.0] * 8 + [10.0] * 8
-    assert [row["bits"] for row in first] == [2, 2, 4, 4, 6, 6, 8, 8] * 2
-    assert [row["mode"] for row in first] == ["ptq", "ptq_bn"] * 8
-    assert [row["clip"] for row in qat[:8]] == [1.0] * 4 + [10.0] * 4
-    assert [row["bits"] for row in qat[:8]] == [2, 4, 6, 8] * 2
+    assert [row.clip for row in first] == [1.0] * 8 + [10.0] * 8
+    assert [row.bits for row in first] == [2, 2, 4, 4, 6, 6, 8, 8] * 2
+    assert [row.mode for row in first] == ["ptq", "ptq_bn"] * 8
+    assert [row.clip for row in qat[:8]] == [1.0] * 4 + [10.0] * 4
+    assert [row.bits for row in qat[:8]] == [2, 4, 6, 8] * 2
 
 
 def test_what_needs_no_training_comes_first():
     config = StudyConfig(seeds=(0, 1), repeat=True, ablation_bits=(2,))
-    modes = [row["mode"] for row in grid(config)]
+    modes = [row.mode for row in grid(config)]
     first = modes.index("qat")
     assert set(modes[:first]) == {"ptq", "ptq_bn"}
     assert set(modes[first:]) == {"qat"}
@@ -227,22 +229,22 @@ def test_grid_can_be_restricted():
     config = StudyConfig(modes=("qat",), bits=(2, 8, 16), seeds=(7, 1))
     both = [grid(dataclasses.replace(config, only=t)) for t in ("weights", "membrane")]
     assert [*both[0], *both[1]] == grid(config)
-    assert {row["seed"] for row in grid(config)} == {7}
+    assert {row.seed for row in grid(config)} == {7}
     # LQ-Net's table of levels ends at 8 bits.
-    lq_net = [row["bits"] for row in both[0] if row["method"] == "lq_net"]
+    lq_net = [row.bits for row in both[0] if row.method == "lq_net"]
     assert lq_net == [2, 8, 2, 8]
-    assert [row["bits"] for row in both[1]] == [2, 8, 16] * 2
+    assert [row.bits for row in both[1]] == [2, 8, 16] * 2
 
 
 def test_references_are_all_baselines_then_what_they_do_alone():
     rows = references(StudyConfig(seeds=(0, 5, 2), only="membrane"))
-    names = [row_name(row) for row in rows]
+    names = [row.name for row in rows]
     modes = ("fp32", "control", "fp32_bn")
     assert names == [f"{mode}-s{seed}" for mode in modes for seed in (0, 5, 2)]
     for row in rows:
-        assert list(row) == KEYS
-        assert row["target"] == "none"
-        assert {row[key] for key in KEYS[1:-2]} == {None}
+        assert list(row.to_row()) == KEYS
+        assert row.target == "none"
+        assert {row.to_row()[key] for key in KEYS[1:-2]} == {None}
 
 
 def test_parse_reads_the_command_line(monkeypatch):
@@ -264,12 +266,12 @@ def test_parse_reads_the_command_line(monkeypatch):
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/results.jsonl"),
             "error: runs/results.jsonl: No space left on device; make room there. "
-            "What was finished is kept, and the same command goes on from there",
+            "Finished results are kept, and the same command resumes",
         ),
         (
             OSError(errno.EACCES, os.strerror(errno.EACCES), "runs"),
             "error: runs: Permission denied; give a folder that you may read and "
-            "write. What was finished is kept, and the same command goes on from there",
+            "write. Finished results are kept, and the same command resumes",
         ),
         (OSError("a checkpoint could not be"), "error: a checkpoint could not be"),
         (ImportError("digits come with scikit"), "error: digits come with scikit"),
@@ -280,8 +282,8 @@ def test_what_the_system_refuses_is_one_sentence(monkeypatch, refused, said):
         raise refused
 
     monkeypatch.setattr("sys.argv", ["study", "--cache", "None"])
-    monkeypatch.setattr(one_at_a_time, "use", lambda: None)
-    monkeypatch.setattr(huge_pages, "use", lambda: None)
+    monkeypatch.setattr(one_at_a_time, "set_sequential_scheduler", lambda: None)
+    monkeypatch.setattr(huge_pages, "reexec_with_huge_pages", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="study")
     assert ended.value.code == said  # a string: Python prints it and exits with 1
@@ -292,8 +294,8 @@ def test_what_does_not_go_on_does_not_say_so(monkeypatch):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "a/b")
 
     monkeypatch.setattr("sys.argv", ["benchmark", "--cache", "None"])
-    monkeypatch.setattr(one_at_a_time, "use", lambda: None)
-    monkeypatch.setattr(huge_pages, "use", lambda: None)
+    monkeypatch.setattr(one_at_a_time, "set_sequential_scheduler", lambda: None)
+    monkeypatch.setattr(huge_pages, "reexec_with_huge_pages", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="benchmark", resumes=False)
     assert ended.value.code == "error: a/b: Not a directory; give a folder, not a file"

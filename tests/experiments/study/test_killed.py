@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from slow_disk import PROGRAM
 
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import name_row, planned
+from experiments.study.store import StudyStore
 
 ROOT = Path(__file__).parents[3]
 # The short form draws no report, which takes seconds; the long one does.
@@ -61,7 +61,7 @@ def start(config: StudyConfig, out: Path, quickly: bool) -> subprocess.Popen:
 
 def names_of(config: StudyConfig) -> list[str]:
     config = config.resolve()
-    return [row_name(part) for part in [*references(config), *grid(config)]]
+    return [spec.name for spec in planned(config)]
 
 
 def has_begun(process: subprocess.Popen, out: Path) -> bool:
@@ -77,7 +77,7 @@ def has_begun(process: subprocess.Popen, out: Path) -> bool:
 
 def phase_of(config: StudyConfig, out: Path) -> tuple[str, str]:
     """What a run that has begun is doing, as far as its files tell, and which row."""
-    done = {row_name(row) for row in RunFolder(out).rows()}
+    done = {name_row(row) for row in StudyStore(out).rows()}
     missing = [name for name in names_of(config) if name not in done]
     if not missing:
         return "end", ""
@@ -140,8 +140,8 @@ def killed_until_it_ends(
 
 def assert_same_run(config: StudyConfig, out: Path, undisturbed: Path) -> None:
     """Every number of ``out`` is that of ``undisturbed``, and every file is whole."""
-    rows, expected = RunFolder(out).rows(), RunFolder(undisturbed).rows()
-    assert [row_name(row) for row in rows] == names_of(config)
+    rows, expected = StudyStore(out).rows(), StudyStore(undisturbed).rows()
+    assert [name_row(row) for row in rows] == names_of(config)
     for row, other in zip(rows, expected, strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     names = {path.relative_to(undisturbed) for path in undisturbed.rglob("*")}

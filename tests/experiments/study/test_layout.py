@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import layout
-from experiments.common import MODES, StudyConfig
-from experiments.rows import grid, references, row_name, structure
+from experiments.study import layout
+from experiments.study.config import MODES, StudyConfig
+from experiments.study.grid import grid, references
 
 DEVICES = st.integers(1, 16)
 FEWER = settings(max_examples=60)
@@ -29,7 +29,9 @@ PARTS = st.builds(
     bits=some((2, 3, 8, 9)),
     grid=some(("mid_rise", "mid_tread")),
     repeat=st.booleans(),
-).flatmap(lambda parts: st.lists(st.sampled_from(parts), unique_by=row_name))
+).flatmap(
+    lambda parts: st.lists(st.sampled_from(parts), unique_by=lambda spec: spec.name)
+)
 
 
 @given(st.integers(1, 40), DEVICES)
@@ -52,13 +54,13 @@ def test_chunks_are_the_items_in_order(items, devices):
 @given(PARTS, DEVICES)
 def test_every_row_is_in_one_group_of_its_program(parts, devices):
     groups = layout.groups(parts, devices)
-    names = [row_name(part) for group in groups for part in group]
-    assert sorted(names) == sorted(map(row_name, parts))
+    names = [part.name for group in groups for part in group]
+    assert sorted(names) == sorted(part.name for part in parts)
     for group in groups:
         assert devices % len(group) == 0
-        kinds = {(structure(part), part["mode"], part["seed"]) for part in group}
+        kinds = {(part.compile_key, part.mode, part.seed) for part in group}
         assert len(kinds) == 1
-        assert len(group) == 1 or group[0]["target"] != "none"
+        assert len(group) == 1 or group[0].target != "none"
 
 
 @FEWER
@@ -70,7 +72,7 @@ def test_one_device_keeps_the_order(parts):
 @FEWER
 @given(PARTS, DEVICES)
 def test_what_rows_are_compared_with_keeps_its_place_before_them(parts, devices):
-    alone = [part for part in parts if part["target"] == "none"]
+    alone = [part for part in parts if part.target == "none"]
     parts = alone + [part for part in parts if part not in alone]
     groups = layout.groups(parts, devices)
     assert groups[: len(alone)] == [[part] for part in alone]
@@ -98,7 +100,7 @@ def there(monkeypatch):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_all_devices_are_taken(there, asked, processes):
     there(8, processes)
-    assert layout.devices_of(StudyConfig(devices=asked)) == 8
+    assert layout.count_devices(StudyConfig(devices=asked)) == 8
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,6 @@ def test_all_devices_are_taken(there, asked, processes):
 def test_devices_that_do_not_go_are_refused(there, devices, processes, options, said):
     there(devices, processes)
     with pytest.raises(ValueError, match=said):
-        layout.devices_of(StudyConfig(**options))
+        layout.count_devices(StudyConfig(**options))
     there(4, 1)
-    assert layout.devices_of(StudyConfig(devices=4, batch_size=12)) == 4
+    assert layout.count_devices(StudyConfig(devices=4, batch_size=12)) == 4

@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from experiments import log as logs
-from experiments.log import Log
+from experiments.study import log as logs
+from experiments.study.log import Log
+from snnjax.runs import Store
 
 
 def lines(log):
@@ -14,7 +15,7 @@ def lines(log):
 @pytest.fixture
 def log(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    log = Log(tmp_path)
+    log = Log(Store(tmp_path))
     for row in ("fp32-s0", "control-s0"):
         for step in (50, 100, 150):
             log.write(row, step, loss=1.0 / step, silent=[])
@@ -38,11 +39,11 @@ def test_a_resumed_row_says_nothing_twice(log):
     ]
     log.write("control-s0", 150, loss=0.1)
     assert len(lines(log)) == 6
-    assert [p.name for p in log.folder.iterdir()] == ["log.jsonl"]
+    assert [p.name for p in log.store.path.iterdir()] == ["log.jsonl"]
 
 
 def test_there_may_be_no_log_yet(tmp_path):
-    Log(tmp_path).resume("fp32-s0", 0)
+    Log(Store(tmp_path)).resume("fp32-s0", 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -67,13 +68,13 @@ def test_tensorboard_gets_the_numbers(log, monkeypatch):
     monkeypatch.setattr(logs.importlib, "import_module", lambda name: summary)
     log.write("fp32-s1", 7, loss=0.5, silent=["sn1"])
     log.close("fp32-s1")
-    folder = str(log.folder / "tensorboard" / "fp32-s1")
+    folder = str(log.store.path / "tensorboard" / "fp32-s1")
     assert said == [(folder, "loss", 0.5, 7), "closed"]
 
 
 def test_tensorboard_for_real(tmp_path):
     pytest.importorskip("tensorboard", reason="the package tensorboard is not there")
-    log = Log(tmp_path)
+    log = Log(Store(tmp_path))
     log.write("fp32-s0", 1, loss=0.5)
     log.close("fp32-s0")
     assert list((tmp_path / "tensorboard" / "fp32-s0").glob("events.out.tfevents.*"))

@@ -1,15 +1,17 @@
 """Studies by name, and the rows of repeated seeds and of the ablation."""
 
 import collections
+import dataclasses
 import sys
 
 import pytest
 from flax import nnx
 
 from experiments.command_line import parse
-from experiments.common import StudyConfig
-from experiments.presets import PRESETS, presets
-from experiments.rows import ALL_MEMBRANES, ALL_WEIGHTS, grid, references, row_name
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, planned
+from experiments.study.presets import PRESETS, presets
+from experiments.study.recipe import ALL_MEMBRANES, ALL_WEIGHTS
 from snnjax import calibrate, models
 from snnjax.quantize import QuantSpec
 
@@ -70,12 +72,12 @@ def test_an_optimizer_brings_its_learning_rates(monkeypatch, preset):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_rows_have_names_of_their_own(name):
-    rows = [*references(PRESETS[name]), *grid(PRESETS[name])]
-    assert len({row_name(row) for row in rows}) == len(rows)
+    rows = planned(PRESETS[name])
+    assert len({row.name for row in rows}) == len(rows)
 
 
 def count(rows, *keys):
-    return collections.Counter(tuple(row[key] for key in keys) for row in rows)
+    return collections.Counter(tuple(getattr(row, key) for key in keys) for row in rows)
 
 
 def test_the_papers_grid_is_run_by_every_seed():
@@ -87,14 +89,14 @@ def test_the_papers_grid_is_run_by_every_seed():
 
 
 def ablation(row, config):
-    site = row["site"] or config.site
-    return row["quantize_all"] != config.quantize_all or site != config.site
+    site = row.site or config.site
+    return row.quantize_all != config.quantize_all or site != config.site
 
 
 def test_dear_rows_are_fewer_where_that_is_asked_for():
     config = PRESETS["paper-small"]
     rows = [row for row in grid(config) if not ablation(row, config)]
-    trained = [row for row in rows if row["mode"] == "qat"]
+    trained = [row for row in rows if row.mode == "qat"]
     assert count(trained, "seed", "bits") == {(0, 2): 8, (0, 4): 8, (1, 2): 8}
     assert count(rows, "seed", "mode")[1, "ptq"] == 32
 
@@ -109,10 +111,12 @@ def test_the_ablation_is_the_other_site_and_scope_of_the_first_seed():
         ("membrane", "pre_fire", False, 0, 4): 6,
     }
     # What differs from the main grid is that alone.
-    names = {row_name(row) for row in grid(config)}
+    names = {row.name for row in grid(config)}
     for row in others:
-        plain = row | {"quantize_all": False, "site": row["site"] and config.site}
-        assert row_name(plain) in names
+        plain = dataclasses.replace(
+            row, quantize_all=False, site=row.site and config.site
+        )
+        assert plain.name in names
 
 
 @pytest.mark.parametrize("name", ["weight_quant", "membrane_quant"])

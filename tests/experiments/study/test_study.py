@@ -12,16 +12,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import stopping, study
 from experiments.command_line import parse
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
-from experiments.run_folder import RunFolder
-from snnjax import checkpoint, firing, surrogate, train
+from experiments.study import __main__ as study
+from experiments.study import recipe
+from experiments.study.config import StudyConfig
+from experiments.study.grid import grid, name_row, planned
+from experiments.study.store import StudyStore
+from snnjax import checkpoint, firing, runs, surrogate, train
 
 ROOT = Path(__file__).parents[3]
 # LQ-Net, the slowest to compile, ends at 8 bits; one grid stands for both.
@@ -57,7 +57,7 @@ def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def numbers(folder: RunFolder) -> list[dict]:
+def numbers(folder: StudyStore) -> list[dict]:
     """Rows without what a clock or a folder name decides."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in folder.rows()]
 
@@ -71,7 +71,7 @@ def finished(tmp_path_factory):
     return folder, console.file.getvalue()
 
 
-def undrawn(config: StudyConfig) -> RunFolder:
+def undrawn(config: StudyConfig) -> StudyStore:
     """A run without its report, which takes longer than what most tests are about."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study.report, "write", lambda path: path / "report.html")
@@ -85,10 +85,10 @@ def short(tmp_path_factory):
     return undrawn(StudyConfig(out=out, **SHORT))
 
 
-def copy_of(folder: RunFolder, tmp_path, lines: int, rest: str = "") -> RunFolder:
+def copy_of(folder: StudyStore, tmp_path, lines: int, rest: str = "") -> StudyStore:
     """The run as a kill after some rows would have left it."""
     shutil.copytree(folder.path, tmp_path / "run")
-    copy = RunFolder(tmp_path / "run")
+    copy = StudyStore(tmp_path / "run")
     kept = copy.results.read_text().splitlines(keepends=True)[:lines]
     copy.results.write_text("".join(kept) + rest)
     return copy
@@ -98,9 +98,9 @@ def copy_of(folder: RunFolder, tmp_path, lines: int, rest: str = "") -> RunFolde
 def test_every_row_is_there_once_and_whole(finished):
     folder, _ = finished
     config = StudyConfig(**OPTIONS).resolve()
-    expected = [row_name(part) for part in [*references(config), *grid(config)]]
+    expected = [spec.name for spec in planned(config)]
     rows = folder.rows()
-    assert [row_name(row) for row in rows] == expected
+    assert [name_row(row) for row in rows] == expected
     assert all(set(row) == KEYS for row in rows)
     for row in rows:
         for name in ("accuracy", "mean_rate", "dead_fraction", "saturated_fraction"):
@@ -130,7 +130,7 @@ def test_shifts_bound_the_distance_in_every_layer(finished):
 
 @pytest.mark.slow
 def test_the_floors_are_distances_of_the_references(finished):
-    rows = {row_name(row): row for row in finished[0].rows()}
+    rows = {name_row(row): row for row in finished[0].rows()}
     for seed in (0, 1):
         control = rows[f"control-s{seed}"]
         assert control["floor_control"] == control["emd_mean"] > 0
@@ -158,7 +158,7 @@ def test_a_step_compiles_once_for_each_structure(finished):
 
 @pytest.mark.slow
 def test_quantized_memory_counts_bits(finished):
-    rows = {row_name(row): row for row in finished[0].rows()}
+    rows = {name_row(row): row for row in finished[0].rows()}
     full, two = rows["fp32-s0"], rows["weights-uniform-mid_rise-signed-clip1-b2-ptq-s0"]
     # SEW-ResNet8 of width 4: the kernels of its blocks, at 2 bits instead of 32.
     kernels = 9 * (4 * 4 + 4 * 4) + 9 * (4 * 8 + 8 * 8) + 4 * 8
@@ -196,18 +196,6 @@ def test_it_goes_on_without_the_spike_counts_of_the_controls(short, tmp_path):
             path.unlink()
     undrawn(StudyConfig(out=copy.path, **SHORT))
     assert numbers(copy) == numbers(short)
-
-
-@pytest.mark.slow
-def test_a_run_of_an_earlier_version_is_not_gone_on_with(short, tmp_path):
-    copy = copy_of(short, tmp_path, 4)
-    for path in (copy.path / "firing").iterdir():
-        with np.load(path) as arrays:
-            kept = {k: arrays[k] for k in arrays.files if not k.startswith("latency/")}
-        np.savez(path, **kept)
-    with pytest.raises(ValueError, match="earlier version, which kept no latencies"):
-        undrawn(StudyConfig(out=copy.path, **SHORT))
-    assert len(copy.rows()) == 4
 
 
 def test_two_runs_write_the_same_numbers(short, tmp_path):
@@ -252,7 +240,7 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     config = StudyConfig(out=copy.path, save_seconds=1e9, **SHORT)
     with monkeypatch.context() as patch:
         patch.setattr(study.Bar, "advance", stop)
-        with pytest.raises(stopping.Stopped) as stopped:
+        with pytest.raises(runs.PreemptedError) as stopped:
             undrawn(config)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -275,7 +263,7 @@ def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
     train_set, test_set = study.load_data(config)
     baseline = checkpoint.load(
         config.out / "checkpoints/fp32-s0.safetensors",
-        study.make_model(config, train_set, 0),
+        recipe.make_model(config, train_set, 0),
     )
     per_epoch = train.steps_per_epoch(train_set, config.batch_size)
     run = train.fit(
@@ -305,11 +293,11 @@ def test_ott_finds_the_same_distances(finished, tmp_path):
     options = SHORT | {"modes": ("ptq",), "seeds": (0,)}
     out = tmp_path / "ott"
     folder = undrawn(StudyConfig(out=out, emd="ott", **options))
-    exact = {row_name(row): row for row in finished[0].rows()}
+    exact = {name_row(row): row for row in finished[0].rows()}
     assert len(folder.rows()) == 2 + 2
     for row in folder.rows():
         for layer, distance in row["emd"].items():
-            same = exact[row_name(row)]["emd"][layer]
+            same = exact[name_row(row)]["emd"][layer]
             assert math.isclose(distance, same, rel_tol=1e-5, abs_tol=1e-6)
 
 
@@ -324,17 +312,17 @@ def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     arguments += ["--modes", "ptq", "--seeds", "0", "--out", str(tmp_path / "run")]
     monkeypatch.setattr("sys.argv", ["study", *arguments, *chosen])
     config = parse(StudyConfig, program="study")
-    rows = {row_name(row): row for row in undrawn(config).rows()}
+    rows = {name_row(row): row for row in undrawn(config).rows()}
     assert len(rows) == 2 + 2
     for row in rows.values():
         assert (row["surrogate"], row["reset"]) == ("triangular", "soft")
     rise = rows["membrane-uniform-mid_rise-unsigned-prefire-clip1-b2-ptq-s0"]
     assert (rise["grid"], rise["site"]) == ("mid_rise", "pre_fire")
-    assert {row["grid"] for row in grid(dataclasses.replace(config, only=None))} == {
+    assert {spec.grid for spec in grid(dataclasses.replace(config, only=None))} == {
         *("mid_tread", "mid_rise", None)
     }
-    usual = study.make_model(StudyConfig(), study.load_data(config)[0], 0).sn1.neuron
-    model = study.make_model(config, study.load_data(config)[0], 0)
+    usual = recipe.make_model(StudyConfig(), study.load_data(config)[0], 0).sn1.neuron
+    model = recipe.make_model(config, study.load_data(config)[0], 0)
     assert usual.get_value().v_reset == 0
     assert model.sn1.neuron.get_value().v_reset is None
     assert model.sn1.neuron.get_value().surrogate is surrogate.triangular

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from slow_disk import PROGRAM
 
-from experiments.common import StudyConfig
-from experiments.rows import grid, references, row_name
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import name_row, planned
+from experiments.study.store import StudyStore
 
 ROOT = Path(__file__).parents[3]
 CONFIG = StudyConfig(
@@ -105,16 +105,16 @@ def assert_same_study(out: Path, expected: Path) -> None:
     within that of the threshold is another one: of the images one may be classified
     otherwise, and of 10,000 spikes ten be others. So far none was.
     """
-    rows = {row_name(row): row for row in RunFolder(out).rows()}
-    assert len(RunFolder(out).rows()) == len(rows)
-    assert set(rows) == set(map(row_name, [*references(CONFIG), *grid(CONFIG)]))
-    for other in RunFolder(expected).rows():
-        row = rows[row_name(other)]
+    rows = {name_row(row): row for row in StudyStore(out).rows()}
+    assert len(StudyStore(out).rows()) == len(rows)
+    assert set(rows) == {spec.name for spec in planned(CONFIG)}
+    for other in StudyStore(expected).rows():
+        row = rows[name_row(other)]
         assert set(row) == set(other)
         assert abs(row["accuracy"] - other["accuracy"]) <= 1 / 128
         for name in ("emd_mean", "mean_rate", "dead_fraction", "floor_sampling"):
             assert row[name] == pytest.approx(other[name], rel=2e-3, abs=1e-5), name
-        fired, wanted = (RunFolder(x).fired(row) for x in (out, expected))
+        fired, wanted = (StudyStore(x).firing(row) for x in (out, expected))
         assert fired.counts.observations == wanted.counts.observations
         assert set(fired.counts.spikes) == set(wanted.counts.spikes)
         moved = total = 0
@@ -128,7 +128,7 @@ def assert_same_study(out: Path, expected: Path) -> None:
 
 
 def devices_in(out: Path) -> dict[str, int]:
-    return {row_name(row): row["devices"] for row in RunFolder(out).rows()}
+    return {name_row(row): row["devices"] for row in StudyStore(out).rows()}
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, on_one):
     os.kill(processes[1].pid, signal.SIGTERM)
     for code, _, errors in ended(*processes):
         assert code == 143
-        assert "this goes on from there: python -m experiments.study" in errors
+        assert "resume with: python -m experiments.study" in errors
     steps = [steps_of(out, name)[-1] for name in BESIDE]
     assert steps[0] == steps[1] >= 2
     finished(*started_as_two(out, "--devices", 2, "--save-seconds", 0))
@@ -232,7 +232,9 @@ def test_the_first_process_cannot_write(tmp_path):
     out.touch()
     sentence = f"{out} is a file; give a folder with --out"
     processes = started_as_two(out, "--devices", 2)
-    assert_both_say(processes, sentence, f"error: the first process: {sentence}")
+    assert_both_say(
+        processes, sentence, f"error: the primary process failed: {sentence}"
+    )
 
 
 @pytest.mark.nightly
@@ -243,7 +245,7 @@ def test_processes_of_other_options(tmp_path):
     assert_both_say(
         processes,
         "process 1 failed, and says why",
-        "the same options, and epochs of this one differ from the first's",
+        "the same options, and epochs of this one differ from the primary's",
     )
     assert not (tmp_path / "run").exists()
 

@@ -10,9 +10,9 @@ import cifar
 import pytest
 import quickly
 
-from experiments.common import StudyConfig
-from experiments.rows import row_name
-from experiments.run_folder import RunFolder
+from experiments.study.config import StudyConfig
+from experiments.study.grid import name_row
+from experiments.study.store import StudyStore
 
 pytestmark = pytest.mark.nightly
 ROOT = Path(__file__).parents[3]
@@ -27,12 +27,12 @@ def finished(folder, *options, minutes):
         timeout=60 * minutes,
         check=True,
     )
-    return RunFolder(folder)
+    return StudyStore(folder)
 
 
 def test_digits(tmp_path):
     folder = finished(tmp_path / "digits", minutes=8)
-    rows = {row_name(row): row for row in folder.rows()}
+    rows = {name_row(row): row for row in folder.rows()}
     assert len(rows) == 6 + 96
     baseline = rows["fp32-s0"]["accuracy"]
     assert baseline >= 0.97

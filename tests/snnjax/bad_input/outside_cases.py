@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import calibrate, checkpoint, data, models
+from snnjax import calibrate, data, models, runs
 from snnjax.interop import spikingjelly
 from snnjax.quantize import QuantSpec
 from tests.snnjax.bad_input.table import NAN, NO_ARRAY, NO_SIZE, allowed, refused
@@ -30,9 +30,9 @@ def cases():
 def checkpoint_cases():
     """Steps and numbers of checkpoints."""
     yield from refused(
-        partial(checkpoint.History, tempfile.mkdtemp()), {}, keep=NO_SIZE
+        partial(runs.RunCheckpoints, tempfile.mkdtemp()), {}, keep=NO_SIZE
     )
-    with checkpoint.History(tempfile.mkdtemp()) as history:
+    with runs.RunCheckpoints(tempfile.mkdtemp()) as history:
         for step in (-1, 2.5):
             call = partial(history.save, step, {"x": X})
             yield f"History.save: {step}", call, "step", step

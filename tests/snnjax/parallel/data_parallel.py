@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import small_nets
 
-from snnjax import checkpoint, data, neurons, train
+from snnjax import data, neurons, runs, train
 
 STEPS, HALF = 20, 10
 OPTIONS = {
@@ -83,9 +83,9 @@ def moved(model, dataset, first, second):
     optimizer = train.sgd(0.05, weight_decay=5e-4)
     like = train.init(model, optimizer)
     with tempfile.TemporaryDirectory() as folder:
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             history.save(HALF, state)
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             saved = history.load(like)
     kept, copy = small_nets.host(state), small_nets.host(saved)
     from_file, _, after = trained(model, dataset, second, start=saved)

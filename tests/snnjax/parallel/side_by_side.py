@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import small_nets
 
-from snnjax import calibrate, checkpoint, data, train
+from snnjax import calibrate, data, runs, train
 from snnjax.quantize import QuantSpec
 from snnjax.train import guards
 
@@ -90,9 +90,9 @@ def resumed(nets, dataset, mesh, last):
     """Whether a sweep that goes on from a file is the one that was never stopped."""
     state = swept(nets, dataset, mesh, STEPS // 2)[2]
     with tempfile.TemporaryDirectory() as folder:
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             history.save(STEPS // 2, state)
-        with checkpoint.History(folder) as history:
+        with runs.RunCheckpoints(folder) as history:
             saved = history.load(state)
     start = train.stack(train.unstack(saved))
     before = small_nets.host(start)

@@ -1,4 +1,4 @@
-"""One of two processes that agree on what `experiments.cluster` has for them.
+"""One of two processes that agree on what `snnjax.runs.hosts` has for them.
 
     python agreeing.py PORT PROCESS_ID FOLDER
     python agreeing.py PORT PROCESS_ID SECONDS
@@ -18,8 +18,8 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from experiments import cluster, stopping
-from snnjax import checkpoint, train
+from snnjax import runs, train
+from snnjax.runs import hosts
 from snnjax.train import sharding
 
 LONG = "x" * 10_000
@@ -43,25 +43,25 @@ def failing(error, who):
 
 def saved(folder: Path) -> list[float]:
     """What the first process writes and reads, while the other waits for its word."""
-    with checkpoint.History(folder) as history:
+    with runs.RunCheckpoints(folder) as history:
         history.save(3, {"w": np.ones(2)})
         return history.load({"w": np.zeros(2)})["w"].tolist()
 
 
 def stopped() -> str:
-    with stopping.watched():
-        stopping.look("before any signal")
+    with runs.handle_signals():
+        runs.raise_if_stopping("before any signal")
         if jax.process_index() == 1:
             signal.raise_signal(signal.SIGTERM)
         try:
-            stopping.look("at the same place")
-        except stopping.Stopped as reason:
+            runs.raise_if_stopping("at the same place")
+        except runs.PreemptedError as reason:
             return f"{reason.code}: {reason}"
     return "went on"
 
 
 def listed() -> None:
-    with cluster.together(KeyError):
+    with hosts.abort_on_unexpected_error(KeyError):
         raise KeyError("of all")
 
 
@@ -73,8 +73,8 @@ def late(seconds: float) -> list[float]:
         spec = P("config", "data")
         add = sharding.on_mesh(lambda x: jax.lax.psum(x, "data"), mesh, spec, spec)
         x = sharding.shard(np.ones((4, 4), np.float32), mesh, spec)
-        cluster.by_first(lambda: None)
-        if cluster.is_first():
+        hosts.run_on_primary(lambda: None)
+        if hosts.is_primary():
             time.sleep(seconds)
         sums.append(float(sharding.to_host(jax.jit(add)(x)).sum()))
     return sums
@@ -83,36 +83,36 @@ def late(seconds: float) -> list[float]:
 def main() -> None:
     port, me, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if word.isdecimal():
-        cluster.join(4, f"localhost:{port}", 2, me)
+        hosts.initialize(4, f"localhost:{port}", 2, me)
         sys.stdout.write(f"{json.dumps({'sums': late(int(word))})}\n")
         return
     folder = Path(word)
-    cluster.join(2, f"localhost:{port}", 2, me)
+    hosts.initialize(2, f"localhost:{port}", 2, me)
     called = []
     tree = {"f": np.float32([0.1, np.nan]) + me, "b": np.array([not me]), "i": 7 - me}
-    first = cluster.of_first(tree)
+    first = hosts.broadcast_from_primary(tree)
     found = {
         "devices": [jax.local_device_count(), jax.device_count()],
-        "first": cluster.is_first(),
+        "first": hosts.is_primary(),
         "by_first": [
-            cluster.by_first(lambda: called.append(me) or {"me": me, "x": 0.1}),
-            cluster.by_first(lambda: LONG) == LONG,
-            cluster.by_first(lambda: saved(folder)),
+            hosts.run_on_primary(lambda: called.append(me) or {"me": me, "x": 0.1}),
+            hosts.run_on_primary(lambda: LONG) == LONG,
+            hosts.run_on_primary(lambda: saved(folder)),
         ],
         "called": called,
         "by_first_fails": [
-            error_of(lambda: cluster.by_first(failing(ValueError("bad"), 0))),
-            error_of(lambda: cluster.by_first(failing(OSError(28, "full"), 0))),
-            error_of(lambda: cluster.by_first(failing(ValueError("unheard"), 1))),
+            error_of(lambda: hosts.run_on_primary(failing(ValueError("bad"), 0))),
+            error_of(lambda: hosts.run_on_primary(failing(OSError(28, "full"), 0))),
+            error_of(lambda: hosts.run_on_primary(failing(ValueError("unheard"), 1))),
         ],
-        "by_all": cluster.by_all(lambda: me),
+        "by_all": hosts.run_on_all_hosts(lambda: me),
         "by_all_fails": [
-            error_of(lambda: cluster.by_all(failing(ValueError("bad"), 0))),
-            error_of(lambda: cluster.by_all(failing(ValueError("bad"), 1))),
+            error_of(lambda: hosts.run_on_all_hosts(failing(ValueError("bad"), 0))),
+            error_of(lambda: hosts.run_on_all_hosts(failing(ValueError("bad"), 1))),
         ],
         "of_first": {k: np.asarray(x).tolist() for k, x in first.items()},
         "dtypes": [str(first[k].dtype) for k in "fb"],
-        "of_all": cluster.of_all([me, 10 * me]).tolist(),
+        "of_all": hosts.all_gather([me, 10 * me]).tolist(),
         "stopped": stopped(),
     }
     try:
@@ -121,10 +121,10 @@ def main() -> None:
         found["together"] = str(error)
     sys.stdout.write(f"{json.dumps(found)}\n")
     sys.stdout.flush()
-    with cluster.together(ValueError):
+    with hosts.abort_on_unexpected_error(ValueError):
         if me == 0:
             raise RuntimeError("a fault of the first alone")
-        cluster.of_all(me)
+        hosts.all_gather(me)
     os._exit(7)  # it must not come here
 
 

@@ -1,0 +1,210 @@
+"""The study: train a baseline, quantize it in every way, measure how it fires.
+
+    python -m experiments.study                 # digits, minutes on 2 cores
+    python -m experiments.study --preset paper-small --data-dir DIR
+
+Everything goes to the run folder (``--out``); the same command resumes a stopped run.
+``--dry-run`` prints what it would do and how long it would take. All devices are used,
+those of other processes too.
+"""
+
+import contextlib
+import sys
+import time
+
+import jax
+from rich.console import Console
+
+from experiments import report
+from experiments.command_line import run_as_command
+from experiments.console import Bar, Compilations, format_duration, show_bar
+from experiments.provenance import commit, data_sum, versions
+from experiments.study import dry_run, layout
+from experiments.study.config import StudyConfig
+from experiments.study.grid import RunSpec, planned
+from experiments.study.measure import Measurer, Result
+from experiments.study.presets import presets
+from experiments.study.recipe import Recipe
+from experiments.study.store import StudyStore
+from snnjax import data, runs, train
+from snnjax.data import Dataset
+
+_ABOUT = (
+    "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
+    "accuracy and firing against the baseline. The same command resumes a stopped run."
+)
+
+
+def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
+    """Run a study, or what is missing of it, and write its report.
+
+    Raises:
+        ValueError: bad config, no data, or a folder of another run; nothing is written
+            then.
+    """
+    if not runs.is_primary():
+        console = Console(quiet=True)
+    console = console or Console()
+    config = config.resolve()
+    assert config.out is not None, "resolve() sets it"
+    runs.check_same_options(config.numbers() | {"dry_run": config.dry_run})
+    num_devices = layout.count_devices(config)
+    with console.status(f"loading {config.dataset}"):
+        sets = runs.run_on_all_hosts(lambda: load_data(config))
+    specs = planned(config)
+    if config.dry_run:
+        for spec in specs:
+            console.print(spec.name)
+        dry_run.print_estimate(config, sets, specs, num_devices, console)
+        console.print(
+            f"Nothing was written; results would go to {config.out}.", highlight=False
+        )
+        return StudyStore(config.out)
+    store, checksum = StudyStore(config.out), data_sum(*sets)
+    runs.run_on_primary(
+        lambda: store.start(config.numbers(), versions=versions(), data=checksum)
+    )
+    # Unlocked however it ends: a notebook keeps the frames of an error.
+    with store:
+        rows = runs.run_on_primary(store.rows)
+        results = {result.spec.name: result for result in map(Result.from_row, rows)}
+        missing = [spec for spec in specs if spec.name not in results]
+        if missing and config.dataset != "digits" and not config.tiny:
+            # Digits take minutes, the others hours.
+            dry_run.print_estimate(config, sets, missing, num_devices, console)
+        images = [len(one) for one in sets]
+        about = {"versions": versions(), "data": checksum, "images": images}
+        session = _Session(store, config.numbers(), about, num_devices)
+        work = {spec.name: spec.cost_in_images(config, *images) for spec in specs}
+        with (
+            runs.handle_signals(),
+            show_bar(console, sum(work.values())) as bar,
+            jax.default_matmul_precision(config.precision),
+        ):
+            recipe = Recipe(config, sets[0], store, bar, num_devices)
+            measurer = Measurer(config, store, results, sets[1], bar, num_devices)
+            bar.print("accuracy      EMD  seconds  compiling  row")
+            for name in results:
+                recipe.remove_checkpoints(name)  # a kill may come before that
+                bar.advance(work[name])
+            try:
+                for group in layout.groups(missing, num_devices):
+                    runs.raise_if_stopping(
+                        f"before {group[0].name}, with {len(results)} rows done"
+                    )
+                    _make_rows(group, recipe, measurer, session, bar)
+                    session.write()
+            finally:
+                if missing:
+                    session.write()
+        with console.status("writing the report"):
+            page = runs.run_on_primary(lambda: str(report.write(store.path)))
+    console.print(
+        f"\n{len(missing)} rows in {format_duration(session.seconds)}, of which "
+        f"{format_duration(session.compilations.seconds)} compiling.",
+        highlight=False,
+    )
+    if runs.is_primary():
+        for sentence in report.findings(report.load(store.path).judged_main):
+            console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return store
+
+
+def _make_rows(
+    group: list[RunSpec],
+    recipe: Recipe,
+    measurer: Measurer,
+    session: "_Session",
+    bar: Bar,
+) -> None:
+    """Make the networks of specs side by side, measure them, and append the rows."""
+    start, compiled = time.monotonic(), session.compilations.seconds
+    session.compilations.label = group[0].compile_key
+    networks = recipe.make(group)
+    baseline = recipe.baseline(group[0].baseline)
+    evaluations = measurer.evaluate(group, networks, baseline)
+    before = None
+    earlier = recipe.load_epoch_before(group[0], networks[0])
+    if earlier is not None:
+        [before] = measurer.evaluate(group, [earlier], baseline)
+    compiled = (session.compilations.seconds - compiled) / len(group)
+    seconds = (time.monotonic() - start) / len(group)
+    for spec, network, evaluation in zip(group, networks, evaluations, strict=True):
+        result = measurer.append(spec, network, evaluation, before, seconds)
+        recipe.remove_checkpoints(spec.name)
+        session.rows += 1
+        bar.print(
+            f"{result.accuracy:8.4f}  {result.emd_mean:7.5f}  "
+            f"{seconds - compiled:7.1f}  {compiled:9.1f}  {spec.name}"
+        )
+
+
+class _Session:
+    """The time of this start of a study, which is written beside those before."""
+
+    def __init__(self, store: StudyStore, numbers: dict, about: dict, num_devices: int):
+        self.rows = 0
+        self.compilations = Compilations()
+        self._store, self._numbers, self._about = store, numbers, about
+        self._num_devices = num_devices
+        self._earlier = runs.run_on_primary(store.info).get("starts", [])
+        self._commit = commit()
+        self._start, self._cpu = time.monotonic(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def write(self) -> None:
+        """Write the time until now to ``config.json``."""
+        if not runs.is_primary():
+            return
+        now = {
+            "rows": self.rows,
+            "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(time.process_time() - self._cpu, 1),
+            "compile_seconds": round(self.compilations.seconds, 1),
+            "compilations": self.compilations.counts,
+            "devices": self._num_devices,
+            "commit": self._commit,
+        }
+        starts = [*self._earlier, now]
+        self._store.write_info(self._numbers, **self._about, starts=starts)
+
+
+def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
+    """Return training and test images of ``config``."""
+    limits = (256, 128) if config.tiny else (None, None)
+    train_set, test_set = (
+        data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
+        for split, limit in zip(("train", "test"), limits, strict=True)
+    )
+    train.steps_per_epoch(train_set, config.batch_size)
+    return train_set, test_set
+
+
+def command(config: StudyConfig) -> None:
+    """Run the study as one of the processes that the command line describes."""
+    runs.initialize(
+        config.devices, config.coordinator, config.num_processes, config.process_id
+    )
+    # From the start: an interrupt may be lost in one of JAX's callbacks.
+    signals = contextlib.nullcontext() if config.dry_run else runs.handle_signals()
+    expected = (ValueError, OSError, runs.PreemptedError)
+    with signals, runs.abort_on_unexpected_error(*expected):
+        run(config)
+
+
+def main() -> None:
+    run_as_command(
+        command,
+        StudyConfig,
+        program="python -m experiments.study",
+        description=_ABOUT,
+        presets=presets(tiny="--tiny" in sys.argv),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Measurements of a network: accuracy, firing against the baseline, floors, cost."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.console import Bar
+from experiments.provenance import versions
+from experiments.study import layout
+from experiments.study.config import StudyConfig
+from experiments.study.grid import EVAL_BATCH, EVALUATED, RunSpec
+from experiments.study.store import RowFiring, StudyStore
+from snnjax import calibrate, cost, emd, firing, runs, train
+from snnjax.data import Dataset
+from snnjax.firing import FiringCounts
+from snnjax.firing._drift import FLOORS
+from snnjax.models import SEWResNet
+from snnjax.models.connections import INPUT
+from snnjax.train import Evaluation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """The measurements of one run: a row of ``results.jsonl``, with keys in this order.
+
+    Attributes:
+        spec: what was run; in the row its fields are keys of their own.
+        accuracy: on the test images, in [0, 1]; as are rates and fractions.
+        emd_mean: mean over layers of the earth mover's distance to the baseline.
+        emd_mean_epoch_before: the same of a control as its last epoch began.
+        floor_control, floor_seed, floor_sampling: mean EMD of the baseline to its
+            control, to other seeds' baselines, and to itself on other images.
+        synops: synaptic operations an image.
+        devices: number of devices of the study.
+        seconds: time of the run, shared equally by runs side by side.
+    """
+
+    dataset: str
+    model: str
+    width: int
+    surrogate: str
+    reset: str
+    spec: RunSpec
+    accuracy: float
+    mean_rate: float
+    dead_fraction: float
+    saturated_fraction: float
+    emd_mean: float
+    emd_mean_epoch_before: float | None
+    emd: dict[str, float]
+    paired_shift: dict[str, float]
+    mean_shift: dict[str, float]
+    ks: dict[str, float]
+    latency_emd_mean: float
+    latency_emd: dict[str, float]
+    time_w1_mean: float
+    time_w1: dict[str, float]
+    floor_control: float | None
+    floor_seed: float | None
+    floor_sampling: float | None
+    synops: float
+    weight_memory_bits: int
+    membrane_memory_bits: int
+    precision: str
+    platform: str
+    config_hash: str
+    versions: dict[str, str]
+    devices: int
+    seconds: float
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the JSON object of the result."""
+        row: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            row |= value.to_row() if field.name == "spec" else {field.name: value}
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Result":
+        """Return the result of a JSON object.
+
+        Raises:
+            ValueError: the object lacks a key.
+        """
+        names = {field.name for field in dataclasses.fields(cls)} - {"spec"}
+        try:
+            values = {name: row[name] for name in names}
+            return cls(spec=RunSpec.from_row(row), **values)
+        except KeyError as error:
+            raise ValueError(
+                f"row must be a study's result, got one without {error}; remove its "
+                "line, and it is computed again"
+            ) from None
+
+
+class Measurer:
+    """Compares networks with the baselines of one study.
+
+    Args:
+        config: of the study.
+        store: its folder. The firing of a baseline is read from it once, at most.
+        results: the finished runs by name, to which `append` adds.
+        test_set: images of the evaluation.
+        bar: shows the progress.
+        num_devices: number of devices of the study.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        store: StudyStore,
+        results: dict[str, Result],
+        test_set: Dataset,
+        bar: Bar,
+        num_devices: int = 1,
+    ):
+        self.config = config
+        self.store = store
+        self.results = results
+        self.test_set = test_set
+        self.bar = bar
+        self.num_devices = num_devices
+        self._baselines: dict[RunSpec, RowFiring] = {}
+
+    def evaluate(
+        self,
+        specs: Sequence[RunSpec],
+        networks: Sequence[SEWResNet],
+        baseline: SEWResNet,
+    ) -> list[Evaluation]:
+        """Evaluate networks side by side, each beside the baseline."""
+        name = specs[0].name
+        more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
+        self.bar.set_description(f"{name}{more}: evaluating")
+
+        def on_step() -> None:
+            self.bar.advance(EVAL_BATCH * EVALUATED * len(networks))
+            runs.raise_if_stopping(f"while {name} was evaluated")
+
+        options = dict(
+            reference=baseline,
+            timesteps=self.config.timesteps,
+            batch_size=EVAL_BATCH,
+            on_step=on_step,
+            mesh=layout.mesh_for(len(networks), self.num_devices),
+        )
+        return train.evaluate(list(networks), self.test_set, **options)
+
+    def append(
+        self,
+        spec: RunSpec,
+        model: SEWResNet,
+        evaluation: Evaluation,
+        epoch_before: Evaluation | None,
+        seconds: float,
+    ) -> Result:
+        """Measure a network and append its row to the study's folder."""
+
+        def measure_and_append() -> dict[str, Any]:
+            result, firing = self.measure(
+                spec, model, evaluation, epoch_before, seconds=seconds
+            )
+            self.store.append_firing(result.to_row(), firing)
+            return result.to_row()
+
+        row = runs.run_on_primary(measure_and_append)
+        self.results[spec.name] = Result.from_row(row)
+        return self.results[spec.name]
+
+    def measure(
+        self,
+        spec: RunSpec,
+        model: SEWResNet,
+        evaluation: Evaluation,
+        epoch_before: Evaluation | None = None,
+        *,
+        seconds: float,
+    ) -> tuple[Result, RowFiring]:
+        """Measure a network against the baseline of its seed.
+
+        A baseline's own distances are 0. The results must have the baselines and, for a
+        quantized network, the control of its seed.
+
+        Args:
+            spec: of the network.
+            model: the network.
+            evaluation: of it, beside its baseline.
+            epoch_before: of a control as its last epoch began.
+            seconds: time of the run.
+
+        Returns:
+            The result, and the spike counts and latencies it was computed from.
+        """
+        config, layers = self.config, _spiking_layers(model)
+        all_counts = evaluation.counts
+        counts = FiringCounts(
+            {name: all_counts.spikes[name] for name in layers}, all_counts.observations
+        )
+        own = RowFiring(counts, {name: evaluation.latencies[name] for name in layers})
+        if spec.mode == "fp32":
+            self._baselines[spec] = own
+        baseline = self._baseline(spec.baseline)
+        fired = firing.report(baseline.counts, counts, method=config.emd)
+        latency_emd = {
+            name: config.timesteps
+            * float(
+                emd.emd_from_counts(
+                    baseline.latencies[name], own.latencies[name], counts.observations
+                )
+            )
+            for name in layers
+        }
+        assert evaluation.time_w1 is not None, "a study evaluates beside its baseline"
+        time_w1 = {name: evaluation.time_w1[name] for name in layers}
+        images = counts.observations // config.timesteps
+        neurons = {name: np.size(spikes) for name, spikes in counts.spikes.items()}
+        synapses = model.synapses(np.shape(counts.spikes["sn1"])[:2])
+        operations = cost.synaptic_operations(synapses, counts.spikes, images)
+        weight_bits, membrane_bits = calibrate.memory_bits(model, neurons)
+        result = Result(
+            dataset=config.dataset,
+            model=config.model,
+            width=config.width,
+            surrogate=config.surrogate,
+            reset=config.reset,
+            spec=spec,
+            accuracy=evaluation.accuracy,
+            mean_rate=fired.mean_rate,
+            dead_fraction=fired.dead_fraction,
+            saturated_fraction=fired.saturated_fraction,
+            emd_mean=fired.emd_mean,
+            emd_mean_epoch_before=None
+            if epoch_before is None
+            else self._distance(baseline.counts, epoch_before.counts),
+            emd=fired.emd,
+            paired_shift=fired.paired_shift,
+            mean_shift=fired.mean_shift,
+            ks=fired.ks,
+            latency_emd_mean=_mean(latency_emd.values()),
+            latency_emd=latency_emd,
+            time_w1_mean=_mean(time_w1.values()),
+            time_w1=time_w1,
+            **self._floors(spec, evaluation, counts),
+            synops=sum(operations.values()),
+            weight_memory_bits=weight_bits,
+            membrane_memory_bits=membrane_bits,
+            precision=config.precision,
+            platform=jax.default_backend(),
+            config_hash=config.hash(),
+            versions=versions(),
+            devices=self.num_devices,
+            seconds=round(seconds, 3),
+        )
+        return result, own
+
+    def _baseline(self, spec: RunSpec) -> RowFiring:
+        if spec not in self._baselines:
+            self._baselines[spec] = self.store.firing(spec.to_row())
+        return self._baselines[spec]
+
+    def _distance(self, reference: FiringCounts, other: FiringCounts) -> float:
+        return firing.report(reference, other, method=self.config.emd).emd_mean
+
+    def _floors(
+        self, spec: RunSpec, evaluation: Evaluation, counts: FiringCounts
+    ) -> dict[str, Any]:
+        """Return the floors of the baseline of ``spec``'s seed."""
+        if spec.mode == "fp32":
+            # As many images as there are, not halves: so many are compared.
+            noise = firing.noise_floor(evaluation.groups, method="bootstrap")
+            return dict.fromkeys(FLOORS) | {"floor_sampling": noise.high_mean}
+        if spec.mode == "control":
+            reference = self._baseline(spec.baseline).counts
+            others = [
+                self._baseline(dataclasses.replace(spec.baseline, seed=seed)).counts
+                for seed in self.config.seeds
+                if seed != spec.seed
+            ]
+            distances = [self._distance(reference, other) for other in others]
+            return {
+                "floor_control": self._distance(reference, counts),
+                "floor_seed": _mean(distances) if distances else None,
+                "floor_sampling": self.results[spec.baseline.name].floor_sampling,
+            }
+        # All runs of a seed have the floors that were measured with its control.
+        control = self.results[dataclasses.replace(spec.baseline, mode="control").name]
+        return {name: getattr(control, name) for name in FLOORS}
+
+
+def _spiking_layers(model: SEWResNet) -> list[str]:
+    """Return the spiking layers in the network's order; JAX sorts them by name."""
+    sources = (name for synapse in model.synapses() for name in synapse.sources)
+    return [name for name in dict.fromkeys(sources) if name != INPUT]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

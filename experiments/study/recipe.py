@@ -1,0 +1,376 @@
+"""From a `RunSpec` to its network: trained, quantized, re-estimated; resumable."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator, Sequence
+
+import optax
+from flax import nnx
+
+from experiments.console import Bar
+from experiments.study import layout
+from experiments.study.config import StudyConfig
+from experiments.study.grid import (
+    BATCHNORM_IMAGES,
+    EVAL_BATCH,
+    REESTIMATED,
+    RunSpec,
+)
+from experiments.study.log import Log
+from experiments.study.store import StudyStore
+from snnjax import calibrate, checkpoint, data, models, neurons, runs, surrogate, train
+from snnjax.data import Dataset
+from snnjax.models import SEWResNet
+from snnjax.quantize import QuantSpec
+from snnjax.runs import states
+from snnjax.train import Progress, TrainState, sharding
+
+# The blocks, or the stem's convolution and neurons and the last layer as well.
+WEIGHTS = r"layer\d+\.\d+\.(conv\d|downsample\.0)"
+MEMBRANES = r"layer\d+\.\d+\.(sn\d|downsample_sn)"
+ALL_WEIGHTS = rf"conv1|fc|{WEIGHTS}"
+ALL_MEMBRANES = rf"sn1|{MEMBRANES}"
+
+LOG_STEPS = 50
+
+
+def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
+    """Return the network before its training."""
+    make = getattr(models, config.model)
+    return make(
+        dataset.num_classes,
+        width=config.width,
+        in_channels=dataset.images.shape[-1],
+        neuron=neurons.LIF(
+            v_reset=0.0 if config.reset == "hard" else None,
+            surrogate=getattr(surrogate, config.surrogate),
+        ),
+        rngs=nnx.Rngs(seed),
+    )
+
+
+def optimizer(config: StudyConfig, schedule: optax.Schedule):
+    """Return the optimizer of ``config`` with a schedule of learning rates."""
+    make = {"sgd": train.sgd, "adamw": train.adamw}[config.optimizer]
+    return make(schedule, weight_decay=config.weight_decay)
+
+
+def augments(config: StudyConfig) -> bool:
+    """Return True if training images are cropped and mirrored; digits never are."""
+    return config.augment and config.dataset != "digits"
+
+
+def training_options(config: StudyConfig) -> dict:
+    """Return the options of `train.steps` and `train.make_train_step` in common."""
+    return dict(
+        timesteps=config.timesteps,
+        loss=train.smoothed_cross_entropy(config.label_smoothing)
+        if config.label_smoothing
+        else train.cross_entropy,
+        augment=data.augment if augments(config) else None,
+        on_nonfinite=config.on_nonfinite,
+    )
+
+
+class Recipe:
+    """Makes the networks of one study.
+
+    Baselines are kept in the study's folder, as are the checkpoints of networks in
+    training: a network is trained from where it was last saved.
+
+    Args:
+        config: of the study.
+        train_set: training images.
+        store: the study's folder.
+        bar: shows the progress.
+        num_devices: number of devices of the study.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        train_set: Dataset,
+        store: StudyStore,
+        bar: Bar,
+        num_devices: int = 1,
+    ):
+        self.config = config
+        self.train_set = train_set
+        self.store = store
+        self.bar = bar
+        self.num_devices = num_devices
+        self.log = Log(store)
+        self._per_epoch = train.steps_per_epoch(train_set, config.batch_size)
+
+    def make(self, specs: Sequence[RunSpec]) -> list[SEWResNet]:
+        """Return the networks of specs of one compile key, mode and seed."""
+        mode, seed = specs[0].mode, specs[0].seed
+        if mode == "fp32":
+            return [self.baseline(specs[0])]
+        networks = [self.quantized(spec) for spec in specs]
+        names = [spec.name for spec in specs]
+        if mode in REESTIMATED:
+            pairs = zip(names, networks, strict=True)
+            return [self._reestimate(name, model) for name, model in pairs]
+        if mode == "ptq":
+            return networks
+        return self.train(
+            names,
+            networks,
+            self._qat_schedule(),
+            self.config.qat_epochs * self._per_epoch,
+            seed,
+            epoch_before=self._has_epoch_before(mode),
+        )
+
+    def _qat_schedule(self) -> optax.Schedule:
+        start = self.config.qat_learning_rate
+        assert start is not None, "resolve() sets it"
+        return train.cosine(self.config.qat_epochs * self._per_epoch, start)
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
+    def baseline(self, spec: RunSpec) -> SEWResNet:
+        """Return the full-precision network, from its file or trained now."""
+        name, seed = spec.name, spec.seed
+        path = self.store.weights_of(name)
+        model = make_model(self.config, self.train_set, seed)
+        graphdef, like = nnx.split(model)
+
+        def load() -> nnx.State | None:
+            exists = checkpoint.exists(path)
+            return nnx.state(checkpoint.load(path, model)) if exists else None
+
+        state = runs.load_on_primary(load, like)
+        if state is not None:
+            return nnx.merge(graphdef, state)
+        steps, peak = self.config.epochs * self._per_epoch, self.config.learning_rate
+        assert peak is not None, "resolve() sets it"
+        if self.config.schedule == "cosine":
+            warmup = self.config.warmup_epochs * self._per_epoch
+            schedule = train.cosine(steps, peak, warmup)
+        else:
+            schedule = train.one_cycle(steps, peak)
+        [model] = self.train([name], [model], schedule, steps, seed)
+        about = self.config.numbers() | {"seed": seed}
+        runs.run_on_primary(lambda: str(checkpoint.export(path, model, about)))
+        return model
+
+    def quantized(self, spec: RunSpec) -> SEWResNet:
+        """Return the baseline with the quantizers of ``spec``, not yet trained."""
+        model = self.baseline(spec.baseline)
+        if spec.target == "none":
+            return model
+        quantizer = QuantSpec(
+            method=spec.method,
+            bits=spec.bits,
+            clip=spec.clip,
+            signed=spec.signed,
+            grid=spec.grid or "mid_rise",
+        )
+        if spec.target == "membrane":
+            rules = {ALL_MEMBRANES if spec.quantize_all else MEMBRANES: quantizer}
+            return calibrate.quantize(model, rules, membrane_site=spec.site)
+        rules = {ALL_WEIGHTS if spec.quantize_all else WEIGHTS: quantizer}
+        return calibrate.quantize(model, rules)
+
+    def load_epoch_before(self, spec: RunSpec, model: SEWResNet) -> SEWResNet | None:
+        """Return a trained control as its last epoch began; None for other runs."""
+        if not self._has_epoch_before(spec.mode):
+            return None
+        path = self.store.epoch_before_of(spec.name)
+        like = train.init(model, optimizer(self.config, self._qat_schedule()))
+        state = runs.load_on_primary(lambda: states.load(path, like), like)
+        return train.model_from_state(model, state)
+
+    def remove_checkpoints(self, name: str) -> None:
+        """Remove the checkpoints of a run that is done."""
+
+        def remove() -> None:
+            states.remove(self.store.states_of(name))
+            states.remove(self.store.epoch_before_of(name))
+
+        runs.run_on_primary(remove)
+
+    def train(
+        self,
+        names: Sequence[str],
+        networks: Sequence[SEWResNet],
+        schedule: optax.Schedule,
+        steps: int,
+        seed: int,
+        *,
+        epoch_before: bool = False,
+    ) -> list[SEWResNet]:
+        """Train networks, each from where it was last saved.
+
+        Those that were saved at the same step train side by side, as far as devices
+        allow. With ``epoch_before`` their states are saved as the last epoch begins.
+
+        Raises:
+            ValueError: a loss or gradient is not finite.
+            runs.PreemptedError: a signal came, and the states are saved.
+        """
+        self.bar.set_description(f"{names[0]}: compiling")
+        tx = optimizer(self.config, schedule)
+        with contextlib.ExitStack() as stack:
+            opened = [
+                stack.enter_context(self._open(name, train.init(model, tx)))
+                for name, model in zip(names, networks, strict=True)
+            ]
+            at_step: dict[int, list[int]] = {}
+            for i, one in enumerate(opened):
+                at_step.setdefault(_step(one), []).append(i)
+            for same_step in at_step.values():
+                for chunk in layout.chunks(same_step, self.num_devices):
+                    self._train_together(
+                        [opened[i] for i in chunk],
+                        [networks[i] for i in chunk],
+                        schedule,
+                        steps,
+                        seed,
+                        epoch_before,
+                    )
+        return [
+            train.model_from_state(model, one.state)
+            for model, one in zip(networks, opened, strict=True)
+        ]
+
+    @contextlib.contextmanager
+    def _open(self, name: str, state: TrainState) -> Iterator[runs.Resumable]:
+        """Open the checkpoints of a run, and start from the newest."""
+        with runs.resumable(
+            self.store.states_of(name),
+            state,
+            config=self.config.numbers() | {"row": name},
+            warn=lambda message: self.bar.print(f"{name}: {message}"),
+        ) as one:
+            one.name, step = name, _step(one)
+            runs.run_on_primary(lambda: self.log.resume(name, step))
+            self.bar.advance(step * self.config.batch_size)
+            yield one
+
+    def _train_together(
+        self, opened, networks, schedule, steps, seed, epoch_before
+    ) -> None:
+        """Train networks side by side; leave the trained states in ``opened``."""
+        names = [one.name for one in opened]
+        options = training_options(self.config) | dict(
+            seed=seed,
+            batch_size=self.config.batch_size,
+            optimizer=optimizer(self.config, schedule),
+            steps=steps,
+            start=train.stack([one.state for one in opened]),
+            silent_above=self.config.silent_above,
+            mesh=layout.mesh_for(len(opened), self.num_devices),
+        )
+        loop = train.steps(networks, self.train_set, **options)
+        progress_log = _TrainingLog(self, names, schedule, _step(opened[0]))
+        try:
+            for progress in runs.watch(
+                opened, loop, seconds=self.config.save_seconds, unstack=train.unstack
+            ):
+                progress_log.write(progress)
+                if epoch_before and progress.step == progress.steps - self._per_epoch:
+                    self._save_epoch_before(names, train.unstack(progress.state))
+        except train.NonFiniteError as error:
+            one = opened[error.index]
+            step = one.latest()
+            where = "from the beginning" if step is None else f"from step {step}"
+            raise ValueError(
+                f"{one.name}: {error}; the same command resumes {where} "
+                f"({self.store.states_of(one.name)})"
+            ) from error
+        progress_log.close()
+        for one in opened:
+            if skipped := int(one.state.skipped[0]):
+                self.bar.print(f"{one.name}: {skipped} steps skipped")
+
+    def _save_epoch_before(self, names, networks) -> None:
+        def save() -> None:
+            for name, state in zip(names, networks, strict=True):
+                states.save(self.store.epoch_before_of(name), state)
+
+        runs.run_on_primary(save)
+
+    def _has_epoch_before(self, mode: str) -> bool:
+        return mode == "control" and self.config.qat_epochs > 1
+
+    def _reestimate(self, name: str, model: SEWResNet) -> SEWResNet:
+        self.bar.set_description(f"{name}: re-estimating BatchNorm")
+        # Crops, as training saw: by whole images' statistics CIFAR-100's baseline moves
+        # by an EMD of 0.015, more than by most quantizers, and by crops' 0.0014.
+        size = min(EVAL_BATCH, len(self.train_set))
+        return calibrate.reestimate_batchnorm(
+            model,
+            self.train_set,
+            timesteps=self.config.timesteps,
+            images=BATCHNORM_IMAGES,
+            batch_size=EVAL_BATCH,
+            augment=data.augment if augments(self.config) else None,
+            on_step=lambda: self.bar.advance(size / 3),
+        )
+
+
+class _TrainingLog:
+    """Shows and logs the training of networks side by side."""
+
+    def __init__(self, recipe: Recipe, names: Sequence[str], schedule, step: int):
+        self._bar, self._log = recipe.bar, recipe.log
+        self._batch_size = recipe.config.batch_size
+        self._names, self._schedule = names, schedule
+        self._time, self._step = time.monotonic(), step
+
+    def write(self, progress: Progress) -> None:
+        """Show a step, and log it if it is due or a layer fell silent."""
+        names, metrics, silent = self._names, progress.metrics, progress.silent
+        self._bar.advance(self._batch_size * len(names))
+        for i, (name, layers) in enumerate(zip(names, silent, strict=True)):
+            for layer in layers:
+                dead = 100 * float(metrics.dead[layer][i])
+                self._bar.print(
+                    f"{name} step {progress.step}: {layer} fell silent "
+                    f"({dead:.1f} % of its neurons below rate 0.05)"
+                )
+        if self._bar.should_refresh():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self._bar.set_description(
+                f"{names[0]}{more}: step {progress.step}/{progress.steps}, "
+                f"loss {float(metrics.loss[0]):.3f}, "
+                f"accuracy {float(metrics.accuracy[0]):.2f}"
+            )
+        last = progress.step == progress.steps
+        if last or progress.step % LOG_STEPS == 0 or any(silent):
+            self._log_step(progress)
+
+    def _log_step(self, progress: Progress) -> None:
+        now = time.monotonic()
+        images = (progress.step - self._step) * self._batch_size
+        speed = images / max(now - self._time, 1e-9)
+        self._time, self._step = now, progress.step
+        metrics, skipped = progress.metrics, sharding.to_host(progress.state.skipped)
+
+        def write() -> None:
+            for i, name in enumerate(self._names):
+                dead = metrics.dead.items()
+                self._log.write(
+                    name,
+                    progress.step,
+                    steps=progress.steps,
+                    loss=float(metrics.loss[i]),
+                    accuracy=float(metrics.accuracy[i]),
+                    learning_rate=float(self._schedule(progress.step - 1)),
+                    images_per_second=round(speed, 1),
+                    skipped=int(skipped[i]),
+                    silent=list(progress.silent[i]),
+                    dead={layer: round(float(x[i]), 4) for layer, x in dead},
+                )
+
+        runs.run_on_primary(write)
+
+    def close(self) -> None:
+        runs.run_on_primary(lambda: [self._log.close(name) for name in self._names])
+
+
+def _step(one: runs.Resumable) -> int:
+    return int(one.state.step[0])

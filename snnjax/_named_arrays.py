@@ -1,0 +1,94 @@
+"""Pytrees as dicts of named arrays, the form in which files hold them."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import _pytree
+
+Tree = TypeVar("Tree")
+Arrays = dict[str, np.ndarray]
+
+
+def flatten_dict(tree: Any) -> Arrays:
+    """Return the leaves by name, as copies on the host.
+
+    Raises:
+        ValueError: two leaves have one name.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    # Copies: a step may take the buffers while a thread still writes them.
+    # In C order: safetensors writes the memory as it is.
+    plain = ((_pytree.leaf_name(path), _plain(x)) for path, x in leaves)
+    found = {name: np.array(x, order="C") for name, x in plain}
+    if len(found) != len(leaves):
+        raise ValueError(
+            "two leaves of the tree have one name; give them different names"
+        )
+    return found
+
+
+def indexed(tree: Any) -> Arrays:
+    """Return `flatten_dict` with each name preceded by its position."""
+    return {
+        f"{i:05} {name}": x for i, (name, x) in enumerate(flatten_dict(tree).items())
+    }
+
+
+def drop_empty(arrays: Arrays) -> Arrays:
+    """Drop arrays without elements, which Orbax cannot hold."""
+    return {name: x for name, x in arrays.items() if x.size}
+
+
+def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
+    """Return a tree of ``like``'s structure; ``names`` are its leaves' in order."""
+    old, structure = jax.tree.flatten(like)
+    leaves = [
+        jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=jax.random.key_impl(x))
+        if _is_key(x)
+        else arrays[name]
+        for name, x in zip(names, old, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _is_key(x: Any) -> bool:
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _plain(x: Any) -> Any:
+    """Return the numbers of a random key; anything else unchanged."""
+    return jax.random.key_data(x) if _is_key(x) else x
+
+
+def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the CRC-32 of each array's bytes."""
+    return {name: _digest(x) for name, x in arrays.items()}
+
+
+def _digest(x: np.ndarray) -> int:
+    # Bytes, not values: a view that every dtype has, bfloat16 too.
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+
+
+def shapes(arrays: Mapping[str, Any]) -> dict[str, tuple]:
+    """Return each array's shape and dtype."""
+    return {k: (tuple(a.shape), str(np.dtype(a.dtype))) for k, a in arrays.items()}
+
+
+def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """Describe the first array of another shape or dtype; None if there is none."""
+    found, expected = shapes(found), shapes(expected)
+    for key in sorted(set(found) | set(expected)):
+        if found.get(key) != expected.get(key):
+            there, wanted = (
+                "{1} {0}".format(*x[key]) if key in x else "missing"
+                for x in (found, expected)
+            )
+            return f"the array {key!r} is {there}, expected {wanted}"
+    return None

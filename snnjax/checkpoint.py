@@ -1,0 +1,190 @@
+"""Weights out and in: ``.safetensors`` files, and single pytrees in a folder.
+
+`export` and `load` share weights with other programs; `save` and `load` keep any one
+pytree. All are written completely or not at all, and nothing that is read is executed:
+no file here is a pickle. For the checkpoints of a training run see `snnjax.runs`.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from snnjax._named_arrays import Arrays, difference, digests, flatten_dict, unflatten
+from snnjax.runs import states
+from snnjax.runs.states import remove as remove
+from snnjax.runs.states import save as save
+
+Tree = TypeVar("Tree")
+
+SUFFIX = ".safetensors"
+_CRC = "snnjax_crc32"  # in the file's metadata
+
+
+def export(
+    path: str | os.PathLike[str], model: Any, config: Mapping[str, Any] | None = None
+) -> Path:
+    """Write all arrays of a network to a ``.safetensors`` file.
+
+    Parameters, BatchNorm's statistics, quantizers and neuron constants, by names such
+    as ``layer1.0.conv1.kernel``, with a checksum; and ``config`` to the same path
+    with the ending ``.json``. Each file is written completely or not at all.
+
+    Args:
+        path: ends in ``.safetensors``; folders are created.
+        model: an nnx model, or a pytree.
+        config: arguments that build the network, as JSON values. Without one an
+            existing file of that name is unchanged.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: another ending, or a config that JSON cannot hold.
+        OSError: the disk is full, or permission is missing.
+    """
+    import safetensors.numpy
+
+    path = _checked(path)
+    try:
+        text = (
+            None
+            if config is None
+            else json.dumps(dict(config), indent=2, allow_nan=False)
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config must hold JSON values: {error}") from None
+    arrays = flatten_dict(_tree(model))
+    about = {_CRC: json.dumps(digests(arrays))}
+    if text is not None:
+        _write(path.with_suffix(".json"), f"{text}\n".encode())
+    _write(path, safetensors.numpy.save(arrays, about))
+    return path
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return True if there is a checkpoint to `load`."""
+    path = Path(path)
+    return path.is_file() if path.suffix == SUFFIX else states.exists(path)
+
+
+def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+    """Load what `export` or `save` wrote, or a file of such names.
+
+    Args:
+        path: a ``.safetensors`` file, or a folder.
+        like: a pytree, or for a file an nnx model, of the same structure, shapes and
+            dtypes; it is not changed.
+
+    Raises:
+        ValueError: no checkpoint, a corrupt one, arrays of other number, shapes or
+            dtypes, or in a ``.safetensors`` file NaN or infinity.
+    """
+    if Path(path).suffix != SUFFIX:
+        return states.load(path, like)
+    path = _checked(path)
+    arrays, crcs = _read(path)
+    found = digests(arrays)
+    wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
+    if wrong:
+        raise ValueError(
+            f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
+            "the file again"
+        )
+    tree = _tree(like)
+    expected = flatten_dict(tree)
+    if what := difference(arrays, expected):
+        raise ValueError(f"{path} holds another network: {what}")
+    for name, x in arrays.items():
+        real = jnp.issubdtype(x.dtype, jnp.floating)
+        if real and not np.isfinite(x.astype(np.float64)).all():
+            raise ValueError(
+                f"{path}: the array {name!r} has NaN or infinity; take weights from "
+                "an earlier step"
+            )
+    state = unflatten(arrays, tree, expected)
+    # A NumPy array stays one: JAX would turn its float64 into float32.
+    as_given = lambda x, old: jnp.asarray(x) if isinstance(old, jax.Array) else x  # noqa: E731
+    state = jax.tree.map(as_given, state, tree)
+    if isinstance(like, nnx.Module):
+        return nnx.merge(nnx.split(like)[0], state, copy=True)
+    return state
+
+
+def config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the ``config`` that `export` was given.
+
+    Raises:
+        ValueError: its file does not exist, or is no JSON object.
+    """
+    beside = _checked(path).with_suffix(".json")
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{beside} does not exist; export the weights with a config"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{beside} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{beside} must hold a JSON object, got {found!r}")
+    return found
+
+
+def _tree(model: Any) -> Any:
+    return nnx.split(model)[1] if isinstance(model, nnx.Module) else model
+
+
+def _checked(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"the file must end in {SUFFIX}, got {path}")
+    return path
+
+
+def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
+    """Return the arrays, and the checksums if the file has them."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            about = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        crcs = json.loads(about.get(_CRC, "{}"))
+        if not isinstance(crcs, dict):
+            raise ValueError(f"its checksums are {crcs!r}")
+        return arrays, crcs
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is no safetensors file, or a corrupt one ({error}); get or "
+            "export the file again"
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error.strerror or error}); make room or "
+            "permit writing there, and export again"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

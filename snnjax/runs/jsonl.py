@@ -1,0 +1,87 @@
+"""JSON lines on disk: each line is complete or absent, also after a kill."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a file; a last one without newline is skipped.
+
+    Raises:
+        ValueError: a line is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise line_error(path, number, f"JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise line_error(path, number, "a JSON object")
+        rows.append(row)
+    return rows
+
+
+def line_error(path: Path, number: int, expected: str) -> ValueError:
+    """Return the error for a line that is not ``expected``."""
+    return ValueError(
+        f"{path} line {number} is not {expected}; remove that line and its row is "
+        "computed again"
+    )
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line, which is on the disk when this returns.
+
+    Raises:
+        OSError: it could not be written; the file is unchanged.
+    """
+    line = (json.dumps(row) + "\n").encode("utf-8")
+    with add_filename(path), open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            write_synced(file, line)
+        except BaseException:
+            # If this fails too, `drop_partial_line` cuts it when the run resumes.
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def write_synced(file: BinaryIO, data: bytes) -> None:
+    """Write ``data`` to an unbuffered file, and wait for the disk.
+
+    A buffer would try again as the file is closed, after a partial write is cut.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def add_filename(path: Path) -> Iterator[None]:
+    """Add the file's name to errors of the system, which writing does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def drop_partial_line(path: Path) -> None:
+    """Cut a last line without newline, which a kill during a write leaves."""
+    if not path.exists():
+        return
+    written = path.read_bytes()
+    end = written.rfind(b"\n") + 1
+    if end != len(written):
+        os.truncate(path, end)

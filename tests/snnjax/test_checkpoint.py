@@ -1,0 +1,177 @@
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from snnjax import calibrate, checkpoint, models
+from snnjax.quantize import QuantSpec
+
+RULES = {
+    "layer1.0.conv1": QuantSpec("lq_net", bits=2),
+    "layer1.0.conv2": QuantSpec("lsq", bits=3),
+    r"layer1.0.sn\d": QuantSpec(bits=3),
+}
+
+
+def network(seed=0):
+    sizes = dict(blocks=(1,), width=4, in_channels=1)
+    model = models.SEWResNet(10, **sizes, rngs=nnx.Rngs(seed))
+    return calibrate.quantize(model, RULES)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return checkpoint.export(
+        tmp_path / "deep" / "net.safetensors", network(), {"width": 4, "bits": [2, 3]}
+    )
+
+
+def arrays_of(model):
+    return jax.tree.leaves(nnx.split(model)[1])
+
+
+@pytest.mark.slow
+def test_a_quantized_network_comes_back_to_the_bit(file):
+    other = network(seed=1)
+    before = [np.array(x) for x in arrays_of(other)]
+    loaded = checkpoint.load(file, other)
+    for x, y in zip(arrays_of(loaded), arrays_of(network()), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+    for x, y in zip(arrays_of(other), before, strict=True):
+        np.testing.assert_array_equal(x, y)  # the one that was given is as it was
+    image = jnp.ones((1, 8, 8, 1))
+    np.testing.assert_array_equal(loaded(image)[0], network()(image)[0])
+    assert checkpoint.exists(file)
+    assert [p.name for p in sorted(file.parent.iterdir())] == [
+        "net.json",
+        "net.safetensors",
+    ]
+
+
+def test_other_programs_read_it_and_the_names_are_the_layers(file):
+    arrays = safetensors.numpy.load_file(file)
+    assert arrays["layer1.0.conv1.kernel"].shape == (3, 3, 4, 4)
+    assert {"conv1.kernel", "bn1.mean", "fc.bias"} <= set(arrays)
+
+
+def test_the_config_is_beside_it(file):
+    assert checkpoint.config(file) == {"width": 4, "bits": [2, 3]}
+    assert json.loads(file.with_suffix(".json").read_text())["width"] == 4
+    file.with_suffix(".json").write_text("[")
+    with pytest.raises(ValueError, match="is not JSON"):
+        checkpoint.config(file)
+    file.with_suffix(".json").write_text("[]")
+    with pytest.raises(ValueError, match="must hold a JSON object"):
+        checkpoint.config(file)
+    file.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match="does not exist; export the weights with"):
+        checkpoint.config(file)
+
+
+def test_trees_and_half_precision(tmp_path):
+    tree = {"a": jnp.arange(5, dtype=jnp.bfloat16), "b": [jnp.ones((), jnp.int32)]}
+    path = checkpoint.export(tmp_path / "x.safetensors", tree)
+    loaded = checkpoint.load(path, jax.tree.map(jnp.zeros_like, tree))
+    assert loaded["a"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(loaded["a"], tree["a"])
+    np.testing.assert_array_equal(loaded["b"][0], 1)
+
+
+def test_a_file_of_others_is_read_if_its_names_fit(tmp_path):
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path)
+    loaded = checkpoint.load(path, {"w": jnp.zeros(3)})
+    np.testing.assert_array_equal(loaded["w"], 1)
+
+
+def test_every_flipped_or_missing_byte_is_found(tmp_path):
+    tree = {"w": jnp.arange(4, dtype=jnp.float32)}
+    path = checkpoint.export(tmp_path / "x.safetensors", tree)
+    whole = path.read_bytes()
+    for i in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[i] ^= 1
+        for content in (bytes(flipped), whole[:i]):
+            path.write_bytes(content)
+            try:
+                loaded = checkpoint.load(path, tree)
+            except ValueError as error:
+                said = str(error)
+            else:  # a letter of what the file says about itself
+                np.testing.assert_array_equal(loaded["w"], tree["w"])
+                continue
+            assert str(path) in said
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"w": np.ones(2, np.float32)}, r"'w' is float32 \(2,\), expected float32"),
+        ({"w": np.ones(3)}, r"'w' is float64 \(3,\), expected float32"),
+        ({"v": np.ones(3, np.float32)}, "'v' is .* expected missing"),
+        ({"w": np.array([1, np.nan, 1], np.float32)}, "'w' has NaN or infinity"),
+        ({"w": np.array([1, np.inf, 1], np.float32)}, "'w' has NaN or infinity"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, arrays, message):
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file(arrays, path)
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(path, {"w": jnp.zeros(3)})
+
+
+def test_checksums_that_are_none_are_damage(tmp_path):
+    path, about = tmp_path / "x.safetensors", {"snnjax_crc32": "[1]"}
+    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path, about)
+    with pytest.raises(ValueError, match="a corrupt one"):
+        checkpoint.load(path, {"w": jnp.zeros(3)})
+
+
+def test_bad_calls(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        checkpoint.export(tmp_path / "x.npz", {"w": jnp.zeros(3)})
+    for bad in ({"x": {1}}, {"x": float("nan")}):
+        with pytest.raises(ValueError, match="config must hold JSON values"):
+            checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)}, bad)
+    with pytest.raises(ValueError, match="there is no file"):
+        checkpoint.load(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_room_leaves_the_old_file(tmp_path, monkeypatch):
+    path = checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.export(path, {"w": jnp.ones(3)})
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+    loaded = checkpoint.load(path, {"w": jnp.ones(3)})
+    np.testing.assert_array_equal(loaded["w"], 0)
+
+
+def test_numpy_arrays_keep_dtype_and_order(tmp_path):
+    value = {
+        "double": np.full(2, 1 / 3),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    path = checkpoint.export(tmp_path / "x.safetensors", value)
+    loaded = checkpoint.load(path, value)
+    for name, array in value.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"x\.safetensors could not be written \(Is a"):
+        checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
