@@ -1,4 +1,4 @@
-"""Results as tables: on the screen and in Markdown, the same cells."""
+"""Print results as tables: on the screen and in Markdown, with the same cells."""
 
 from typing import Any
 
@@ -7,10 +7,12 @@ from rich.table import Table
 Result = dict[str, Any]
 
 
-def cells(medians: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
+def format_cells(
+    medians: dict[str, dict[str, float]],
+) -> tuple[list[str], list[list[str]]]:
     """Return headings and lines: each measure, and its ratio to the first row's.
 
-    >>> cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
+    >>> format_cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
     [['a', '500.0', '1.00'], ['b', '1000.0', '2.00']]
     """
     headings, columns = [""], []
@@ -20,18 +22,15 @@ def cells(medians: dict[str, dict[str, float]]) -> tuple[list[str], list[list[st
         headings += [f"{what}{unit}", "times the first"]
         first = next(iter(of_rows.values()), 0.0)
         columns.append([f"{factor * value:.1f}" for value in of_rows.values()])
-        columns.append([_times(value, first) for value in of_rows.values()])
+        ratios = [value / first if first > 0 else None for value in of_rows.values()]
+        columns.append(["-" if r is None else f"{r:.2f}" for r in ratios])
     rows = list(next(iter(medians.values())))
     return headings, [list(line) for line in zip(rows, *columns, strict=True)]
 
 
-def _times(value: float, first: float) -> str:
-    return f"{value / first:.2f}" if first > 0 else "-"
-
-
-def table(result: Result) -> Table:
-    """For a terminal."""
-    headings, lines = cells(result["median"])
+def to_table(result: Result) -> Table:
+    """Return a table for a terminal."""
+    headings, lines = format_cells(result["median"])
     shown = Table(*headings)
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -40,16 +39,15 @@ def table(result: Result) -> Table:
     return shown
 
 
-def markdown(
+def to_markdown(
     machine: dict[str, Any], results: list[Result], about: dict[str, str]
 ) -> str:
-    """The tables, with what they were measured on and what is said about each part."""
+    """Return the tables, with the machine's and each part's description."""
     options = machine["options"]
     text = (
         f"{machine['cores']} cores ({machine['processor']}), {machine['platform']}; "
         f"{_join_versions(machine['versions'])}. Medians of {options['runs']} runs, in "
-        f"turn; "
-        f"each number is divided by the first of its column.\n"
+        "turn; each number is divided by the first of its column.\n"
     )
     for name, value in machine["environment"].items():
         text += f"{name}={value} for all.\n"
@@ -63,12 +61,7 @@ def markdown(
         if result["part"] != part:
             part = result["part"]
             text += f"\n## {part}\n\n{about[part]}\n"
-        headings, lines = cells(result["median"])
-        text += f"\n### {result['title']}\n\n"
-        text += f"| {' | '.join(headings)} |\n"
-        text += f"|---|{'---:|' * (len(headings) - 1)}\n"
-        for line in lines:
-            text += f"| {' | '.join(line)} |\n"
+        text += f"\n### {result['title']}\n\n{to_table(result['median'])}"
         for sentence in result["died"]:
             text += f"\n{sentence}\n"
     return text

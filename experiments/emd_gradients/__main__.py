@@ -126,7 +126,7 @@ def _measure(config: GradientsConfig, folder: RunFolder, console: Console) -> No
             row |= {"config_hash": config.hash(), "versions": versions()}
             results_file.append(results, row)
             rows.append(row)
-    for path, data in report.files(rows).items():
+    for path, data in report.make_files(rows).items():
         folder.write_bytes(path, data)
 
 

@@ -107,7 +107,7 @@ def make_penalty(loss: Loss) -> Callable[[Mapping[str, Array], Any], Array]:
 
 
 def compute_targets(loss: Loss, batches: Mapping[str, Array]) -> dict[str, Array]:
-    """Return each layer's target, from the reference's rates ``[batches, neurons...]``."""
+    """Return each layer's target, from the reference's ``[batches, neurons...]``."""
     found = {}
     for name, rates in batches.items():
         whole = loss.target(rates.reshape(len(rates), -1))
