@@ -1,42 +1,33 @@
-"""Print results as tables: on the screen and in Markdown, with the same cells."""
+"""Print results as tables, the same on the screen and in Markdown."""
 
 from typing import Any
 
-from rich.table import Table
+from experiments.report.table import markdown_table
 
 Result = dict[str, Any]
 
 
-def format_cells(
-    medians: dict[str, dict[str, float]],
-) -> tuple[list[str], list[list[str]]]:
-    """Return headings and lines: each measure, and its ratio to the first row's.
+def to_table(medians: dict[str, dict[str, float]]) -> str:
+    """Return a table of each measure, and its ratio to the first row's.
 
-    >>> format_cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
-    [['a', '500.0', '1.00'], ['b', '1000.0', '2.00']]
+    >>> print(to_table({"seconds": {"a": 0.5, "b": 1.0}}), end="")
+    |     |     ms | ms, times the first |
+    | --- | -----: | ------------------: |
+    | a   |  500.0 |                1.00 |
+    | b   | 1000.0 |                2.00 |
     """
-    headings, columns = [""], []
-    for name, of_rows in medians.items():
+    lines = {row: {"   ": row} for row in next(iter(medians.values()))}
+    for name, values in medians.items():
         unit, factor = ("MB", 1e-6) if name.endswith("bytes") else ("ms", 1e3)
-        what = name.removesuffix("bytes").removesuffix("seconds")
-        headings += [f"{what}{unit}", "times the first"]
-        first = next(iter(of_rows.values()), 0.0)
-        columns.append([f"{factor * value:.1f}" for value in of_rows.values()])
-        ratios = [value / first if first > 0 else None for value in of_rows.values()]
-        columns.append(["-" if r is None else f"{r:.2f}" for r in ratios])
-    rows = list(next(iter(medians.values())))
-    return headings, [list(line) for line in zip(rows, *columns, strict=True)]
-
-
-def to_table(result: Result) -> Table:
-    """Return a table for a terminal."""
-    headings, lines = format_cells(result["median"])
-    shown = Table(*headings)
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for line in lines:
-        shown.add_row(*line)
-    return shown
+        title = name.removesuffix("bytes").removesuffix("seconds") + unit
+        first = next(iter(values.values()), 0.0)
+        for row, value in values.items():
+            ratio = f"{value / first:.2f}" if first > 0 else "-"
+            lines[row] |= {
+                title: f"{factor * value:.1f}",
+                f"{title}, times the first": ratio,
+            }
+    return markdown_table(list(lines.values()), ("   ",)) if lines else ""
 
 
 def to_markdown(

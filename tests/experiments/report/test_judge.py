@@ -69,9 +69,9 @@ def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
     references = reference((0, 1))
     for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
         references[2]["emd_mean"] = moved
-        *_, ptq, anew, elsewhere = judge([*references, *rows, other])
+        *_, ptq, reestimated, elsewhere = judge([*references, *rows, other])
         assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
-        assert (anew.floor, anew.lower) == (floor, lower)
+        assert (reestimated.floor, reestimated.lower) == (floor, lower)
         assert elsewhere.floor == FLOOR
 
 

@@ -76,13 +76,13 @@ def test_a_mode_that_moves_both_hides_what_orders_its_rows():
         late = row["mode"] == "qat"
         return {"emd": 0.002 + step + 0.1 * late, "accuracy": 0.8 - step + 0.1 * late}
 
-    found = prediction.points(a_run(tell=tell).judged)
+    found = prediction.collect_points(a_run(tell=tell).judged)
     emd, loss = 0, 2
     pooled = prediction.bootstrap_points(found).found[emd, loss]
     within = prediction.bootstrap_points(found, within=True).found[emd, loss]
     assert within == pytest.approx(1)
     assert pooled < 0.5
-    assert prediction.correlations(found, within=True)[emd, loss] == within
+    assert prediction.correlate(found, within=True)[emd, loss] == within
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_rows_are_set_against_the_baseline_of_their_seed():
         if row["mode"] == "fp32":
             row |= {"synops": 1000.0 + row["seed"], "mean_rate": 0.1}
         row["accuracy"] -= 0.01 * row["seed"]
-    found = prediction.points(judge(rows))
+    found = prediction.collect_points(judge(rows))
     seeds = np.array([v.row["seed"] for v in found.judged])
     np.testing.assert_allclose(found.y[seeds == 0], [[0.0, 0.0234, 0.0]] * 8, atol=1e-9)
     np.testing.assert_allclose(
@@ -191,7 +191,7 @@ def test_the_best_measure_is_set_against_emd_by_the_difference():
     assert text.count("by the same resamples, is above 0") == 1
 
 
-@pytest.mark.parametrize(("noise", "words"), [(0.0, "is above 0"), (0.3, "not told")])
+@pytest.mark.parametrize(("noise", "words"), [(0.0, "above 0"), (0.3, "not distinct")])
 def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
     """Without noise EMD is the change itself; with it, as far off as the next."""
     generator = np.random.default_rng(5)
@@ -278,8 +278,8 @@ def test_few_rows_or_rows_without_the_measures_make_no_table():
 
 
 def test_the_figure_shows_each_row_in_each_panel():
-    found = prediction.points(a_run(tell=informative).judged)
-    figure = scatter.prediction(found)
+    found = prediction.collect_points(a_run(tell=informative).judged)
+    figure = scatter.draw_predictions(found)
     assert len(figure.axes) == 9
     for axis in figure.axes:
         assert sum(len(dots.get_offsets()) for dots in axis.collections) == 144
@@ -292,5 +292,7 @@ def test_the_figure_shows_each_row_in_each_panel():
 @pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
 def test_the_figure_takes_rows_that_are_all_split_by_seeds(tell):
-    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).judged)))
+    png = figures.png(
+        scatter.draw_predictions(prediction.collect_points(a_run(tell=tell).judged))
+    )
     assert png.startswith(b"\x89PNG")

@@ -94,7 +94,7 @@ def test_main_prints_findings_or_one_line(tmp_path, monkeypatch, capsys):
 
 def test_what_the_system_refuses_is_one_sentence(full_run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    asked = ["report", str(full_run[0]), "--out", str(tmp_path / "file" / "x")]
-    monkeypatch.setattr("sys.argv", asked)
-    with pytest.raises(SystemExit, match="Not a directory; give a folder, not a file"):
+    argv = ["report", str(full_run[0]), "--out", str(tmp_path / "file" / "x")]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit, match="Not a directory"):
         command_line.main()
