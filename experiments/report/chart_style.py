@@ -18,8 +18,8 @@ WIDTH = 9.6
 GREY = "#6b6b6b"
 PALE = "#dedede"
 DARKER = "#c4c4c4"
-# Okabe and Ito's colours, which the colour-blind distinguish, and markers show families;
-# narrow and signed are solid, wide and unsigned are dashed.
+# Okabe and Ito's colours, which the colour-blind distinguish, and markers show the
+# family; narrow and signed are solid, wide and unsigned are dashed.
 _FAMILIES = {
     ("weights", "uniform", "mid_rise"): ("#0072B2", "o"),
     ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),

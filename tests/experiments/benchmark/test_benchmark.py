@@ -94,7 +94,7 @@ def test_every_comparison_is_printed_and_written(tmp_path):
         agree(result, text, printed)
 
 
-def test_contenders_work_in_turn_and_one_that_dies_is_told(tmp_path, monkeypatch):
+def test_crashed_contender_is_reported(tmp_path, monkeypatch):
     log = tmp_path / "log"
     pretend(monkeypatch, log)
     config = BenchmarkConfig(
@@ -165,7 +165,7 @@ def test_every_contender_has_a_worker():
     assert list(alone.work) == ["snnjax"]
 
 
-def test_torch_and_jax_do_not_meet():
+def test_workers_import_one_library():
     """A worker imports its own library, `serve`, and what is built on that."""
     for path in (Path(networks.__file__).parent / "workers").glob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
@@ -196,7 +196,7 @@ def test_bad_options_are_refused(option, value):
 
 
 @pytest.mark.slow
-def test_the_command_line_says_what_is_wrong():
+def test_command_line_reports_bad_options():
     command = [sys.executable, "-m", "experiments.benchmark", "--runs", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
@@ -204,7 +204,7 @@ def test_the_command_line_says_what_is_wrong():
 
 
 @pytest.mark.slow
-def test_snnjax_alone_trains_and_predicts(tmp_path):
+def test_step_and_eval_run(tmp_path):
     some = {"only": ("step", "eval"), "networks": ("conv3",), "batch": 2, "runs": 1}
     found, *_ = measured(BenchmarkConfig(**some, against=(), out=tmp_path))
     assert [result["part"] for result in found["results"]] == ["step", "eval"]
@@ -212,7 +212,7 @@ def test_snnjax_alone_trains_and_predicts(tmp_path):
 
 
 @pytest.mark.nightly
-def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
+def test_all_network_parts_run(tmp_path):
     config = BenchmarkConfig(
         only=("step", "eval", "memory", "compile", "lif"),
         against=(),
@@ -237,7 +237,7 @@ def test_snnjax_alone_is_measured_in_every_part_with_networks(tmp_path):
             assert min(result["median"]["bytes"].values()) > 0
 
 
-def test_tables_of_other_parts_are_not_written_over(tmp_path):
+def test_other_parts_are_not_overwritten(tmp_path):
     there = tmp_path / "benchmark.json"
     config = BenchmarkConfig(only=("emd",), out=tmp_path)
     for text, named in (
@@ -250,6 +250,6 @@ def test_tables_of_other_parts_are_not_written_over(tmp_path):
         assert there.read_text() == text
 
 
-def test_some_parts_have_a_folder_of_their_own():
+def test_default_folder():
     assert _usual_folder(tuple(PARTS)) == Path("runs/benchmark")
     assert _usual_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")

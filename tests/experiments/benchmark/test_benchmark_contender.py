@@ -26,7 +26,7 @@ def run_code(code, *commands, spec=()):
         return [it.run(command) for command in commands]
 
 
-def test_it_answers_how_long_each_command_took():
+def test_worker_times_each_command():
     code = (
         "import time\n"
         "print('a library says hello')\n"
@@ -39,7 +39,7 @@ def test_it_answers_how_long_each_command_took():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-def test_its_memory_is_the_peak_of_each_command():
+def test_worker_reports_peak_memory():
     code = (
         "def make(spec):\n"
         "    kept = bytearray(20_000_000)\n"
@@ -63,13 +63,13 @@ def test_its_memory_is_the_peak_of_each_command():
         (f"import os; os.kill(os.getpid(), {signal.SIGTERM:d})", ("SIGTERM",)),
     ],
 )
-def test_one_that_dies_says_why_in_a_sentence(code, words):
+def test_crash_reports_its_reason(code, words):
     with pytest.raises(WorkerCrashedError, match=r"^it stopped \(") as caught:
         run_code(code, "step")
     assert all(word in str(caught.value) for word in words)
 
 
-def test_it_ends_with_the_block():
+def test_worker_ends_with_the_block():
     code = HEAD + "import time\nserve(lambda spec: {'step': lambda: None})"
     with close_at_end([Worker("it", (sys.executable, "-c", code), {})]) as (it,):
         it.run("step")
@@ -77,7 +77,7 @@ def test_it_ends_with_the_block():
     assert process.returncode is not None
 
 
-def test_work_is_done_in_turn_and_the_first_turn_does_not_count():
+def test_rows_run_in_turn():
     order = []
     work = {
         name: lambda name=name: order.append(name) or {"seconds": float(len(order))}
@@ -94,7 +94,7 @@ def test_work_is_done_in_turn_and_the_first_turn_does_not_count():
     assert samples == {"seconds": {"a": [3], "b": [4]}}
 
 
-def test_who_dies_leaves_the_table_and_the_others_go_on():
+def test_crashed_row_is_dropped():
     def dies():
         dies.left -= 1
         if not dies.left:
@@ -112,7 +112,7 @@ def test_who_dies_leaves_the_table_and_the_others_go_on():
     assert {row: len(of) for row, of in samples["seconds"].items()} == {"a": 4, "c": 4}
 
 
-def test_versions_are_asked_where_the_peer_lives(tmp_path, monkeypatch):
+def test_versions_come_from_the_peers_environment(tmp_path, monkeypatch):
     elsewhere = tmp_path / "python"
     elsewhere.write_text(
         '#!/bin/sh\necho \'{"python": "9", "spyx": "1", "jax": "2", "jaxlib": "3", '
@@ -126,6 +126,6 @@ def test_versions_are_asked_where_the_peer_lives(tmp_path, monkeypatch):
     assert set(found["scipy"]) == {"python", "scipy"}
 
 
-def test_an_interpreter_that_is_not_there_is_told():
+def test_missing_interpreter_is_refused():
     with pytest.raises(ValueError, match="--python spyx=/no/python"):
         find_installed(("spyx",), {"spyx": "/no/python"})

@@ -19,7 +19,7 @@ def few(monkeypatch):
     monkeypatch.setattr(estimators, "DRAWS", 4)
 
 
-def test_the_true_gradient_has_direction_and_descent_1():
+def test_true_gradient():
     # With 4,000 steps a batch, observed rates are close to the true ones.
     found = estimators._measure_network(TRUTH, _both(TRUTH), 4000, seed=0)
     assert found["cosine"] > 0.97
@@ -27,7 +27,7 @@ def test_the_true_gradient_has_direction_and_descent_1():
     assert found["gradient_noise"] < 0.3
 
 
-def test_a_gradient_that_is_turned_round_climbs():
+def test_reversed_gradient_climbs():
     wrong = Loss("wrong", lambda r, t: -TRUTH.of(r, t), TRUTH.target)
     found = estimators._measure_network(wrong, _both(wrong), 4000, seed=0)
     assert found["cosine"] < -0.97

@@ -28,7 +28,7 @@ def batches(scale=1.0, n=150):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_a_drifted_network_is_farther_and_is_pushed_back(name):
+def test_gradient_step_reduces_the_loss(name):
     loss = BY_NAME[name]
     target = compute_targets(loss, batches())
     both = jax.jit(jax.value_and_grad(make_penalty(loss)))
@@ -43,7 +43,7 @@ def test_a_drifted_network_is_farther_and_is_pushed_back(name):
     assert float(both(much, (10.0, target))[0]) == pytest.approx(10 * float(far), 1e-5)
 
 
-def test_what_is_quadratic_takes_some_neurons_only():
+def test_sinkhorn_draws_neurons():
     assert [loss.drawn for loss in LOSSES[-2:]] == [DRAWN, DRAWN]
     target = compute_targets(FEW, batches())
     assert target["b"].shape == (DRAWN,)

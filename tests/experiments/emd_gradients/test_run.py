@@ -45,7 +45,7 @@ def rows_of(out):
 
 
 @pytest.mark.nightly
-def test_every_part_is_there(finished):
+def test_rows_and_files(finished):
     parts = [
         (row["part"], row["loss"], row.get("strength")) for row in rows_of(finished)
     ]
@@ -69,7 +69,7 @@ def test_every_part_is_there(finished):
 
 
 @pytest.mark.nightly
-def test_a_stopped_run_goes_on_to_the_same_numbers(finished, tmp_path):
+def test_resumed_run_has_the_same_numbers(finished, tmp_path):
     lines = (finished / "results.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "results.jsonl").write_text("".join(lines[:3]) + '{"part": "pu')
     config = GradientsConfig(out=tmp_path, tiny=True, width=2)
@@ -96,7 +96,7 @@ def test_another_config_is_refused(tmp_path):
         (dict(seeds=(1, 1)), "seeds must"),
     ],
 )
-def test_nonsense_is_refused(options, message):
+def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GradientsConfig(**options)
 
@@ -116,7 +116,7 @@ def corrected(loss, strength, emd, accuracy=0.9, paired=0.02, seed=0):
     )
 
 
-def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
+def test_strength_selection_and_findings():
     rows = [
         corrected(name, None, emd, seed=s)
         for name, emd in (("baseline", 0.0), ("control", 0.01))
@@ -143,7 +143,7 @@ def test_a_strength_is_chosen_that_keeps_accuracy_and_the_findings_follow():
     assert ["b", "1*"] in [line[:2] for line in cells]
 
 
-def test_two_at_once_are_refused(tmp_path):
+def test_locked_folder_is_refused(tmp_path):
     """Both would write their rows, and the table count them twice."""
     pytest.importorskip("fcntl")
     with RunFolder(tmp_path) as other:

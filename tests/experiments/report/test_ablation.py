@@ -39,7 +39,7 @@ def test_choices_have_the_pairs_of_the_ablation_bits():
     assert not any(v.row["quantize_all"] for pair in grid.pairs for v in pair)
 
 
-def test_a_sentence_a_mode_tells_mean_and_range():
+def test_effect_has_mean_and_range():
     grid, site, scope = ablation.find_choices(a_run(CONFIG, changed))
     lines = ablation.describe_effect(grid).splitlines()
     order = [(m, b, c) for m in MODES for b in (2, 4) for c in ("narrow", "wide")]
@@ -61,7 +61,7 @@ def test_a_sentence_a_mode_tells_mean_and_range():
     assert cells == ["90.00", "85.00", "-5.00", "0.0020", "0.0120", "+0.0100"]
 
 
-def test_a_drift_that_accuracy_hides_is_told():
+def test_hidden_drift_is_counted():
     def moved(row):
         moves = 0.0003 * row["bits"] ** 2 * (row["site"] == "pre_fire")
         return changed(row) | ({"emd": 0.002 + moves} if moves else {})
@@ -92,7 +92,7 @@ def test_modes_and_bits_are_not_averaged():
         assert numbers(line)[2:5] == [f"-{loss}"] * 3
 
 
-def test_collapsed_pairs_are_told_apart():
+def test_collapsed_pairs_are_separated():
     def collapses(row):
         some = row["method"] == "lq_net" or row["mode"] == "qat"
         if row["quantize_all"] and some:
@@ -120,7 +120,7 @@ def test_one_pair_has_no_range():
         assert numbers(line.split("; ")[1]) == ["1", "-5.00", "+0.0100"]
 
 
-def test_without_an_ablation_the_grids_are_compared_at_all_bits():
+def test_grids_are_compared_without_ablation():
     (grid,) = ablation.find_choices(a_run())
     assert grid.title == "Grid type"
     assert {one.row["bits"] for one, _ in grid.pairs} == {2, 4, 8}
@@ -128,7 +128,7 @@ def test_without_an_ablation_the_grids_are_compared_at_all_bits():
     assert ablation.find_choices(a_run(one_grid)) == []
 
 
-def test_the_study_may_be_the_other_side():
+def test_config_may_be_the_other_side():
     """Blocks are the one side and everywhere the other, whichever the config has."""
     config = StudyConfig(
         bits=(2,), modes=("ptq",), ablation_bits=(2,), quantize_all=True
