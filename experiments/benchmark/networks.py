@@ -76,7 +76,7 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
     """Yield compile times of the training step, with an empty and with a full cache."""
     del peers
 
-    def compile_once(spec: Spec, cache: str | None) -> Measures:
+    def compile_step(spec: Spec, cache: str | None) -> Measures:
         with tempfile.TemporaryDirectory() as empty:
             worker = _make_worker(config, SNNJAX[0], spec | {"cache": cache or empty})
             with close_at_end([worker]):
@@ -87,8 +87,8 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
         with tempfile.TemporaryDirectory() as cache:
             # The turn that does not count fills the cache.
             work: Work = {
-                "cold": functools.partial(compile_once, spec, None),
-                "warm": functools.partial(compile_once, spec, cache),
+                "cold": functools.partial(compile_step, spec, None),
+                "warm": functools.partial(compile_step, spec, cache),
             }
             yield Comparison(f"compiling the training step, {title}", work, most=3)
 

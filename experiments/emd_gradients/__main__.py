@@ -20,6 +20,7 @@ from experiments.emd_gradients.drift_correction import (
     Epochs,
     list_networks,
 )
+from experiments.emd_gradients.losses import LOSSES
 from experiments.provenance import versions
 from experiments.run_folder import RunFolder
 
@@ -72,7 +73,7 @@ Task = tuple[Row, int, Callable[[Callable[[], None]], Row]]
 def list_tasks(config: GradientsConfig) -> Iterator[Task]:
     """Yield each task: the keys of its row, its steps, and how to measure the rest."""
     sizes = estimators.SIZES[:1] if config.tiny else estimators.SIZES
-    for loss in estimators.LOSSES:
+    for loss in LOSSES:
         key: Row = {"part": "estimator", "loss": loss.name}
         yield key, 1, lambda _, loss=loss: estimators.measure_gradients(loss)
         for n in sizes:

@@ -48,8 +48,9 @@ class Epochs:
 
 def list_networks() -> list[tuple[str, float | None]]:
     """Return loss and strength of every network that a seed trains."""
-    references = [(name, None) for name in ("baseline", "drifted", "control")]
-    return references + [(loss.name, s) for loss in TRAINED_BY for s in loss.strengths]
+    references = ("baseline", "drifted", "control")
+    losses = [(loss.name, s) for loss in TRAINED_BY for s in loss.strengths]
+    return [*((name, None) for name in references), *losses]
 
 
 class DriftCorrection:

@@ -75,8 +75,8 @@ def _estimator_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
             for title, key in _MEASURES.items():
                 line[f"{title}, {kind}"] = f"{row[kind][key]:.2f}"
         for n in sizes:
-            cost = costs.get((row["loss"], n))
-            line[f"ms, {n:,}"] = _two_digits(cost and cost["ms"])
+            ms = costs.get((row["loss"], n), {}).get("ms")
+            line[f"ms, {n:,}"] = _two_digits(ms)
         for n in sizes[-1:]:
             used = costs.get((row["loss"], n), {}).get("bytes")
             line[f"MB, {n:,}"] = _two_digits(used and used / 1e6)
@@ -130,12 +130,12 @@ def _spread(rows: Sequence[Row], key: str) -> float:
 def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     found, lines = select_strengths(rows), []
     tried: dict[str, list[float | None]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.get("strength") or 0):
         if row["part"] == "pull":
             tried.setdefault(row["loss"], []).append(row["strength"])
     for name, some in found.items():
         strength = some[0]["strength"]
-        edge = strength is not None and strength in (min(tried[name]), max(tried[name]))
+        edge = strength in (tried[name][0], tried[name][-1])
         text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
         line = {"loss": name, "strength": text}
         accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))
