@@ -17,10 +17,10 @@ from rich.console import Console
 from experiments.benchmark import conv, emd, networks, tables
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import find_installed
-from experiments.benchmark.timing import Comparisons, measure, medians
+from experiments.benchmark.timing import Comparisons, measure, take_medians
 from experiments.command_line import run_as_command
 from experiments.provenance import versions
-from experiments.study.store import StudyStore
+from snnjax.runs import Store
 
 # Environment variables that change speed; every contender sees them.
 SETTINGS = (
@@ -34,13 +34,13 @@ SETTINGS = (
 
 # The comparisons of each part; ``about.toml`` explains them to readers.
 PARTS: dict[str, Callable[[BenchmarkConfig, Any], Comparisons]] = {
-    "step": networks.steps,
-    "eval": networks.evals,
-    "memory": networks.memory,
-    "compile": networks.compilations,
-    "lif": networks.neurons,
-    "conv": conv.comparisons,
-    "emd": emd.comparisons,
+    "step": networks.compare_steps,
+    "eval": networks.compare_predictions,
+    "memory": networks.compare_memory,
+    "compile": networks.compare_compile_times,
+    "lif": networks.compare_neurons,
+    "conv": conv.compare_convolutions,
+    "emd": emd.compare_distances,
 }
 
 
@@ -48,12 +48,12 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
     """Measure, print, and write after each table; returns the folder.
 
     Raises:
-        ValueError: the folder has tables of other parts, which would be lost.
+        ValueError: the folder has tables of other parts, which would be overwritten.
     """
     console = console or Console()
     parts = list(dict.fromkeys(config.only))
     out = config.out or _default_folder(parts)
-    _refuse_to_lose(out, parts)
+    _require_no_other_parts(out, parts)
     peers = find_installed(config.against, config.pythons())
     machine: dict[str, Any] = {
         "cores": os.cpu_count(),
@@ -72,14 +72,14 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
         machine["notes"].append("memory: peaks are read from /proc, so on Linux only.")
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
         machine["notes"].append(
-            f"The machine was busy before (load {load:.1f}): times are not to be "
-            "trusted, torch's least, whose threads wait for each other spinning "
+            f"The machine was busy before (load {load:.1f}), so times are unreliable, "
+            "torch's above all, whose threads spin while they wait "
             "(OMP_WAIT_POLICY=passive helps)."
         )
     missing = [peer for peer in config.against if peer not in peers]
     if missing:
         machine["notes"].append(f"not installed: {', '.join(missing)}")
-    results, folder = [], StudyStore(out)
+    results, folder = [], Store(out)
     _write(folder, machine, results)  # where that fails, before hours of measuring
     for part in parts:
         with contextlib.closing(PARTS[part](config, peers)) as comparisons:
@@ -87,7 +87,7 @@ def run(config: BenchmarkConfig, console: Console | None = None) -> Path:
                 with console.status(f"{part}: {comparison.title}"):
                     samples, died = measure(comparison, config.runs)
                 result = {"part": part, "title": comparison.title, "samples": samples}
-                result |= {"median": medians(samples), "died": died}
+                result |= {"median": take_medians(samples), "died": died}
                 results.append(result)
                 _show(console, result)
                 _write(folder, machine, results)
@@ -103,7 +103,7 @@ def _default_folder(parts: Sequence[str]) -> Path:
     return Path("runs") / "-".join(["benchmark", *(parts if some else ())])
 
 
-def _refuse_to_lose(out: Path, parts: Sequence[str]) -> None:
+def _require_no_other_parts(out: Path, parts: Sequence[str]) -> None:
     """Raise ValueError if tables of other parts are there."""
     path = out / "benchmark.json"
     if not path.is_file():
@@ -112,27 +112,27 @@ def _refuse_to_lose(out: Path, parts: Sequence[str]) -> None:
         there = {result["part"] for result in json.loads(path.read_text())["results"]}
     except (ValueError, KeyError, TypeError):
         raise ValueError(
-            f"{path} is not a benchmark's; give another folder with --out"
+            f"{path} was not written by the benchmark; give another folder with --out"
         ) from None
     if lost := sorted(there - set(parts)):
         raise ValueError(
-            f"{out} has the tables of {', '.join(lost)}, which would be lost; give "
-            "another folder with --out"
+            f"{out} has the tables of {', '.join(lost)}, which would be overwritten; "
+            "give another folder with --out"
         )
 
 
 def _show(console: Console, result: tables.Result) -> None:
     console.print(f"\n{result['title']}", highlight=False)
-    console.print(tables.table(result))
+    console.print(tables.to_table(result["median"]), highlight=False, markup=False)
     for sentence in result["died"]:
         console.print(sentence, highlight=False, markup=False)
 
 
-def _write(folder: StudyStore, machine: dict[str, Any], results: list) -> None:
+def _write(folder: Store, machine: dict[str, Any], results: list) -> None:
     about = tomllib.loads(Path(__file__).with_name("about.toml").read_text("utf-8"))
     text = json.dumps(machine | {"results": results}, indent=1) + "\n"
     folder.write_text("benchmark.json", text)
-    folder.write_text("benchmark.md", tables.markdown(machine, results, about))
+    folder.write_text("benchmark.md", tables.to_markdown(machine, results, about))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
-from experiments.benchmark.contender import ELSEWHERE
+from experiments.benchmark.contender import IN_OWN_PROCESS
 
 Part = Literal["step", "eval", "memory", "compile", "lif", "conv", "emd"]
 Peer = Literal["spikingjelly", "snntorch", "spyx", "scipy", "pot"]
@@ -15,15 +15,15 @@ _NETWORK = r"sew_resnet(8|18)-w[1-9]\d*|conv3"
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """Time the parts of snnjax beside other libraries."""
+    """Time the parts of snnjax and of other libraries."""
 
     only: tuple[Part, ...] = get_args(Part)
-    """Which parts: a training step, a prediction, a step's memory, compiling; layers of
+    """Parts: a training step, a prediction, a step's memory, compiling; layers of
     neurons, convolutions, distances."""
     against: tuple[Peer, ...] = get_args(Peer)
-    """Which peers, of those that are installed."""
+    """Peers; those that are not installed are left out."""
     python: tuple[str, ...] = ()
-    """Interpreters of the peers that live elsewhere: spikingjelly=PATH snntorch=PATH
+    """Interpreters of peers in other environments: spikingjelly=PATH snntorch=PATH
     spyx=PATH."""
     runs: int = 9
     """Timed runs of each, after one that is not timed; at least 7 for a median."""
@@ -42,12 +42,12 @@ class BenchmarkConfig:
     batch: int = 32
     """Images, of 32 x 32 x 3."""
     neurons: int = 1_000_000
-    """Size of a layer between whose firings distances are taken."""
+    """Neurons of the layers whose distance is taken."""
     observations: int = 40_000
     """T x images of those distances."""
     out: Path | None = None
-    """Folder for benchmark.json and benchmark.md; else runs/benchmark, with the parts
-    where those are not all."""
+    """Folder for benchmark.json and benchmark.md (default: runs/benchmark, or
+    runs/benchmark-PART of some parts)."""
 
     def __post_init__(self):
         if not self.only:
@@ -64,9 +64,9 @@ class BenchmarkConfig:
                 )
         for pair in self.python:
             peer, _, path = pair.partition("=")
-            if peer not in ELSEWHERE or not path:
+            if peer not in IN_OWN_PROCESS or not path:
                 raise ValueError(
-                    f"python must be PEER=PATH, the peer one of {ELSEWHERE}, got "
+                    f"python must be PEER=PATH, the peer one of {IN_OWN_PROCESS}, got "
                     f"{pair!r}"
                 )
 

@@ -26,8 +26,8 @@ PACKAGES = {
     "scipy": ("scipy",),
     "pot": ("POT",),
 }
-# What runs in a process of its own, and so in any environment.
-ELSEWHERE = ("spikingjelly", "snntorch", "spyx")
+# Peers that run in processes of their own, and so in any environment.
+IN_OWN_PROCESS = ("spikingjelly", "snntorch", "spyx")
 
 _VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -67,7 +67,7 @@ class Worker:
     Args:
         name: for messages.
         command: runs a program that `workers.serve`s.
-        spec: what it is to make; JSON.
+        spec: of what it makes; JSON.
     """
 
     def __init__(self, name: str, command: Sequence[str], spec: Mapping[str, Any]):
@@ -102,7 +102,7 @@ class Worker:
             stderr=self._errors,
             text=True,
         )
-        # Before that its libraries may have something to say.
+        # Its libraries may print something before.
         while self._line(self._process) != READY:
             pass
         return self._process
@@ -118,12 +118,12 @@ class Worker:
         code = process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors if line.strip()]
-        said = lines[-1] if lines else "it said nothing"
+        reason = lines[-1] if lines else "no output"
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        return WorkerCrashedError(f"{self.name} stopped ({how}): {said}")
+        return WorkerCrashedError(f"{self.name} stopped ({how}): {reason}")
 
     def close(self) -> None:
-        """End the process, if it has begun."""
+        """End the process, if it runs."""
         if self._process is None:
             return
         self._process.kill()
@@ -134,9 +134,9 @@ class Worker:
 
 
 @contextmanager
-def closing(contenders: Sequence[Worker]) -> Iterator[Sequence[Worker]]:
-    """Close the contenders at the end of the block."""
+def close_at_end(workers: Sequence[Worker]) -> Iterator[Sequence[Worker]]:
+    """Close the workers at the end of the block."""
     with ExitStack() as stack:
-        for contender in contenders:
-            stack.callback(contender.close)
-        yield contenders
+        for worker in workers:
+            stack.callback(worker.close)
+        yield workers

@@ -1,4 +1,4 @@
-"""Convolutions of a SEW-ResNet18: snnjax's beside XLA's own, in this process."""
+"""Compare the convolutions of a SEW-ResNet18 with XLA's own, in this process."""
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ SHAPES = (
 MEASURES = ("forward seconds", "with gradients seconds")
 
 
-def comparisons(config: BenchmarkConfig, peers: object) -> Comparisons:
-    """Forward, and forward with both gradients, of each shape."""
+def compare_convolutions(config: BenchmarkConfig, peers: object) -> Comparisons:
+    """Yield forward, and forward with both gradients, of each shape."""
     del peers
     rng = np.random.default_rng(0)
     for size, c_in, c_out, kernel, stride in SHAPES:
@@ -44,13 +44,13 @@ def comparisons(config: BenchmarkConfig, peers: object) -> Comparisons:
                 x, w, (stride, stride), pads, dimension_numbers=layout
             )
 
-        ways = {"snnjax conv2d": ours, "lax conv_general_dilated": native}
-        work: Work = {name: _both(way, x, w, dy) for name, way in ways.items()}
+        functions = {"snnjax conv2d": ours, "lax conv_general_dilated": native}
+        work: Work = {name: _time(f, x, w, dy) for name, f in functions.items()}
         title = f"{images}x{size}x{size}x{c_in} to {c_out}, {kernel}x{kernel}"
         yield Comparison(f"{title}, stride {stride}", work, MEASURES)
 
 
-def _both(convolve, x, w, dy):
+def _time(convolve, x, w, dy):
     forward = jax.jit(convolve)
 
     @jax.jit

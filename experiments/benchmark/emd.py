@@ -1,4 +1,4 @@
-"""Exact W1 of two layers beside scipy and POT, in this process."""
+"""Compare the exact W1 of two layers with SciPy's and POT's, in this process."""
 
 from collections.abc import Callable, Container
 from typing import Any
@@ -11,8 +11,8 @@ from experiments.benchmark.timing import Comparison, Comparisons, make_timer
 from snnjax import emd
 
 
-def comparisons(config: BenchmarkConfig, peers: Container[str]) -> Comparisons:
-    """Exact W1 of two layers: from counts, from samples, weighted, with gradients."""
+def compare_distances(config: BenchmarkConfig, peers: Container[str]) -> Comparisons:
+    """Yield exact W1 from counts, from samples, weighted, and with gradients."""
     n, k = config.neurons, config.observations
     rng = np.random.default_rng(0)
 
@@ -40,29 +40,29 @@ def comparisons(config: BenchmarkConfig, peers: Container[str]) -> Comparisons:
         by_pot["POT wasserstein_1d"] = lambda: ot.wasserstein_1d(*rates, p=1)
         by_pot["POT emd2_1d"] = lambda: ot.emd2_1d(*rates, metric="cityblock")
 
-    def counts(x, y):
+    def from_counts(x, y):
         return lambda: emd.emd_from_counts(x, y, k)
 
-    def ready(function, *arrays):
+    def run_to_end(function, *arrays):
         return lambda: jax.block_until_ready(function(*arrays))
 
     yield _comparison(
         f"counts of {n:,} neurons at {k:,}",
-        {"emd_from_counts": counts(x, y)} | by_scipy | by_pot,
+        {"emd_from_counts": from_counts(x, y)} | by_scipy | by_pot,
     )
     yield _comparison(
         "ten times the neurons",
         {
-            f"emd_from_counts, {10 * n:,}": counts(many_x, many_y),
-            f"emd_from_counts, {n:,}": counts(x, y),
+            f"emd_from_counts, {10 * n:,}": from_counts(many_x, many_y),
+            f"emd_from_counts, {n:,}": from_counts(x, y),
         },
     )
     yield _comparison(
         f"{n:,} samples",
         {
             "wasserstein_1d": lambda: emd.wasserstein_1d(*rates),
-            "wasserstein_1d in jit": ready(inside, *on_device[:2]),
-            "its value_and_grad in jit": ready(gradient, *on_device[:2]),
+            "wasserstein_1d in jit": run_to_end(inside, *on_device[:2]),
+            "its value_and_grad in jit": run_to_end(gradient, *on_device[:2]),
         }
         | by_scipy
         | by_pot,
@@ -71,13 +71,12 @@ def comparisons(config: BenchmarkConfig, peers: Container[str]) -> Comparisons:
         f"{n:,} weighted samples",
         {
             "wasserstein_1d": lambda: emd.wasserstein_1d(*rates, *weights),
-            "wasserstein_1d in jit": ready(inside, *on_device),
+            "wasserstein_1d in jit": run_to_end(inside, *on_device),
         }
         | weighted_by_scipy,
     )
 
 
 def _comparison(title: str, functions: dict[str, Callable[[], Any]]) -> Comparison:
-    return Comparison(
-        title, {row: make_timer(seconds=f) for row, f in functions.items()}
-    )
+    work = {row: make_timer(seconds=f) for row, f in functions.items()}
+    return Comparison(title, work)

@@ -1,55 +1,44 @@
-"""Results as tables: on the screen and in Markdown, the same cells."""
+"""Print results as tables, the same on the screen and in Markdown."""
 
 from typing import Any
 
-from rich.table import Table
+from experiments.report.table import markdown_table
 
 Result = dict[str, Any]
 
 
-def cells(medians: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and lines: each measure, and its ratio to the first row's.
+def to_table(medians: dict[str, dict[str, float]]) -> str:
+    """Return a table of each measure, and its ratio to the first row's.
 
-    >>> cells({"seconds": {"a": 0.5, "b": 1.0}})[1]
-    [['a', '500.0', '1.00'], ['b', '1000.0', '2.00']]
+    >>> print(to_table({"seconds": {"a": 0.5, "b": 1.0}}), end="")
+    |     |     ms | ms, times the first |
+    | --- | -----: | ------------------: |
+    | a   |  500.0 |                1.00 |
+    | b   | 1000.0 |                2.00 |
     """
-    headings, columns = [""], []
-    for name, of_rows in medians.items():
+    lines = {row: {"   ": row} for row in next(iter(medians.values()))}
+    for name, values in medians.items():
         unit, factor = ("MB", 1e-6) if name.endswith("bytes") else ("ms", 1e3)
-        what = name.removesuffix("bytes").removesuffix("seconds")
-        headings += [f"{what}{unit}", "times the first"]
-        first = next(iter(of_rows.values()), 0.0)
-        columns.append([f"{factor * value:.1f}" for value in of_rows.values()])
-        columns.append([_times(value, first) for value in of_rows.values()])
-    rows = list(next(iter(medians.values())))
-    return headings, [list(line) for line in zip(rows, *columns, strict=True)]
+        title = name.removesuffix("bytes").removesuffix("seconds") + unit
+        first = next(iter(values.values()), 0.0)
+        for row, value in values.items():
+            ratio = f"{value / first:.2f}" if first > 0 else "-"
+            lines[row] |= {
+                title: f"{factor * value:.1f}",
+                f"{title}, times the first": ratio,
+            }
+    return markdown_table(list(lines.values()), ("   ",)) if lines else ""
 
 
-def _times(value: float, first: float) -> str:
-    return f"{value / first:.2f}" if first > 0 else "-"
-
-
-def table(result: Result) -> Table:
-    """For a terminal."""
-    headings, lines = cells(result["median"])
-    shown = Table(*headings)
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for line in lines:
-        shown.add_row(*line)
-    return shown
-
-
-def markdown(
+def to_markdown(
     machine: dict[str, Any], results: list[Result], about: dict[str, str]
 ) -> str:
-    """The tables, with what they were measured on and what is said about each part."""
+    """Return the tables, with the machine's and each part's description."""
     options = machine["options"]
     text = (
         f"{machine['cores']} cores ({machine['processor']}), {machine['platform']}; "
         f"{_join_versions(machine['versions'])}. Medians of {options['runs']} runs, in "
-        f"turn; "
-        f"each number is divided by the first of its column.\n"
+        "turn; each number is divided by the first of its column.\n"
     )
     for name, value in machine["environment"].items():
         text += f"{name}={value} for all.\n"
@@ -63,12 +52,7 @@ def markdown(
         if result["part"] != part:
             part = result["part"]
             text += f"\n## {part}\n\n{about[part]}\n"
-        headings, lines = cells(result["median"])
-        text += f"\n### {result['title']}\n\n"
-        text += f"| {' | '.join(headings)} |\n"
-        text += f"|---|{'---:|' * (len(headings) - 1)}\n"
-        for line in lines:
-            text += f"| {' | '.join(line)} |\n"
+        text += f"\n### {result['title']}\n\n{to_table(result['median'])}"
         for sentence in result["died"]:
             text += f"\n{sentence}\n"
     return text

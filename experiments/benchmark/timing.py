@@ -1,4 +1,4 @@
-"""Measure several ways to do the same work in turn."""
+"""Measure functions that do the same work, in turn."""
 
 import dataclasses
 import statistics
@@ -71,7 +71,7 @@ def measure(comparison: Comparison, runs: int) -> tuple[Samples, list[str]]:
     return samples, died
 
 
-def medians(samples: Samples) -> dict[str, dict[str, float]]:
+def take_medians(samples: Samples) -> dict[str, dict[str, float]]:
     """Return the median of each row's samples."""
     return {
         name: {row: statistics.median(values) for row, values in of_rows.items()}

@@ -1,8 +1,7 @@
-"""The bench for differentiable EMD: what each form of it is worth as a gradient.
+"""Measure each form of differentiable EMD as an estimator and as a training signal.
 
     python -m experiments.emd_gradients
 
-``losses`` has the forms, ``estimators`` measures them on rates that are known,
-``pull`` trains with them, ``report`` makes the tables and figures. Imports run in that
-order.
+``losses`` has the forms, ``estimators`` measures them on known rates,
+``drift_correction`` trains with them, ``report`` makes the tables and figures.
 """

@@ -1,11 +1,11 @@
 """Measure every form of differentiable EMD, as an estimator and as a loss."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -14,23 +14,28 @@ from experiments import compilation_cache
 from experiments.command_line import run_as_command
 from experiments.console import Bar, show_bar
 from experiments.emd_gradients import estimators, report
-from experiments.emd_gradients.pull import Epochs, Puller, names
+from experiments.emd_gradients.drift_correction import (
+    DriftCorrection,
+    Epochs,
+    list_networks,
+)
+from experiments.emd_gradients.losses import LOSSES
 from experiments.provenance import versions
 from snnjax.runs import Row, Store, jsonl
 
 _ABOUT = (
     "For each differentiable form of EMD: bias, direction and noise of its gradient, "
-    "time and memory, and how far it pulls a drifted network back to the baseline's "
-    "firing. The same command takes a stopped run up where it was."
+    "time and memory, and how far fine-tuning with it restores the baseline's firing "
+    "in a drifted network. The same command resumes a stopped run."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class GradientsConfig:
-    """What each form of EMD is worth as a gradient."""
+    """Measure every form of differentiable EMD as a gradient."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the networks that are pulled back."""
+    """Seeds of the networks that are fine-tuned."""
     width: int = 16
     """Channels of the SEW-ResNet8's first stage."""
     out: Path = Path("runs/emd_gradients")
@@ -49,13 +54,13 @@ class GradientsConfig:
             raise ValueError(f"seeds must be given, each once; got {self.seeds}")
 
     def resolve(self) -> "GradientsConfig":
-        """The config with ``tiny`` filled in."""
+        """Return the config with ``tiny`` filled in."""
         if not self.tiny:
             return self
         return dataclasses.replace(self, seeds=self.seeds[:1], width=min(self.width, 4))
 
     def hash(self) -> str:
-        """Of what decides the numbers."""
+        """Return a hash of the options that decide the numbers."""
         fields = dataclasses.asdict(self)
         del fields["out"], fields["cache"]
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
@@ -64,29 +69,25 @@ class GradientsConfig:
 Task = tuple[Row, int, Callable[[Callable[[], None]], Row]]
 
 
-def tasks(config: GradientsConfig) -> Iterator[Task]:
-    """What is to be done: a row's name, its steps, and how to make it."""
+def list_tasks(config: GradientsConfig) -> Iterator[Task]:
+    """Yield each task: the keys of its row, its steps, and how to measure the rest."""
     sizes = estimators.SIZES[:1] if config.tiny else estimators.SIZES
-    for loss, n in estimators.parts(sizes):
-        if n is None:
-            name: Row = {"part": "estimator", "loss": loss.name}
-            yield name, 1, lambda _, loss=loss: estimators.estimates(loss)
-        else:
-            name = {"part": "cost", "loss": loss.name, "neurons": n}
-            yield name, 1, lambda _, loss=loss, n=n: estimators.costs(loss, n)
+    for loss in LOSSES:
+        key: Row = {"part": "estimator", "loss": loss.name}
+        yield key, 1, lambda _, loss=loss: estimators.measure_gradients(loss)
+        for n in sizes:
+            if n <= loss.most:
+                key = {"part": "cost", "loss": loss.name, "neurons": n}
+                yield key, 1, lambda _, loss=loss, n=n: estimators.measure_cost(loss, n)
     epochs = Epochs(1, 1, 1) if config.tiny else Epochs()
+    folder = config.out / "checkpoints" / config.hash()
     for seed in config.seeds:
-        kept = config.out / "checkpoints" / config.hash()
-        puller = Puller(seed, config.width, epochs, kept)
-        for loss, strength in names():
-            name = {"part": "pull", "loss": loss, "strength": strength, "seed": seed}
+        correction = DriftCorrection(seed, config.width, epochs, folder)
+        for loss, strength in list_networks():
+            key = {"part": "pull", "loss": loss, "strength": strength, "seed": seed}
             length = {"baseline": epochs.baseline, "drifted": epochs.drift}
-            steps = puller.steps(length.get(loss, epochs.pull))
-
-            def make(on_step, puller=puller, loss=loss, strength=strength) -> Row:
-                return puller.row(loss, strength, on_step)
-
-            yield name, steps, make
+            steps = correction.count_steps(length.get(loss, epochs.correction))
+            yield key, steps, functools.partial(correction.measure, loss, strength)
 
 
 def run(config: GradientsConfig, console: Console | None = None) -> Path:
@@ -115,23 +116,23 @@ def _measure(config: GradientsConfig, folder: Store, console: Console) -> None:
             f"{config.out} holds a run of another config; give another folder with "
             "--out"
         )
-    everything = list(tasks(config))
-    with show_bar(console, sum(steps for _, steps, _ in everything)) as shown:
-        for name, steps, make in everything:
-            if any(name.items() <= row.items() for row in rows):
+    tasks = list(list_tasks(config))
+    with show_bar(console, sum(steps for _, steps, _ in tasks)) as shown:
+        for key, steps, make in tasks:
+            if any(key.items() <= row.items() for row in rows):
                 shown.advance(steps)
                 continue
-            row = _made(shown, name, steps, make)
+            row = key | _run_task(shown, key, steps, make)
             row |= {"config_hash": config.hash(), "versions": versions()}
             jsonl.append(results, row)
             rows.append(row)
-    for path, data in report.files(rows).items():
+    for path, data in report.make_files(rows).items():
         folder.write_bytes(path, data)
 
 
-def _made(shown: Bar, name: dict[str, Any], steps: int, make: Callable) -> Row:
-    told = ", ".join(str(value) for value in name.values() if value is not None)
-    shown.set_description(told)
+def _run_task(shown: Bar, key: Row, steps: int, make: Callable) -> Row:
+    title = ", ".join(str(value) for value in key.values() if value is not None)
+    shown.set_description(title)
     done = 0
 
     def step() -> None:
@@ -143,10 +144,10 @@ def _made(shown: Bar, name: dict[str, Any], steps: int, make: Callable) -> Row:
     with jax.default_matmul_precision("highest"):
         row = make(step)
     shown.advance(max(steps - done, 0))
-    if name["part"] == "pull" and "failed" not in row:
+    if key["part"] == "pull" and "failed" not in row:
         shown.print(
             f"{row['accuracy']:.4f}  EMD {row['emd_mean']:.5f}  paired "
-            f"{row['paired_shift_mean']:.5f}  {told}"
+            f"{row['paired_shift_mean']:.5f}  {title}"
         )
     return row
 

@@ -1,4 +1,4 @@
-"""Tables and figures of the bench, from its rows alone."""
+"""Make the tables and figures from the rows alone."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,39 +10,45 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from experiments.report.chart_style import GREY, PALE, STYLE, WIDTH
+from experiments.report.chart_style import GREY, STYLE, WIDTH
 from experiments.report.figures import png
 from experiments.report.formats import emd_text
+from experiments.report.table import markdown_table
 from snnjax.runs import Row
 
 POINT = 0.01  # of accuracy
-# Okabe and Ito's colours: a family each; the members differ by marker and line.
+# Okabe and Ito's colours, one a family; its members differ by marker and line.
 _FAMILIES = {"sorted": "#0072B2", "soft": "#009E73", "Sinkhorn": "#D55E00"}
 _MARKERS = "osD^"
+_MEASURES = {
+    "value / W1": "value_over_w1",
+    "direction": "cosine",
+    "descent": "descent",
+    "noise": "gradient_noise",
+}
 
 
-def files(rows: Sequence[Row]) -> dict[str, bytes]:
+def make_files(rows: Sequence[Row]) -> dict[str, bytes]:
     """Return ``{path: contents}`` of the report."""
-    found = {"emd_gradients.md": markdown(rows).encode()}
+    found = {"emd_gradients.md": to_markdown(rows).encode()}
     costs = [row for row in rows if row["part"] == "cost"]
     if costs:
         found["figures/costs.png"] = png(cost_figure(costs))
     if select_strengths(rows):
-        found["figures/pull.png"] = png(pull_figure(rows))
+        found["figures/pull.png"] = png(correction_figure(rows))
     return found
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def to_markdown(rows: Sequence[Row]) -> str:
     """Return the tables with their explanations."""
-    text = "# Differentiable EMD: what each form is worth as a gradient\n\n"
+    text = "# Differentiable EMD as an estimator and as a training signal\n\n"
     text += "## As an estimator\n\n"
-    text += _read("estimators.md")
-    text += _table(_estimator_lines(rows))
+    text += _read("estimators.md") + _tabulate(_estimator_lines(rows))
     text += "\n![Time and memory over neurons](figures/costs.png)\n"
-    text += "\n## As a loss\n\n" + _read("pull.md")
-    text += _table(_pull_lines(rows))
+    text += "\n## As a loss\n\n" + _read("losses.md")
+    text += _tabulate(_correction_lines(rows))
     text += "\n" + "".join(f"- {sentence}\n" for sentence in findings(rows))
-    text += "\n![EMD and paired shift after pulling](figures/pull.png)\n"
+    text += "\n![EMD and paired shift after fine-tuning](figures/pull.png)\n"
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     text += f"\n{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
     return text
@@ -53,13 +59,8 @@ def _read(name: str) -> str:
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
-def _table(lines: list[dict[str, str]]) -> str:
-    if not lines:
-        return "Nothing is measured yet.\n"
-    text = f"| {' | '.join(lines[0])} |\n|---|{'---:|' * (len(lines[0]) - 1)}\n"
-    for line in lines:
-        text += f"| {' | '.join(line.get(column, '-') for column in lines[0])} |\n"
-    return text
+def _tabulate(lines: list[dict[str, str]]) -> str:
+    return markdown_table(lines, ("loss",)) if lines else "Nothing is measured yet.\n"
 
 
 def _estimator_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -71,23 +72,21 @@ def _estimator_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
             continue
         line = {"loss": row["loss"]}
         for kind in ("batch", "tied"):
-            found = row[kind]
-            value = found["value_over_w1"]
-            line[f"value / W1, {kind}"] = f"{value:.2f}"
-            line[f"direction, {kind}"] = f"{found['cosine']:.2f}"
-            line[f"descent, {kind}"] = f"{found['descent']:.2f}"
-            line[f"noise, {kind}"] = f"{found['gradient_noise']:.2f}"
+            for title, key in _MEASURES.items():
+                line[f"{title}, {kind}"] = f"{row[kind][key]:.2f}"
         for n in sizes:
-            cost = costs.get((row["loss"], n))
-            line[f"ms, {n:,}"] = _two_digits(cost["ms"]) if cost else "-"
+            ms = costs.get((row["loss"], n), {}).get("ms")
+            line[f"ms, {n:,}"] = _two_digits(ms)
         for n in sizes[-1:]:
             used = costs.get((row["loss"], n), {}).get("bytes")
-            line[f"MB, {n:,}"] = "-" if used is None else _two_digits(used / 1e6)
+            line[f"MB, {n:,}"] = _two_digits(used and used / 1e6)
         lines.append(line)
     return lines
 
 
-def _two_digits(value: float) -> str:
+def _two_digits(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -108,11 +107,8 @@ def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
         kept = control is None or mean_on_training(some, "accuracy") >= (
             mean_on_training(control, "accuracy") - POINT - 1e-9
         )
-        best = found.get(name)
-        less = best is None or mean_on_training(some, "emd_mean") < mean_on_training(
-            best, "emd_mean"
-        )
-        if kept and less:
+        emds = [mean_on_training(r, "emd_mean") for r in (some, found.get(name, some))]
+        if kept and (name not in found or emds[0] < emds[1]):
             found[name] = some
     return found
 
@@ -131,27 +127,28 @@ def _spread(rows: Sequence[Row], key: str) -> float:
     return statistics.stdev(row[key] for row in rows) if len(rows) > 1 else 0.0
 
 
-def _pull_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
-    lines = []
-    for name, some in select_strengths(rows).items():
+def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
+    found, lines = select_strengths(rows), []
+    tried: dict[str, list[float | None]] = {}
+    for row in sorted(rows, key=lambda row: row.get("strength") or 0):
+        if row["part"] == "pull":
+            tried.setdefault(row["loss"], []).append(row["strength"])
+    for name, some in found.items():
         strength = some[0]["strength"]
-        mine = [row for row in rows if row["part"] == "pull" and row["loss"] == name]
-        tried = {row["strength"] for row in mine}
-        edge = strength is not None and strength in (min(tried), max(tried))
+        edge = strength in (tried[name][0], tried[name][-1])
         text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
         line = {"loss": name, "strength": text}
         accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))
         line["accuracy %"] = f"{accuracy:.1f} ± {spread:.1f}"
         for title, key in (("EMD", "emd_mean"), ("paired shift", "paired_shift_mean")):
-            line[title] = (
-                f"{emd_text(mean(some, key))} ± {emd_text(_spread(some, key))}"
-            )
+            values = (emd_text(of(some, key)) for of in (mean, _spread))
+            line[title] = " ± ".join(values)
         line["mean rate"] = f"{mean(some, 'mean_rate'):.4f}"
         lines.append(line)
-    for name in dict.fromkeys(r["loss"] for r in rows if r["part"] == "pull"):
-        if lines and name not in select_strengths(rows):
-            lines.append({"loss": name, "strength": "none kept accuracy"})
-    return lines
+    blank = dict.fromkeys(lines[0], "-") if lines else {}
+    failed = [name for name in tried if lines and name not in found]
+    none = {"strength": "none kept accuracy"}
+    return lines + [blank | {"loss": name} | none for name in failed]
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -161,7 +158,7 @@ def findings(rows: Sequence[Row]) -> list[str]:
     if control is None or "baseline" not in found:
         return []
     floor = mean(found["baseline"], "floor_sampling")
-    sentences = [f"An EMD up to {emd_text(floor)} is the choice of test images."]
+    sentences = [f"EMDs up to {emd_text(floor)} are within the choice of test images."]
     for name, some in found.items():
         if some[0]["strength"] is None:
             continue
@@ -178,9 +175,9 @@ def findings(rows: Sequence[Row]) -> list[str]:
             f"{len(some)} seeds), paired shift {factors[1]:.2f} times"
         )
         if factors[0] < 0.9 and factors[1] > 0.95:
-            sentence += ": the distribution came back, single neurons did not"
+            sentence += ": it restores the distribution, and not single neurons"
         elif factors[0] < 0.9:
-            sentence += ": single neurons came back as well"
+            sentence += ": it restores single neurons as well"
         sentences.append(sentence + ".")
     return sentences
 
@@ -206,32 +203,28 @@ def cost_figure(costs: Sequence[Row]) -> Figure:
     axes = figure.subplots(1, 2)
     names = list(dict.fromkeys(row["loss"] for row in costs))
     styles = _styles(names)
-    for axis, key, unit, label in zip(
-        axes, ("ms", "bytes"), (1, 1e6), ("ms", "MB"), strict=True
+    for axis, key, unit, label in (
+        (axes[0], "ms", 1, "ms"),
+        (axes[1], "bytes", 1e6, "MB"),
     ):
         for name in names:
             some = [r for r in costs if r["loss"] == name and r[key] is not None]
             values = [max(row[key] / unit, 1e-3) for row in some]
             axis.plot([row["neurons"] for row in some], values, **styles[name])
-        axis.set_xscale("log")
-        axis.set_yscale("log")
+        axis.set(xscale="log", yscale="log", xlabel="neurons")
         axis.yaxis.set_minor_locator(NullLocator())
-        axis.set_xlabel("neurons")
         axis.set_title(f"{label}, value and gradient", loc="left")
-        axis.grid(color="#ececec", lw=0.6)
+        axis.grid()
     handles = [Line2D([], [], label=name, **styles[name]) for name in names]
-    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def pull_figure(rows: Sequence[Row]) -> Figure:
-    """Draw paired shift, EMD after pulling, and accuracy; a point a seed."""
-    found = {
-        name: some
-        for name, some in select_strengths(rows).items()
-        if name != "baseline"
-    }
+def correction_figure(rows: Sequence[Row]) -> Figure:
+    """Draw EMD, paired shift and accuracy after fine-tuning, a point a seed."""
+    found = select_strengths(rows)
+    found.pop("baseline", None)
     names = list(found)
     figure = Figure((WIDTH, 0.9 + 0.34 * len(names)), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
@@ -252,8 +245,7 @@ def pull_figure(rows: Sequence[Row]) -> Figure:
             control = unit * mean(found["control"], key)
             axis.axvline(control, color=GREY, lw=0.8, ls=":")
         axis.set_title(title, loc="left")
-        axis.grid(axis="x", color=PALE, lw=0.6)
-        axis.set_axisbelow(True)
+        axis.grid(axis="x")
         if key != "accuracy":
             axis.set_xlim(0, 1.05 * max(row[key] for s in found.values() for row in s))
     axes[0].set_yticks(range(len(names)), names)

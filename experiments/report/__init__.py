@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report import page, pictures, results, table
-from experiments.report.findings import findings  # from here on, the function
+from experiments.report.findings import findings  # the function, not the module
 from experiments.report.judge import Verdict, table_order
 from experiments.report.pictures import Picture
 from experiments.report.prose import DEFINITIONS

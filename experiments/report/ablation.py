@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.report.claims.evidence import sign_of
+from experiments.report.claims.evidence import compare_emds
 from experiments.report.formats import count, emd_text, points
 from experiments.report.judge import Verdict
 from experiments.report.names import MODE_NAMES, is_full, method_name
@@ -45,11 +45,11 @@ def find_choices(run: Run) -> list[Choice]:
 def describe_missing(run: Run) -> list[str]:
     """Explain of each choice without all its pairs why they are missing."""
     done, sentences = {name_row(row) for row in run.rows}, []
-    for title, of_it in (
+    for title, is_other in (
         ("Membrane site", lambda row: row["site"] not in (None, run.config.site)),
         ("Scope", lambda row: row["quantize_all"] != run.config.quantize_all),
     ):
-        rows = [row for row in (s.to_row() for s in grid(run.config)) if of_it(row)]
+        rows = [row for row in (s.to_row() for s in grid(run.config)) if is_other(row)]
         left = sum(name_row(row) not in done for row in rows)
         if not rows:
             sentences.append(f"{title}: not part of this run.")
@@ -118,11 +118,10 @@ def describe_hidden_drift(choice: Choice) -> str:
 
 
 def _summarize(some: Sequence[tuple[Verdict, Verdict]]) -> str:
-    accuracies = _changes(some, lambda v: 100 * v.row["accuracy"])
-    points = _spread(accuracies, "{:+.2f}".format)
-    firing = _spread(_changes(some, lambda v: v.row["emd_mean"]), _signed)
-    beyond = sum(sign_of(*pair) != 0 for pair in some)
-    lower = sum(sign_of(*(v.by_lower for v in pair)) != 0 for pair in some)
+    points = _changes(some, lambda v: 100 * v.row["accuracy"], "{:+.2f}".format)
+    firing = _changes(some, lambda v: v.row["emd_mean"], _signed)
+    beyond = sum(compare_emds(*pair) != 0 for pair in some)
+    lower = sum(compare_emds(*(v.by_lower for v in pair)) != 0 for pair in some)
     if len(some) == 1:
         where = "beyond the noise floor" if beyond else "beyond the lower floor"
         where = where if beyond or lower else "within the floors"
@@ -138,15 +137,14 @@ def _summarize(some: Sequence[tuple[Verdict, Verdict]]) -> str:
     )
 
 
-def _spread(changes: list[float], text: Callable[[float], str]) -> list[str]:
-    found = statistics.fmean(changes), min(changes), max(changes)
-    return [text(change) for change in found]
-
-
 def _changes(
-    some: Sequence[tuple[Verdict, Verdict]], value: Callable[[Verdict], float]
-) -> list[float]:
-    return [value(other) - value(one) for one, other in some]
+    pairs: Sequence[tuple[Verdict, Verdict]],
+    value: Callable[[Verdict], float],
+    text: Callable[[float], str],
+) -> list[str]:
+    """Return mean, minimum and maximum of what the other side changes, as text."""
+    found = [value(other) - value(one) for one, other in pairs]
+    return [text(x) for x in (statistics.fmean(found), min(found), max(found))]
 
 
 def _signed(emd: float) -> str:

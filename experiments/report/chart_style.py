@@ -18,8 +18,8 @@ WIDTH = 9.6
 GREY = "#6b6b6b"
 PALE = "#dedede"
 DARKER = "#c4c4c4"
-# Okabe and Ito's colours tell the families apart (to the colour-blind too), and the
-# marker does it again; narrow and signed are solid, wide and unsigned are dashed.
+# Okabe and Ito's colours, which the colour-blind distinguish, and markers show the
+# family; narrow and signed are solid, wide and unsigned are dashed.
 _FAMILIES = {
     ("weights", "uniform", "mid_rise"): ("#0072B2", "o"),
     ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),
@@ -38,6 +38,10 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelcolor": "black",
@@ -65,14 +69,14 @@ def method_style(row: Row) -> dict[str, Any]:
 def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
     """Set ticks such as 0.02 and 0.05 in place of powers of ten."""
     # No more than labels have room for in the smallest panel.
-    subs = (1.0, 3.0) if high / low < 2000 else (1.0,)
-    if high / low < 100:
-        subs = (1.0, 2.0, 5.0)
-    if high / low < 6:
-        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-    if high / low < 2:
-        subs = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
-    axis.set_major_locator(LogLocator(subs=subs))
+    choices = {
+        2: range(1, 10),
+        6: (1, 1.5, 2, 3, 4, 6, 8),
+        100: (1, 2, 5),
+        2000: (1, 3),
+    }
+    subs = next((s for most, s in choices.items() if high / low < most), (1,))
+    axis.set_major_locator(LogLocator(subs=tuple(map(float, subs))))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(_plain))
 

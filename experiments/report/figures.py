@@ -96,8 +96,7 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
             _line(bottom, rows, common, lambda row: max(row["emd_mean"], low), style)
         bottom.set_xlabel("bits")
         for axis in (top, bottom):
-            axis.grid(axis="y", color="#ececec", lw=0.6)
-            axis.set_axisbelow(True)
+            axis.grid(axis="y")
     accuracies = [p.baseline for p in panels if p.baseline is not None]
     errors = [_error(a) for a in accuracies + [row["accuracy"] for row in everything]]
     _accuracy_axis(axes[0, 0], errors or [10.0, 90.0])
@@ -171,7 +170,6 @@ def _legend(figure: Figure, rows: Sequence[Row]) -> None:
             handles=handles,
             loc="outside upper left",
             ncols=min(columns, 4),
-            frameon=False,
             handlelength=3.2,
         )
 

@@ -43,7 +43,7 @@ def _summarize(baseline: Firing, other: Firing) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def flows(baseline: Firing, others: Sequence[Firing]) -> Figure:
+def draw_flows(baseline: Firing, others: Sequence[Firing]) -> Figure:
     """Draw a panel a network: EMD from each rate (columns) to each rate (lines)."""
     figure = Figure((WIDTH, 5.4), layout="constrained")
     axes = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]

@@ -63,7 +63,7 @@ def rate_histograms(baseline: Firing, others: Sequence[Firing]) -> Figure:
     figure.supylabel("% of the layer's neurons", fontsize=8.5)
     for axis in grid.flat[len(layers) :]:
         axis.set_visible(False)
-    figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
 

@@ -59,17 +59,16 @@ def _seeds(setting: Setting) -> str:
 
 
 def _cell(setting: Setting) -> str:
-    accuracy = spread(
-        setting.values(lambda row: 100 * row["accuracy"]), "{:.1f}".format
-    )
-    text = f"{accuracy} / {spread(setting.values(lambda r: r['emd_mean']), emd_text)}"
+    accuracies = setting.values(lambda row: 100 * row["accuracy"])
+    emd = spread(setting.values(lambda row: row["emd_mean"]), emd_text)
+    text = f"{spread(accuracies, '{:.1f}'.format)} / {emd}"
     if setting.has_collapsed:
         return f"*{text}*"
     if not setting.keeps_accuracy:
         return text
     if setting.drifts:
         return f"**{text}**"
-    return f"{text} \\*" if setting.drifts_by_lower else text
+    return f"{text} \\*" if setting.by_lower.drifts else text
 
 
 def tabulate_measures(run: Run) -> str:
@@ -99,20 +98,19 @@ def tabulate_measures(run: Run) -> str:
 def _measures(
     setting: Setting, unquantized: Mapping[tuple[str, int], Row]
 ) -> dict[str, str]:
-    def mean(key: str) -> str:
-        values = setting.values(lambda row: mean_over_layers(row, key))
-        return emd_text(statistics.fmean(values)) if values else "-"
-
     row = setting.row
     mode = "fp32_bn" if row["mode"] == "ptq_bn" else "control"
 
-    def times(key: str) -> str:
+    def mean(key: str) -> float | None:
         values = setting.values(lambda row: mean_over_layers(row, key))
-        beside = [unquantized.get((mode, seed), {}) for seed in setting.seeds]
-        rests = [rest for each in beside if (rest := mean_over_layers(each, key))]
-        if is_full(row) or not values or len(rests) < len(beside):
+        return statistics.fmean(values) if values else None
+
+    def times(key: str) -> str:
+        own, others = mean(key), [unquantized.get((mode, s), {}) for s in setting.seeds]
+        known = [value for row in others if (value := mean_over_layers(row, key))]
+        if is_full(row) or own is None or len(known) < len(others):
             return "-"
-        return f"{statistics.fmean(values) / statistics.fmean(rests):.2f}"
+        return f"{own / statistics.fmean(known):.2f}"
 
     return {
         "method": MODE_NAMES[row["mode"]] if is_full(row) else method_name(row),
@@ -121,13 +119,13 @@ def _measures(
         "accuracy %": points(setting.mean("accuracy")),
         "EMD": emd_text(setting.mean("emd_mean")),
         "noise floor": emd_text(setting.floor),
-        "lower": emd_text(setting.lower),
+        "lower": emd_text(setting.by_lower.floor),
         "drift": "-" if is_full(row) else setting.drift_label,
         "mean rate": f"{setting.mean('mean_rate'):.4f}",
         "dead %": f"{100 * setting.mean('dead_fraction'):.1f}",
         "saturated %": f"{100 * setting.mean('saturated_fraction'):.2f}",
-        "paired shift": mean("paired_shift"),
+        "paired shift": emd_text(mean("paired_shift")),
         "x unquantized": times("paired_shift"),
-        "time-W1": mean("time_w1"),
+        "time-W1": emd_text(mean("time_w1")),
         "x unquantized ": times("time_w1"),
     }

@@ -1,4 +1,4 @@
-"""The origin of a run: command, time, versions, and config."""
+"""The origin of a run: command, time, versions, config."""
 
 from experiments.console import format_duration
 from experiments.report.formats import plain
@@ -50,12 +50,12 @@ def _time(run: Run) -> str:
     ]
     total = format_duration(run.seconds)
     times = "once" if len(starts) == 1 else f"{len(starts)} times"
-    about = PAGE["time"].format(times=times, total=total, remade=_count_remade(run))
+    about = PAGE["time"].format(times=times, total=total, repeated=_count_repeated(run))
     return f"{about}\n\n{markdown_table(lines, ('time', 'CPU time', 'commit'))}"
 
 
-def _count_remade(run: Run) -> str:
+def _count_repeated(run: Run) -> str:
     """Count the rows that were computed more than once; the last one counts."""
     total = sum(start["rows"] for start in run.info["starts"])
     more = total - len(run.rows)
-    return f" Of its {total} rows {more} were made again." if more > 0 else ""
+    return f" Of its {total} rows {more} were computed twice." if more > 0 else ""

@@ -4,6 +4,8 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from experiments.report import figures, flows, histograms, prediction, scatter
 from experiments.report.judge import label
 from experiments.report.names import MODE_NAMES, is_full
@@ -29,17 +31,17 @@ def draw_run(run: Run, only: Sequence[str] = ()) -> list[Picture]:
     if all(is_full(row) for row in run.main):
         return []
     makers = {
-        "over_bits": _over_bits,
-        "layers": _layers,
-        "rates": _rates_and_flows,
-        "prediction": _prediction,
+        "over_bits": lambda: [_picture("over_bits", figures.over_bits(_panels(run)))],
+        "layers": lambda: [_picture("layers", _layer_map(run), "layer_map")],
+        "rates": lambda: _draw_rates_and_flows(run),
+        "prediction": lambda: _draw_prediction(run),
     }
-    return [
-        picture
-        for name, make in makers.items()
-        if name in only or not only
-        for picture in make(run)
-    ]
+    wanted = [make for name, make in makers.items() if name in only or not only]
+    return [picture for make in wanted for picture in make()]
+
+
+def _picture(name: str, figure: Figure, caption: str = "") -> Picture:
+    return Picture(name, figures.png(figure), CAPTIONS[caption or name])
 
 
 def _panels(run: Run) -> list[figures.Panel]:
@@ -47,32 +49,21 @@ def _panels(run: Run) -> list[figures.Panel]:
     return [p for p in panels if p.rows and not is_full(p.rows[0])]
 
 
-def _over_bits(run: Run) -> list[Picture]:
-    return [
-        Picture(
-            "over_bits",
-            figures.png(figures.over_bits(_panels(run))),
-            CAPTIONS["over_bits"],
-        )
-    ]
-
-
-def _layers(run: Run) -> list[Picture]:
+def _layer_map(run: Run) -> Figure:
     quantized = [row for row in run.main if not is_full(row)]
     seeds = {row["seed"] for row in quantized}
     controls = [r for r in run.main if r["mode"] == "control" and r["seed"] in seeds]
     panels = _panels(run)
     lower = max((p.lower for p in panels if p.lower), default=None)
     floor = max((p.floor for p in panels if p.floor), default=None)
-    drawn = figures.layer_map(quantized, controls, lower, floor)
-    return [Picture("layers", figures.png(drawn), CAPTIONS["layer_map"])]
+    return figures.layer_map(quantized, controls, lower, floor)
 
 
-def _prediction(run: Run) -> list[Picture]:
+def _draw_prediction(run: Run) -> list[Picture]:
     if not prediction.has_enough(run.judged):
         return []
-    png = figures.png(scatter.prediction(prediction.points(run.judged)))
-    return [Picture("prediction", png, CAPTIONS["prediction"])]
+    figure = scatter.draw_predictions(prediction.collect_points(run.judged))
+    return [_picture("prediction", figure)]
 
 
 def draw_runs(runs: Sequence[Run]) -> list[Picture]:
@@ -91,7 +82,7 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     """Return a column of ``over_bits``: the rows of one mode."""
     rows = [row for row in run.main if row["mode"] == mode]
     bases = baselines(run.main)
-    # Next to rows of one seed, not the mean of two.
+    # A panel of one seed shows that seed's baseline, not a mean.
     seeds = common_seeds(rows) if rows else ()
     own = [row for row in bases if row["seed"] in seeds] or bases
     controls = {r["seed"]: r["accuracy"] for r in run.main if r["mode"] == "control"}
@@ -99,7 +90,7 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     accuracies = [max(r["accuracy"], trained.get(r["seed"], 0.0)) for r in own]
     accuracy = statistics.fmean(accuracies) if accuracies else None
     judged = [v for v in run.judged_main if v.row["mode"] == mode]
-    # A mode's own may be higher than those in its rows.
+    # The rows' floors may be higher than the run's, and the reverse.
     floors = [*noise_floors(run.main).values(), *(v.floor for v in judged)]
     floor, lower = (
         max((value for value in values if value is not None), default=None)
@@ -108,7 +99,7 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     return figures.Panel(title, rows, accuracy, floor, lower)
 
 
-def _firing(run: Run) -> list[histograms.Firing] | str:
+def _read_firing(run: Run) -> list[histograms.Firing] | str:
     """Return the firing of baseline and illustrative rows, or why there is none."""
     shown = illustrative_rows(run.judged_main)
     baseline = [row for row in baselines(run.main) if row["seed"] == shown[0]["seed"]]
@@ -127,14 +118,12 @@ def _firing(run: Run) -> list[histograms.Firing] | str:
     return firing
 
 
-def _rates_and_flows(run: Run) -> list[Picture]:
-    firing = _firing(run)
+def _draw_rates_and_flows(run: Run) -> list[Picture]:
+    firing = _read_firing(run)
     if isinstance(firing, str):
         return [Picture("rates", b"", f"No histograms of rates: {firing}.")]
     baseline, *others = firing
-    drawn = figures.png(histograms.rate_histograms(baseline, others))
-    moved = figures.png(flows.flows(baseline, others))
     return [
-        Picture("rates", drawn, CAPTIONS["rates"]),
-        Picture("flows", moved, CAPTIONS["flows"]),
+        _picture("rates", histograms.rate_histograms(baseline, others)),
+        _picture("flows", flows.draw_flows(baseline, others)),
     ]

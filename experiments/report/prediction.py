@@ -71,23 +71,23 @@ class Points:
         return Points(some, self.x[at], self.y[at])
 
 
-def points(rows: Sequence[Verdict]) -> Points:
+def collect_points(rows: Sequence[Verdict]) -> Points:
     """Return the quantized rows of one run that have all measures and a baseline."""
     bases = {v.row["seed"]: v.row for v in rows if v.row["mode"] == "fp32"}
     judged, x, y = [], [], []
     for v in rows:
         base = bases.get(v.row["seed"])
-        measures = [of(v.row) for of in PREDICTORS.values()]
+        measures = [measure(v.row) for measure in PREDICTORS.values()]
         if is_full(v.row) or not base or None in measures:
             continue
         if None not in (v.row.get("synops"), base.get("synops")):
             judged.append(v)
             x.append(measures)
-            y.append([of(v.row, base) for of in OUTCOMES.values()])
+            y.append([change(v.row, base) for change in OUTCOMES.values()])
     return Points(judged, np.array(x, float), np.array(y, float))
 
 
-def correlations(some: Points, *, within: bool = False) -> np.ndarray:
+def correlate(some: Points, *, within: bool = False) -> np.ndarray:
     """Return the rank correlations ``[predictors, outcomes]`` of `bootstrap_points`."""
     one = np.ones((1, len(some.x)))
     return spearman(some.x, some.y, one, _strata(some, within))[0]
@@ -110,7 +110,7 @@ def _strata(some: Points, within: bool) -> list[object]:
     return [(v.row["mode"], v.row["seed"]) if within else 0 for v in some.judged]
 
 
-def subsets(found: Points) -> dict[str, Points]:
+def split_points(found: Points) -> dict[str, Points]:
     """Split all rows and each mode: all, not collapsed, near the baseline.
 
     A network at three times chance did not collapse, and is of no use.
@@ -139,37 +139,29 @@ def subsets(found: Points) -> dict[str, Points]:
 
 def has_enough(rows: Sequence[Verdict]) -> bool:
     """Return True if there are enough settings to take a correlation over."""
-    return len(points(rows).settings) >= FEWEST
+    return len(collect_points(rows).settings) >= FEWEST
 
 
 def markdown(rows: Sequence[Verdict]) -> str:
     """Return the section: what is correlated, the table, and its conclusions."""
-    found = points(rows)
+    found = collect_points(rows)
     if len(found.settings) < FEWEST:
         return f"Fewer than {FEWEST} settings have all measures yet.\n"
     lines, tables = [], {}
-    sets = subsets(found)
+    sets = split_points(found)
     whole = {title: some for title, some in sets.items() if title.startswith("all")}
-    ranked = {t: (some, False) for t, some in whole.items()}
-    # Of one mode and seed they are the same.
-    if len(set(_strata(found, within=True))) > 1:
-        ranked |= {f"{t}, ranked within": (some, True) for t, some in whole.items()}
-    ranked |= {t: (some, False) for t, some in sets.items() if t not in whole}
-    for title, (some, within) in ranked.items():
-        tables[title] = bootstrap_points(some, within=within)
+    within = {f"{title}, ranked within": some for title, some in whole.items()}
+    # Within one mode and seed the ranks are the same.
+    within = within if len(set(_strata(found, within=True))) > 1 else {}
+    for title, some in (whole | within | sets).items():
+        tables[title] = bootstrap_points(some, within=title in within)
         intervals = tables[title].intervals
         for p, predictor in enumerate(PREDICTORS):
-            lines.append(
-                {
-                    "rows of": "" if p else title,
-                    "n": "" if p else str(len(some.judged)),
-                    "measure": predictor,
-                    **{
-                        outcome.split(",")[0]: _cell(intervals[:, p, o])
-                        for o, outcome in enumerate(OUTCOMES)
-                    },
-                }
-            )
+            line = {"rows of": title, "n": str(len(some.judged)), "measure": predictor}
+            line |= {"rows of": "", "n": ""} if p else {}
+            for o, outcome in enumerate(OUTCOMES):
+                line[outcome.split(",")[0]] = _cell(intervals[:, p, o])
+            lines.append(line)
     mains = [f"all{a}{b}" for b in (", ranked within", "") for a in (_ALIVE, "")]
     main = next(title for title in mains if title in tables)
     about = PAGE["prediction"].format(
@@ -222,8 +214,8 @@ def _conclude(table: Bootstrap, title: str) -> str:
             parts.append(text)
             continue
         difference = table.difference(best, other)[:, o]
-        # As it is printed: 0.00 is not above 0.
-        apart = "above 0" if difference[1] >= 0.005 else "not told from 0"
+        # By the printed digits: 0.00 is not above 0.
+        apart = "above 0" if difference[1] >= 0.005 else "not distinct from 0"
         parts.append(
             f"{text}, by {names[other]} {values[other]:.2f}; the difference, "
             f"{_cell(difference)} by the same resamples, is {apart}"

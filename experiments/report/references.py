@@ -31,26 +31,19 @@ def markdown(run: Run) -> str:
         "floor: sampling": (bases, "floor_sampling", emd_text),
     }
     if "ptq_bn" in run.config.modes:
-        shown["BatchNorm anew"] = (reestimated, "emd_mean", emd_text)
-    columns = {
-        title: [row.get(key) for row in some] for title, (some, key, _) in shown.items()
-    }
-    lines: list[dict[str, str]] = []
-    for i, row in enumerate(bases):
-        line = {"seed": str(row["seed"])}
-        for title, (_, _, show) in shown.items():
-            value = columns[title][i]
-            line[title] = "-" if value is None else show(value)
-        lines.append(line)
-    if len(bases) > 1:
-        line = {"seed": "mean"}
-        for title, (_, _, show) in shown.items():
-            known = [value for value in columns[title] if value is not None]
-            # Of two seeds the floor is one distance, of more none is its own.
-            if title == "floor: seed":
-                known = [statistics.fmean(known)] if known else []
-            line[title] = spread(known, show) if known else "-"
-        lines.append(line)
+        shown["BatchNorm re-estimated"] = (reestimated, "emd_mean", emd_text)
+    lines = [{"seed": str(row["seed"])} for row in bases]
+    lines += [{"seed": "mean"}] * (len(bases) > 1)
+    for title, (some, key, show) in shown.items():
+        values = [row.get(key) for row in some]
+        known = [value for value in values if value is not None]
+        # Of two seeds the floor is one distance, of more none is its own.
+        if title == "floor: seed" and known:
+            known = [statistics.fmean(known)]
+        cells = ["-" if value is None else show(value) for value in values]
+        cells.append(spread(known, show) if known else "-")
+        for line, cell in zip(lines, cells, strict=False):
+            line[title] = cell
     floors = ", ".join(f"{k.removeprefix('floor_')}: {v}" for k, v in FLOORS.items())
     reestimation = PAGE["reestimation"] * ("ptq_bn" in run.config.modes)
     about = PAGE["floors"].format(floors=floors, reestimation=reestimation)

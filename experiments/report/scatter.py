@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from experiments.report.chart_style import GREY, STYLE, WIDTH, plain_log_ticks
 from experiments.report.names import MODE_NAMES
-from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, correlations
+from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, correlate
 
 _MODES = {
     "ptq": {"color": "#D55E00", "marker": "o"},
@@ -23,13 +23,13 @@ _UNITS = {"EMD": "mean EMD", "time-W1": "time-W1, steps"}
 
 
 @matplotlib.rc_context(STYLE)
-def prediction(found: Points) -> Figure:
+def draw_predictions(found: Points) -> Figure:
     """Draw each measure (columns) against each change (lines), a point a row."""
     collapsed = np.array([v.state == "collapsed" for v in found.judged])
     modes = np.array([v.row["mode"] for v in found.judged])
     alive = found.select(lambda v: v.state != "collapsed")
-    every = correlations(found, within=True)
-    living = correlations(alive, within=True) if len(alive.judged) > 1 else every
+    every = correlate(found, within=True)
+    living = correlate(alive, within=True) if len(alive.judged) > 1 else every
     figure = Figure((WIDTH, 8.4), layout="constrained")
     axes = figure.subplots(
         len(OUTCOMES), len(_COLUMNS), sharex="col", sharey="row", squeeze=False
@@ -53,8 +53,7 @@ def prediction(found: Points) -> Figure:
                     alpha=0.75,
                     clip_on=False,
                 )
-        axis.grid(color="#ececec", lw=0.6)
-        axis.set_axisbelow(True)
+        axis.grid()
         _corner(axis, every[p, o], living[p, o], bool(collapsed.any()))
     for p, name in enumerate(_COLUMNS):
         axes[-1, p].set_xlabel(_UNITS.get(name, name))
@@ -115,4 +114,4 @@ def _legend(figure: Figure, modes: np.ndarray, collapsed: bool) -> None:
     if collapsed:
         style = {"color": GREY, "marker": "o", "markerfacecolor": "none"}
         handles.append(Line2D([], [], ls="", label="collapsed (hollow)", **style))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)

@@ -1,4 +1,4 @@
-"""Settings: the rows of all seeds that are quantized in the same way."""
+"""Group the rows of all seeds that are quantized in the same way."""
 
 import dataclasses
 import statistics
@@ -40,7 +40,7 @@ class Setting:
         return Setting(tuple(v for v in self.judged if v.row["seed"] in seeds))
 
     def values(self, value: Callable[[Row], float | None]) -> list[float]:
-        """Return a number of each row that has it."""
+        """Return a number of each row, without those that are missing."""
         found = (value(v.row) for v in self.judged)
         return [number for number in found if number is not None]
 
@@ -54,10 +54,14 @@ class Setting:
         return any(v.state == "collapsed" for v in self.judged)
 
     @property
+    def by_lower(self) -> "Setting":
+        """The same rows, judged by their lower floors."""
+        return Setting(tuple(v.by_lower for v in self.judged))
+
+    @property
     def loss(self) -> float | None:
         """Accuracy lost against the baselines; None where one is missing."""
-        losses = [v.loss for v in self.judged if v.loss is not None]
-        return statistics.fmean(losses) if len(losses) == len(self.judged) else None
+        return _mean_if_all([v.loss for v in self.judged])
 
     @property
     def keeps_accuracy(self) -> bool:
@@ -77,12 +81,7 @@ class Setting:
     @property
     def floor(self) -> float | None:
         """The mean of its seeds' noise floors; None where one is missing."""
-        return self._mean_floor(v.floor for v in self.judged)
-
-    @property
-    def lower(self) -> float | None:
-        """The mean of its seeds' lower floors; None where one is missing."""
-        return self._mean_floor(v.lower for v in self.judged)
+        return _mean_if_all([v.floor for v in self.judged])
 
     @property
     def is_within(self) -> bool:
@@ -95,31 +94,27 @@ class Setting:
         return all(v.state == "drift" for v in self.judged)
 
     @property
-    def drifts_by_lower(self) -> bool:
-        """True if EMD is above the lower floor in every seed."""
-        return all(v.by_lower.state == "drift" for v in self.judged)
-
-    def _mean_floor(self, floors: Iterable[float | None]) -> float | None:
-        known = [floor for floor in floors if floor is not None]
-        return statistics.fmean(known) if len(known) == len(self.judged) else None
-
-    @property
     def drift_label(self) -> str:
         """The label that all seeds share, or in how many seeds it drifts."""
-        words = [drift_label(v) for v in self.judged]
-        if len(set(words)) == 1:
-            return words[0]
+        labels = {drift_label(v) for v in self.judged}
+        if len(labels) == 1:
+            return labels.pop()
         states = [v.state for v in self.judged]
         if self.drifts:
             return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
         if set(states) == {"within"}:
-            if self.drifts_by_lower:
-                over = statistics.fmean(v.by_lower.ratio for v in self.judged)
-                return f"{over:.2f} x lower"
-            moved = [v.by_lower.state for v in self.judged].count("drift")
+            lower = self.by_lower
+            if lower.drifts:
+                return f"{statistics.fmean(v.ratio for v in lower.judged):.2f} x lower"
+            moved = [v.state for v in lower.judged].count("drift")
             return f"moved in {moved} of {len(states)}" if moved else "within"
         state = "collapsed" if "collapsed" in states else "drift"
         return f"{state} in {states.count(state)} of {len(states)}"
+
+
+def _mean_if_all(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def common_seeds(rows: Iterable[Row]) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Compile for a TPU topology, print what was found, and keep it."""
+"""Compile for a TPU topology, print the numbers, and append them to a file."""
 
 import dataclasses
 import json
@@ -8,16 +8,16 @@ from rich.console import Console
 from experiments.command_line import run_as_command
 from experiments.tpu_compile import step
 from experiments.tpu_compile.step import CompileConfig, Numbers
-from experiments.tpu_compile.table import table
+from experiments.tpu_compile.table import to_table
 
 _ABOUT = (
-    "Compile the training step for a TPU topology, with no TPU there, and say what it "
-    "takes of each chip: memory, operations, collectives. Nothing runs."
+    "Compile the training step for a TPU topology, without a TPU, and print what it "
+    "needs of each chip: memory, operations, collectives. Nothing runs."
 )
 
 
 def run(config: CompileConfig, console: Console | None = None) -> list[Numbers]:
-    """Compile, print the table, and append to ``out`` where that is asked for.
+    """Compile, print the table, and append to ``out`` if given.
 
     Raises:
         ValueError: no libtpu, no such topology, or a batch that its chips cannot share.
@@ -32,7 +32,7 @@ def run(config: CompileConfig, console: Console | None = None) -> list[Numbers]:
     what = f"{config.model}, width {config.width}, T = {config.timesteps}, "
     what += f"{config.dtype}, {len(chips)} x {kind}"
     console.print(what, highlight=False, soft_wrap=True)
-    console.print(table(memory, tried))
+    console.print(to_table(memory, tried))
     if config.largest_batch:
         fit = max((n["batch"] for n in tried if n["fits"]), default="none")
         console.print(f"largest batch that fits: {fit}", highlight=False)

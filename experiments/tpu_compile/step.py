@@ -22,8 +22,8 @@ from snnjax.data import Dataset
 
 Numbers = dict[str, Any]
 
-# Without these libtpu asks a metadata server which machine this is, for minutes, and
-# lets only one process use it at a time.
+# Without these libtpu asks a metadata server for its machine, for minutes, and lets
+# only one process use it at a time.
 _NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
@@ -36,7 +36,7 @@ IMAGES = {
     "cifar10": (50_000, 32, 32, 3),
     "cifar100": (50_000, 32, 32, 3),
 }
-# Of a register: XLA puts an image in each where they are many, and fills up the last.
+# Of a register: XLA puts an image in each lane, and pads the last register.
 LANES = 128
 
 
@@ -69,10 +69,8 @@ class CompileConfig:
 
     def __post_init__(self):
         for name in ("width", "timesteps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def find_chips(topology: str) -> list[jax.Device]:
@@ -138,7 +136,7 @@ def lower_step(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Low
     images, mean = np.zeros((number, *image), np.uint8), np.zeros(image[-1])
     labels, classes = np.zeros(number, np.int32), CLASSES[config.dataset]
     dataset = Dataset(images, labels, classes, config.dataset, mean, mean + 1)
-    arguments = jax.eval_shape(
+    state, images, indices, key = jax.eval_shape(
         lambda: (
             train.init(model(), optimizer),
             data.on_device(dataset),
@@ -146,7 +144,6 @@ def lower_step(config: CompileConfig, chips: list[jax.Device]) -> jax.stages.Low
             jax.random.key(0),
         )
     )
-    state, images, indices, key = arguments
     with jax.default_matmul_precision(config.precision):
         return step.lower(
             jax.tree.map(lambda x: array(x, "config"), state),
@@ -187,7 +184,7 @@ def compile_step(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
             "peak": memory.peak_memory_in_bytes,
             "operations": cost["flops"],
             "bytes_accessed": cost["bytes accessed"],
-            "collectives": xla.collectives_of(program),
+            "collectives": xla.read_collectives(program),
         }
     return numbers | {"seconds": time.monotonic() - start}
 
@@ -198,8 +195,8 @@ def find_largest_batch(
     """Compile steps up to the largest batch that fits and the next, which does not.
 
     Memory is nearly linear in the batch: the next guess is a step above where it would
-    be full, since what does not fit is mostly reported before it is compiled. XLA makes
-    things again where memory is short, so there may be more; the search ends where
+    be full, since what does not fit is mostly reported before it is compiled. XLA
+    rematerializes where memory is short, so more may fit; the search ends where
     neighbours differ.
     """
     step, tried = LANES * len(chips), [first]

@@ -1,4 +1,4 @@
-"""The results as a table for a terminal."""
+"""Print the results as a table."""
 
 from rich.table import Table
 
@@ -6,7 +6,7 @@ from experiments.tpu_compile.step import Numbers
 from experiments.tpu_compile.xla import GB
 
 
-def table(memory: float, tried: list[Numbers]) -> Table:
+def to_table(memory: float, tried: list[Numbers]) -> Table:
     """Return a table for a terminal, a column for each batch."""
     shown = Table("on each chip")
     for _ in tried:

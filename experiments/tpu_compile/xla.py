@@ -14,19 +14,19 @@ _COLLECTIVE = re.compile(
     r"collective-permute|collective-broadcast)(-done)?\("
 )
 _ARRAY = re.compile(r"[a-z]+(?P<bits>\d+)?[a-z\d]*\[(?P<sizes>[\d,]*)\]")
-# Before it is put in order, and after that.
+# Reported before scheduling, and after it.
 _TOO_LARGE = (
     re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)"),
     re.compile(r"Used ([\d.]+)([GT]) of ([\d.]+)([GT]) hbm"),
 )
 
 
-def collectives(program: str) -> dict[str, dict[str, int]]:
-    """Number and bytes of each kind of collective in a compiled program's text.
+def count_collectives(program: str) -> dict[str, dict[str, int]]:
+    """Count the collectives in a compiled program's text: number and bytes by kind.
 
     Bytes are those of the results, on one device.
 
-    >>> collectives("%x = (f32[3,8]{1,0}, bf16[2]) all-reduce(%a, %b), channel_id=1")
+    >>> count_collectives("%x = (f32[3,8]{1,0}, bf16[2]) all-reduce(%a, %b), x=1")
     {'all-reduce': {'number': 1, 'bytes': 100}}
     """
     found: dict[str, dict[str, int]] = {}
@@ -39,12 +39,11 @@ def collectives(program: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | None:
+def read_collectives(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | None:
     """Return a program's collectives; None where it cannot be printed."""
-    # JAX 0.10 cannot print some programs of libtpu 0.0.52, those with operations that
-    # overlap others; what they take of memory it knows.
+    # JAX 0.10 cannot print programs of libtpu 0.0.52 with asynchronous operations.
     try:
-        return collectives(program.as_text() or "")
+        return count_collectives(program.as_text() or "")
     except jax.errors.JaxRuntimeError as error:
         if "async-update" not in str(error):
             raise
@@ -53,8 +52,8 @@ def collectives_of(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | 
 
 def parse_out_of_memory(error: Exception) -> tuple[float, float]:
     """Return the bytes that a program needs and a chip has; raise other errors."""
-    for said in _TOO_LARGE:
-        if found := said.search(str(error)):
+    for pattern in _TOO_LARGE:
+        if found := pattern.search(str(error)):
             needed, unit, has, unit_of_has = found.groups()
             return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
     raise error

@@ -46,8 +46,8 @@ def make_network(spec: dict[str, Any]) -> nnx.Module:
     return models.SEWResNet(10, **sizes, remat=spec["remat"], rngs=rngs)
 
 
-def train_and_eval(spec: dict[str, Any]) -> Commands:
-    """``step`` trains, ``eval`` predicts, ``compile`` compiles the training step."""
+def make_network_commands(spec: dict[str, Any]) -> Commands:
+    """Return ``step``, ``eval`` and ``compile``: train, predict, compile the step."""
     batch, timesteps = spec["batch"], spec["timesteps"]
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, 32, 32, 3), np.uint8)
@@ -92,8 +92,8 @@ class Neurons(nnx.Module):
         return norm_and_spike(self.norm, self.spiking, x, train=True)
 
 
-def neurons(spec: dict[str, Any]) -> Commands:
-    """``step`` runs a layer of neurons forward and backward."""
+def make_neurons(spec: dict[str, Any]) -> Commands:
+    """Return ``step``, which runs a layer of neurons forward and backward."""
     shape = (spec["timesteps"], spec["batch"], 32, 32, spec["channels"])
     rng = np.random.default_rng(0)
     x, dy = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2))
@@ -117,7 +117,7 @@ def make(spec: dict[str, Any]) -> Commands:
         jax.config.update("jax_compilation_cache_dir", spec["cache"])
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    return neurons(spec) if "channels" in spec else train_and_eval(spec)
+    return make_neurons(spec) if "channels" in spec else make_network_commands(spec)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch  # pyrefly: ignore[missing-import]
 from snntorch import surrogate  # pyrefly: ignore[missing-import]
 
 from experiments.benchmark.workers.serve import Commands, serve
-from experiments.benchmark.workers.torch_steps import commands
+from experiments.benchmark.workers.torch_steps import make_commands
 
 
 class ConvNet(torch.nn.Module):
@@ -44,7 +44,7 @@ def make(spec: dict[str, Any]) -> Commands:
     torch.manual_seed(0)
     net = ConvNet(spec["widths"], spec["strides"], spec["timesteps"])
     images = torch.randn(spec["batch"], 3, 32, 32)
-    return commands(net, lambda: images, spec["batch"], reset=lambda: None)
+    return make_commands(net, lambda: images, spec["batch"], reset=lambda: None)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from spikingjelly.activation_based.model.sew_resnet import (  # pyrefly: ignore[
 )
 
 from experiments.benchmark.workers.serve import Commands, serve
-from experiments.benchmark.workers.torch_steps import commands
+from experiments.benchmark.workers.torch_steps import make_commands
 
 LIF = {
     "tau": 2.0,
@@ -56,12 +56,12 @@ def conv_net(widths: list[int], strides: list[int]) -> torch.nn.Module:
 
 
 def head(features: int) -> tuple[torch.nn.Module, ...]:
-    """The mean over positions, and logits of it."""
+    """Return the mean over positions, and a linear layer."""
     pool = layer.AdaptiveAvgPool2d((1, 1))
     return pool, torch.nn.Flatten(2), layer.Linear(features, 10)
 
 
-def train_and_eval(spec: dict[str, Any]) -> Commands:
+def make_network_commands(spec: dict[str, Any]) -> Commands:
     if "widths" in spec:
         net = conv_net(spec["widths"], spec["strides"])
     else:
@@ -77,11 +77,11 @@ def train_and_eval(spec: dict[str, Any]) -> Commands:
         # Repeated along the batch, which keeps the format of the images.
         return images.repeat(timesteps, 1, 1, 1).unflatten(0, (timesteps, batch))
 
-    return commands(net, sequence, batch, lambda: functional.reset_net(net))
+    return make_commands(net, sequence, batch, lambda: functional.reset_net(net))
 
 
-def neurons(spec: dict[str, Any]) -> Commands:
-    """``step`` runs a layer of LIF neurons forward and backward."""
+def make_neurons(spec: dict[str, Any]) -> Commands:
+    """Return ``step``: a layer of LIF neurons forward and backward."""
     timesteps, batch, channels = spec["timesteps"], spec["batch"], spec["channels"]
     norm = [layer.BatchNorm2d(channels)] if spec["norm"] else []
     net = torch.nn.Sequential(*norm, neuron.LIFNode(**LIF))
@@ -103,7 +103,7 @@ def neurons(spec: dict[str, Any]) -> Commands:
 
 def make(spec: dict[str, Any]) -> Commands:
     torch.manual_seed(0)
-    return neurons(spec) if "channels" in spec else train_and_eval(spec)
+    return make_neurons(spec) if "channels" in spec else make_network_commands(spec)
 
 
 if __name__ == "__main__":

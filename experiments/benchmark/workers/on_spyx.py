@@ -31,7 +31,7 @@ def conv_net(widths: list[int], strides: list[int]) -> Any:
 
 
 def make(spec: dict[str, Any]) -> Commands:
-    """``step`` trains, ``eval`` predicts."""
+    """Return ``step``, which trains, and ``eval``, which predicts."""
     net = conv_net(spec["widths"], spec["strides"])
     kx, ky = jax.random.split(jax.random.key(0))
     images = jax.random.normal(kx, (spec["batch"], 32, 32, 3))
@@ -55,7 +55,7 @@ def make(spec: dict[str, Any]) -> Commands:
         return float(train_step(net, optimizer, images, labels))
 
     if spec["command"] == "step":
-        # The types of its states settle, and each time all is compiled anew.
+        # The types of its states change at first, and each change compiles again.
         for _ in range(3):
             step()
     return {"step": step, "eval": lambda: forward(net, images).block_until_ready()}

@@ -1,4 +1,4 @@
-"""Serve commands: a worker makes its work, then does it once a line of stdin."""
+"""Serve commands: a worker runs one for each line of stdin."""
 
 import ctypes
 import json
@@ -20,8 +20,8 @@ def serve(make: Callable[[dict[str, Any]], Commands]) -> None:
     left free is given back after the first command.
 
     Args:
-        make: of the specification, which is the program's one argument, to functions
-            that return when the work is done.
+        make: from the specification, the program's one argument, to functions that
+            return when the work is done.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not pass for an answer
@@ -55,7 +55,7 @@ def _trim_memory() -> None:
 
 
 def _reset_peak() -> None:
-    """Let the peak (VmHWM) begin again at what is used now."""
+    """Reset the peak (VmHWM) to the memory in use."""
     if sys.platform == "linux":
         with open("/proc/self/clear_refs", "w") as clear:
             clear.write("5")

@@ -8,14 +8,14 @@ import torch  # pyrefly: ignore[missing-import]
 from experiments.benchmark.workers.serve import Commands
 
 
-def commands(
+def make_commands(
     net: Any, sequence: Callable[[], Any], batch: int, reset: Callable[[], None]
 ) -> Commands:
-    """``step`` trains ``net``, ``eval`` predicts.
+    """Return ``step``, which trains ``net``, and ``eval``, which predicts.
 
     Args:
-        net: of what ``sequence`` makes to logits ``[T, B, classes]``.
-        sequence: the input, made anew for each pass, since that is part of the work.
+        net: from the result of ``sequence`` to logits ``[T, B, classes]``.
+        sequence: the input, made for each pass, which is part of the work.
         batch: B.
         reset: forgets the membranes after a pass.
     """

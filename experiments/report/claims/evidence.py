@@ -137,8 +137,8 @@ def num_collapsed(pair: tuple[Verdict, Verdict]) -> int:
     return sum(v.state == "collapsed" for v in pair)
 
 
-def sign_of(one: Verdict, other: Verdict) -> int:
-    """Return 1 where the EMD of one is larger by more than the floor, -1 if smaller."""
+def compare_emds(one: Verdict, other: Verdict) -> int:
+    """Return 1 if the EMD of one is larger by more than the floor, -1 if smaller."""
     floor = max(v.floor or 0.0 for v in (one, other))
     apart = one.row["emd_mean"] - other.row["emd_mean"]
     return (apart > floor) - (apart < -floor)

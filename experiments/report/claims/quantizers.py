@@ -10,13 +10,13 @@ from experiments.report.claims.evidence import (
     REPRODUCED,
     UNDECIDED,
     Claim,
+    compare_emds,
     format_settings,
     majority,
     max_floor,
     missing_rows_verdict,
     num_collapsed,
     selects,
-    sign_of,
     single_seed_note,
 )
 from experiments.report.formats import count, emd_text, percent
@@ -39,8 +39,12 @@ def wide_clip(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> C
     texts, counts = [], {}
     for mode in ("qat", "ptq_bn", "ptq"):
         two = [pair for pair in clips if pair[0].row["mode"] == mode]
-        signs = [sign_of(pair[1], pair[0]) for pair in two if num_collapsed(pair) < 2]
-        alive = [sign_of(pair[1], pair[0]) for pair in two if not num_collapsed(pair)]
+        signs = [
+            compare_emds(pair[1], pair[0]) for pair in two if num_collapsed(pair) < 2
+        ]
+        alive = [
+            compare_emds(pair[1], pair[0]) for pair in two if not num_collapsed(pair)
+        ]
         counts[mode] = [
             [some.count(sign) for sign in (1, -1, 0)] for some in (signs, alive)
         ]
@@ -103,7 +107,7 @@ def lq_net(run: Run, judged: Sequence[Verdict], some: Sequence[Setting]) -> Clai
     lost = [s.name for s in some_lq if s.accuracy_clearly_lost]
     moved = [s.name for s in some_lq if not s.is_within]
     alive = [pair for pair in clips if num_collapsed(pair) < 2]
-    apart = [label(n.row) for n, w in alive if sign_of(n, w)]
+    apart = [label(n.row) for n, w in alive if compare_emds(n, w)]
     lack = missing_rows_verdict(run, is_lq_net)
     failed = [
         f"{what}: {', '.join(dict.fromkeys(names))}"
@@ -192,7 +196,7 @@ def unsigned_membranes(run: Run, judged: Sequence[Verdict]) -> Claim:
     trained = [pair for pair in signs if pair[0].row["mode"] == "qat"]
     left = [pair for pair in trained if num_collapsed(pair) < 2]
     gains = [u.row["accuracy"] - s.row["accuracy"] for s, u in left]
-    firing = [sign_of(s, u) for s, u in left]
+    firing = [compare_emds(s, u) for s, u in left]
     accuracy = [(gain > POINT) - (gain < -POINT) for gain in gains]
     lack = missing_rows_verdict(run, selects("membrane", "uniform", "qat", (2,)))
     if lack:

@@ -1,5 +1,6 @@
 """The measures, on losses whose gradient is known."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,37 +19,36 @@ def few(monkeypatch):
     monkeypatch.setattr(estimators, "DRAWS", 4)
 
 
-def test_the_true_gradient_has_direction_and_descent_1():
-    # At 4,000 steps a batch the rates are seen as they are.
-    found = estimators._network(TRUTH, _both(TRUTH), 4000, seed=0)
+def test_true_gradient():
+    # With 4,000 steps a batch, observed rates are close to the true ones.
+    found = estimators._measure_network(TRUTH, _both(TRUTH), 4000, seed=0)
     assert found["cosine"] > 0.97
     assert found["descent"] == pytest.approx(1, abs=0.05)
     assert found["gradient_noise"] < 0.3
 
 
-def test_a_gradient_that_is_turned_round_climbs():
+def test_reversed_gradient_climbs():
     wrong = Loss("wrong", lambda r, t: -TRUTH.of(r, t), TRUTH.target)
-    found = estimators._network(wrong, _both(wrong), 4000, seed=0)
+    found = estimators._measure_network(wrong, _both(wrong), 4000, seed=0)
     assert found["cosine"] < -0.97
     assert found["descent"] < -0.5
 
 
 def test_sorted_w1_is_exact_on_average():
     loss = LOSSES[0]
-    found = estimators._network(loss, _both(loss), 128, seed=0)
+    found = estimators._measure_network(loss, _both(loss), 128, seed=0)
     assert 0.9 < found["value_over_w1"] < 1.3
 
 
 def test_costs_grow_with_neurons():
-    small, large = (estimators.costs(LOSSES[1], n, runs=2) for n in (100, 100_000))
-    assert small["neurons"] == 100
+    small, large = (
+        estimators.measure_cost(LOSSES[1], n, runs=2) for n in (100, 100_000)
+    )
     assert 0 < small["ms"] < large["ms"]
     assert small["bytes"] < large["bytes"]
 
 
 def _both(loss):
-    import jax
-
     return jax.jit(jax.value_and_grad(loss.of))
 
 

@@ -10,8 +10,8 @@ from experiments.emd_gradients.losses import (
     FEW,
     LOSSES,
     PAIRED,
-    penalty,
-    targets,
+    compute_targets,
+    make_penalty,
 )
 
 # Without Sinkhorn, which compiles for seconds; its gradient is tested in tests/emd.
@@ -28,10 +28,10 @@ def batches(scale=1.0, n=150):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_a_drifted_network_is_farther_and_is_pushed_back(name):
+def test_gradient_step_reduces_the_loss(name):
     loss = BY_NAME[name]
-    target = targets(loss, batches())
-    both = jax.jit(jax.value_and_grad(penalty(loss)))
+    target = compute_targets(loss, batches())
+    both = jax.jit(jax.value_and_grad(make_penalty(loss)))
     same, much = ({k: v[0] for k, v in batches(s).items()} for s in (1.0, 2.0))
     near, _ = both(same, (1.0, target))
     far, slopes = both(much, (1.0, target))
@@ -43,13 +43,13 @@ def test_a_drifted_network_is_farther_and_is_pushed_back(name):
     assert float(both(much, (10.0, target))[0]) == pytest.approx(10 * float(far), 1e-5)
 
 
-def test_what_is_quadratic_takes_some_neurons_only():
+def test_sinkhorn_draws_neurons():
     assert [loss.drawn for loss in LOSSES[-2:]] == [DRAWN, DRAWN]
-    target = targets(FEW, batches())
+    target = compute_targets(FEW, batches())
     assert target["b"].shape == (DRAWN,)
     assert target["a"].shape == (90,)
     assert np.all(np.diff(target["b"]) >= 0)
-    slope = jax.jit(jax.grad(penalty(FEW)))(
+    slope = jax.jit(jax.grad(make_penalty(FEW)))(
         {k: v[0] for k, v in batches(2.0).items()}, (1.0, target)
     )["b"]
     assert DRAWN / 2 < np.count_nonzero(slope) <= DRAWN

@@ -71,7 +71,7 @@ def firing(name, counts, observations=10):
     return histograms.Firing(name, counts, observations, dict.fromkeys(counts, 0.0125))
 
 
-def test_methods_have_names_an_order_and_styles_of_their_own():
+def test_names_order_and_styles_are_distinct():
     rows = [a_row(**way) for way in WAYS]
     assert [names.method_name(row) for row in rows] == NAMES
     shuffled = sorted(reversed(rows), key=names.method_order)
@@ -98,7 +98,7 @@ def test_methods_have_names_an_order_and_styles_of_their_own():
         ({"quantize_all": False}, "uniform mid-rise narrow"),
     ],
 )
-def test_other_rows_have_names_too(more, name):
+def test_names_of_other_rows(more, name):
     row = a_row(**more)
     assert names.method_name(row) == name
     method_style(row)
@@ -121,7 +121,7 @@ def test_emd_text(emd, text):
 @pytest.mark.parametrize(
     ("low", "high"), [(1e-6, 0.2), (2e-5, 3e-3), (0.015, 250), (0.02, 0.05), (2, 3)]
 )
-def test_logarithmic_axes_are_labelled_by_what_stands_there(low, high):
+def test_log_axis_labels(low, high):
     axis = Figure().subplots().xaxis
     axis.axes.set_xscale("log")
     axis.axes.set_xlim(low, high)
@@ -133,7 +133,7 @@ def test_logarithmic_axes_are_labelled_by_what_stands_there(low, high):
     assert set("".join(labels)) <= set("0123456789.")
 
 
-def test_over_bits_draws_each_method_where_its_rows_are():
+def test_over_bits():
     rows = [
         a_row(bits=bits, emd=0.04 / bits, accuracy=0.9 + bits / 100, **way)
         for bits in (8, 2)
@@ -167,7 +167,7 @@ def test_over_bits_draws_each_method_where_its_rows_are():
 
 
 @pytest.mark.parametrize("third", [False, True])
-def test_over_bits_draws_means_of_seeds_that_all_bits_have_and_the_range(third):
+def test_over_bits_of_several_seeds(third):
     """A line does not lead from the mean of two seeds to one of them."""
     rows = [
         a_row(bits=bits, seed=seed, emd=emd, accuracy=accuracy)
@@ -195,13 +195,13 @@ def test_over_bits_draws_means_of_seeds_that_all_bits_have_and_the_range(third):
 
 
 @pytest.mark.parametrize("emd", [0.0, 0.01])
-def test_over_bits_takes_one_point_and_extremes(emd):
+def test_over_bits_of_extremes(emd):
     rows = [a_row(emd=emd, accuracy=1.0), a_row(bits=4, emd=emd, accuracy=0.0)]
     figures.png(figures.over_bits([figures.Panel("QAT", rows, 1.0, 0.0)]))
     figures.png(figures.over_bits([figures.Panel("QAT", [], None, None)]))
 
 
-def test_layer_map_shows_each_layer_of_each_configuration():
+def test_layer_map():
     rows = [a_row(bits=b, mode=m, emd=0.1 / b) for b in (2, 8) for m in ("ptq", "qat")]
     control = a_row(mode="control", emd=0.004)
     figure = figures.layer_map(rows[:-1], [control], lower=0.006, floor=0.03)
@@ -221,7 +221,7 @@ def test_layer_map_shows_each_layer_of_each_configuration():
     assert smallest_font(figure) >= 8
 
 
-def test_layer_map_shows_the_mean_of_seeds():
+def test_layer_map_of_several_seeds():
     rows = [a_row(seed=seed, emd=emd) for seed, emd in ((0, 0.02), (1, 0.06))]
     controls = [a_row(mode="control", emd=emd) for emd in (0.001, 0.003)]
     figure = figures.layer_map(rows, controls, lower=0.001)
@@ -237,7 +237,7 @@ def test_layer_map_without_drift_or_floor(emd, lower, floor):
     figures.png(figures.layer_map([a_row(emd=emd)], lower=lower, floor=floor))
 
 
-def test_histograms_show_shares_of_neurons():
+def test_histograms():
     base = firing("baseline", {"sn1": np.zeros((2, 2, 3), np.int32)})
     half = firing("other", {"sn1": np.array([0] * 6 + [9] * 6).reshape(2, 2, 3)})
     figure = histograms.rate_histograms(base, [half])
@@ -254,7 +254,7 @@ def test_histograms_show_shares_of_neurons():
 
 
 @pytest.mark.parametrize("layers", [1, 4, 20])
-def test_histograms_have_a_panel_a_layer(layers):
+def test_histogram_panels(layers):
     counts = {f"layer{i}": np.arange(8).reshape(2, 4) for i in range(layers)}
     figure = histograms.rate_histograms(firing("baseline", counts), [])
     shown = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
@@ -267,7 +267,7 @@ def test_rates_over_one_are_in_the_last_bin():
     assert filled.get_data().values[-1] == 1
 
 
-def test_png_is_the_same_each_time_and_leaves_no_setting_changed():
+def test_png_is_deterministic():
     before = dict(matplotlib.rcParams)
     panels = [figures.Panel("QAT", [a_row()], 0.98, 0.004)]
     first, second = (figures.png(figures.over_bits(panels)) for _ in range(2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.report.flows import EDGES, coupling_work, flows
+from experiments.report.flows import EDGES, coupling_work, draw_flows
 from experiments.report.histograms import Firing
 
 OBSERVATIONS = 1000
@@ -27,7 +27,7 @@ def test_work_is_the_mean_over_layers_by_rate():
 def test_each_panel_shows_shares_of_its_emd():
     base = firing("baseline", sn1=np.array([0, 0, 50, 900]))
     other = firing("other", sn1=np.array([0, 20, 50, 500]))
-    figure = flows(base, [other, base])
+    figure = draw_flows(base, [other, base])
     one, none = figure.axes
     shown = {text.get_position(): text.get_text() for text in one.texts}
     assert shown == {(0.5, 3.5): "5", (8.5, 7.5): "95"}

@@ -9,7 +9,7 @@ from experiments.study.config import StudyConfig
 from snnjax.firing._drift import baselines, illustrative_rows
 
 
-def test_nothing_collapses_beside_a_baseline_that_has_not_learned():
+def test_no_collapse_with_an_untrained_baseline():
     base = [a_row("fp32", accuracy=0.15), a_row("control", accuracy=0.16, emd=FLOOR)]
     row = quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.14)
     assert judge([*base, row])[-1].state == "within"
@@ -33,7 +33,7 @@ def test_floor_is_the_largest_that_exists(floors, expected):
     assert judge([row])[0].floor == expected
 
 
-def test_emd_at_the_floor_is_no_drift():
+def test_emd_at_the_floor():
     at, above = (quantized(WEIGHTS[0], b, "qat", emd=FLOOR) for b in (2, 4))
     above["emd_mean"] = np.nextafter(FLOOR, 1)
     states = [v.state for v in judge([*reference(), at, above])]
@@ -44,7 +44,7 @@ def test_emd_at_the_floor_is_no_drift():
 @pytest.mark.parametrize(
     ("mode", "accuracies"), [("ptq", (0.968, 0.967)), ("qat", (0.970, 0.969))]
 )
-def test_accuracy_a_point_lower_is_kept(mode, accuracies):
+def test_kept_accuracy(mode, accuracies):
     rows = [
         quantized(WEIGHTS[0], bits, mode, accuracy=accuracy)
         for bits, accuracy in zip((2, 4), accuracies, strict=True)
@@ -56,22 +56,22 @@ def test_accuracy_a_point_lower_is_kept(mode, accuracies):
     assert judge(rows)[0].keeps_accuracy is None
 
 
-def test_a_worse_control_makes_nothing_kept():
+def test_worse_control_keeps_nothing():
     baseline, control, *_ = reference()
     row = quantized(WEIGHTS[0], 2, "qat", accuracy=0.95)
     control["accuracy"] = 0.95
     assert judge([baseline, control, row])[-1].keeps_accuracy is False
 
 
-def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
+def test_batchnorm_floor():
     rows = [quantized(WEIGHTS[0], 2, mode, emd=0.1) for mode in ("ptq", "ptq_bn")]
     other = quantized(WEIGHTS[0], 2, "ptq_bn", emd=0.1, seed=1)
     references = reference((0, 1))
     for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
         references[2]["emd_mean"] = moved
-        *_, ptq, anew, elsewhere = judge([*references, *rows, other])
+        *_, ptq, reestimated, elsewhere = judge([*references, *rows, other])
         assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
-        assert (anew.floor, anew.lower) == (floor, lower)
+        assert (reestimated.floor, reestimated.lower) == (floor, lower)
         assert elsewhere.floor == FLOOR
 
 
@@ -87,7 +87,7 @@ def test_batchnorm_anew_is_a_floor_of_its_own_mode_and_seed():
         ("qat", 0.0061, ("drift", "drift")),
     ],
 )
-def test_a_row_is_judged_by_another_seed_and_by_its_own_way(mode, emd, states):
+def test_both_floors(mode, emd, states):
     row = quantized(WEIGHTS[0], 2, mode, emd=emd, floor_seed=0.006)
     judged = judge([*reference(), row])[-1]
     assert (judged.state, judged.by_lower.state) == states
@@ -99,14 +99,14 @@ def test_a_row_is_judged_by_another_seed_and_by_its_own_way(mode, emd, states):
     assert (unknown.lower, unknown.by_lower.state) == (None, "no floor")
 
 
-def test_neither_floor_makes_a_collapse_a_drift():
+def test_collapse_by_either_floor():
     row = quantized(WEIGHTS[0], 2, "ptq", emd=0.1, accuracy=0.1)
     judged = judge([*reference(), row])
     assert judged[-1].by_lower.state == "collapsed"
     assert {v.by_lower.state for v in judged[:-1]} == {"reference"}
 
 
-def test_the_telling_pair_is_of_one_mode_and_seed():
+def test_illustrative_rows():
     rows = [
         quantized(WEIGHTS[0], 2, "qat", seed=0, emd=0.020),
         quantized(WEIGHTS[1], 2, "qat", seed=0, emd=0.006),
@@ -123,7 +123,7 @@ def test_loss_is_against_the_baseline_of_the_seed():
     assert losses == [0.0, pytest.approx(0.01), None]
 
 
-def test_baselines_are_those_that_are_quantized():
+def test_baselines_of_quantized_seeds():
     rows = reference((0, 1, 2))
     assert [row["seed"] for row in baselines(rows)] == [0]
     rows += [quantized(WEIGHTS[0], 2, "qat", seed=seed) for seed in (1, 2)]
@@ -131,19 +131,21 @@ def test_baselines_are_those_that_are_quantized():
     assert baselines([]) == []
 
 
-def test_restricted_run_is_not_unfinished():
-    config = StudyConfig(only="membrane", modes=("qat",), bits=(2, 8), seeds=(0,))
-    rows = [*reference(), *(quantized(w, b, "qat") for w in MEMBRANE for b in (2, 8))]
-    assert describe_missing(rows, config) == []
-    assert describe_missing(rows[:-1], config) == ["membrane QAT (1 of 4)"]
+@pytest.mark.parametrize(
+    ("config", "bits", "missing"),
+    [
+        ({"modes": ("qat",), "bits": (2, 8)}, (2, 8), []),
+        ({"modes": ("qat",), "bits": (2, 8)}, (2,), ["membrane QAT (2 of 4)"]),
+        # Rows of other bits do not stand in for those that are missing.
+        ({"modes": ("qat",), "bits": (2,)}, (4,), ["membrane QAT (2 of 2)"]),
+    ],
+)
+def test_missing_rows(config, bits, missing):
+    config = StudyConfig(only="membrane", seeds=(0,), **config)
+    rows = [*reference(), *(quantized(w, b, "qat") for w in MEMBRANE for b in bits)]
+    assert describe_missing(rows, config) == missing
 
 
-def test_another_row_does_not_stand_in_for_one_that_is_missing():
-    config = StudyConfig(only="membrane", modes=("qat",), bits=(2,), seeds=(0,))
-    rows = [*reference(), *(quantized(way, 4, "qat") for way in MEMBRANE)]
-    assert describe_missing(rows, config) == ["membrane QAT (2 of 2)"]
-
-
-def test_wide_bits_are_not_missing_of_lq_net():
+def test_lq_net_has_no_wide_bits():
     config = StudyConfig(only="weights", modes=("ptq",), bits=(8, 16))
     assert describe_missing(reference((0, 1)), config) == ["weights PTQ (10 of 10)"]

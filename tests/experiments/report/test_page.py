@@ -26,7 +26,7 @@ from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore
 
 
-def test_page_has_every_row_and_loads_nothing(full_run):
+def test_page_has_every_row(full_run):
     path, page = full_run
     text = page.read_text()
     checker = check_html(text)
@@ -46,7 +46,7 @@ def test_page_has_every_row_and_loads_nothing(full_run):
     assert "prefers-color-scheme:dark" in text
 
 
-def test_page_tells_findings_definitions_and_how_to_run_it_count_remade(full_run):
+def test_page_has_findings_definitions_and_command(full_run):
     path, page = full_run
     text = page.read_text()
     rows = StudyStore(path).rows()
@@ -74,7 +74,7 @@ def test_page_tells_findings_definitions_and_how_to_run_it_count_remade(full_run
     ],
 )
 @pytest.mark.usefixtures("undrawn")
-def test_unfinished_run_says_what_is_missing(tmp_path, rows, said):
+def test_unfinished_run_lists_missing_rows(tmp_path, rows, said):
     path = make_run(tmp_path / "run", rows)
     text = report.write(path).read_text()
     check_html(text)
@@ -83,18 +83,8 @@ def test_unfinished_run_says_what_is_missing(tmp_path, rows, said):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_lost_spike_counts_are_told(tmp_path):
-    rows = [*reference(), quantized(WEIGHTS[0], 2, "qat")]
-    path = make_run(tmp_path / "run", rows)
-    (path / "firing" / "fp32-s0.npz").unlink()
-    text = report.write(path).read_text()
-    assert "No histograms of rates: no spike counts of baseline." in text
-    assert not (path / "figures" / "rates.png").exists()
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("seed", [0, 1])
-def test_rates_are_beside_the_baseline_of_their_seed(tmp_path, seed):
+def test_histograms_use_the_seeds_baseline(tmp_path, seed):
     rows = [
         *reference((0, 1)),
         quantized(WEIGHTS[0], 2, "qat", seed=seed, emd=0.02),
@@ -104,7 +94,9 @@ def test_rates_are_beside_the_baseline_of_their_seed(tmp_path, seed):
     (path / "firing" / f"fp32-s{1 - seed}.npz").unlink()
     assert "No histograms" not in report.write(path).read_text()
     (path / "firing" / f"fp32-s{seed}.npz").unlink()
+    (path / "figures" / "rates.png").unlink()
     assert "no spike counts of baseline." in report.write(path).read_text()
+    assert not (path / "figures" / "rates.png").exists()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -141,7 +133,7 @@ def test_command_makes_the_same_config():
 
 
 @pytest.mark.parametrize("name", ["", *PRESETS])
-def test_command_is_read_as_the_same_config(name, monkeypatch):
+def test_command_parses_to_the_same_config(name, monkeypatch):
     """Flags that are off, nothing and empty lists have words of their own."""
     config = dataclasses.replace(
         PRESETS.get(name, StudyConfig()),
@@ -157,7 +149,7 @@ def test_command_is_read_as_the_same_config(name, monkeypatch):
     assert read.resolve().numbers() == config.numbers()
 
 
-def test_main_rows_are_of_the_configs_own_site_and_scope():
+def test_main_rows():
     config = StudyConfig(bits=(2,), modes=("ptq",), ablation_bits=(2,), site="pre_fire")
     one = a_run(config)
     left = [row for row in one.rows if row not in one.main]

@@ -8,7 +8,7 @@ from experiments.report import pairs
 from experiments.report.judge import judge
 
 
-def test_matched_rows_differ_in_that_option_alone():
+def test_matched_pairs():
     rows = [
         quantized(way, bits, mode, seed=seed)
         for way in WEIGHTS + MEMBRANE
@@ -24,7 +24,7 @@ def test_matched_rows_differ_in_that_option_alone():
     assert len(pairs.match_pairs(judge(rows[1:]), "clip", 1.0, 10.0)) == 23
 
 
-def test_pairs_are_of_one_mode_and_seed_and_the_furthest_apart_come_first():
+def test_equal_accuracy_pairs():
     rows = [
         quantized(WEIGHTS[i], 4, mode, seed=seed, emd=emd)
         for i, mode, seed, emd in (
@@ -41,7 +41,7 @@ def test_pairs_are_of_one_mode_and_seed_and_the_furthest_apart_come_first():
     assert [round(p.ratio, 3) for p in found] == [10, 3.333, 3]
 
 
-def test_the_table_shows_hidden_drift_first_and_each_setting_once():
+def test_table_order():
     rows = [
         quantized(WEIGHTS[i], 4, "qat", emd=emd, accuracy=accuracy)
         for i, emd, accuracy in (
@@ -67,7 +67,7 @@ def test_the_table_shows_hidden_drift_first_and_each_setting_once():
     assert [second[i] for i in (4, 7, 8)] == ["0.0041", "0.0001", "41.00"]
 
 
-def test_pairs_that_hide_nothing_are_marked():
+def test_marks():
     def pair(far, near, mode="qat", **more):
         rows = [
             quantized(WEIGHTS[i], 4, mode, emd=emd, **more)
@@ -93,7 +93,7 @@ def test_pairs_that_hide_nothing_are_marked():
     assert pair(0.0032, 0.002, mode="ptq", **none) == "difference within the floor"
 
 
-def test_the_ratio_to_no_distance_is_no_number():
+def test_ratio_to_zero():
     rows = [quantized(WEIGHTS[i], 4, "qat", emd=emd) for i, emd in enumerate((0.1, 0))]
     (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
     assert found.ratio == math.inf
@@ -103,5 +103,5 @@ def test_the_ratio_to_no_distance_is_no_number():
     assert (found.ratio, found.differs) == (1.0, False)
 
 
-def test_no_pair_is_told():
+def test_empty_table():
     assert pairs.tabulate([]) == "None was found.\n"

@@ -10,7 +10,7 @@ from experiments.report.judge import judge
 from experiments.study.config import StudyConfig
 
 
-def test_correlations_are_scipys():
+def test_correlations_match_scipy():
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(2, 40, 3))
     x[:, 1] = np.round(x[:, 1])  # ties
@@ -25,7 +25,7 @@ def test_correlations_are_scipys():
 
 
 @pytest.mark.slow
-def test_intervals_are_scipys_bootstrap():
+def test_intervals_match_scipy():
     generator = np.random.default_rng(2)
     x = generator.normal(size=30)
     y = x + generator.normal(size=30)
@@ -44,7 +44,7 @@ def test_intervals_are_scipys_bootstrap():
     np.testing.assert_allclose([low, high], right, atol=0.04)
 
 
-def test_ranks_within_strata_are_pearsons_of_scipys_ranks():
+def test_strata_match_scipy():
     """Each stratum's ranks, as shares of it from its middle; with ties, a lone row."""
     generator = np.random.default_rng(8)
     x, y = generator.integers(0, 9, (2, 41)).astype(float)
@@ -68,7 +68,7 @@ def test_ranks_within_strata_are_pearsons_of_scipys_ranks():
     assert pooled > right + 0.3
 
 
-def test_a_mode_that_moves_both_hides_what_orders_its_rows():
+def test_ranking_within_modes():
     """In each mode the loss follows the measure; the mode of more of it loses less."""
 
     def tell(row):
@@ -76,17 +76,17 @@ def test_a_mode_that_moves_both_hides_what_orders_its_rows():
         late = row["mode"] == "qat"
         return {"emd": 0.002 + step + 0.1 * late, "accuracy": 0.8 - step + 0.1 * late}
 
-    found = prediction.points(a_run(tell=tell).judged)
+    found = prediction.collect_points(a_run(tell=tell).judged)
     emd, loss = 0, 2
     pooled = prediction.bootstrap_points(found).found[emd, loss]
     within = prediction.bootstrap_points(found, within=True).found[emd, loss]
     assert within == pytest.approx(1)
     assert pooled < 0.5
-    assert prediction.correlations(found, within=True)[emd, loss] == within
+    assert prediction.correlate(found, within=True)[emd, loss] == within
 
 
 @pytest.mark.slow
-def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
+def test_differences_match_scipy():
     """Far narrower than two intervals tell: what is shared by the two drops out."""
     generator = np.random.default_rng(4)
     y = generator.normal(size=60)
@@ -113,7 +113,7 @@ def test_a_difference_of_correlations_is_scipys_paired_bootstrap():
     assert low > 0
 
 
-def test_a_row_that_stands_thrice_is_no_three_witnesses():
+def test_repeated_rows_do_not_narrow_intervals():
     generator = np.random.default_rng(6)
     x, y = generator.normal(size=(2, 30, 1))
     once = rank_correlation.bootstrap(x, y, range(30)).intervals
@@ -125,7 +125,7 @@ def test_a_row_that_stands_thrice_is_no_three_witnesses():
     assert apart[2] - apart[1] < 0.7 * (once[2] - once[1])
 
 
-def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
+def test_monotone_and_constant_outcomes():
     x = np.arange(10.0)[:, None]
     y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
     table = rank_correlation.bootstrap(x, y, range(10)).intervals
@@ -134,13 +134,13 @@ def test_order_alone_counts_and_the_same_in_all_rows_tells_nothing():
     assert np.isnan(table[:, 0, 2]).all()
 
 
-def test_rows_are_set_against_the_baseline_of_their_seed():
+def test_outcomes_use_the_seeds_baseline():
     rows = rows_of(StudyConfig(bits=(2,), repeat=True, modes=("ptq",)))
     for row in rows:
         if row["mode"] == "fp32":
             row |= {"synops": 1000.0 + row["seed"], "mean_rate": 0.1}
         row["accuracy"] -= 0.01 * row["seed"]
-    found = prediction.points(judge(rows))
+    found = prediction.collect_points(judge(rows))
     seeds = np.array([v.row["seed"] for v in found.judged])
     np.testing.assert_allclose(found.y[seeds == 0], [[0.0, 0.0234, 0.0]] * 8, atol=1e-9)
     np.testing.assert_allclose(
@@ -158,7 +158,7 @@ def informative(row):
     return {"emd": 0.001 * (1 + at), "synops": 1000.0 + at, "accuracy": 0.9 - at % 7e-3}
 
 
-def test_the_section_tells_rows_modes_and_collapse():
+def test_section():
     run = a_run(tell=informative)
     text = prediction.markdown(judge(run.rows))
     assert "over 144 quantized rows" in text
@@ -178,7 +178,7 @@ def test_the_section_tells_rows_modes_and_collapse():
     assert line.split("|")[4].strip() == "1.00 [1.00, 1.00]"
 
 
-def test_the_best_measure_is_set_against_emd_by_the_difference():
+def test_best_measure_against_emd():
     generator = np.random.default_rng(4)
     rows = rows_of()
     for row in quantized(rows):
@@ -191,8 +191,8 @@ def test_the_best_measure_is_set_against_emd_by_the_difference():
     assert text.count("by the same resamples, is above 0") == 1
 
 
-@pytest.mark.parametrize(("noise", "words"), [(0.0, "is above 0"), (0.3, "not told")])
-def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
+@pytest.mark.parametrize(("noise", "words"), [(0.0, "above 0"), (0.3, "not distinct")])
+def test_emd_against_the_next(noise, words):
     """Without noise EMD is the change itself; with it, as far off as the next."""
     generator = np.random.default_rng(5)
     rows = rows_of()
@@ -207,30 +207,23 @@ def test_emd_is_best_only_where_it_is_told_from_the_next(noise, words):
     assert words in first
 
 
-def test_what_orders_nothing_is_called_so():
-    generator = np.random.default_rng(7)
+@pytest.mark.parametrize("sign", [0, -1])
+def test_no_measure_orders_an_outcome(sign):
+    """Measures that are unrelated to the change, and that go against it."""
+    generator = np.random.default_rng(8)
     rows = rows_of()
     for row in quantized(rows):
-        row["synops"] = 1000 + generator.normal()
-        row["emd_mean"], time = generator.uniform(size=2)
-        row["paired_shift"], row["time_w1"] = {"sn1": row["emd_mean"]}, {"sn1": time}
+        change, other = generator.uniform(1, 2, size=2)
+        row["synops"] = 1000 + change
+        row["emd_mean"] = 2 + sign * change + (other if sign == 0 else 0.01 * other)
+        row["paired_shift"] = {"sn1": row["emd_mean"]}
+        time = row["emd_mean"] if sign else generator.uniform()
+        row["time_w1"] = {"sn1": time}
     text = prediction.markdown(judge(rows)).splitlines()[-1]
     assert "synaptic operations is ordered by none" in text
 
 
-def test_correlations_all_below_0_order_nothing():
-    generator = np.random.default_rng(8)
-    rows = rows_of()
-    for row in quantized(rows):
-        change = generator.uniform(1, 2)
-        row["synops"] = 1000 + change
-        row["emd_mean"] = 2 - change + 0.01 * generator.normal()
-        row["paired_shift"] = row["time_w1"] = {"sn1": row["emd_mean"]}
-    text = prediction.markdown(judge(rows)).splitlines()[-1]
-    assert "operations is ordered by none: no interval lies above 0" in text
-
-
-def test_the_best_whose_interval_reaches_0_is_not_called_none():
+def test_best_interval_may_reach_0():
     found = np.full((len(prediction.PREDICTORS), len(prediction.OUTCOMES)), np.nan)
     resampled = np.full((100, *found.shape), np.nan)
     found[:2, 0], around = (0.5, 0.6), np.linspace(-1, 1, 100)
@@ -239,7 +232,7 @@ def test_the_best_whose_interval_reaches_0_is_not_called_none():
     assert "best by paired shift (0.60, its interval reaches 0), by EMD 0.50" in text
 
 
-def test_a_measure_that_never_varies_is_not_set_beside_the_best():
+def test_constant_measure():
     generator = np.random.default_rng(9)
     rows = rows_of()
     for row in quantized(rows):
@@ -250,7 +243,7 @@ def test_a_measure_that_never_varies_is_not_set_beside_the_best():
     assert "operations is ordered best by paired shift (1.00)" in text
 
 
-def test_many_rows_of_few_settings_are_few():
+def test_settings_are_counted():
     config = StudyConfig(bits=(2,), only="membrane", seeds=(0, 1, 2, 3), repeat=True)
     assert len(rows_of(config)) == 4 * 3 + 4 * 2 * 3
     assert not prediction.has_enough(judge(rows_of(config)))
@@ -269,7 +262,7 @@ def test_rows_that_lack_a_measure_are_counted():
     )
 
 
-def test_few_rows_or_rows_without_the_measures_make_no_table():
+def test_too_few_rows():
     rows = rows_of(StudyConfig(bits=(2,), modes=("ptq",)))
     assert prediction.has_enough(judge(rows))
     for some in (rows[:-1], [row | {"time_w1": None} for row in rows]):
@@ -277,9 +270,9 @@ def test_few_rows_or_rows_without_the_measures_make_no_table():
         assert prediction.markdown(judge(some)).startswith("Fewer than 8")
 
 
-def test_the_figure_shows_each_row_in_each_panel():
-    found = prediction.points(a_run(tell=informative).judged)
-    figure = scatter.prediction(found)
+def test_figure_shows_each_row():
+    found = prediction.collect_points(a_run(tell=informative).judged)
+    figure = scatter.draw_predictions(found)
     assert len(figure.axes) == 9
     for axis in figure.axes:
         assert sum(len(dots.get_offsets()) for dots in axis.collections) == 144
@@ -291,6 +284,8 @@ def test_the_figure_shows_each_row_in_each_panel():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
-def test_the_figure_takes_rows_that_are_all_split_by_seeds(tell):
-    png = figures.png(scatter.prediction(prediction.points(a_run(tell=tell).judged)))
+def test_figure_of_equal_rows(tell):
+    png = figures.png(
+        scatter.draw_predictions(prediction.collect_points(a_run(tell=tell).judged))
+    )
     assert png.startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Publishing: the page is made again from what is published, byte for byte."""
+"""Publishing: the published rows give the same page, byte for byte."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def run_path(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_the_page_is_made_again_from_what_is_published(tmp_path, run_path):
+def test_published_rows_reproduce_the_page(tmp_path, run_path):
     before = files_of(run_path)
     page = make(ReportConfig((run_path,), publish=tmp_path / "out"))
     assert page == tmp_path / "out" / "digits.md"
@@ -64,7 +64,7 @@ def test_the_page_is_made_again_from_what_is_published(tmp_path, run_path):
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("finished", [0, 1, 4, 40])
-def test_an_unfinished_run_is_published_piece_by_piece(tmp_path, finished):
+def test_unfinished_run_is_published(tmp_path, finished):
     path = make_run(tmp_path / "run", rows_of()[:finished], CONFIG)
     with open(path / "results.jsonl", "a") as results:
         results.write('{"half a')
@@ -83,25 +83,23 @@ def test_an_unfinished_run_is_published_piece_by_piece(tmp_path, finished):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_a_large_checkpoint_is_left_out_and_told(
-    tmp_path, run_path, monkeypatch, capsys
-):
+def test_large_checkpoints_are_not_published(tmp_path, run_path, monkeypatch, capsys):
     large = run_path / "checkpoints" / "fp32-s1.safetensors"
     copies = tmp_path / "out" / "checkpoints"
-    asked = ["report", str(run_path), "--publish", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", asked)
+    argv = ["report", str(run_path), "--publish", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", argv)
     for size, seeds in ((3_200_000, "0"), (3_000_001, "0"), (3_000_000, "01")):
         large.write_bytes(bytes(size))
         command_line.main()
         there = {f"digits-sew_resnet8-w16-s{seed}.safetensors" for seed in seeds}
         assert {file.name for file in copies.iterdir()} == there
-        told = f"weights of {size / 1e6:.1f} MB are not published: {large}"
-        assert (told in capsys.readouterr().out) == (size > 3_000_000)
+        line = f"{size / 1e6:.1f} MB are not published: {large}"
+        assert (line in capsys.readouterr().out) == (size > 3_000_000)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_results_of_another_config_are_not_written_over(tmp_path, run_path):
+def test_other_config_is_not_overwritten(tmp_path, run_path):
     out = tmp_path / "out"
     report.publish(run_path, out)
     before = files_of(out)
@@ -122,7 +120,7 @@ def test_results_of_another_config_are_not_written_over(tmp_path, run_path):
         ({"runs": ("absent",)}, "does not exist"),
     ],
 )
-def test_what_cannot_be_published_is_refused(tmp_path, config, words):
+def test_bad_arguments_are_refused(tmp_path, config, words):
     make_run(tmp_path / "run", [], CONFIG)
     asked = {"runs": ("run",), "publish": "out"} | config
     paths = {
@@ -137,7 +135,7 @@ def test_what_cannot_be_published_is_refused(tmp_path, config, words):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_has_its_own_results_page(tmp_path, run_path):
+def test_run_has_a_results_page(tmp_path, run_path):
     report.write(run_path)
     text = (run_path / "results.md").read_text()
     for name in ("over_bits", "layers", "prediction"):

@@ -1,9 +1,7 @@
-"""How far each loss pulls a drifted network back to the baseline's firing.
+"""Fine-tune a drifted network towards the baseline's firing, with each loss.
 
-The drifted network is the baseline with 2-bit weights, trained on with them. From there
-every loss, and a control without any, takes the same steps on the same batches. A
-loss's strength is chosen from four, on the training images: the least mean EMD over
-seeds that costs at most a point of accuracy. The tables show the test images.
+The drifted network is the baseline with 2-bit weights, fine-tuned with them. From there
+every loss, and a control without any, takes the same steps on the same batches.
 """
 
 import dataclasses
@@ -20,8 +18,8 @@ from experiments.emd_gradients.losses import (
     FEW,
     LOSSES,
     PAIRED,
-    penalty,
-    targets,
+    compute_targets,
+    make_penalty,
 )
 from experiments.study.recipe import WEIGHTS
 from snnjax import calibrate, checkpoint, data, firing, models, train
@@ -35,31 +33,28 @@ BATCH, TIMESTEPS = 32, 4
 DRIFTED = QuantSpec(method="uniform", bits=2, clip=1.0, grid="mid_rise")
 TRAINED_BY = (*LOSSES, FEW, PAIRED)
 # One function for each loss, so that its step is compiled once.
-PENALTIES = {loss.name: penalty(loss) for loss in TRAINED_BY}
+PENALTIES = {loss.name: make_penalty(loss) for loss in TRAINED_BY}
 OnStep = Callable[[], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Epochs:
-    """How long to train the baseline, the drifted network, and each pulled one."""
+    """Epochs of the baseline, of the drifted network, and of each correction."""
 
     baseline: int = 30
     drift: int = 3
-    pull: int = 5
+    correction: int = 5
 
 
-def names() -> list[tuple[str, float | None]]:
-    """What is trained of each seed: name and strength."""
-    none: list[tuple[str, float | None]] = [
-        ("baseline", None),
-        ("drifted", None),
-        ("control", None),
-    ]
-    return none + [(loss.name, s) for loss in TRAINED_BY for s in loss.strengths]
+def list_networks() -> list[tuple[str, float | None]]:
+    """Return loss and strength of every network that a seed trains."""
+    references = ("baseline", "drifted", "control")
+    losses = [(loss.name, s) for loss in TRAINED_BY for s in loss.strengths]
+    return [*((name, None) for name in references), *losses]
 
 
-class Puller:
-    """One seed's networks; those that others start from are kept in the folder."""
+class DriftCorrection:
+    """One seed's networks; the baseline and the drifted one are kept in the folder."""
 
     def __init__(self, seed: int, width: int, epochs: Epochs, folder: Path):
         self.seed, self.width, self.epochs = seed, width, epochs
@@ -70,23 +65,16 @@ class Puller:
         self._references: dict[str, FiringCounts] = {}
         self._rates: dict[str, Array] | None = None
 
-    def row(self, name: str, strength: float | None, on_step: OnStep) -> Row:
+    def measure(self, name: str, strength: float | None, on_step: OnStep) -> Row:
         """Train one network, and measure its firing against the baseline's."""
-        row: Row = {
-            "part": "pull",
-            "loss": name,
-            "strength": strength,
-            "seed": self.seed,
-        }
         try:
             model = self._network(name, strength, on_step)
         except FloatingPointError:
-            return row | {"failed": "the loss was not finite"}
-        row |= self._measured(model, "test", self.test_set)
-        row["train"] = self._measured(model, "train", self.train_set)
-        return row
+            return {"failed": "the loss was not finite"}
+        row = self._evaluate(model, "test", self.test_set)
+        return row | {"train": self._evaluate(model, "train", self.train_set)}
 
-    def _measured(self, model: SEWResNet, split: str, images: Dataset) -> Row:
+    def _evaluate(self, model: SEWResNet, split: str, images: Dataset) -> Row:
         found = train.evaluate(model, images, timesteps=TIMESTEPS)
         if split not in self._references:
             base = train.evaluate(self._baseline(), images, timesteps=TIMESTEPS)
@@ -101,7 +89,8 @@ class Puller:
             "floor_sampling": noise.high_mean,
         }
 
-    def steps(self, epochs: int) -> int:
+    def count_steps(self, epochs: int) -> int:
+        """Return the optimizer's steps in so many epochs."""
         return epochs * train.steps_per_epoch(self.train_set, BATCH)
 
     def _network(self, name, strength, on_step) -> SEWResNet:
@@ -110,11 +99,11 @@ class Puller:
         drifted = self._drifted(on_step)
         if name == "drifted":
             return drifted
-        rates = train.cosine(self.steps(self.epochs.pull), 0.01)
+        rates = train.cosine(self.count_steps(self.epochs.correction), 0.01)
         if name == "control":
             return self._fit(drifted, rates, on_step)
         loss = next(loss for loss in TRAINED_BY if loss.name == name)
-        target = (jnp.float32(strength), targets(loss, self._baseline_rates()))
+        target = (jnp.float32(strength), compute_targets(loss, self._baseline_rates()))
         return self._fit(
             drifted, rates, on_step, penalty=PENALTIES[name], target=target
         )
@@ -131,13 +120,13 @@ class Puller:
             **more,
         )
 
-    def _kept(self, name: str, model: SEWResNet, make) -> SEWResNet:
-        """The network from its checkpoint, or made now and kept."""
+    def _load_or_train(self, name: str, model: SEWResNet, rates, on_step) -> SEWResNet:
+        """Return the network from its checkpoint, else train and save it."""
         path = self.folder / f"{name}-s{self.seed}"
         graphdef, state = nnx.split(model)
         if checkpoint.exists(path):
             return nnx.merge(graphdef, checkpoint.load(path, state))
-        model = make(model)
+        model = self._fit(model, rates, on_step)
         checkpoint.save(path, nnx.state(model))
         return model
 
@@ -145,21 +134,21 @@ class Puller:
         model = models.sew_resnet8(
             width=self.width, in_channels=1, rngs=nnx.Rngs(self.seed)
         )
-        rates = train.one_cycle(self.steps(self.epochs.baseline), 0.1)
-        return self._kept("baseline", model, lambda m: self._fit(m, rates, on_step))
+        rates = train.one_cycle(self.count_steps(self.epochs.baseline), 0.1)
+        return self._load_or_train("baseline", model, rates, on_step)
 
     def _drifted(self, on_step: OnStep) -> SEWResNet:
         model = calibrate.quantize(self._baseline(), {WEIGHTS: DRIFTED})
-        rates = train.cosine(self.steps(self.epochs.drift), 0.01)
-        return self._kept("drifted", model, lambda m: self._fit(m, rates, on_step))
+        rates = train.cosine(self.count_steps(self.epochs.drift), 0.01)
+        return self._load_or_train("drifted", model, rates, on_step)
 
     def _baseline_rates(self) -> dict[str, Array]:
-        """``{layer: [batches, neurons...]}``, as a training step sees them."""
+        """Return ``{layer: [batches, neurons...]}``, as a training step sees them."""
         if self._rates is None:
             graphdef, params, rest = train.split(self._baseline())
 
             @jax.jit
-            def rates_of(params, rest, images):
+            def compute_rates(params, rest, images):
                 model = nnx.merge(graphdef, params, rest, copy=True)
                 x = data.normalize(images, self.train_set.mean, self.train_set.std)
                 record = lambda s: jnp.mean(s, axis=(0, 1), dtype=jnp.float32)  # noqa: E731
@@ -167,7 +156,7 @@ class Puller:
 
             order = epoch_order(self.seed, 0, len(self.train_set))
             found = [
-                rates_of(params, rest, self.train_set.images[batch])
+                compute_rates(params, rest, self.train_set.images[batch])
                 for batch in train_batches(order, BATCH)
             ]
             self._rates = jax.tree.map(lambda *parts: jnp.stack(parts), *found)
