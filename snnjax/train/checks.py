@@ -85,6 +85,13 @@ def check_dataset(dataset: Any, name: str = "dataset") -> None:
         )
 
 
+def check_evaluated(dataset: Any, name: str = "dataset") -> None:
+    """Raise ValueError unless firing can be measured on it, with its noise."""
+    check_dataset(dataset, name)
+    if len(dataset) < 2:
+        raise ValueError(f"{name} must have at least two images, to compare halves")
+
+
 def check_batch(dataset: Any, batch_size: Any) -> None:
     """Raise ValueError unless an epoch has a whole batch."""
     check_dataset(dataset)
@@ -119,6 +126,12 @@ def as_list(models: Any) -> list[nnx.Module]:
     return networks
 
 
+OTHER_OPTIMIZERS = (
+    "optimizer: those of several networks must differ in the numbers of their states "
+    "alone; train.sgd and train.adamw do with other rates, or other schedules of one kind"
+)
+
+
 def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformation]:
     """Return the optimizer of each network; ValueError unless they share a step."""
     if isinstance(optimizer, optax.GradientTransformation):
@@ -132,10 +145,7 @@ def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformat
                 f"{len(optimizer)}"
             )
         if len({each.update for each in optimizer}) > 1:
-            raise ValueError(
-                "optimizer: those of several networks must differ in the numbers of "
-                "their states alone; train.sgd and train.adamw with other rates do"
-            )
+            raise ValueError(OTHER_OPTIMIZERS)
         return list(optimizer)
     check_optimizer(optimizer)
     return []
