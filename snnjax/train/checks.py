@@ -50,7 +50,7 @@ def check_bool(**values: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def nan_in(state: Any) -> list[str]:
+def find_nan(state: Any) -> list[str]:
     """Return the names of the arrays that have a NaN."""
     return [
         _pytree.leaf_name(path[1:])
@@ -128,7 +128,7 @@ def as_list(models: Any) -> list[nnx.Module]:
 
 OTHER_OPTIMIZERS = (
     "optimizer: those of several networks must differ in the numbers of their states "
-    "alone; train.sgd and train.adamw do with other rates, or other schedules of one kind"
+    "alone; train.sgd and train.adamw do, with other rates or schedules of one kind"
 )
 
 
@@ -170,7 +170,7 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 @functools.cache
-def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
+def _logits_function(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
     """Return the function to the logits; kept, so that JAX traces it once."""
 
     def logits(params, rest, x):
@@ -181,7 +181,7 @@ def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
     return logits
 
 
-def batch_of(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
+def batch_shape(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
     """Return shape and dtype of a batch as a network takes it."""
     images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
     return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
@@ -200,8 +200,8 @@ def check_outputs(
         timesteps: T.
     """
     graphdef, params, rest = parts
-    x = batch_of(dataset, 1)
-    shape = jax.eval_shape(_logits_of(graphdef, timesteps), params, rest, x).shape
+    x = batch_shape(dataset, 1)
+    shape = jax.eval_shape(_logits_function(graphdef, timesteps), params, rest, x).shape
     if len(shape) != 3 or shape[:2] != (timesteps, 1):
         raise ValueError(
             f"the network must return logits [T, B, classes], for an image and T = "

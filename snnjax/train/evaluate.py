@@ -132,7 +132,7 @@ def _sum_over_images(
     if len(networks) > 1:
         sharding.check_no_keys([split(model)[1:] for model in networks])
     state = stack([_with_axis(split(model)[1:]) for model in networks])
-    if nan := checks.nan_in(state):
+    if nan := checks.find_nan(state):
         raise guards.NonFiniteError(
             f"the network has NaN in {', '.join(nan)}; its firing would be counted all "
             "the same"

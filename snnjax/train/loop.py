@@ -104,7 +104,8 @@ def fit(
     if keep_best and options.get("validation") is None:
         raise ValueError("keep_best needs a validation set; give validation=dataset")
     networks = checks.as_list(models)
-    state, best = None, [(-1.0, None)] * len(networks)
+    state = None
+    best: list[tuple[float, nnx.Module | None]] = [(-1.0, None)] * len(networks)
     every = steps(
         networks,
         dataset,

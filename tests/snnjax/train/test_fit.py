@@ -58,7 +58,7 @@ def test_any_optax_transformation_trains(optimizer):
 
 
 def loss_in_training(model, x, labels):
-    """As `train.loss_fn`; the networks of these tests take their mode as an argument."""
+    """As `train.loss_fn`; these networks take their mode as an argument."""
     logits, _ = model(x, timesteps=2, train=True)
     return train.cross_entropy(logits, labels), logits.mean(0)
 
