@@ -161,7 +161,7 @@ def _make_train_step(
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        moved: Any = params, model_state, opt_state
+        moved: tuple[Any, Any, Any] = params, model_state, opt_state
         skipped = state.skipped
         if on_nonfinite == "skip":
             accept = jnp.all(finite)
