@@ -131,7 +131,7 @@ def _prepared_version(name: str, root: Path) -> str:
         got += f" in {info.parent} (delete that, or choose another data_dir)"
     raise ValueError(
         f"{name}: expected TFDS data in the format array_record in {root / name}, got "
-        f"{got}. Pass the data_dir that has it, or prepare it once, which needs "
+        f"{got}. Pass another data_dir, or prepare it once, which needs "
         "TensorFlow (pip install tensorflow), with:\n"
         'python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}', data_dir={str(root)!r}, file_format='array_record')"

@@ -1,6 +1,6 @@
-"""Which images a step takes: pure functions of seed and epoch.
+"""Order of the images in training, as pure functions of seed and epoch.
 
-So a run that was stopped goes on exactly where it was, on any machine.
+So a run that was stopped resumes exactly where it was, on any machine.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is done to images on the device: augmentation, and what a network is given."""
+"""Transformations of images on the device: augmentation, and a network's input."""
 
 from typing import Any
 

@@ -50,7 +50,7 @@ def check_bool(**values: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def nan_in(state: Any) -> list[str]:
+def find_nan(state: Any) -> list[str]:
     """Return the names of the arrays that have a NaN."""
     return [
         _pytree.leaf_name(path[1:])
@@ -83,6 +83,13 @@ def check_dataset(dataset: Any, name: str = "dataset") -> None:
             f"{name} must be a snnjax.data.Dataset, got {type(dataset).__name__}; "
             "data.from_arrays(images, labels) makes one"
         )
+
+
+def check_evaluated(dataset: Any, name: str = "dataset") -> None:
+    """Raise ValueError unless firing can be measured on it, with its noise."""
+    check_dataset(dataset, name)
+    if len(dataset) < 2:
+        raise ValueError(f"{name} must have at least two images, to compare halves")
 
 
 def check_batch(dataset: Any, batch_size: Any) -> None:
@@ -136,6 +143,12 @@ def _in_evaluation(model: nnx.Module) -> nnx.Module:
     return model
 
 
+OTHER_OPTIMIZERS = (
+    "optimizer: those of several networks must differ in the numbers of their states "
+    "alone; train.sgd and train.adamw do, with other rates or schedules of one kind"
+)
+
+
 def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformation]:
     """Return the optimizer of each network; ValueError unless they share a step."""
     if isinstance(optimizer, optax.GradientTransformation):
@@ -149,10 +162,7 @@ def as_optimizers(optimizer: Any, number: int) -> list[optax.GradientTransformat
                 f"{len(optimizer)}"
             )
         if len({each.update for each in optimizer}) > 1:
-            raise ValueError(
-                "optimizer: those of several networks must differ in the numbers of "
-                "their states alone; train.sgd and train.adamw with other rates do"
-            )
+            raise ValueError(OTHER_OPTIMIZERS)
         return list(optimizer)
     check_optimizer(optimizer)
     return []
@@ -177,7 +187,7 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 @functools.cache
-def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
+def _logits_function(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
     """Return the function to the logits; kept, so that JAX traces it once."""
 
     def logits(params, rest, x):
@@ -188,7 +198,7 @@ def _logits_of(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., Any]:
     return logits
 
 
-def batch_of(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
+def batch_shape(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
     """Return shape and dtype of a batch as a network takes it."""
     images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
     return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
@@ -207,8 +217,8 @@ def check_outputs(
         timesteps: T.
     """
     graphdef, params, rest = parts
-    x = batch_of(dataset, 1)
-    shape = jax.eval_shape(_logits_of(graphdef, timesteps), params, rest, x).shape
+    x = batch_shape(dataset, 1)
+    shape = jax.eval_shape(_logits_function(graphdef, timesteps), params, rest, x).shape
     if len(shape) != 3 or shape[:2] != (timesteps, 1):
         raise ValueError(
             f"the network must return logits [T, B, classes], for an image and T = "

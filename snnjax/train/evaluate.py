@@ -116,15 +116,13 @@ def _sum_over_images(
     networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
 ) -> tuple[Any, Any, EvalSums]:
     """Sum the results of `make_eval_step` over all images, on the host."""
-    checks.check_dataset(dataset)
+    checks.check_evaluated(dataset)
     checks.check_bool(outputs=outputs)
     _checks.function("on_step", on_step)
     if reference is not None:
         checks.check_model(reference, "reference")
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     checks.check_alike(networks, mesh)
-    if len(dataset) < 2:
-        raise ValueError("dataset must have at least two images, to compare halves")
     if reference is not None and timesteps**2 * len(dataset) >= 2**31:
         raise ValueError(
             f"spike times of {timesteps} steps in {len(dataset)} images do not fit "
@@ -134,7 +132,7 @@ def _sum_over_images(
     if len(networks) > 1:
         sharding.check_no_keys([split(model)[1:] for model in networks])
     state = stack([_with_axis(split(model)[1:]) for model in networks])
-    if nan := checks.nan_in(state):
+    if nan := checks.find_nan(state):
         raise guards.NonFiniteError(
             f"the network has NaN in {', '.join(nan)}; its firing would be counted all "
             "the same"

@@ -45,8 +45,8 @@ class Progress(NamedTuple):
         steps: of all.
         metrics: of this step, NumPy arrays.
         silent: for each network, the layers that fell silent in this step.
-        validation: for each network its evaluation, after the last step of an epoch and
-            where a validation set is given; else None.
+        validation: for each network its evaluation, after the last step of an epoch or
+            of the run, where a validation set is given; else None.
     """
 
     state: TrainState
@@ -87,8 +87,8 @@ def fit(
         batch_size: images a step.
         seed: of the order of batches and of the augmentation.
         callbacks: functions of `Progress`, called after each step.
-        keep_best: return each network as it was after the epoch with its best accuracy
-            on the validation set (the first of equal ones).
+        keep_best: return each network as it was at its best accuracy on the validation
+            set (the first of equal ones); a resumed run knows its own epochs alone.
         options: those of `steps`; ``epochs`` or ``steps`` among them.
 
     Returns:
@@ -104,7 +104,8 @@ def fit(
     if keep_best and options.get("validation") is None:
         raise ValueError("keep_best needs a validation set; give validation=dataset")
     networks = checks.as_list(models)
-    state, best = None, [(-1.0, None)] * len(networks)
+    state = None
+    best: list[tuple[float, nnx.Module | None]] = [(-1.0, None)] * len(networks)
     every = steps(
         networks,
         dataset,
@@ -141,7 +142,7 @@ def steps(
     epochs: int | None = None,
     steps: int | None = None,
     timesteps: int = 4,
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
     augment: Augment | None = None,
     penalty: Penalty | None = None,
     target: Any = None,
@@ -171,12 +172,13 @@ def steps(
         epochs: passes over the data set; or
         steps: number of batches. One of the two.
         timesteps: T.
-        loss: ``loss(logits [T, B, classes], labels [B])``, the mean over the batch; see
-            `cross_entropy`.
+        loss: ``loss(logits [T, B, classes], labels [B])``, the mean over the batch;
+            None is `cross_entropy`.
         augment: ``augment(key, images, part=(i, n))``, such as `data.augment`.
         penalty: added to the loss, see `make_train_step`.
         target: arrays that ``penalty`` takes beside the rates.
-        validation: evaluated after each epoch, see `Progress.validation`.
+        validation: evaluated after each epoch and after the last step, see
+            `Progress.validation`.
         start: resume from this state of the same run; it is not changed.
         on_nonfinite: at a loss or gradient that is not finite ``"stop"`` raises;
             ``"skip"`` continues with the next batch, parameters, statistics and
@@ -216,6 +218,7 @@ def steps(
     per_epoch = len(dataset) // batch_size
     number = steps if steps is not None else (epochs or 0) * per_epoch
     checks.check_fraction(silent_above=silent_above)
+    loss = cross_entropy if loss is None else loss
     check_functions(loss, augment, penalty)
     guards.check_on_nonfinite(on_nonfinite)
     if target is not None and penalty is None:
@@ -225,12 +228,12 @@ def steps(
     parts = split(networks[0])
     checks.check_outputs(parts, dataset, timesteps)
     if validation is not None:
-        checks.check_dataset(validation, "validation")
+        checks.check_evaluated(validation, "validation")
         checks.check_outputs(parts, validation, timesteps)
     if mesh is not None or len(networks) > 1:
         sharding.check_no_keys(parts[1:])
+    like = jax.eval_shape(lambda: init(networks, optimizers))
     if start is not None:
-        like = jax.eval_shape(lambda: init(networks, optimizers))
         checks.check_start(start, like, number)
     train_step = make_train_step(
         parts[0],
@@ -283,7 +286,8 @@ def steps(
                 for i, monitor in enumerate(monitors)
             )
             found = None
-            if validation is not None and place == per_epoch - 1:
+            last = place == per_epoch - 1 or step == number - 1
+            if validation is not None and last:
                 found = _validate(networks, state, validation, timesteps, mesh)
             yield Progress(state, step + 1, number, metrics, silent, found)
 

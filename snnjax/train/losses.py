@@ -24,7 +24,7 @@ def mean_logits(logits: Array) -> Array:
 
 
 def cross_entropy(
-    logits: Array, labels: Array, *, label_smoothing: float = 0.0
+    logits: Array, labels: ArrayLike, *, label_smoothing: float = 0.0
 ) -> Array:
     r"""Return the mean cross-entropy of the logits' mean over time.
 
@@ -73,15 +73,17 @@ def _check_smoothing(label_smoothing: Any) -> None:
         raise ValueError(f"label_smoothing must be below 1, got {label_smoothing}")
 
 
+# No argument is by keyword alone: transformations of nnx refuse such functions.
 def loss_fn(
     model: nnx.Module,
     images: ArrayLike,
     labels: ArrayLike,
-    *,
     timesteps: int = 4,
     loss: Loss = cross_entropy,
 ) -> tuple[Array, Array]:
     """Return loss and logits of a batch, for ``nnx.value_and_grad(..., has_aux=True)``.
+
+    ``functools.partial(loss_fn, timesteps=8)`` sets the options there.
 
     Args:
         model: a network in training mode, after ``model.train()``; its BatchNorm
@@ -112,8 +114,13 @@ def loss_fn(
 
 
 def is_evaluating(model: nnx.Module) -> bool:
-    """Return True if a layer of ``model`` uses running averages, as after `eval()`."""
-    return any(
-        getattr(module, "use_running_average", False)
+    """Return True if all layers of ``model`` use running averages, as after `eval()`.
+
+    A few of them may: BatchNorm that is frozen on purpose.
+    """
+    modes = [
+        module.use_running_average
         for _, module in nnx.iter_modules(model)
-    )
+        if hasattr(module, "use_running_average")
+    ]
+    return bool(modes) and all(modes)

@@ -1,4 +1,4 @@
-"""How much memory a training step will need, before it is compiled."""
+"""Estimate the memory of a training step before it is compiled."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ _AGAIN = 4
 def estimate_memory(
     model: nnx.Module, dataset: Dataset, *, batch_size: int, timesteps: int = 4
 ) -> int:
-    """Bytes that a training step takes at its peak, state and data set included.
+    """Estimate the bytes of a training step at its peak, with state and data set.
 
     The state is that of SGD with momentum; AdamW's is larger by the parameters.
 
     What the backward pass keeps is counted exactly, by tracing; what passes is taken to
-    be seven times the largest activation, and eleven where blocks are made again. That
+    be seven times the largest activation, and eleven where blocks are recomputed. That
     is within 25 % of XLA's own account on a CPU up to 8 time steps. Beyond them XLA
-    takes up to four times as much, unless XLA_FLAGS has
+    needs up to four times as much, unless XLA_FLAGS has
     ``--xla_cpu_enable_concurrency_optimized_scheduler=false``.
 
     Args:
@@ -53,7 +53,7 @@ def estimate_memory(
     def backward(params, rest, x):
         return jax.vjp(lambda params: loss(params, rest, x), params)[1]
 
-    x = checks.batch_of(dataset, batch_size)
+    x = checks.batch_shape(dataset, batch_size)
     program = jax.make_jaxpr(backward)(params, rest, x).jaxpr
     given = {id(v) for v in program.invars}
     kept = {id(v): v for v in program.outvars if isinstance(v, Var)}
@@ -69,5 +69,5 @@ def estimate_memory(
 
 
 def _bytes(x: Any) -> int:
-    """Of an array or of its type."""
+    """Return the size of an array or of its type."""
     return x.size * x.dtype.itemsize

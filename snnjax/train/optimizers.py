@@ -1,8 +1,8 @@
 """Optimizers and schedules whose numbers are traced: others do not compile again.
 
-Any optax transformation trains a network. These keep the learning rate, or the numbers
-of its schedule, in the optimizer's state, where `optax.sgd(0.1)` has it in the program:
-a baseline and its fine-tuning, or a sweep of rates, then share one compiled step.
+Any optax transformation trains a network. `optax.sgd(0.1)` compiles its learning rate
+into the program; these keep it, or the numbers of its schedule, in the optimizer's
+state: a baseline and its fine-tuning, or a sweep of rates, share one compiled step.
 """
 
 import dataclasses
@@ -222,14 +222,14 @@ def _with_rate(core, learning_rate) -> optax.GradientTransformation:
         numbers = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), learning_rate)
         return ScheduledState(core.init(params), jnp.zeros((), jnp.int32), numbers)
 
-    return optax.GradientTransformation(init, _update_of(core))
+    return optax.GradientTransformation(init, _traced_update(core))
 
 
 # One function for all rates: a step is compiled for each.
 @functools.cache
-def _update_of(core):
-    def update(gradients, state, params=None):
-        updates, inner = core.update(gradients, state.inner, params)
+def _traced_update(core):
+    def update(updates, state, params=None):
+        updates, inner = core.update(updates, state.inner, params)
         rate = jnp.asarray(state.schedule(state.count))
         updates = jax.tree.map(lambda u: -rate.astype(u.dtype) * u, updates)
         return updates, ScheduledState(inner, state.count + 1, state.schedule)

@@ -54,7 +54,13 @@ def init(
     """
     models = checks.as_list(models)
     optimizers = checks.as_optimizers(optimizer, len(models))
-    return stack([_init(m, tx) for m, tx in zip(models, optimizers, strict=True)])
+    states = [_init(m, tx) for m, tx in zip(models, optimizers, strict=True)]
+    if any(
+        checks.form(s.opt_state) != checks.form(states[0].opt_state) for s in states
+    ):
+        checks.check_alike(models, None)
+        raise ValueError(checks.OTHER_OPTIMIZERS)
+    return stack(states)
 
 
 def _init(model: nnx.Module, tx: optax.GradientTransformation) -> TrainState:

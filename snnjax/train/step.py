@@ -135,7 +135,7 @@ def _make_train_step(
             batch = augment(key, batch, part=(part, parts))
         batch = dataset.network_input(batch)
 
-        def loss_of(params):
+        def compute_loss(params):
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
             model.train()
             synchronize(model, axis)
@@ -149,7 +149,7 @@ def _make_train_step(
             model.eval()
             return total, (accuracy, split(model)[2], rates if dead else {})
 
-        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        gradient = jax.value_and_grad(compute_loss, has_aux=True)
         (value, (accuracy, model_state, rates)), grads = gradient(state.params)
         if axis is not None:
             # One all-reduce for all of them; model_state is equal on all devices.
@@ -161,7 +161,8 @@ def _make_train_step(
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        moved, skipped = (params, model_state, opt_state), state.skipped
+        moved: tuple[Any, Any, Any] = params, model_state, opt_state
+        skipped = state.skipped
         if on_nonfinite == "skip":
             accept = jnp.all(finite)
             moved = guards.select(accept, moved, state[:3])
