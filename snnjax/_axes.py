@@ -4,7 +4,7 @@ import jax
 from jax import Array
 
 
-def varying(*arrays: Array) -> list[Array]:
+def match_varying_axes(*arrays: Array) -> list[Array]:
     """Mark all arrays as varying over every mesh axis over which one of them varies.
 
     A custom backward pass returns varying cotangents for all of its inputs, and JAX

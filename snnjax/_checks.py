@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value for an error message, short and on one line."""
     if isinstance(value, (np.ndarray, Array)) and not is_real(value.dtype):
         return f"{value.dtype} of shape {value.shape}"
@@ -24,26 +24,26 @@ def shown(value: Any) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
-def array(name: str, x: Any) -> Array:
+def as_array(name: str, x: Any) -> Array:
     """Convert to an array; ValueError unless it holds numbers."""
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name} must be an array of numbers, got {shown(x)}"
+            f"{name} must be an array of numbers, got {format_value(x)}"
         ) from None
 
 
-def floating(name: str, x: Any, hint: str = "") -> Array:
+def require_floating(name: str, x: Any, hint: str = "") -> Array:
     """Convert to an array; ValueError unless it is floating point."""
-    x = array(name, x)
+    x = as_array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         hint = hint or "convert it with .astype(jnp.float32)"
         raise ValueError(f"{name} must be floating point, got {x.dtype}; {hint}")
     return x
 
 
-def real(name: str, x: Any) -> Array | np.ndarray:
+def require_real(name: str, x: Any) -> Array | np.ndarray:
     """Convert to an array on its own device; ValueError unless the numbers are real."""
     given = x
     if not isinstance(x, Array):
@@ -54,11 +54,11 @@ def real(name: str, x: Any) -> Array | np.ndarray:
         except ValueError:
             x = np.empty(0, object)  # rows of different lengths
     if not is_real(x.dtype):
-        raise ValueError(f"{name} must be real numbers, got {shown(given)}")
+        raise ValueError(f"{name} must be real numbers, got {format_value(given)}")
     return x
 
 
-def values(
+def require_values(
     value: Any, condition: Callable[[np.ndarray], Any], expected: str, hint: str = ""
 ) -> None:
     """Raise ValueError unless the numbers are real and, if readable, meet a condition.
@@ -71,20 +71,20 @@ def values(
     """
     if hasattr(value, "dtype") and not isinstance(value, (np.ndarray, np.generic)):
         if not is_real(value.dtype):
-            raise ValueError(f"{expected}, got {shown(value)}{hint}")
+            raise ValueError(f"{expected}, got {format_value(value)}{hint}")
         return
     try:
         seen = np.asarray(value)
     except jax.errors.TracerArrayConversionError:
         return  # a list with something traced in it
     except ValueError:
-        raise ValueError(f"{expected}, got {shown(value)}{hint}") from None
+        raise ValueError(f"{expected}, got {format_value(value)}{hint}") from None
     # A comparison with NaN is false, so NaN fails.
     if not is_real(seen.dtype) or not np.all(condition(seen)):
-        raise ValueError(f"{expected}, got {shown(value)}{hint}")
+        raise ValueError(f"{expected}, got {format_value(value)}{hint}")
 
 
-def holds(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
+def all_satisfy(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
     """Return True if all elements meet a condition, or if the array is traced.
 
     The condition is evaluated on the array's device, and at compile time for an array
@@ -96,10 +96,10 @@ def holds(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
         return bool(condition(x).all())
 
 
-def positive(name: str, value: Any) -> None:
+def require_positive(name: str, value: Any) -> None:
     """Raise ValueError for readable values that are not positive and finite."""
     expected = f"{name} must be positive and finite"
-    values(value, lambda x: (x > 0) & (x < np.inf), expected)
+    require_values(value, lambda x: (x > 0) & (x < np.inf), expected)
 
 
 def require_positive_number(name: str, value: Any) -> None:
@@ -109,7 +109,7 @@ def require_positive_number(name: str, value: Any) -> None:
     seen = value if isinstance(value, Array) else np.asarray(value)
     number = seen.ndim == 0 and is_real(seen.dtype)
     if not number or not 0 < float(seen) < np.inf:
-        raise ValueError(f"{name} must be positive, got {shown(value)}")
+        raise ValueError(f"{name} must be positive, got {format_value(value)}")
 
 
 def require_one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
@@ -118,13 +118,13 @@ def require_one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {options}, got {value!r}")
 
 
-def finite(name: str, value: Any) -> None:
+def require_finite(name: str, value: Any) -> None:
     """Raise ValueError for readable values that are not finite."""
     expected = f"{name} must be finite"
-    values(value, lambda x: np.isfinite(x.astype(np.float64)), expected)
+    require_values(value, lambda x: np.isfinite(x.astype(np.float64)), expected)
 
 
-def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
+def require_broadcast(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless it broadcasts to ``shape``, the shape of ``what``."""
     given = np.shape(value)
     padded = (1,) * (len(shape) - len(given)) + given
@@ -137,10 +137,12 @@ def fits(name: str, value: Any, what: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def whole(name: str, value: Any, least: int) -> None:
+def require_whole(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless it is a static whole number of at least ``least``."""
     if not is_whole(value):
-        raise ValueError(f"{name} must be a whole Python number, got {shown(value)}")
+        raise ValueError(
+            f"{name} must be a whole Python number, got {format_value(value)}"
+        )
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
@@ -150,28 +152,28 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def key(value: Any) -> None:
+def require_key(value: Any) -> None:
     """Raise ValueError unless it is a random key."""
     if not hasattr(value, "dtype"):
-        got = shown(value)
+        got = format_value(value)
         raise ValueError(f"key must be a random key, jax.random.key(0), got {got}")
 
 
-def image_size(value: Any) -> None:
+def require_image_size(value: Any) -> None:
     """Raise ValueError unless it is (height, width)."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
     if not pair or not all(is_whole(n) and n >= 1 for n in value):
         raise ValueError(
             "image_size must be (height, width), whole numbers of at least 1, got "
-            f"{shown(value)}"
+            f"{format_value(value)}"
         )
 
 
-def function(name: str, value: Any, like: str = "") -> None:
+def require_callable(name: str, value: Any, like: str = "") -> None:
     """Raise ValueError unless it can be called."""
     if not callable(value):
         like = f", {like}" if like else ""
-        raise ValueError(f"{name} must be a function{like}, got {shown(value)}")
+        raise ValueError(f"{name} must be a function{like}, got {format_value(value)}")
 
 
 def is_real(dtype: Any) -> bool:

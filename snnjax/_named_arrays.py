@@ -23,7 +23,7 @@ def flatten_dict(tree: Any) -> Arrays:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
     # In C order: safetensors writes the memory as it is.
-    plain = ((_pytree.leaf_name(path), _plain(x)) for path, x in leaves)
+    plain = ((_pytree.format_path(path), _plain(x)) for path, x in leaves)
     found = {name: np.array(x, order="C") for name, x in plain}
     if len(found) != len(leaves):
         raise ValueError(

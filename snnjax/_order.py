@@ -31,7 +31,7 @@ def delay_until(x: Array, other: Array, *, force_recompute: bool = False) -> Arr
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def remade(
+def rematerialize(
     function: Callable[..., Tree], keep: DTypeLike | None, first: Array, *rest: Any
 ) -> Tree:
     """Call ``function(first, *rest)``; keep only the arguments for the backward pass.
@@ -65,7 +65,7 @@ def _rematerialize_bwd(function, keep, residuals, cotangents):
     return jax.vjp(function, first, *rest)[1](cotangents)
 
 
-remade.defvjp(_rematerialize_fwd, _rematerialize_bwd)
+rematerialize.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
 NEEDS_INPUTS = (

@@ -48,7 +48,7 @@ def replace(instance: T, **fields: object) -> T:
     return new
 
 
-def own_number(value: Any) -> Any:
+def to_leaf(value: Any) -> Any:
     """Convert a user's number to a leaf that nobody else can write to.
 
     Python and NumPy numbers become float32 NumPy arrays, because a JAX array would
@@ -68,7 +68,7 @@ def own_number(value: Any) -> Any:
     return value
 
 
-def leaf_name(path: tuple[Any, ...]) -> str:
+def format_path(path: tuple[Any, ...]) -> str:
     """Name of a leaf from its key path, such as ``"layer1.0.conv1.kernel"``.
 
     The ``.value`` of Flax variables is left out.

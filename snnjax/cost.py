@@ -66,7 +66,7 @@ def synaptic_operations(
     from it in: weights that are zero count as well, and a whole layer is not called MAC
     because one input is 2.
     """
-    _checks.whole("images", images, 1)
+    _checks.require_whole("images", images, 1)
     operations = {}
     for synapse in synapses:
         if synapse.reads_input and not counts.keys() & synapse.sources:
@@ -88,7 +88,7 @@ def _spikes(
             f"{sorted(counts)}"
             + ("; train.evaluate(..., outputs=True) counts it" * synapse.reads_outputs)
         )
-    spikes = np.asarray(_checks.real(name, counts[name]))
+    spikes = np.asarray(_checks.require_real(name, counts[name]))
     # A linear layer has only channels: positions are pooled in front of it.
     shape = spikes.shape if synapse.kernel_size else spikes.shape[-1:]
     if shape != synapse.in_shape:

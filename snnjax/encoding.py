@@ -33,8 +33,8 @@ def direct(x: ArrayLike, *, timesteps: int) -> Array:
     >>> direct(jnp.array([0.5]), timesteps=2).tolist()
     [[0.5], [0.5]]
     """
-    _checks.whole("timesteps", timesteps, 1)
-    x = _checks.array("x", x)
+    _checks.require_whole("timesteps", timesteps, 1)
+    x = _checks.as_array("x", x)
     return jnp.broadcast_to(x, (timesteps, *x.shape))
 
 
@@ -60,8 +60,8 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
 
     Source: SpikingJelly's ``PoissonEncoder``, snnTorch's ``spikegen.rate``.
     """
-    _checks.whole("timesteps", timesteps, 1)
-    _checks.key(key)
+    _checks.require_whole("timesteps", timesteps, 1)
+    _checks.require_key(key)
     x = _intensities(x)
     # Narrower types draw too few distinct numbers for an exact rate.
     wide = x.astype(_arrays.compute_dtype(x))
@@ -96,7 +96,7 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     >>> latency(jnp.array([1.0, 0.5, 0.0]), timesteps=3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    _checks.whole("timesteps", timesteps, 1)
+    _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_one_of("method", method, LATENCIES)
     x = _intensities(x)
     wide = jnp.clip(x.astype(_arrays.compute_dtype(x)), 0, 1)
@@ -111,8 +111,8 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
 
 
 def _intensities(x: ArrayLike) -> Array:
-    x = _checks.floating("x", x, "divide uint8 images by 255: x is in [0, 1]")
-    if not _checks.holds(x, lambda x: (x >= 0) & (x <= 1)):
+    x = _checks.require_floating("x", x, "divide uint8 images by 255: x is in [0, 1]")
+    if not _checks.all_satisfy(x, lambda x: (x >= 0) & (x <= 1)):
         seen = np.asarray(x, np.float64)
         raise ValueError(
             f"x must lie in [0, 1], got {seen.min():g} to {seen.max():g}; use direct "

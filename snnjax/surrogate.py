@@ -46,15 +46,15 @@ _spike.defvjp(_spike_fwd, _spike_bwd)
 def _apply(
     derivative: Callable[..., Array], x: ArrayLike, **slopes: ArrayLike
 ) -> Array:
-    x = _checks.floating("x", x)
+    x = _checks.require_floating("x", x)
     for name, slope in slopes.items():
         if name in ("alpha", "slope", "k"):
-            _checks.positive(name, slope)
+            _checks.require_positive(name, slope)
         else:
-            _checks.finite(name, slope)
-        _checks.fits(name, slope, "x", x.shape)
+            _checks.require_finite(name, slope)
+        _checks.require_broadcast(name, slope, "x", x.shape)
     given = (jnp.asarray(slope, x.dtype) for slope in slopes.values())
-    x, *given = _axes.varying(x, *given)
+    x, *given = _axes.match_varying_axes(x, *given)
     return _spike(x, tuple(given), derivative)
 
 
@@ -314,5 +314,5 @@ def custom(relaxation: Callable[..., Array]) -> Surrogate:
     >>> jax.grad(hard_tanh)(0.1, 3.0).item()
     3.0
     """
-    _checks.function("relaxation", relaxation, "relaxation(x, *slopes)")
+    _checks.require_callable("relaxation", relaxation, "relaxation(x, *slopes)")
     return _Custom(relaxation)

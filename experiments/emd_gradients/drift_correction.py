@@ -86,7 +86,7 @@ class DriftCorrection:
             "emd_mean": fired.emd_mean,
             "paired_shift_mean": float(np.mean(list(fired.paired_shift.values()))),
             "mean_rate": fired.mean_rate,
-            "floor_sampling": noise.high_mean,
+            "floor_sampling": noise.critical_mean,
         }
 
     def count_steps(self, epochs: int) -> int:

@@ -272,7 +272,7 @@ class Measurer:
         if spec.mode == "fp32":
             # As many images as there are, not halves: so many are compared.
             noise = firing.noise_floor(evaluation.groups, method="bootstrap")
-            return dict.fromkeys(FLOORS) | {"floor_sampling": noise.high_mean}
+            return dict.fromkeys(FLOORS) | {"floor_sampling": noise.critical_mean}
         if spec.mode == "control":
             reference = self._baseline(spec.baseline).counts
             others = [

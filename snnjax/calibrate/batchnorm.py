@@ -111,16 +111,16 @@ def reestimate_batchnorm(
     check_model(model)
     _check_statistics(model)
     if isinstance(dataset, data.Dataset):
-        _checks.whole("images", images, 1)
-        _checks.whole("batch_size", batch_size, 1)
+        _checks.require_whole("images", images, 1)
+        _checks.require_whole("batch_size", batch_size, 1)
         if augment is not None:
-            _checks.function("augment", augment, "such as data.augment")
+            _checks.require_callable("augment", augment, "such as data.augment")
         batches = _network_inputs(dataset, images, batch_size, augment, seed)
     else:
         if isinstance(dataset, str) or not isinstance(dataset, Iterable):
             raise ValueError(
                 "dataset must be a data.Dataset or arrays of images, got "
-                f"{_checks.shown(dataset)}"
+                f"{_checks.format_value(dataset)}"
             )
         if augment is not None:
             raise ValueError(

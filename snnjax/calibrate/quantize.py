@@ -45,7 +45,7 @@ def quantize(
     check_model(model)
     if not isinstance(rules, Mapping):
         raise ValueError(
-            f"rules must be {{pattern: QuantSpec}}, got {_checks.shown(rules)}"
+            f"rules must be {{pattern: QuantSpec}}, got {_checks.format_value(rules)}"
         )
     copy = nnx.clone(model)
     copy.eval()

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 from snnjax._order import NEEDS_INPUTS, delay_until, forbid_second_derivative
 from snnjax.conv import gemm, winograd
 from snnjax.conv.chunks import Padding
@@ -52,7 +52,7 @@ def conv2d(
         NotImplementedError: a second derivative with ``keep``; forward mode raises
             JAX's TypeError.
     """
-    x, w = _checks.array("x", x), _checks.array("w", w)
+    x, w = _checks.as_array("x", x), _checks.as_array("w", w)
     _check(x, w)
     pair = (strides, strides) if isinstance(strides, int | np.integer) else strides
     if not _is_whole_pair(pair, 1):
@@ -73,7 +73,7 @@ def conv2d(
             f"the kernel {kernel} is larger than the image {image} with its padding "
             f"{pads}"
         )
-    return _conv2d(*varying(x, w), pair, pads, keep)
+    return _conv2d(*match_varying_axes(x, w), pair, pads, keep)
 
 
 def _is_whole_pair(pair, least: int = 0) -> bool:

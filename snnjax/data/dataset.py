@@ -39,7 +39,7 @@ class Dataset:
 
     def __post_init__(self):
         def convert(field, dtype=None):
-            value = np.asarray(_checks.real(field, getattr(self, field)), dtype)
+            value = np.asarray(_checks.require_real(field, getattr(self, field)), dtype)
             object.__setattr__(self, field, value)
 
         convert("images")
@@ -84,8 +84,8 @@ def from_arrays(
     >>> from_arrays(np.zeros((2, 8, 8, 3), np.uint8), [0, 4]).num_classes
     5
     """
-    images = np.asarray(_checks.real("images", images))
-    labels = np.asarray(_checks.real("labels", labels))
+    images = np.asarray(_checks.require_real("images", images))
+    labels = np.asarray(_checks.require_real("labels", labels))
     _check(images, labels, num_classes)
     if num_classes is None:
         num_classes = int(labels.max()) + 1
@@ -140,7 +140,7 @@ def _check(images: np.ndarray, labels: np.ndarray, num_classes: int | None) -> N
             "labels.astype(np.int32), one-hot labels with labels.argmax(-1)"
         )
     if num_classes is not None:
-        _checks.whole("num_classes", num_classes, 1)
+        _checks.require_whole("num_classes", num_classes, 1)
     top = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
     if labels.min() < 0 or labels.max() > top:
         raise ValueError(

@@ -11,7 +11,7 @@ from snnjax import _checks
 
 def permutation(n: int, seed: np.random.SeedSequence) -> Int32[np.ndarray, " n"]:
     """A random order of 0 to ``n - 1``: the same for a seed in every NumPy."""
-    _checks.whole("n", n, 0)
+    _checks.require_whole("n", n, 0)
     # PCG64's raw bits are stable. What Generator.permutation makes of them may change
     # (NEP 19), and a resumed run with it.
     bits = np.random.PCG64(seed).random_raw(n)

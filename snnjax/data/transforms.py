@@ -52,9 +52,9 @@ def network_input(images, mean, std) -> Float32[Array, "..."]:
 
 def _checked_images(images: Any, mean: Any, std: Any) -> tuple[Array, Array, Array]:
     """All three as float32."""
-    images = jnp.asarray(_checks.real("images", images))
-    _checks.finite("mean", mean)
-    _checks.positive("std", std)
+    images = jnp.asarray(_checks.require_real("images", images))
+    _checks.require_finite("mean", mean)
+    _checks.require_positive("std", std)
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     fits = images.shape[-1:] == mean.shape == std.shape
     if images.dtype != jnp.uint8 or not fits:
@@ -95,8 +95,8 @@ def augment(
         ValueError: if images are not of rank 4 or 5, pad is negative, or part is not
             one of so many.
     """
-    images = jnp.asarray(_checks.real("images", images))
-    _checks.key(key)
+    images = jnp.asarray(_checks.require_real("images", images))
+    _checks.require_key(key)
     if images.ndim not in (4, 5) or not _checks.is_whole(pad) or pad < 0:
         raise ValueError(
             "expected images [B, H, W, C], or event frames [B, T, H, W, C], and pad "

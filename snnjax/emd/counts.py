@@ -110,7 +110,7 @@ def layer_emd(
     for name, counts in (("x_counts", x_counts), ("y_counts", y_counts)):
         if not isinstance(counts, Mapping):
             raise ValueError(
-                f"{name} must be {{layer: counts}}, got {_checks.shown(counts)}"
+                f"{name} must be {{layer: counts}}, got {_checks.format_value(counts)}"
             )
     if set(x_counts) != set(y_counts) or not x_counts:
         raise ValueError(
@@ -180,7 +180,7 @@ def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, in
     kx, ky = (int(k) for k in pair)
     flat = []
     for name, counts, k in (("x_counts", x_counts, kx), ("y_counts", y_counts, ky)):
-        counts = _checks.real(name, counts)
+        counts = _checks.require_real(name, counts)
         if not jnp.issubdtype(counts.dtype, jnp.integer):
             raise ValueError(f"{name} must be integers, got {counts.dtype}")
         if counts.size == 0:

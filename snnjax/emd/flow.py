@@ -53,13 +53,13 @@ def flow(
     """
     edges = np.arange(21) / 20 if edges is None else edges
     named = (("reference", reference), ("other", other), ("edges", edges))
-    x, y, edges = (np.asarray(_checks.real(*a), np.float64) for a in named)
+    x, y, edges = (np.asarray(_checks.require_real(*a), np.float64) for a in named)
     x, y = np.ravel(x), np.ravel(y)
     for name, rates in (("reference", x), ("other", y)):
         if rates.size == 0 or not np.all(np.isfinite(rates)):
             raise ValueError(f"{name} must have finite rates, at least one")
     if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        got = _checks.shown(edges)
+        got = _checks.format_value(edges)
         raise ValueError(f"edges must be at least two rising numbers, got {got}")
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     if low < edges[0] or high > edges[-1]:

@@ -44,7 +44,7 @@ def histogram_emd(
     0.5
     """
     for name, h in (("p", p), ("q", q)):
-        _checks.real(name, h)
+        _checks.require_real(name, h)
     _checks.require_positive_number("bin_width", bin_width)
     shapes = np.shape(p), np.shape(q)
     bins = [shape[-1:] for shape in shapes]

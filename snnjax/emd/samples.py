@@ -110,7 +110,7 @@ def _prepare_samples(*arguments) -> tuple[bool, Any]:
     """Return if any argument is traced, and flat arrays (float64 if none is)."""
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arguments, strict=True):
         if a is not None or "weights" not in name:
-            _checks.real(name, a)
+            _checks.require_real(name, a)
     shapes = [None if a is None else np.shape(a) for a in arguments]
     for name, shape, weights in (("x", shapes[0], shapes[2]), ("y", *shapes[1::2])):
         if shape is not None and 0 in shape:

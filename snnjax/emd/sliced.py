@@ -58,7 +58,7 @@ def sliced(
             )
         directions = _make_half_circle(64)
     for name, a in (("x", x), ("y", y), ("directions", directions)):
-        _checks.real(name, a)
+        _checks.require_real(name, a)
     size = np.shape(directions)
     if len(size) != 2 or size[1] != shapes[0][1] or not size[0]:
         raise ValueError(

@@ -39,7 +39,7 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
             NaN or beyond [0, 1], and a temperature that is not positive (inside it
             gives NaN).
     """
-    _checks.whole("points", points, 1)
+    _checks.require_whole("points", points, 1)
     _checks.require_positive_number("temperature", temperature)
     _require_unit_interval("rates", rates)
     rates = jnp.asarray(rates)
@@ -108,7 +108,7 @@ def soft_cdf_distance(
     target = jnp.asarray(reference_cdf)
     if target.ndim != 1 or target.size == 0:
         raise ValueError(f"reference_cdf must be [K], got shape {target.shape}")
-    if not _checks.holds(target, lambda x: jnp.diff(x) >= -1e-6):
+    if not _checks.all_satisfy(target, lambda x: jnp.diff(x) >= -1e-6):
         raise ValueError(
             "reference_cdf must not fall: it is a distribution function, such as "
             "soft_cdf makes of the reference's rates"
@@ -119,7 +119,7 @@ def soft_cdf_distance(
 
 
 def _require_unit_interval(name: str, x: ArrayLike) -> None:
-    x = _checks.real(name, x)
+    x = _checks.require_real(name, x)
     if isinstance(x, jax.core.Tracer):
         return
     seen = np.asarray(x)

@@ -134,7 +134,7 @@ def _prepare_samples(
     x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int
 ) -> tuple[Array, Array, Array]:
     _checks.require_positive_number("epsilon", epsilon)
-    _checks.whole("max_iterations", max_iterations, 1)
+    _checks.require_whole("max_iterations", max_iterations, 1)
     x, y = _as_columns(x, y)
     pairs = max(x.size, y.size) ** 2
     if pairs > _MAX_PAIRS:
@@ -148,7 +148,7 @@ def _prepare_samples(
 
 def _as_columns(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Convert both to ``[n, 1]`` of one dtype."""
-    x, y = _checks.real("x", x), _checks.real("y", y)
+    x, y = _checks.require_real("x", x), _checks.require_real("y", y)
     for name, a in (("x", x), ("y", y)):
         if a.size == 0:
             raise ValueError(f"{name} is empty: a distribution needs samples")

@@ -37,7 +37,7 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
     if spikes.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {spikes.shape}")
     if mask is not None:
-        mask = jnp.asarray(_checks.real("mask", mask))
+        mask = jnp.asarray(_checks.require_real("mask", mask))
         if mask.shape != spikes.shape[1:2]:
             raise ValueError(
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
@@ -68,8 +68,8 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
     [[4], [8]]
     """
     spikes = _as_counts(spikes)
-    group = jnp.asarray(_checks.real("group", group))
-    _checks.whole("groups", groups, 1)
+    group = jnp.asarray(_checks.require_real("group", group))
+    _checks.require_whole("groups", groups, 1)
     if not jnp.issubdtype(group.dtype, jnp.integer):
         raise ValueError(f"group must be integers, got {group.dtype}")
     if spikes.ndim < 2 or group.shape != spikes.shape[1:2]:
@@ -104,7 +104,7 @@ class FiringCounts:
     observations: int = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self):
-        _checks.whole("observations", self.observations, 1)
+        _checks.require_whole("observations", self.observations, 1)
 
     def __add__(self, other: "FiringCounts") -> "FiringCounts":
         """Merge the counts of two sets of images."""
@@ -134,12 +134,11 @@ def check_same_layers(*networks: FiringCounts) -> None:
         if not isinstance(counts, FiringCounts):
             raise ValueError(
                 "firing is compared between FiringCounts, all must be FiringCounts, "
-                f"got {_checks.shown(counts)}"
+                f"got {_checks.format_value(counts)}"
             )
         if not isinstance(counts.spikes, Mapping):
-            raise ValueError(
-                f"spikes must be {{layer: counts}}, got {_checks.shown(counts.spikes)}"
-            )
+            got = _checks.format_value(counts.spikes)
+            raise ValueError(f"spikes must be {{layer: counts}}, got {got}")
     first, *others = ({k: np.shape(v) for k, v in c.spikes.items()} for c in networks)
     for shapes in others:
         if first != shapes:
@@ -173,23 +172,23 @@ def check_comparable(*networks: FiringCounts) -> None:
 
 def _as_counts(spikes: ArrayLike) -> Array:
     """Convert to an array; ValueError for readable values that are not counts."""
-    spikes = _checks.real("spikes", spikes)
+    spikes = _checks.require_real("spikes", spikes)
 
     def is_count(x):
         floating = jnp.issubdtype(x.dtype, jnp.floating)
         # NaN and infinity fail both conditions.
         return (x >= 0) & (x - jnp.floor(x) == 0) if floating else x >= 0
 
-    if spikes.dtype != jnp.bool_ and not _checks.holds(spikes, is_count):
+    if spikes.dtype != jnp.bool_ and not _checks.all_satisfy(spikes, is_count):
         raise ValueError(
-            f"spikes must be whole numbers from 0, got {_checks.shown(spikes)}; "
+            f"spikes must be whole numbers from 0, got {_checks.format_value(spikes)}; "
             "pass spikes, not rates or membranes"
         )
     return jnp.asarray(spikes)
 
 
 def _as_integers(name: str, spikes: ArrayLike) -> Array | np.ndarray:
-    spikes = _checks.real(f"counts of {name}", spikes)
+    spikes = _checks.require_real(f"counts of {name}", spikes)
     if not jnp.issubdtype(spikes.dtype, jnp.integer):
         raise ValueError(f"counts of {name} must be integers, got {spikes.dtype}")
     return spikes

@@ -17,13 +17,13 @@ class NoiseFloor(NamedTuple):
         critical_value: ``{layer: W1}`` that a fraction ``alpha`` of the replicates
             exceeds. A smaller EMD is no significant drift on these images.
         emd_mean: mean over the replicates of the mean over layers.
-        high_mean: critical value of the mean over layers.
+        critical_mean: critical value of the mean over layers.
     """
 
     emd: dict[str, float]
     critical_value: dict[str, float]
     emd_mean: float
-    high_mean: float
+    critical_mean: float
 
 
 def noise_floor(

@@ -107,8 +107,8 @@ def graph(
 
 def _check(model: SEWResNet, dt: ArrayLike) -> None:
     if np.ndim(dt):
-        raise ValueError(f"dt must be a number, got {_checks.shown(dt)}")
-    _checks.positive("dt", dt)
+        raise ValueError(f"dt must be a number, got {_checks.format_value(dt)}")
+    _checks.require_positive("dt", dt)
     if model.stem != "cifar":
         raise ValueError('NIR has no max pooling: make the model with stem="cifar"')
     connects = {row.connect for row in model.synapses()}
@@ -181,7 +181,7 @@ def _numbers(
         numbers["v_leak"] = neuron.v_reset
     found = {}
     for name, value in numbers.items():
-        _checks.fits(name, value, "the neurons of an image", (1, *shape))
+        _checks.require_broadcast(name, value, "the neurons of an image", (1, *shape))
         value = np.broadcast_to(np.asarray(value, dtype), (1, *shape))[0]
         if not np.isfinite(value).all() or (name in ("tau", "r") and not value.all()):
             raise ValueError(f"dt of {dt} makes {name} 0 or infinite in {dtype}")

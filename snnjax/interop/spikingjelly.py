@@ -169,7 +169,7 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(
             "state_dict must be names to arrays, or a .safetensors, .pth or .pt file, "
-            f"got {_checks.shown(source)}"
+            f"got {_checks.format_value(source)}"
         )
     path = Path(source)
     if path.suffix == ".safetensors":
@@ -227,7 +227,7 @@ def _canonical(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
                 name = f"{block}{kind}{container[-1]}.{last}"
         if name in found:
             raise ValueError(f"the state_dict has {name} twice, the second as {key}")
-        found[name] = np.asarray(_checks.real(name, value))
+        found[name] = np.asarray(_checks.require_real(name, value))
     return found
 
 

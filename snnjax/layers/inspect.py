@@ -18,7 +18,9 @@ from snnjax.quantize import QuantSpec
 def check_model(model: nnx.Module) -> None:
     """Raise ValueError unless it is a Flax NNX module."""
     if not isinstance(model, nnx.Module):
-        raise ValueError(f"model must be an nnx.Module, got {_checks.shown(model)}")
+        raise ValueError(
+            f"model must be an nnx.Module, got {_checks.format_value(model)}"
+        )
 
 
 def quantizable_layers(

@@ -53,7 +53,7 @@ class _Quantized(nnx.Module):
             raise ValueError("lq_net's levels of weights are symmetric: signed=True")
         w = self.kernel.get_value()
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
-        scale = spec.first_scale(w) if spec is not None and spec.learned else None
+        scale = spec.init_scale(w) if spec is not None and spec.learns_scale else None
         # nnx.data: each may be None now and a variable later, or the reverse.
         self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
@@ -125,7 +125,7 @@ class QuantConv(_Quantized):
             kernel_size=kernel_size,
             strides=strides,
         )
-        _checks.whole("padding", padding, 0)
+        _checks.require_whole("padding", padding, 0)
         check_rngs(rngs)
         shape = (kernel_size, kernel_size, in_features, out_features)
         kernel = kaiming_normal_fan_out(rngs.params(), shape, param_dtype)
@@ -190,7 +190,7 @@ class QuantLinear(_Quantized):
         check_rngs(rngs)
         if std is not None:
             expected = "std must be at least 0 and finite"
-            _checks.values(std, lambda x: (x >= 0) & (x < np.inf), expected)
+            _checks.require_values(std, lambda x: (x >= 0) & (x < np.inf), expected)
         bound = in_features**-0.5
 
         def uniform(*shape):

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 from snnjax.layers.variables import check_features, check_sizes, is_training
 
 EPSILON = 1e-5
@@ -66,7 +66,7 @@ def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
 
     Its own backward pass sums over x once for the bias and the mean.
     """
-    return _normalize(*varying(x, mean, factor, bias))
+    return _normalize(*match_varying_axes(x, mean, factor, bias))
 
 
 @jax.custom_vjp
@@ -117,10 +117,13 @@ def batch_norm(
     Source: Ioffe and Szegedy, `Batch Normalization
     <https://arxiv.org/abs/1502.03167>`_, 2015.
     """
-    x = _checks.floating("x", x)
+    x = _checks.require_floating("x", x)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"x must be [..., C], none of them 0, got shape {x.shape}")
-    scale, bias = _checks.floating("scale", scale), _checks.floating("bias", bias)
+    scale, bias = (
+        _checks.require_floating("scale", scale),
+        _checks.require_floating("bias", bias),
+    )
     if not scale.shape == bias.shape == x.shape[-1:]:
         raise ValueError(
             f"scale and bias must be [C] = {x.shape[-1:]}, got {scale.shape} and "

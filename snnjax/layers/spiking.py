@@ -39,7 +39,7 @@ class Spiking(nnx.Module):
         if not isinstance(neuron, Neuron):
             raise ValueError(
                 "neuron must be a neurons.LIF(), neurons.IF() or neurons.PLIF(), got "
-                f"{_checks.shown(neuron)}"
+                f"{_checks.format_value(neuron)}"
             )
         if isinstance(neuron, PLIF):
             self.w = nnx.Param(jnp.asarray(neuron.w))
@@ -64,8 +64,8 @@ class Spiking(nnx.Module):
         if spec is not None:
             spec.check_membrane(site)
         scale = None
-        if spec is not None and spec.learned_on_membrane:
-            scale = spec.first_scale()
+        if spec is not None and spec.learns_membrane_scale:
+            scale = spec.init_scale()
         self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site

@@ -30,27 +30,27 @@ def value_of(variable: nnx.Variable | None) -> Array | None:
 
 def check_features(x: ArrayLike, axes: str, channels: int) -> Array:
     """Return x as an array; raise ValueError where it would broadcast silently."""
-    x = _checks.array("x", x)
+    x = _checks.as_array("x", x)
     rank = len(axes.split())
     if x.ndim < rank or x.shape[-1] != channels:
         raise ValueError(f"x must be [..., {axes}] with C = {channels}, got {x.shape}")
-    return _checks.floating("x", x)
+    return _checks.require_floating("x", x)
 
 
 def check_sizes(**sizes: int) -> None:
     """Raise ValueError where one is below 1."""
     for name, size in sizes.items():
-        _checks.whole(name, size, 1)
+        _checks.require_whole(name, size, 1)
 
 
 def check_spec(spec: QuantSpec | None) -> None:
     """Raise ValueError unless it is a quantizer or none."""
     if spec is not None and not isinstance(spec, QuantSpec):
-        raise ValueError(f"quant must be a QuantSpec, got {_checks.shown(spec)}")
+        raise ValueError(f"quant must be a QuantSpec, got {_checks.format_value(spec)}")
 
 
 def check_rngs(rngs: nnx.Rngs) -> None:
     """Raise ValueError unless keys can be drawn from it."""
     if not isinstance(rngs, nnx.Rngs):
-        got = _checks.shown(rngs)
+        got = _checks.format_value(rngs)
         raise ValueError(f"rngs must be keys to draw from, nnx.Rngs(0), got {got}")

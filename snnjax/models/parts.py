@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
-from snnjax._order import remade
+from snnjax._order import rematerialize
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
 from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
@@ -91,10 +91,10 @@ def check_input(
     x: ArrayLike, timesteps: int, channels: int, record: Record | None
 ) -> Array:
     """Return x as an array; raise ValueError unless a network can be called so."""
-    x = _checks.array("x", x)
+    x = _checks.as_array("x", x)
     if record is not None:
-        _checks.function("record", record, "such as firing.total")
-    _checks.whole("timesteps", timesteps, 1)
+        _checks.require_callable("record", record, "such as firing.total")
+    _checks.require_whole("timesteps", timesteps, 1)
     if x.ndim not in (4, 5):
         raise ValueError(
             f"x must be [B, H, W, C] or [T, B, H, W, C], got shape {x.shape}"
@@ -149,10 +149,10 @@ def norm_and_spike(
         return nnx.merge(graphdef, state, copy=True)(currents)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    return remade(run, None, h, affine, state)
+    return rematerialize(run, None, h, affine, state)
 
 
-def rematerialize(
+def remat_module(
     module: nnx.Module, call: Callable[[Any, Array], tuple[Array, Any]], h: Array
 ) -> tuple[Array, Any]:
     """Call the module; the backward pass keeps only h, as int8, and recomputes.
@@ -168,7 +168,7 @@ def rematerialize(
         module = nnx.merge(graphdef, params, rest, copy=True)
         return *call(module, h), nnx.split(module, nnx.Param, ...)[2]
 
-    h, recorded, rest = remade(run, jnp.int8, h, params, rest)
+    h, recorded, rest = rematerialize(run, jnp.int8, h, params, rest)
     nnx.update(module, rest)
     return h, recorded
 

@@ -24,7 +24,7 @@ from snnjax.models.parts import (
     conv_synapse,
     max_pool,
     norm_and_spike,
-    rematerialize,
+    remat_module,
     with_options_of,
 )
 from snnjax.quantize import QuantSpec
@@ -201,7 +201,7 @@ class SEWResNet(nnx.Module):
             run = functools.partial(self._stage, name, train, record, outputs)
             stage = getattr(self, name)
             full = is_training(self, train) and self.remat == "full"
-            h, kept = rematerialize(stage, run, h) if full else run(stage, h)
+            h, kept = remat_module(stage, run, h) if full else run(stage, h)
             recorded |= kept
         return self.fc(jnp.mean(h, axis=(2, 3)), train=train), recorded
 
@@ -211,7 +211,7 @@ class SEWResNet(nnx.Module):
         for i, block in enumerate(stage):
             run = functools.partial(self._block, f"{name}.{i}", train, record, outputs)
             remat = is_training(self, train) and self.remat != "none"
-            h, kept = rematerialize(block, run, h) if remat else run(block, h)
+            h, kept = remat_module(block, run, h) if remat else run(block, h)
             recorded |= kept
         return h, recorded
 
@@ -239,7 +239,7 @@ class SEWResNet(nnx.Module):
         """
         usual = (32, 32) if self.stem == "cifar" else (224, 224)
         size = usual if image_size is None else image_size
-        _checks.image_size(size)
+        _checks.require_image_size(size)
         size = tuple(map(int, size))
         table = [conv_synapse("conv1", self.conv1, (INPUT,), "add", size)]
         sources, connect = ("sn1",), "add"

@@ -74,7 +74,7 @@ class SpikingVGG(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
-        _checks.image_size(image_size)
+        _checks.require_image_size(image_size)
         if min(image_size) < 2 ** len(stages):
             raise ValueError(
                 f"image_size must be at least {2 ** len(stages)} for {len(stages)} "
@@ -177,7 +177,7 @@ class SpikingVGG(nnx.Module):
             ValueError: another image size.
         """
         if image_size is not None:
-            _checks.image_size(image_size)
+            _checks.require_image_size(image_size)
         if image_size is not None and tuple(image_size) != tuple(self.image_size):
             raise ValueError(
                 f"the network was made for images of {self.image_size}, got "

@@ -19,7 +19,7 @@ Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
 def _leaves_from_numbers(neuron, names: tuple[str, ...]) -> None:
     check_numbers({name: getattr(neuron, name) for name in names})
     for name in names:
-        value = _pytree.own_number(getattr(neuron, name))
+        value = _pytree.to_leaf(getattr(neuron, name))
         object.__setattr__(neuron, name, value)
 
 

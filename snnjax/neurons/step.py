@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax import surrogate as surrogates
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 from snnjax.surrogate import Surrogate
 
 Quantizer = Callable[[Array], Array]
@@ -25,12 +25,14 @@ def check_numbers(numbers: dict) -> None:
     for name, value in numbers.items():
         if value is None:
             continue
-        _checks.finite(name, value)
+        _checks.require_finite(name, value)
         if name == "tau":
             hint = "; a neuron without memory or leak is if_"
-            _checks.values(value, lambda x: x > 1, "tau must be above 1 step", hint)
+            _checks.require_values(
+                value, lambda x: x > 1, "tau must be above 1 step", hint
+            )
         if name in ("v_threshold", "alpha"):
-            _checks.values(value, lambda x: x > 0, f"{name} must be positive")
+            _checks.require_values(value, lambda x: x > 0, f"{name} must be positive")
 
 
 def check_site(name: str, site: str) -> None:
@@ -47,13 +49,13 @@ def _check_parts(
     shape: tuple[int, ...],
 ) -> None:
     """Check what `step` and `run` take beside a current; ``what`` has this shape."""
-    _checks.function("surrogate", surrogate, "such as surrogate.atan")
+    _checks.require_callable("surrogate", surrogate, "such as surrogate.atan")
     if membrane_quantizer is not None:
         like = "membrane to levels, such as a QuantSpec"
-        _checks.function("membrane_quantizer", membrane_quantizer, like)
+        _checks.require_callable("membrane_quantizer", membrane_quantizer, like)
     for name, value in numbers.items():
         if value is not None:
-            _checks.fits(name, value, what, shape)
+            _checks.require_broadcast(name, value, what, shape)
 
 
 def leak_factor(tau: ArrayLike | None, w: ArrayLike | None = None) -> Array | None:
@@ -103,8 +105,8 @@ def step(
     """
     numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
     check_numbers(numbers)
-    v, x = _checks.floating("v", v), _checks.floating("x", x)
-    _checks.fits("x", x, "v", v.shape)
+    v, x = _checks.require_floating("v", v), _checks.require_floating("x", x)
+    _checks.require_broadcast("x", x, "v", v.shape)
     _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
     return _step(
         v,
@@ -170,12 +172,12 @@ def run(
     **static,
 ) -> tuple[Array, Array]:
     """Check a sequence, and return its spikes and the last potential."""
-    x_seq = _checks.array("x_seq", x_seq)
+    x_seq = _checks.as_array("x_seq", x_seq)
     if x_seq.ndim == 0 or x_seq.shape[0] == 0:
         raise ValueError(
             f"x_seq must be [T, ...] with T at least 1, got shape {x_seq.shape}"
         )
-    _checks.floating("x_seq", x_seq)
+    _checks.require_floating("x_seq", x_seq)
     check_site("membrane_site", static["membrane_site"])
     parts = (numbers, static["surrogate"], membrane_quantizer)
     _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
@@ -189,7 +191,7 @@ def run(
         rest = numbers["v_reset"]
         v = jnp.full(x_seq.shape[1:], 0 if rest is None else rest, dtype)
     else:
-        v = jnp.asarray(_checks.real("v_init", v_init), dtype)
+        v = jnp.asarray(_checks.require_real("v_init", v_init), dtype)
         if v.shape != x_seq.shape[1:]:
             raise ValueError(
                 f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
@@ -198,7 +200,7 @@ def run(
     tau, w = numbers.get("tau"), numbers.get("w")
     site = static["membrane_site"]
     quantizer = _bind_quantizer(membrane_quantizer, site, tau, w)
-    x_seq, v, *varied = varying(x_seq, v, *jax.tree.leaves(numbers))
+    x_seq, v, *varied = match_varying_axes(x_seq, v, *jax.tree.leaves(numbers))
     numbers = jax.tree.unflatten(jax.tree.structure(numbers), varied)
     if "w" in numbers:
         numbers["decay"] = jax.nn.sigmoid(numbers.pop("w"))

@@ -17,7 +17,7 @@ def require_bits(bits: Any, least: int, most: int, of: str) -> None:
     def holds(x):
         return (least <= x) & (x <= most) & (np.round(x) == x)
 
-    _checks.values(bits, holds, f"{of} takes whole bits from {least} to {most}")
+    _checks.require_values(bits, holds, f"{of} takes whole bits from {least} to {most}")
 
 
 def require_nonempty(name: str, x: Array) -> None:

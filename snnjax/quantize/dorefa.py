@@ -45,8 +45,8 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     [-1.0, 0.333, 1.0]
     """
     check_bits(bits)
-    w = _checks.floating("w", w)
-    _checks.fits("bits", bits, "w", w.shape)
+    w = _checks.require_floating("w", w)
+    _checks.require_broadcast("bits", bits, "w", w.shape)
     work = _arrays.compute_dtype(w)
     wide, bits = w.astype(work), _arrays.match_rank(jnp.asarray(bits, work), w.ndim)
     top = jnp.ldexp(jnp.ones_like(bits), bits.astype(jnp.int32)) - 1

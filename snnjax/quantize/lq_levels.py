@@ -23,7 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 from snnjax.quantize import checks
 from snnjax.quantize.lqnet import make_code_table
 
@@ -53,9 +53,9 @@ def lq_levels_init(*, bits: int, clip: ArrayLike = 1.0, signed: bool = True) -> 
     [0.5, 1.0]
     """
     number = count_vectors(bits, signed=signed)
-    _checks.positive("clip", clip)
+    _checks.require_positive("clip", clip)
     if np.ndim(clip):
-        raise ValueError(f"clip must be one number, got {_checks.shown(clip)}")
+        raise ValueError(f"clip must be one number, got {_checks.format_value(clip)}")
     ladder = 2.0 ** jnp.arange(number, dtype=jnp.float32)
     return ladder * (jnp.asarray(clip, jnp.float32) / (2**number - 1))
 
@@ -86,11 +86,14 @@ def lq_levels(x: ArrayLike, basis: ArrayLike, *, signed: bool = True) -> Array:
     >>> lq_levels(jnp.array([-9.0, 0.1, 0.3, 9.0]), basis).tolist()
     [-1.5, 0.0, 0.5, 1.5]
     """
-    x, basis = _checks.floating("x", x), _checks.floating("basis", basis)
+    x, basis = (
+        _checks.require_floating("x", x),
+        _checks.require_floating("basis", basis),
+    )
     if basis.ndim != 1 or not 1 <= len(basis) <= 8:
         raise ValueError(f"basis must be [1 to 8] numbers, got shape {basis.shape}")
     work = _arrays.compute_dtype(x, basis)
-    found = _lq_levels(*varying(x.astype(work), basis.astype(work)), signed)
+    found = _lq_levels(*match_varying_axes(x.astype(work), basis.astype(work)), signed)
     return found.astype(x.dtype)
 
 

@@ -117,7 +117,7 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
             ``w``.
     """
     basis = _get_basis(state)
-    w = _checks.floating("w", w)
+    w = _checks.require_floating("w", w)
     _check_state(w, basis)
     return _lq_net(w, basis)
 
@@ -126,9 +126,9 @@ def _get_basis(state: LqState) -> Array:
     if not isinstance(state, LqState):
         raise ValueError(
             "state must be an LqState, of a basis and a count, as lq_fit makes it, got "
-            f"{_checks.shown(state)}"
+            f"{_checks.format_value(state)}"
         )
-    return _checks.floating("basis", state.basis)
+    return _checks.require_floating("basis", state.basis)
 
 
 def _check_state(w: Array, basis: Array) -> None:
@@ -161,7 +161,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     Raises:
         ValueError: shapes that do not match.
     """
-    w, v = _checks.floating("w", w), _checks.floating("basis", basis)
+    w, v = _checks.require_floating("w", w), _checks.require_floating("basis", basis)
     _check_state(w, v)
     columns = _as_columns(w).astype(v.dtype)
     nearest, codes = _encode(columns, v)
@@ -244,22 +244,22 @@ def lq_fit(
     True
     """
     if isinstance(bits, jax.core.Tracer) or np.ndim(bits):
-        got = _checks.shown(bits)
+        got = _checks.format_value(bits)
         raise ValueError(f"bits must be one number that is not traced, got {got}")
     check_bits(np.asarray(bits) if isinstance(bits, Array) else bits)
     _checks.require_one_of("init", init, INITS)
     if init == "clip" and clip is None:
         raise ValueError('init="clip" needs clip')
     if clip is not None:
-        _checks.positive("clip", clip)
-    _checks.whole("iterations", iterations, 0)
-    w = _checks.floating("w", w)
+        _checks.require_positive("clip", clip)
+    _checks.require_whole("iterations", iterations, 0)
+    w = _checks.require_floating("w", w)
     _as_columns(w)
     checks.require_nonempty("w", w)
     if clip is not None:
-        _checks.fits("clip", clip, "w's channels", w.shape[-1:])
+        _checks.require_broadcast("clip", clip, "w's channels", w.shape[-1:])
     # Called once per training, so waiting for the device is cheap.
-    if not _checks.holds(w, jnp.isfinite):
+    if not _checks.all_satisfy(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
     w = w.astype(_arrays.compute_dtype(w))
     return _fit(w, clip, int(bits), init, iterations)

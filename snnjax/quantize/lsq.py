@@ -61,10 +61,10 @@ def lsq(
     [-1.0, 0.5, 0.5, 0.5]
     """
     check_bits(bits, signed=signed)
-    _checks.positive("step", step)
-    x = _checks.floating("x", x)
-    _checks.fits("step", step, "x", x.shape)
-    _checks.fits("bits", bits, "x", x.shape)
+    _checks.require_positive("step", step)
+    x = _checks.require_floating("x", x)
+    _checks.require_broadcast("step", step, "x", x.shape)
+    _checks.require_broadcast("bits", bits, "x", x.shape)
     work = _arrays.compute_dtype(x)
     bits, step = (
         _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, step)
@@ -98,7 +98,7 @@ def lsq_init(
     Source: Esser et al., 2020, section 2.1.
     """
     check_bits(bits, signed=signed)
-    x = _checks.floating("x", x)
+    x = _checks.require_floating("x", x)
     checks.require_nonempty("x", x)
     work = _arrays.compute_dtype(x)
     axes = tuple(range(x.ndim - 1)) if per_channel else None

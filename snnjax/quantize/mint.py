@@ -53,10 +53,10 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     [-0.5, 0.0, 0.5]
     """
     check_bits(bits)
-    _checks.positive("scale", scale)
-    x = _checks.floating("x", x)
-    _checks.fits("scale", scale, "x", x.shape)
-    _checks.fits("bits", bits, "x", x.shape)
+    _checks.require_positive("scale", scale)
+    x = _checks.require_floating("x", x)
+    _checks.require_broadcast("scale", scale, "x", x.shape)
+    _checks.require_broadcast("bits", bits, "x", x.shape)
     work = _arrays.compute_dtype(x)
     bits, scale = (
         _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, scale)
@@ -84,7 +84,7 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     Source: MINT's published code.
     """
     check_bits(bits)
-    w = _checks.floating("w", w)
+    w = _checks.require_floating("w", w)
     checks.require_nonempty("w", w)
     work = _arrays.compute_dtype(w)
     top = _top_code(jnp.asarray(bits, work))

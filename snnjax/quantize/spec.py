@@ -24,7 +24,7 @@ from snnjax.quantize.uniform import check_numbers as check_uniform
 from snnjax.quantize.uniform import uniform
 
 METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
-OF_WEIGHTS = ("dorefa",)  # methods that cannot quantize a membrane
+WEIGHTS_ONLY = ("dorefa",)  # methods that cannot quantize a membrane
 
 
 def _static(default: Any) -> Any:
@@ -84,11 +84,11 @@ class QuantSpec:
                 value = jnp.asarray(value, np.float32)
             elif isinstance(value, np.ndarray):
                 value = value.astype(np.float32)
-            object.__setattr__(self, name, _pytree.own_number(value))
+            object.__setattr__(self, name, _pytree.to_leaf(value))
 
     def _check_options(self) -> None:
         if self.clip is not None:
-            _checks.positive("clip", self.clip)
+            _checks.require_positive("clip", self.clip)
         match self.method:
             case "uniform":
                 clip = 1.0 if self.clip is None else self.clip
@@ -125,23 +125,23 @@ class QuantSpec:
         """
         if self.method != "uniform" or self.clip is not None:
             return self
-        w = _checks.floating("w", w)
+        w = _checks.require_floating("w", w)
         checks.require_nonempty("w", w)
         largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
         clip = jnp.where(largest == 0, 1, largest).astype(_arrays.compute_dtype(w))
         return _pytree.replace(self, clip=clip)
 
     @property
-    def learned(self) -> bool:
+    def learns_scale(self) -> bool:
         """Return True if the gradient learns a scale: LSQ's step or MINT's scale."""
         return self.method in ("lsq", "mint")
 
     @property
-    def learned_on_membrane(self) -> bool:
+    def learns_membrane_scale(self) -> bool:
         """Return True if the gradient learns a membrane's scale or LQ-Net basis."""
-        return self.learned or self.method == "lq_net"
+        return self.learns_scale or self.method == "lq_net"
 
-    def first_scale(self, w: ArrayLike | None = None) -> Array:
+    def init_scale(self, w: ArrayLike | None = None) -> Array:
         """Compute the initial learned scale, for weights or (None) for a membrane.
 
         Raises:
@@ -149,11 +149,11 @@ class QuantSpec:
         """
         if self.method == "lq_net" and w is None:
             if np.ndim(self.bits):
-                got = _checks.shown(self.bits)
+                got = _checks.format_value(self.bits)
                 raise ValueError(f"bits must be one number for a membrane, got {got}")
             bits = int(self.bits)
             return lq_levels_init(bits=bits, clip=self.clip, signed=self.signed)
-        if not self.learned:
+        if not self.learns_scale:
             raise ValueError(f"{self.method!r} learns no scale")
         bits = jnp.asarray(self.bits)
         clip = 1.0 if self.clip is None else self.clip
@@ -167,13 +167,13 @@ class QuantSpec:
 
     def check_membrane(self, site: str) -> None:
         """Raise ValueError unless it can quantize a membrane at this site."""
-        if self.method in OF_WEIGHTS:
+        if self.method in WEIGHTS_ONLY:
             raise ValueError(
                 f"{self.method} makes levels of weights, not of a membrane; use method "
                 '"uniform", "lsq", "lq_net" or "mint"'
             )
         if self.method == "lq_net":
-            self.first_scale()  # raises its own errors about bits and clip
+            self.init_scale()  # raises its own errors about bits and clip
         if self.per_channel:
             raise ValueError(
                 "per_channel bounds come from weights; a membrane has none"
@@ -198,8 +198,8 @@ class QuantSpec:
                 another site than post_reset.
         """
         self.check_membrane(site)
-        if self.learned_on_membrane and scale is None:
-            scale = self.first_scale()
+        if self.learns_membrane_scale and scale is None:
+            scale = self.init_scale()
         if self.method != "mint" or leak is None:
             return Partial(quantize_stored, self, scale)
         return Partial(quantize_leaked, self, scale, leak)
@@ -209,7 +209,7 @@ class QuantSpec:
 
         Args:
             x: weights or membrane potentials.
-            scale: learned scale of LSQ or MINT (default `first_scale`), or the basis
+            scale: learned scale of LSQ or MINT (default `init_scale`), or the basis
                 when LQ-Net quantizes a membrane.
 
         Raises:
@@ -229,10 +229,10 @@ class QuantSpec:
             case "dorefa":
                 return dorefa(x, bits=self.bits)
             case "lsq":
-                step = self.first_scale(x) if scale is None else scale
+                step = self.init_scale(x) if scale is None else scale
                 return lsq(x, step, bits=self.bits, signed=self.signed)
             case "mint":
-                scale = self.first_scale(x) if scale is None else scale
+                scale = self.init_scale(x) if scale is None else scale
                 return mint(x, scale, bits=self.bits)
             case "lq_net" if scale is not None:
                 return lq_levels(x, scale, signed=self.signed)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 
 
 @jax.custom_vjp
@@ -27,7 +27,7 @@ def round_within(x: Array, step: Array, low: Array, high: Array, share: Array) -
     (`lsq`'s rule): :math:`\mathrm{round}(x / s) - x / s` inside and the edge, :math:`l`
     or :math:`h`, outside, summed over elements that share the step, times ``share``.
     """
-    return _round_within(*varying(x, step, low, high, share))
+    return _round_within(*match_varying_axes(x, step, low, high, share))
 
 
 @jax.custom_vjp

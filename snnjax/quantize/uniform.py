@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks
-from snnjax._axes import varying
+from snnjax._axes import match_varying_axes
 from snnjax.quantize import checks
 
 GRIDS = ("mid_rise", "mid_tread")
@@ -29,7 +29,7 @@ def check_numbers(*, bits: object, clip: object, grid: str) -> None:
     _checks.require_one_of("grid", grid, GRIDS)
     least = 2 if grid == "mid_tread" else 1
     checks.require_bits(bits, least, 16, f"the {grid} grid")
-    _checks.positive("clip", clip)
+    _checks.require_positive("clip", clip)
 
 
 def uniform(
@@ -83,12 +83,12 @@ def uniform(
     [-1.0, 0.0, 1.0]
     """
     check_numbers(bits=bits, clip=clip, grid=grid)
-    x = _checks.floating("x", x)
-    _checks.fits("bits", bits, "x", x.shape)
-    _checks.fits("clip", clip, "x", x.shape)
+    x = _checks.require_floating("x", x)
+    _checks.require_broadcast("bits", bits, "x", x.shape)
+    _checks.require_broadcast("clip", clip, "x", x.shape)
     work = _arrays.compute_dtype(x)
     numbers = (_arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, clip))
-    return _uniform(*varying(x, *numbers), signed, grid)
+    return _uniform(*match_varying_axes(x, *numbers), signed, grid)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

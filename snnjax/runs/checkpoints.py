@@ -71,7 +71,7 @@ class RunCheckpoints:
         keep: int = 2,
         config: Mapping[str, Any] | None = None,
     ):
-        _checks.whole("keep", keep, 1)
+        _checks.require_whole("keep", keep, 1)
         try:
             self._config = json.loads(json.dumps(dict(config or {})))
         except (TypeError, ValueError) as error:
@@ -204,7 +204,7 @@ class RunCheckpoints:
         with self._resources:
             self.wait()
 
-    def __enter__(self) -> "History":
+    def __enter__(self) -> "RunCheckpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -296,7 +296,7 @@ def _whole(step: SupportsIndex) -> int:
     try:
         number = operator.index(step)  # of an array of one whole number too
     except TypeError:
-        got = _checks.shown(step)
+        got = _checks.format_value(step)
         raise ValueError(f"step must be a whole number, got {got}") from None
     if number < 0:
         raise ValueError(f"step must be at least 0, got {number}")

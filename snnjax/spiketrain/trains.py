@@ -20,13 +20,15 @@ def as_train(name: str, x: ArrayLike) -> Array:
     Raises:
         ValueError: no time, T = 0, or values other than 0 and 1 (outside ``jit``).
     """
-    x = _checks.real(name, x)
+    x = _checks.require_real(name, x)
     shape = x.shape
     if not shape or not shape[0]:
         raise ValueError(
             f"{name} must be [T, ...] with T at least 1, time first, got shape {shape}"
         )
-    if x.dtype != jnp.bool_ and not _checks.holds(x, lambda x: (x == 0) | (x == 1)):
+    if x.dtype != jnp.bool_ and not _checks.all_satisfy(
+        x, lambda x: (x == 0) | (x == 1)
+    ):
         raise ValueError(
             f"{name} must be 0 and 1, got {x.min()} to {x.max()}; an ADD block's "
             "output is not a spike train, its neurons' spikes are"
@@ -36,7 +38,7 @@ def as_train(name: str, x: ArrayLike) -> Array:
 
 def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Convert two trains to arrays; ValueError also for different shapes."""
-    x, y = _checks.real("x", x), _checks.real("y", y)
+    x, y = _checks.require_real("x", x), _checks.require_real("y", y)
     if x.shape != y.shape:
         raise ValueError(
             f"the trains must have the same shape [T, ...], got {x.shape} and {y.shape}"
@@ -46,7 +48,7 @@ def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 def as_nonnegative(name: str, value: ArrayLike, dtype: Any) -> Array:
     """Convert to a scalar; ValueError for readable values that are negative or NaN."""
-    value = _checks.real(name, value)
+    value = _checks.require_real(name, value)
     if value.ndim:
         raise ValueError(
             f"{name} must be one number, got shape {np.shape(value)}; for several use "

@@ -53,7 +53,7 @@ def check_bool(**values: Any) -> None:
 def find_nan(state: Any) -> list[str]:
     """Return the names of the arrays that have a NaN."""
     return [
-        _pytree.leaf_name(path[1:])
+        _pytree.format_path(path[1:])
         for (path, _), bad in zip(
             jax.tree_util.tree_leaves_with_path(state), _nans(state), strict=True
         )

@@ -118,7 +118,7 @@ def _sum_over_images(
     """Sum the results of `make_eval_step` over all images, on the host."""
     checks.check_evaluated(dataset)
     checks.check_bool(outputs=outputs)
-    _checks.function("on_step", on_step)
+    _checks.require_callable("on_step", on_step)
     if reference is not None:
         checks.check_model(reference, "reference")
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)

@@ -115,7 +115,7 @@ class SilenceMonitor:
 def parameter_names(params: nnx.State) -> tuple[str, ...]:
     """Return dotted names in the order of the leaves: ``"layer1.0.conv1.kernel"``."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return tuple(_pytree.leaf_name(path) for path, _ in leaves)
+    return tuple(_pytree.format_path(path) for path, _ in leaves)
 
 
 def nonfinite_error(

@@ -102,7 +102,7 @@ def loss_fn(
             statistics that never move, and the network would learn badly in silence.
     """
     checks.check_model(model)
-    _checks.function("loss", loss)
+    _checks.require_callable("loss", loss)
     if is_evaluating(model):
         raise ValueError(
             "model must be in training mode, got one in evaluation mode, whose "

@@ -45,13 +45,13 @@ def make_mesh(
     >>> dict(make_mesh(1).shape)
     {'config': 1, 'data': 1}
     """
-    _checks.whole("configs", configs, 1)
+    _checks.require_whole("configs", configs, 1)
     if isinstance(devices, Sequence):
         chosen = list(devices)
     else:
         there = jax.devices()
         wanted = len(there) if devices is None else devices
-        _checks.whole("devices", wanted, 1)
+        _checks.require_whole("devices", wanted, 1)
         if wanted > len(there):
             raise ValueError(
                 f"devices must be at most {len(there)}, which JAX sees here "

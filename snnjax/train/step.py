@@ -107,11 +107,11 @@ def make_train_step(
 
 def check_functions(loss: Any, augment: Any, penalty: Any) -> None:
     """Raise ValueError unless they are functions, or None where that is allowed."""
-    _checks.function("loss", loss, "such as train.cross_entropy")
+    _checks.require_callable("loss", loss, "such as train.cross_entropy")
     if augment is not None:
-        _checks.function("augment", augment, "such as data.augment, or None")
+        _checks.require_callable("augment", augment, "such as data.augment, or None")
     if penalty is not None:
-        _checks.function("penalty", penalty)
+        _checks.require_callable("penalty", penalty)
 
 
 # By the update function: how a state begins is no part of the program.

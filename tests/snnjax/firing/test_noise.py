@@ -54,9 +54,9 @@ def test_halves_of_one_network_are_rarely_flagged_and_a_shift_nearly_always(
     for _ in range(200):
         spikes = network.see()
         one, two = counts(spikes[::2]), counts(spikes[1::2])
-        flagged.append(firing.report(one, two).emd_mean > floor.high_mean)
+        flagged.append(firing.report(one, two).emd_mean > floor.critical_mean)
         shifted = counts(network.see(IMAGES // 2, shift=2 * floor.emd_mean))
-        found.append(firing.report(one, shifted).emd_mean > floor.high_mean)
+        found.append(firing.report(one, shifted).emd_mean > floor.critical_mean)
     assert np.mean(flagged) <= 0.1
     assert np.mean(found) >= 0.9
 
@@ -69,7 +69,7 @@ def test_bootstrap_is_the_noise_of_as_many_images(network, batches):
         for _ in range(60)
     ]
     assert np.mean(noise) == pytest.approx(floor.emd_mean, rel=0.15)
-    assert np.mean(np.array(noise) > floor.high_mean) <= 0.1
+    assert np.mean(np.array(noise) > floor.critical_mean) <= 0.1
     # Twice the images, so about 1 / sqrt(2) of the halves'.
     halves = firing.noise_floor(batches)
     assert 0.6 < floor.emd_mean / halves.emd_mean < 0.9
@@ -85,7 +85,7 @@ def test_of_two_sets_of_images_there_is_one_split():
         assert floor.emd[layer] == pytest.approx(expected, rel=1e-12)
         assert floor.critical_value[layer] == pytest.approx(expected, rel=1e-12)
     assert floor.emd_mean == pytest.approx(np.mean(list(floor.emd.values())))
-    assert floor.high_mean == pytest.approx(floor.emd_mean, rel=1e-12)
+    assert floor.critical_mean == pytest.approx(floor.emd_mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", ["halves", "bootstrap"])

@@ -397,8 +397,8 @@ def test_a_learned_scale_is_a_parameter(method):
     spec = QuantSpec(method, bits=4)
     layer = conv(3, 5, kernel_size=3, quant=spec)
     w = value(layer.kernel)
-    np.testing.assert_array_equal(value(layer.quant_scale), spec.first_scale(w))
-    scale = spec.first_scale(w) * 0.7
+    np.testing.assert_array_equal(value(layer.quant_scale), spec.init_scale(w))
+    scale = spec.init_scale(w) * 0.7
     layer.quant_scale.set_value(scale)
     np.testing.assert_array_equal(layer.quantized_kernel(), spec(w, scale))
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)

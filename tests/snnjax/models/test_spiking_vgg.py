@@ -170,5 +170,5 @@ def test_a_scale_is_fitted_to_the_kernel_that_the_linear_layer_has():
     spec = QuantSpec(bits=4, method="lsq")
     options = dict(weight_quant=spec, quantize_all=True, rngs=nnx.Rngs(0))
     fc = models.spiking_vgg_small(width=8, **options).fc
-    expected = spec.first_scale(fc.kernel.get_value())
+    expected = spec.init_scale(fc.kernel.get_value())
     np.testing.assert_array_equal(fc.quant_scale[...], expected)

@@ -131,18 +131,18 @@ def test_first_scales():
     w = weights(3, 3, 4, 5)
     mean = np.abs(np.asarray(w, float)).mean
     lsq, mint = QuantSpec("lsq", bits=4), QuantSpec("mint", bits=4)
-    np.testing.assert_allclose(lsq.first_scale(w), 2 * mean() / 7**0.5, 1e-6)
-    np.testing.assert_allclose(mint.first_scale(w), 2 * mean() / 7**0.5, 1e-6)
-    each = QuantSpec("lsq", bits=4, per_channel=True).first_scale(w)
+    np.testing.assert_allclose(lsq.init_scale(w), 2 * mean() / 7**0.5, 1e-6)
+    np.testing.assert_allclose(mint.init_scale(w), 2 * mean() / 7**0.5, 1e-6)
+    each = QuantSpec("lsq", bits=4, per_channel=True).init_scale(w)
     np.testing.assert_allclose(each, 2 * mean((0, 1, 2)) / 7**0.5, 1e-6)
     # A clip, and a membrane, whose weights there are none of.
     for spec, first in [(lsq, 1 / 7), (mint, 1.0)]:
-        np.testing.assert_allclose(spec.first_scale(), first, 1e-6)
+        np.testing.assert_allclose(spec.init_scale(), first, 1e-6)
     wide = QuantSpec("lsq", bits=2, clip=3.0, signed=False)
-    np.testing.assert_allclose(wide.first_scale(w), 1.0, 1e-6)
-    assert (QuantSpec("lsq", bits=2).first_scale(jnp.zeros((3, 2)))) == 1
+    np.testing.assert_allclose(wide.init_scale(w), 1.0, 1e-6)
+    assert (QuantSpec("lsq", bits=2).init_scale(jnp.zeros((3, 2)))) == 1
     with pytest.raises(ValueError, match="'uniform' learns no scale"):
-        QuantSpec(bits=2).first_scale(w)
+        QuantSpec(bits=2).init_scale(w)
 
 
 def test_jax_may_put_anything_where_numbers_were():

@@ -193,7 +193,7 @@ def custom_vjps(model, timesteps):
         "_conv2d",
         "statistics",
         "_normalize",
-        "remade",
+        "rematerialize",
         "forbid_second_derivative",
     )
     return {name: found[name] for name in found if name not in others}
