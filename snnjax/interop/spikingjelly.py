@@ -65,6 +65,7 @@ def load(
 
     Source: SpikingJelly 2.0's ``activation_based.model.sew_resnet``.
     """
+    inspect.check_model(model)
     given = _canonical(_read(state_dict))
     copy = nnx.clone(model)
     copy.eval()
@@ -102,7 +103,7 @@ def load(
 
 
 def save(model: nnx.Module) -> dict[str, np.ndarray]:
-    """Parameters and running statistics under SpikingJelly's names, in its layouts.
+    """Return parameters and statistics under SpikingJelly's names, in its layouts.
 
     The quantizers are left behind: these are the weights before them.
 
