@@ -8,6 +8,7 @@ no file here is a pickle. For the checkpoints of a training run see `snnjax.runs
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax._named_arrays import Arrays, difference, digests, flatten_dict, unflatten
+from snnjax._named_arrays import (
+    Arrays,
+    difference,
+    digests,
+    find_choices,
+    find_other_choice,
+    flatten_dict,
+    unflatten,
+)
+from snnjax.models import description
 from snnjax.runs import states
 from snnjax.runs.states import remove as remove
 from snnjax.runs.states import save as save
@@ -26,6 +36,7 @@ Tree = TypeVar("Tree")
 
 SUFFIX = ".safetensors"
 _CRC = "snnjax_crc32"  # in the file's metadata
+_NETWORK, _CHOICES = "snnjax_network", "snnjax_choices"
 
 
 def export(
@@ -63,6 +74,9 @@ def export(
         raise ValueError(f"config must hold JSON values: {error}") from None
     arrays = flatten_dict(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
+    if isinstance(model, nnx.Module):
+        about[_NETWORK] = json.dumps(description.describe_network(model))
+    about[_CHOICES] = json.dumps(find_choices(_tree(model)))
     if text is not None:
         _write(path.with_suffix(".json"), f"{text}\n".encode())
     _write(path, safetensors.numpy.save(arrays, about))
@@ -75,22 +89,33 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return path.is_file() if path.suffix == SUFFIX else states.exists(path)
 
 
-def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     """Load what `export` or `save` wrote, or a file of such names.
+
+    A file of a network of `snnjax.models` describes it, so that the path is enough. A
+    network that is given must have the choices of the file (grids, signs, sites,
+    resets, connections), as far as the file has them.
 
     Args:
         path: a ``.safetensors`` file, or a folder.
         like: a pytree, or for a file an nnx model, of the same structure, shapes and
-            dtypes; it is not changed.
+            dtypes, perhaps abstract (`nnx.eval_shape`); it is not changed. None, for
+            a file alone, builds the network.
+
+    Returns:
+        The pytree, or the network, in evaluation mode.
 
     Raises:
         ValueError: no checkpoint, a corrupt one, arrays of other number, shapes or
-            dtypes, or in a ``.safetensors`` file NaN or infinity.
+            dtypes, a network of other choices (the first is named), a file without a
+            description where none is given, or NaN or infinity in a file.
     """
     if Path(path).suffix != SUFFIX:
+        if like is None:
+            raise ValueError("like must be a pytree for a folder, got None")
         return states.load(path, like)
     path = _checked(path)
-    arrays, crcs = _read(path)
+    arrays, crcs, about = _read(path)
     found = digests(arrays)
     wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
     if wrong:
@@ -98,7 +123,11 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
             "the file again"
         )
+    if like is None:
+        like = _build(path, about, arrays)
     tree = _tree(like)
+    if what := _other_choice(like, about):
+        raise ValueError(f"{path} holds another network: {what}")
     expected = flatten_dict(tree)
     if what := difference(arrays, expected):
         raise ValueError(f"{path} holds another network: {what}")
@@ -111,11 +140,33 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             )
     state = unflatten(arrays, tree, expected)
     # A NumPy array stays one: JAX would turn its float64 into float32.
-    as_given = lambda x, old: jnp.asarray(x) if isinstance(old, jax.Array) else x  # noqa: E731
+    as_given = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
     state = jax.tree.map(as_given, state, tree)
     if isinstance(like, nnx.Module):
-        return nnx.merge(nnx.split(like)[0], state, copy=True)
+        model = nnx.merge(nnx.split(like)[0], state, copy=True)
+        model.eval()
+        return model
     return state
+
+
+def _build(path: Path, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
+    if _NETWORK not in about:
+        raise ValueError(
+            f"{path} does not describe its network; build it and give it: "
+            "load(path, model)"
+        )
+    try:
+        return description.build_network(about[_NETWORK], arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _other_choice(like: Any, about: Mapping[str, Any]) -> str | None:
+    """Name the first choice in which the file differs from ``like``."""
+    if isinstance(like, nnx.Module) and _NETWORK in about:
+        here = json.loads(json.dumps(description.describe_network(like)))
+        return description.find_difference(about[_NETWORK], here)
+    return find_other_choice(about.get(_CHOICES, {}), find_choices(_tree(like)))
 
 
 def config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -149,8 +200,8 @@ def _checked(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
-    """Return the arrays, and the checksums if the file has them."""
+def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
+    """Return the arrays, and checksums and descriptions if the file has them."""
     import safetensors
 
     try:
@@ -160,7 +211,10 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
         crcs = json.loads(about.get(_CRC, "{}"))
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
-        return arrays, crcs
+        known = {
+            key: json.loads(about[key]) for key in (_NETWORK, _CHOICES) if key in about
+        }
+        return arrays, crcs, known
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:
@@ -172,7 +226,8 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file completely or not at all."""
-    part = path.with_name(f"{path.name}.part")
+    # A name of its own: another process may write the same file.
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks, quantize
 from snnjax.conv import conv2d
 from snnjax.layers.variables import (
-    Hyperparameter,
+    Hyperparameters,
     QuantState,
     check_features,
     check_rngs,
@@ -55,7 +55,7 @@ class _Quantized(nnx.Module):
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
         scale = spec.init_scale(w) if spec is not None and spec.learns_scale else None
         # nnx.data: each may be None now and a variable later, or the reverse.
-        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
+        self.quant = nnx.data(None if spec is None else Hyperparameters(spec))
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.quant_state = nnx.data(None)
         if spec is not None and spec.method == "lq_net":

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
-from snnjax.layers.variables import Hyperparameter, check_spec, value_of
+from snnjax.layers.variables import Hyperparameters, check_spec, value_of
 from snnjax.neurons import PLIF, Neuron
 from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
@@ -46,7 +46,7 @@ class Spiking(nnx.Module):
             neuron = _pytree.replace(neuron, w=None)
         else:
             self.w = None
-        self.neuron = Hyperparameter(neuron)
+        self.neuron = Hyperparameters(neuron)
         self.axis_name: str | None = None  # see `synchronize`
         self.quantize(quant, site=site)
 
@@ -66,7 +66,9 @@ class Spiking(nnx.Module):
         scale = None
         if spec is not None and spec.learns_membrane_scale:
             scale = spec.init_scale()
-        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
+        self.quant = nnx.data(
+            None if spec is None else Hyperparameters(spec, site=site)
+        )
         self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
         self.site = site
 
