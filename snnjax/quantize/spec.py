@@ -165,14 +165,14 @@ class QuantSpec:
             return jnp.asarray(clip / code_bounds(bits, signed=self.signed)[1])
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
 
-    def check_membrane(self, site: str) -> None:
+    def check_membrane(self, site: str, scale: Array | None = None) -> None:
         """Raise ValueError unless it can quantize a membrane at this site."""
         if self.method in WEIGHTS_ONLY:
             raise ValueError(
                 f"{self.method} makes levels of weights, not of a membrane; use method "
                 '"uniform", "lsq", "lq_net" or "mint"'
             )
-        if self.method == "lq_net":
+        if self.method == "lq_net" and scale is None:
             self.init_scale()  # raises its own errors about bits and clip
         if self.per_channel:
             raise ValueError(
@@ -197,7 +197,7 @@ class QuantSpec:
             ValueError: a method of weights only, a bound for each channel, MINT at
                 another site than post_reset.
         """
-        self.check_membrane(site)
+        self.check_membrane(site, scale)
         if self.learns_membrane_scale and scale is None:
             scale = self.init_scale()
         if self.method != "mint" or leak is None:

@@ -480,3 +480,12 @@ def test_presets_have_the_signature_of_their_network(name):
     expected = [n for n in options if n not in ("self", "block", "blocks", "stages")]
     assert list(inspect.signature(preset).parameters) == expected
     assert inspect.signature(preset).parameters["num_classes"].default == 10
+
+
+def test_learned_levels_of_membranes_under_jit():
+    quant = QuantSpec("lq_net", bits=2, clip=1.0, signed=False)
+    options = dict(membrane_quant=quant, rngs=nnx.Rngs(0))
+    model = models.SEWResNet(3, blocks=(1,), width=2, in_channels=1, **options)
+    x = 5 * jnp.ones((2, 6, 6, 1))
+    logits, _ = nnx.jit(lambda model, x: model(x, timesteps=2))(model, x)
+    assert np.isfinite(logits).all()
