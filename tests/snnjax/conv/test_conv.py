@@ -215,23 +215,3 @@ def test_inside_shard_map():
         env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-X, W = jnp.zeros((2, 5, 5, 3)), jnp.zeros((3, 3, 3, 4))
-
-
-@pytest.mark.parametrize(
-    ("x", "w", "options", "message"),
-    [
-        (X[0], W, {}, r"x must be \[N, H, W, C\].*got shapes \(5, 5, 3\)"),
-        (X, W[..., :2, :], {}, "with the same C"),
-        (X.astype(int), W.astype(int), {}, "floating-point dtype, got int32"),
-        (X.astype(jnp.bfloat16), W, {}, "one floating-point dtype, got bfloat16 and"),
-        (X, W, {"strides": 0}, "strides must be at least 1, got 0"),
-        (X, W, {"padding": -1}, "padding must be at least 0"),
-        (X[:, :2], W, {}, r"kernel \(3, 3\) is larger than the image \(2, 5\)"),
-    ],
-)
-def test_nonsense_is_refused(x, w, options, message):
-    with pytest.raises(ValueError, match=message):
-        conv2d(x, w, **options)
