@@ -34,7 +34,7 @@ def epoch_order(seed: int, epoch: int, n: int) -> Int32[np.ndarray, " n"]:
 def train_batches(
     order: np.ndarray, batch_size: int
 ) -> Int32[np.ndarray, "steps batch"]:
-    """Return the batches of a training epoch, a row each; an incomplete one is left out.
+    """Return an epoch's batches, a row each; an incomplete one is left out.
 
     Raises:
         ValueError: if there is not one full batch.

@@ -146,7 +146,7 @@ def density_cases():
         ],
     )
     reach = partial(emd.flow, RATES * 4, RATES)
-    yield "flow: beyond the edges", reach, "edges", RATES * 4
+    yield "flow: beyond the edges", reach, "edges", 1.0
     for bad, why in ((WITH_NAN, "finite"), (RATES[:0], "at least one")):
         call = partial(emd.flow, bad, RATES)
         yield f"flow: {why}", call, "reference", why

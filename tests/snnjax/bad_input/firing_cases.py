@@ -153,10 +153,13 @@ def cost_cases():
         ({"sn1": RATES}, "sn1", RATES),
         ({"sn1": "text"}, "sn1", "text"),
         ({"sn1": COUNTS - 1}, "sn1", -1),
-        ({"sn1": COUNTS[None]}, "sn1", COUNTS[None]),
     ):
         call = partial(cost.synaptic_operations, [synapse], counts, 4)
         yield f"synaptic_operations: {counts}", call, word, value
+    pair, square = ((1, 1), (1, 1), ((0, 0), (0, 0))), (1, 3, 1)
+    conv = connections.Synapse("conv", ("sn1",), "add", *pair, square, square)
+    call = partial(cost.synaptic_operations, [conv], {"sn1": COUNTS[None]}, 4)
+    yield "synaptic_operations: an axis is missing", call, "sn1", COUNTS[None]
     sizes = [(-1, 2), (2, -1), (np.inf, 2), ("a", 2), (2, None)]
     yield from refused(cost.memory_bits, {}, sizes=[[pair] for pair in sizes])
 

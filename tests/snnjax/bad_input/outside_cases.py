@@ -126,7 +126,7 @@ def loading_cases():
         yield "from_npz: keys", partial(data.from_npz, path), "labels", "images"
         for images, labels, word, value in (
             (IMAGES / 255, LABELS, "images", "float64"),
-            (IMAGES, np.array([0, None, 1], object), "pickle", "False"),
+            (IMAGES, np.array([0, None, 1], object), "pickled", "a.npz"),
         ):
             np.savez(path, images=images, labels=labels)
             yield f"from_npz: {value}", partial(data.from_npz, path), word, value

@@ -50,7 +50,7 @@ def cases():
         loss=["mse"],
         model=[len],
         dataset=[[1, 2]],
-        validation=[3],
+        validation=[len],
         callbacks=[print],
         timesteps=[0, 1.5],
         batch_size=[-1, 0, 2.5, 5],
@@ -87,7 +87,7 @@ def cases():
         (train.evaluate, {"models": Net(), "dataset": IMAGES}),
         (train.estimate_memory, {"model": Net(), "dataset": IMAGES, "batch_size": 2}),
     ):
-        bad = {"dataset": [3], "batch_size": [0], "timesteps": [0]}
+        bad = {"dataset": [len], "batch_size": [0], "timesteps": [0]}
         yield from refused(function, good, **bad)
     good = {"dataset": IMAGES, "batch_size": 2}
     yield from refused(train.steps_per_epoch, good, batch_size=[0])
