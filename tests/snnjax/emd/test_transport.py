@@ -134,7 +134,7 @@ def test_a_second_derivative_is_refused():
     x, y = samples("rates", 10, 0), samples("rates", 10, 1)
     slope = jax.grad(lambda x: emd.sinkhorn_divergence(x, y, epsilon=0.1))
     assert np.isfinite(slope(x)).all()
-    with pytest.raises(NotImplementedError, match="nothing of second derivatives"):
+    with pytest.raises(NotImplementedError, match="second derivatives"):
         jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
 
 

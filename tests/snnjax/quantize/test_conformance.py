@@ -57,13 +57,14 @@ def uniform(grid, signed):
 
 
 def lq_net(x, *, bits, clip):
-    basis = clip * 2.0 ** jnp.arange(bits) / (2**bits - 1)
+    basis = jnp.asarray(2.0 ** np.arange(bits) / (2**bits - 1), x.dtype) * clip
     return quantize.lq_net(x[..., None], LqState(basis[:, None], jnp.int32(0)))[..., 0]
 
 
 def lsq(signed):
     def function(x, *, bits, clip):
-        top = 2.0 ** (jax.lax.stop_gradient(jnp.asarray(bits, float)) - signed) - 1
+        fixed = jax.lax.stop_gradient(jnp.asarray(bits, float))
+        top = 2.0 ** (fixed - int(signed)) - 1
         return quantize.lsq(x, clip / top, bits=bits, signed=signed)
 
     return function

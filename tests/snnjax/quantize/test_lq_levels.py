@@ -137,7 +137,7 @@ def test_a_layers_basis_is_a_parameter_that_the_gradient_moves(signed):
     x = numbers(4 * 6 * 5, seed=2, scale=2.0).reshape(4, 6, 5)
 
     def fired(layer):
-        return jnp.sum(layer(x) * numbers(6 * 5).reshape(6, 5))
+        return jnp.sum(layer(x) * numbers(6 * 5).reshape(1, 6, 5))
 
     slope = nnx.grad(fired)(layer)["quant_scale"].get_value()
     assert np.all(np.asarray(slope) != 0)
