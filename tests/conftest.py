@@ -26,8 +26,8 @@ COMPILED_QUICKLY = ("experiments", "snnjax/train", "snnjax/models", "test_readme
 # Files of those places whose results depend on how they are compiled.
 AS_FOR_USERS = {"test_memory.py", "test_benchmark.py", "test_published_checkpoints.py"}
 
-# Code that needs no implicit promotion of ranks or dtypes: JAX refuses it there. Elsewhere
-# channels broadcast to images.
+# Code that needs no implicit promotion of ranks or dtypes: JAX refuses it there.
+# Elsewhere numbers of channels broadcast to images.
 STRICT = (
     *("snnjax/conv", "snnjax/emd", "snnjax/firing", "snnjax/neurons"),
     *("snnjax/quantize", "snnjax/spiketrain"),
