@@ -130,7 +130,7 @@ def remove(path: str | os.PathLike[str]) -> None:
         _refuse_other(path)
     if path.is_dir():
         # Renamed first: a kill would leave half of it, which is no checkpoint.
-        path.rename(_beside(path, _OLD))
+        path.rename(_sibling(path, _OLD))
     _commit_pending(path)
 
 
@@ -141,7 +141,7 @@ def _commit_pending(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     leaves it half removed.
     """
     path = Path(path).absolute()
-    new, old = _beside(path, _NEW), _beside(path, _OLD)
+    new, old = _sibling(path, _NEW), _sibling(path, _OLD)
     if _is_checkpoint(new):
         _refuse_other(path)
         _remove(old)
@@ -152,7 +152,7 @@ def _commit_pending(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return path, new
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _sibling(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}{ending}")
 
 
