@@ -99,6 +99,7 @@ def test_wasserstein_1d_of_nonsense_inside_jit_is_nan():
         assert np.isnan(samples_jit(bad, bad))
 
 
+@pytest.mark.slow
 def test_gradient_is_zero_where_points_coincide():
     both = jax.jit(jax.value_and_grad(emd.wasserstein_1d))
     rates = samples("tied", 1000, 0)

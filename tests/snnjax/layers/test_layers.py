@@ -191,6 +191,7 @@ def test_stateful_layers_inside_a_gradient():
     assert rest["conv"]["quant_state"].get_value().count == 0
 
 
+@pytest.mark.slow
 def test_lq_net_gradient_goes_straight_through_up_to_the_clip():
     layer = lq_layer()
     at = layer.kernel.get_value().at[0, 0, 0].set([0.3, -0.3, 0.31])

@@ -114,6 +114,7 @@ def test_synapses_are_the_convolutions_of_the_program(make, size):
     assert fc.kernel_size == fc.in_shape[:2]
 
 
+@pytest.mark.slow
 def test_operations_are_counted_behind_the_pooling():
     model = vgg()
     _, counts = model(images(), timesteps=3, record=firing.total, outputs=True)

@@ -57,7 +57,8 @@ def uniform(grid, signed):
 
 
 def lq_net(x, *, bits, clip):
-    basis = jnp.asarray(2.0 ** np.arange(bits) / (2**bits - 1), x.dtype) * clip
+    dtype = np.promote_types(x.dtype, np.float32)
+    basis = jnp.asarray(2.0 ** np.arange(bits) / (2**bits - 1), dtype) * clip
     return quantize.lq_net(x[..., None], LqState(basis[:, None], jnp.int32(0)))[..., 0]
 
 

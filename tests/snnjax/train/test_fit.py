@@ -246,6 +246,7 @@ def test_the_nnx_loop_is_fit():
         np.testing.assert_allclose(mine, its, rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_loss_fn_takes_options_under_nnx():
     model, x = small(), jnp.ones((2, 8, 8, 1))
     model.train()
