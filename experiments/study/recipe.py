@@ -257,16 +257,18 @@ class Recipe:
     ) -> None:
         """Train networks side by side; leave the trained states in ``opened``."""
         names = [one.name for one in opened]
-        options = training_options(self.config) | dict(
-            seed=seed,
-            batch_size=self.config.batch_size,
+        loop = train.steps(
+            networks,
+            self.train_set,
             optimizer=optimizer(self.config, schedule),
             steps=steps,
+            seed=seed,
+            batch_size=self.config.batch_size,
             start=train.stack([one.state for one in opened]),
             silent_above=self.config.silent_above,
             mesh=layout.mesh_for(len(opened), self.num_devices),
+            **training_options(self.config),
         )
-        loop = train.steps(networks, self.train_set, **options)
         progress_log = _TrainingLog(self, names, schedule, _step(opened[0]))
         try:
             for progress in runs.watch(
