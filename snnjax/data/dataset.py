@@ -111,6 +111,11 @@ def from_npz(path: str | os.PathLike) -> Dataset:
                 arrays = dict(file)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path}: the file is damaged ({error})") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: images and labels must be arrays of numbers, and pickled "
+                f"objects are not read ({error})"
+            ) from error
     if not {"images", "labels"} <= set(arrays):
         raise ValueError(
             f"{path}: expected an .npz file with the keys images and labels, got "

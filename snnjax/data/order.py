@@ -10,7 +10,7 @@ from snnjax import _checks
 
 
 def permutation(n: int, seed: np.random.SeedSequence) -> Int32[np.ndarray, " n"]:
-    """A random order of 0 to ``n - 1``: the same for a seed in every NumPy."""
+    """Return a random order of 0 to ``n - 1``, the same for a seed in every NumPy."""
     _checks.require_whole("n", n, 0)
     # PCG64's raw bits are stable. What Generator.permutation makes of them may change
     # (NEP 19), and a resumed run with it.
@@ -19,7 +19,7 @@ def permutation(n: int, seed: np.random.SeedSequence) -> Int32[np.ndarray, " n"]
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Int32[np.ndarray, " n"]:
-    """In which order an epoch takes its images: a permutation of 0 to ``n - 1``.
+    """Return the order of an epoch's images, a permutation of 0 to ``n - 1``.
 
     A pure function of its arguments, on every machine; ValueError if one is negative.
     """
@@ -34,7 +34,7 @@ def epoch_order(seed: int, epoch: int, n: int) -> Int32[np.ndarray, " n"]:
 def train_batches(
     order: np.ndarray, batch_size: int
 ) -> Int32[np.ndarray, "steps batch"]:
-    """The batches of a training epoch, a row each; what fills none is left out.
+    """Return an epoch's batches, a row each; an incomplete one is left out.
 
     Raises:
         ValueError: if there is not one full batch.

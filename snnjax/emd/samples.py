@@ -241,9 +241,9 @@ def _traced_cost(x, y, x_weights, y_weights, p: float | int) -> Array:
     of_x = jnp.arange(level.size) < x.size
     level, rest, of_x = jax.lax.sort((level, rest, of_x.astype(jnp.int32)), num_keys=2)
     mass = jnp.diff(level, prepend=0) + jnp.diff(rest, prepend=0)
-    passed = jnp.cumsum(of_x) - of_x
+    passed = jnp.cumsum(of_x, dtype=jnp.int32) - of_x
     i = jnp.minimum(passed, x.size - 1)
-    j = jnp.minimum(jnp.arange(level.size) - passed, y.size - 1)
+    j = jnp.minimum(jnp.arange(level.size, dtype=jnp.int32) - passed, y.size - 1)
     return jnp.sum(mass * cost(x[i] - y[j]))
 
 

@@ -178,7 +178,7 @@ def _solve(x, y, epsilon, max_iterations):
 
 # Jitted as a whole: otherwise every call compiles OTT's loop.
 @functools.partial(jax.jit, static_argnums=3)
-def _divergence_once(x, y, epsilon, max_iterations) -> Array:
+def _compute_divergence(x, y, epsilon, max_iterations) -> Array:
     def cost(x, y):
         out, done = _solve(x, y, epsilon, max_iterations)
         return jnp.asarray(out.reg_ot_cost) * done
@@ -186,11 +186,11 @@ def _divergence_once(x, y, epsilon, max_iterations) -> Array:
     return cost(x, y) - (cost(x, x) + cost(y, y)) / 2
 
 
-_divergence = jax.custom_vjp(_divergence_once, nondiff_argnums=(3,))
+_divergence = jax.custom_vjp(_compute_divergence, nondiff_argnums=(3,))
 
 
 def _divergence_fwd(x, y, epsilon, max_iterations):
-    by = jax.value_and_grad(_divergence_once, (0, 1, 2))
+    by = jax.value_and_grad(_compute_divergence, (0, 1, 2))
     return by(x, y, epsilon, max_iterations)
 
 

@@ -43,7 +43,7 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
             )
         mask = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
-        spikes = jnp.where(mask != 0, spikes, 0)
+        spikes = jnp.where(mask.astype(bool), spikes, jnp.zeros_like(spikes))
     return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
 
 
@@ -114,13 +114,13 @@ class FiringCounts:
         for name in self.spikes:
             # Convert to arrays: `+` would concatenate lists.
             ours, theirs = (_as_integers(name, c.spikes[name]) for c in (self, other))
-            dtype = jnp.result_type(ours, theirs)
-            if observations > jnp.iinfo(dtype).max:
+            dtype = np.promote_types(ours.dtype, theirs.dtype)
+            if observations > np.iinfo(dtype).max:
                 raise ValueError(
                     f"{observations} observations do not fit into {dtype} counts; "
                     "compare the parts instead"
                 )
-            spikes[name] = ours + theirs
+            spikes[name] = ours.astype(dtype) + theirs.astype(dtype)
         return FiringCounts(spikes, observations)
 
     def rates(self) -> dict[str, np.ndarray]:

@@ -74,7 +74,7 @@ def graph(
     }
     edges = []
     for row in convolutions:
-        conv, spiking = _node(row.name), _neurons_behind(row.name)
+        conv, spiking = _node(row.name), _spiking_layer_name(row.name)
         kernel, bias = _folded(model, row.name)
         nodes[conv] = nir.Conv2d(
             input_shape=(row.in_shape[0], row.in_shape[1]),
@@ -96,8 +96,8 @@ def graph(
     features = np.array([*linear.in_shape, 1, 1])
     nodes["flatten"] = nir.Flatten({"input": features}, start_dim=0, end_dim=-1)
     nodes["fc"] = nir.Affine(
-        _wide(model.fc.quantized_kernel()).T,
-        _wide(model.fc.bias.get_value()),
+        _widen(model.fc.quantized_kernel()).T,
+        _widen(model.fc.bias.get_value()),
         metadata=_quantizer_metadata(quantizers["fc"]),
     )
     nodes["output"] = nir.Output({"output": np.array(linear.out_shape)})
@@ -131,14 +131,14 @@ def _node(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _wide(array: ArrayLike) -> np.ndarray:
-    """In float32 at least, as membranes are: readers take nothing shorter."""
+def _widen(array: ArrayLike) -> np.ndarray:
+    """Return it in float32 at least, as membranes are: readers take nothing shorter."""
     array = np.asarray(array)
     return array.astype(np.promote_types(array.dtype, np.float32))
 
 
-def _neurons_behind(name: str) -> str:
-    """The spiking layer behind a convolution."""
+def _spiking_layer_name(name: str) -> str:
+    """Return the name of the spiking layer after a convolution."""
     return name.replace("downsample.0", "downsample_sn").replace("conv", "sn")
 
 
@@ -154,7 +154,7 @@ def _folded(model: SEWResNet, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Kernel ``[C_out, C_in, k, k]`` and bias of a convolution with its BatchNorm."""
     beside = name.replace("downsample.0", "downsample.1").replace("conv", "bn")
     norm = _at(model, beside)
-    kernel = _wide(_at(model, name).quantized_kernel())
+    kernel = _widen(_at(model, name).quantized_kernel())
     scale, shift, mean, var = (
         np.asarray(part.get_value(), np.float64)
         for part in (norm.scale, norm.bias, norm.mean, norm.var)

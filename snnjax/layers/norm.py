@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
@@ -31,7 +32,7 @@ def statistics(
     mean, the same on all devices, on which the result does not depend otherwise.
     """
     axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
     mean = jnp.mean(wide, axes)
     var = jnp.mean(jnp.square(wide - mean), axes)
     if axis_name is None:
@@ -166,7 +167,7 @@ class BatchNorm(nnx.Module):
         self.scale = nnx.Param(jnp.full(features, scale_init, param_dtype))
         self.bias = nnx.Param(jnp.zeros(features, param_dtype))
         # Below float32 a moving average stops moving.
-        dtype = jnp.promote_types(param_dtype, jnp.float32)
+        dtype = np.promote_types(param_dtype, np.float32)
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
         self.axis_name = axis_name
@@ -197,7 +198,7 @@ class BatchNorm(nnx.Module):
         """
         scale, bias = self.scale.get_value(), self.bias.get_value()
         if not is_training(self, train):
-            wide = jnp.promote_types(x.dtype, self.mean.get_value().dtype)
+            wide = np.promote_types(x.dtype, self.mean.get_value().dtype)
             mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
             return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
         pivot = jax.lax.stop_gradient(self.mean.get_value())

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -182,7 +183,7 @@ def run(
     parts = (numbers, static["surrogate"], membrane_quantizer)
     _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
     # A float32 flip at the threshold cascades through a deep net: never below it.
-    dtype = jnp.promote_types(x_seq.dtype, jnp.float32)
+    dtype = np.promote_types(x_seq.dtype, np.float32)
     numbers = {
         name: None if value is None else jnp.asarray(value, dtype)
         for name, value in numbers.items()

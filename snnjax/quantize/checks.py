@@ -14,10 +14,12 @@ from snnjax import _checks
 def require_bits(bits: Any, least: int, most: int, of: str) -> None:
     """Raise ValueError unless bits is whole and from ``least`` to ``most``."""
 
-    def holds(x):
+    def is_in_range(x):
         return (least <= x) & (x <= most) & (np.round(x) == x)
 
-    _checks.require_values(bits, holds, f"{of} takes whole bits from {least} to {most}")
+    _checks.require_values(
+        bits, is_in_range, f"{of} takes whole bits from {least} to {most}"
+    )
 
 
 def require_nonempty(name: str, x: Array) -> None:

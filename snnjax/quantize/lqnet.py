@@ -202,7 +202,8 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     new = lq_solve(w, _get_basis(state))
     count = state.count + 1
     decay = jnp.asarray(_DECAY, new.dtype)
-    share = (1 - decay) / (1 - decay**count)  # of v' in v_t: exactly 1 at first
+    left = decay ** count.astype(new.dtype)
+    share = (1 - decay) / (1 - left)  # of v' in v_t: exactly 1 at first
     return LqState((1 - share) * state.basis + share * new, count)
 
 

@@ -186,7 +186,7 @@ class QuantSpec:
     ) -> Partial:
         """Return the function from a neuron's membrane to its levels.
 
-        Neurons call it on whatever quantizer has it.
+        Neurons call this method of any quantizer that defines it.
 
         Args:
             site: where the membrane is quantized, see `neurons.lif`.

@@ -20,6 +20,8 @@ from snnjax._named_arrays import (
     difference,
     digests,
     drop_empty,
+    find_choices,
+    find_other_choice,
     indexed,
     unflatten,
 )
@@ -133,6 +135,7 @@ class RunCheckpoints:
             "config": self._config,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "crc32": digests(arrays),
+            "choices": find_choices(tree),
         }
         about["own_crc32"] = _own_digest(about)
         parts = ocp.args.Composite(
@@ -164,6 +167,7 @@ class RunCheckpoints:
                 about = self._about(step)
                 self._refuse_other(step, about)
                 self._verified = True
+                self._refuse_other_choices(step, about, like)
                 arrays = self._arrays(step, about, expected)
             except CorruptCheckpointError as error:
                 corrupt[step] = str(error)
@@ -258,6 +262,14 @@ class RunCheckpoints:
             raise ValueError(
                 f"the checkpoint of step {step} in {self.folder} is of another run: "
                 f"{'; '.join(different)}; give another folder or the same options"
+            )
+
+    def _refuse_other_choices(self, step, about, like) -> None:
+        choices = about.get("choices", {})
+        if what := find_other_choice(choices, find_choices(like)):
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.folder} holds another "
+                f"network: {what}; give another folder or the same network"
             )
 
     def _arrays(self, step, about, expected):

@@ -44,7 +44,7 @@ def initialize(
     Args:
         devices: number of all processes together; CPUs are split into so many, unless
             XLA_FLAGS sets a number.
-        coordinator: HOST:PORT of the first process. None detects the cluster of this
+        coordinator: HOST:PORT of the primary host. None detects the cluster of this
             process (a TPU slice, Slurm, Open MPI), if there is one.
         num_processes: number of processes.
         process_id: index of this process, from 0.
@@ -62,7 +62,7 @@ def initialize(
         )
     if coordinator is not None and not _ADDRESS.fullmatch(coordinator):
         raise ValueError(
-            f"coordinator must be HOST:PORT of the first process, got {coordinator!r}"
+            f"coordinator must be HOST:PORT of the primary host, got {coordinator!r}"
         )
     processes = 1 if num_processes is None else num_processes
     if processes < 1 or not 0 <= (process_id or 0) < processes:

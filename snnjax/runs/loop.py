@@ -44,6 +44,12 @@ class Resumable:
         self.state = state
         self._checkpoints = checkpoints  # None on other hosts than the primary
 
+    @property
+    def opened(self) -> RunCheckpoints:
+        """The checkpoints, which the primary host alone has open."""
+        assert self._checkpoints is not None, "the primary host opens them"
+        return self._checkpoints
+
     def watch(self, steps: Iterable[Step], *, seconds: float = 60.0) -> Iterator[Step]:
         """Yield the steps of a training loop, and save its state. See `watch`."""
         return watch([self], steps, seconds=seconds, unstack=lambda state: [state])
@@ -163,11 +169,9 @@ def _set_states(resumables: Sequence[Resumable], states: Sequence[Any]) -> None:
 
 def _save_all(resumables: Sequence[Resumable], step: int, *, wait: bool) -> None:
     def save() -> None:
-        opened = [(one, one._checkpoints) for one in resumables]
-        for one, checkpoints in opened:
-            assert checkpoints is not None, "the primary host opened them"
-            checkpoints.save(step, one.state)
-        for _, checkpoints in opened if wait else ():
-            checkpoints.wait()
+        for one in resumables:
+            one.opened.save(step, one.state)
+        for one in resumables if wait else ():
+            one.opened.wait()
 
     hosts.run_on_primary(save)

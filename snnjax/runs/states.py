@@ -12,6 +12,8 @@ from snnjax._named_arrays import (
     difference,
     digests,
     drop_empty,
+    find_choices,
+    find_other_choice,
     indexed,
     unflatten,
 )
@@ -46,7 +48,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
     path, new = _commit_pending(path)
     _refuse_other(path)
     _remove_temporaries(new)
-    about = {"crc32": digests(arrays)}
+    about = {"crc32": digests(arrays), "choices": find_choices(tree)}
     try:
         with silence_orbax(), _checkpointer() as checkpointer:
             checkpointer.save(new, drop_empty(arrays), custom_metadata=about)
@@ -96,13 +98,16 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             tree = getattr(metadata.item_metadata, "tree", None)
             what = difference(tree or {}, stored)
             arrays = {} if what else expected | checkpointer.restore(path, stored)
-            crcs = (metadata.custom_metadata or {})["crc32"]
+            about = metadata.custom_metadata or {}
+            crcs, choices = about["crc32"], about.get("choices", {})
         except Exception as error:  # Orbax documents no type for a corrupt file
             raise _corrupt(path, describe_error(error)) from None
     if what:
         raise ValueError(
             f"the checkpoint {path} holds another network or an incomplete one: {what}"
         )
+    if other := find_other_choice(choices, find_choices(like)):
+        raise ValueError(f"the checkpoint {path} holds another network: {other}")
     if crcs != digests(arrays):
         raise _corrupt(path, "the checksum of an array is wrong")
     return unflatten(arrays, like, expected)
@@ -130,7 +135,7 @@ def remove(path: str | os.PathLike[str]) -> None:
         _refuse_other(path)
     if path.is_dir():
         # Renamed first: a kill would leave half of it, which is no checkpoint.
-        path.rename(_beside(path, _OLD))
+        path.rename(_sibling(path, _OLD))
     _commit_pending(path)
 
 
@@ -141,7 +146,7 @@ def _commit_pending(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     leaves it half removed.
     """
     path = Path(path).absolute()
-    new, old = _beside(path, _NEW), _beside(path, _OLD)
+    new, old = _sibling(path, _NEW), _sibling(path, _OLD)
     if _is_checkpoint(new):
         _refuse_other(path)
         _remove(old)
@@ -152,7 +157,7 @@ def _commit_pending(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return path, new
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _sibling(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}{ending}")
 
 

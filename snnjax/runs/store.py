@@ -239,7 +239,7 @@ class Store:
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise ValueError(
                 f"{name!r} leads out of {self.path}; expected a file in it. If "
-                f"{self.results} has it, remove that line"
+                f"{self.results} names it, remove that line"
             )
         return self.path / name
 

@@ -97,4 +97,4 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
 def _latency_total(x, mask):
     steps = _steps_without(as_events(x), jnp.dtype(jnp.int32))
     mask = mask.reshape(-1, *[1] * (steps.ndim - 1))
-    return jnp.sum(jnp.where(mask != 0, steps, 0), 0, dtype=jnp.int32)
+    return jnp.sum(jnp.where(mask.astype(bool), steps, 0), 0, dtype=jnp.int32)

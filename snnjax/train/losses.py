@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -19,7 +20,7 @@ Loss = Callable[[Array, Array], Array]
 
 def mean_logits(logits: Array) -> Array:
     """Return the logits' mean over time ``[B, classes]``, float32 at least."""
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    wide = np.promote_types(logits.dtype, np.float32)
     return jnp.mean(logits.astype(wide), axis=0)
 
 

@@ -166,31 +166,6 @@ def test_large_counts_do_not_overflow():
     assert operations == {"conv": 12 * 512 * (2**31 - 1)}
 
 
-def test_synaptic_operations_refuse():
-    synapses, _, counts = network("add")
-    for images in (0, -1):
-        with pytest.raises(
-            ValueError, match=f"images must be at least 1, got {images}"
-        ):
-            cost.synaptic_operations(synapses, counts, images)
-    missing = {k: v for k, v in counts.items() if k != "layer1.0.sn2"}
-    with pytest.raises(
-        ValueError, match=r"layer2.0.conv1 is fed by layer1.0.sn2, which"
-    ):
-        cost.synaptic_operations(synapses, missing, IMAGES)
-    with pytest.raises(ValueError, match=r"input, \(9, 7, 3\), got \(1, 9, 7, 3\)"):
-        cost.synaptic_operations(
-            synapses, counts | {"sn1": counts["sn1"][None]}, IMAGES
-        )
-    wrong = {name: np.ones((3, 2, 5)) for name in synapses[-1].sources}
-    with pytest.raises(ValueError, match=r"input, \(12,\), got \(5,\)"):
-        cost.synaptic_operations(synapses[-1:], wrong, IMAGES)
-    synapses, _, counts = network("and")
-    without = {k: v for k, v in counts.items() if not k.endswith(".out")}
-    with pytest.raises(ValueError, match=r"layer1\.0\.out.*outputs=True"):
-        cost.synaptic_operations(synapses, without, IMAGES)
-
-
 def test_an_input_of_spikes_costs_operations_too():
     """Events, or an image that was encoded: the first layer is often the largest."""
     synapses, _, counts = network("add")
@@ -221,11 +196,6 @@ def test_energy_is_the_sum_of_both_kinds():
     assert cost.energy(1000, 100) == pytest.approx(1000 * 0.9 + 100 * 4.6)
     assert cost.energy(np.int32(2**30), pj_accumulation=4) == 2.0**32
     assert cost.energy(0, 7, pj_multiply_accumulate=2.0) == 14
-    for bad in (-1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="accumulations must be a finite number"):
-            cost.energy(bad)
-        with pytest.raises(ValueError, match="pj_accumulation must be a finite"):
-            cost.energy(1, pj_accumulation=bad)
 
 
 def test_memory_bits():

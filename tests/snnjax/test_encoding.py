@@ -105,33 +105,6 @@ def test_event_frames_are_a_models_input(key, model):
         model(events, timesteps=4)
 
 
-X = np.float32([0.5])
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: encoding.direct(X, timesteps=0), "at least 1, got 0"),
-        (lambda: encoding.latency(X, timesteps=-1), "at least 1, got -1"),
-        (
-            lambda: encoding.poisson(jax.random.key(0), X, timesteps=0),
-            "at least 1, got 0",
-        ),
-        (lambda: encoding.latency(X, timesteps=2, method="lin"), "one of .*got 'lin'"),
-        (lambda: encoding.latency(X + 1, timesteps=2), r"\[0, 1\], got 1.5 to 1.5"),
-        (lambda: encoding.latency(-X, timesteps=2), "direct encoding .* normalised"),
-        (lambda: encoding.latency(X * np.nan, timesteps=2), "got nan to nan"),
-        (
-            lambda: encoding.poisson(jax.random.key(0), np.uint8([3]), timesteps=2),
-            "got uint8; divide uint8 images by 255",
-        ),
-    ],
-)
-def test_bad_input_is_refused(call, says):
-    with pytest.raises(ValueError, match=says):
-        call()
-
-
 def test_intensities_may_be_closed_over(key):
     x = jax.random.uniform(key, (3, 2))
     beyond = x + 1

@@ -86,9 +86,17 @@ def neuron_cases():
         {"v": X[0], "x": X[0], "tau": 2.0},
         v=[np.ones(3, np.int32)],
         x=[np.ones(3, np.int32), X[0, :2]],
+        tau=[0.5],
+        v_threshold=[np.ones((9, 1, 1), np.float32)],
         membrane_site=["pre"],
         membrane_quantizer=[4],
     )
+    for spec, word in (
+        (quantize.QuantSpec("dorefa", bits=2), "dorefa"),
+        (quantize.QuantSpec(bits=2, per_channel=True), "per_channel"),
+    ):
+        call = partial(neurons.lif, X, membrane_quantizer=spec)
+        yield f"neurons.lif: {word}", call, word, word
 
 
 def encoding_cases():
@@ -122,7 +130,7 @@ def conv_cases():
             *(IMAGE[0], IMAGE.astype(np.int32), IMAGE.astype(np.complex64)),
             *(IMAGE[..., :1], "image"),
         ],
-        w=[KERNEL[0], KERNEL[:0]],
+        w=[KERNEL[0], KERNEL[:0], jnp.asarray(KERNEL, jnp.bfloat16)],
         strides=[0, (1, 0), 1.5, (1,), "2", None],
         padding=[-1, ((0, 0), (0, -1)), 1.5, (1, 1), "SAME", None],
     )

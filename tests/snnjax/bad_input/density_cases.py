@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import numpy as np
 
 from snnjax import emd
@@ -87,10 +88,16 @@ def sample_cases():
             yield from refused(function, good | more, **bad)
             call = partial(function, RATES, RATES**2, epsilon=1e-3, max_iterations=1)
             yield f"{function.__name__}: too few", call, "iterations", 1
+    jitted = jax.jit(emd.wasserstein_1d)
+    bad = {"x": [RATES[:0]], "y": [RATES[:0]], "x_weights": [RATES[:2]]}
+    yield from refused(jitted, good, **bad)
+    yield from refused(emd.wasserstein_1d, good, y_weights=[RATES[:2], RATES * NAN])
+    many = partial(emd.transport_plan, np.zeros(20_000, np.float32), RATES, epsilon=1)
+    yield "transport_plan: many", many, "samples", 16384
     for x in (*OTHER_ARRAYS, WITH_INF):
         call = partial(emd.wasserstein_1d, x, RATES)
         yield f"wasserstein_1d: {x!r}", call, "x", x
-    yield from refused(emd.wasserstein_p_1d, good, p=[0.5, NAN, "2"])
+    yield from refused(emd.wasserstein_p_1d, good, p=[0.5, NAN, np.inf, "2"])
 
 
 def density_cases():
@@ -127,6 +134,7 @@ def density_cases():
         {"rates": RATES, "reference_cdf": RATES, "temperature": 0.1},
         rates=rates,
         reference_cdf=[RATES[None], RATES[:0], WITH_NAN, RATES * 4, "text"],
+        temperature=[*NOT_POSITIVE, -1, np.float32(0), jax.numpy.array(-1.0)],
     )
     yield from refused(
         emd.flow,
@@ -137,6 +145,8 @@ def density_cases():
             *(np.array([0.0, 0.5]), "ab"),
         ],
     )
+    reach = partial(emd.flow, RATES * 4, RATES)
+    yield "flow: beyond the edges", reach, "edges", 1.0
     for bad, why in ((WITH_NAN, "finite"), (RATES[:0], "at least one")):
         call = partial(emd.flow, bad, RATES)
         yield f"flow: {why}", call, "reference", why

@@ -114,7 +114,23 @@ def comparison_cases():
     )
     yield "FiringCounts: other layers", lambda: MADE + OTHER, "layers", "sn2"
     yield "FiringCounts: sum with 0", lambda: MADE + 0, "FiringCounts", 0
-    for batches, word, value in (([MADE], "two", 1), ([MADE, OTHER], "layers", "sn2")):
+    beyond = firing.FiringCounts(MADE.spikes, 2)
+    for name, call in (
+        ("summary", partial(firing.summary, beyond)),
+        ("paired_shift", partial(firing.paired_shift, beyond, beyond)),
+        ("report", partial(firing.report, MADE, beyond)),
+    ):
+        yield f"{name}: more spikes than observations", call, "sn1", COUNTS
+    few = partial(firing.noise_floor, [MADE, MADE], alpha=0.05, replicates=19)
+    yield "noise_floor: too few replicates", few, "replicates", 19
+    empty = firing.FiringCounts({}, 4)
+    for batches, word, value in (
+        ([], "two", 0),
+        ([MADE], "two", 1),
+        ([MADE, OTHER], "layers", "sn2"),
+        ([empty, empty], "layers", "no"),
+        ([firing.FiringCounts({"sn1": RATES}, 4)] * 2, "sn1", RATES),
+    ):
         call = partial(firing.noise_floor, batches)
         yield f"noise_floor: {len(batches)}", call, word, value
     yield from refused(
@@ -140,6 +156,10 @@ def cost_cases():
     ):
         call = partial(cost.synaptic_operations, [synapse], counts, 4)
         yield f"synaptic_operations: {counts}", call, word, value
+    pair, square = ((1, 1), (1, 1), ((0, 0), (0, 0))), (1, 3, 1)
+    conv = connections.Synapse("conv", ("sn1",), "add", *pair, square, square)
+    call = partial(cost.synaptic_operations, [conv], {"sn1": COUNTS[None]}, 4)
+    yield "synaptic_operations: an axis is missing", call, "sn1", COUNTS[None]
     sizes = [(-1, 2), (2, -1), (np.inf, 2), ("a", 2), (2, None)]
     yield from refused(cost.memory_bits, {}, sizes=[[pair] for pair in sizes])
 

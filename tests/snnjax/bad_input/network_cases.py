@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import calibrate, layers, models, neurons
+from snnjax import calibrate, data, layers, models, neurons
 from snnjax.quantize import QuantSpec
 from tests.snnjax.bad_input.table import NAN, NO_ARRAY, NO_SIZE, allowed, refused
 
@@ -70,9 +70,11 @@ def layer_cases():
         yield name, partial(call, value), word, value
     small = partial(made, ones((1, 2, 2, 2)))
     yield "QuantConv(): small", small, "image", (2, 2)
-    yield allowed(
-        "BatchNorm(): no image, running", partial(norm, ones((0, 2)), train=False)
-    )
+    for n in (0, 1):
+        running = partial(norm, ones((n, 2)), train=False)
+        yield allowed(f"BatchNorm(): {n} images, running", running)
+    unsigned = partial(made.quantize, QuantSpec("lq_net", bits=2, signed=False))
+    yield "QuantConv.quantize: unsigned levels", unsigned, "signed", "lq_net"
 
 
 def spiking_cases():
@@ -80,6 +82,8 @@ def spiking_cases():
     lif = neurons.LIF()
     bad = {"site": ["pre"], "quant": [4], "neuron": [2.0, neurons.LIF, None]}
     yield from refused(layers.Spiking, {"neuron": lif}, **bad)
+    quantize, spec = layers.Spiking(lif).quantize, QuantSpec(bits=2)
+    yield from refused(quantize, {"spec": spec}, site=["before"])
     for spec, word in (
         (QuantSpec("dorefa", bits=2), "dorefa"),
         (QuantSpec("lq_net", bits=1), "lq_levels"),
@@ -104,6 +108,8 @@ def model_cases():
         yield from refused(make, good, named="site", membrane_site=["pre"])
         bad = {"weight_quant": [4], "membrane_quant": [4]}
         yield from refused(make, good, named="quant", **bad)
+        dorefa = partial(make, **good, membrane_quant=QuantSpec("dorefa", bits=2))
+        yield f"{make.__name__}: dorefa", dorefa, "dorefa", "dorefa"
     bad = {"stem": ["mnist"], "connect": ["or", None], "remat": ["all", True]}
     yield from refused(models.sew_resnet8, good, **bad)
     image_sizes = [(4, 4), (8.5, 8), "32"]
@@ -114,6 +120,8 @@ def model_cases():
         name, call = f"{type(model).__name__}()", partial(model, timesteps=2)
         yield from inputs(name, call, X, named="channels")
         three = np.stack([X] * 3)
+        pixels = partial(call, X.astype(np.uint8))
+        yield f"{name}: pixels", pixels, "data.normalize", "uint8"
         for value in (X[0], three, three[:0], X[:0]):
             yield f"{name}: {value.shape}", partial(call, value), "x", len(value)
         yield from refused(model, {"x": X}, timesteps=NO_SIZE)
@@ -139,6 +147,7 @@ def calibration_cases():
         ({"conv(": spec}, "regular expression", "conv("),
         ({"conv1": 4}, "QuantSpec", 4),
         ({1: spec}, "pattern", 1),
+        ({"sn1": QuantSpec("dorefa", bits=2)}, "dorefa", "dorefa"),
     ):
         call = partial(calibrate.quantize, model, rules)
         yield f"calibrate.quantize: {rules}", call, word, value
@@ -152,6 +161,12 @@ def calibration_cases():
     yield from refused(function, {"model": model}, dataset=["text", 3])
     yield "reestimate_batchnorm: none", partial(function, model, []), "batch", "one"
     yield from refused(function, {"model": model, "dataset": [X]}, timesteps=[0])
+    for batches, options, word, value in (
+        ([X, X[:1]], {}, "shape", X.shape),
+        ([X], {"augment": data.augment}, "augment", "batches"),
+    ):
+        call = partial(function, Small(), batches, **options)
+        yield f"reestimate_batchnorm: {word}", call, word, value
     call = partial(function, Small(), [X * NAN])
     yield "reestimate_batchnorm: NaN", call, "statistics", "NaN"
     integers = X.astype(np.uint8)

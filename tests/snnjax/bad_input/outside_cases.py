@@ -91,11 +91,13 @@ def dataset_cases():
         data.from_arrays,
         {"images": IMAGES, "labels": LABELS},
         images=[
-            *(IMAGES.astype(np.float32), IMAGES[0], IMAGES[:0]),
+            *(IMAGES.astype(np.float32), IMAGES.astype(int), IMAGES[0], IMAGES[:0]),
+            *(IMAGES[:, :0], IMAGES[..., :0], IMAGES[:, :, 0, 0], IMAGES[None, None]),
             *("text", None, [[1], [1, 2]]),
         ],
         labels=[
             *(LABELS[:2], LABELS.astype(np.float32), np.eye(3, dtype=int), LABELS - 1),
+            *(LABELS > 0, LABELS * 2**31),
             *("text", None, [[1], [1, 2], [3]]),
         ],
         num_classes=NO_SIZE,
@@ -104,14 +106,15 @@ def dataset_cases():
     yield "from_arrays: label beyond the classes", call, "labels", 2
     good = {"images": IMAGES, "labels": LABELS, "num_classes": 3, "name": "mine"}
     good |= {"mean": [0.0], "std": [1.0]}
-    bad = {"mean": [[NAN], [], ["a"]], "std": [[0.0], [np.nan], [np.inf]]}
+    bad = {"mean": [[NAN], [], ["a"], [0.5, 0.5], 0.5], "std": [[0.0], [-1], [np.inf]]}
+    bad |= {"images": [IMAGES / 255], "labels": [LABELS[:2]], "num_classes": [0]}
     yield from refused(data.Dataset, good, **bad)
 
 
 def loading_cases():
     """Data sets by name and from files."""
     good = {"name": "digits", "split": "test"}
-    bad = {"split": ["valid"], "limit": [*NO_SIZE, 10**6]}
+    bad = {"split": ["valid"], "limit": [*NO_SIZE, -1, 10**6]}
     yield from refused(data.load, good, **bad)
     yield "load: name", partial(data.load, "mnist", "train"), "digits", "mnist"
     call = partial(data.load, "cifar10", "test", data_dir="nowhere")
@@ -121,6 +124,12 @@ def loading_cases():
         path = Path(folder) / "a.npz"
         np.savez(path, images=IMAGES)
         yield "from_npz: keys", partial(data.from_npz, path), "labels", "images"
+        for images, labels, word, value in (
+            (IMAGES / 255, LABELS, "images", "float64"),
+            (IMAGES, np.array([0, None, 1], object), "pickled", "a.npz"),
+        ):
+            np.savez(path, images=images, labels=labels)
+            yield f"from_npz: {value}", partial(data.from_npz, path), word, value
         path.write_bytes(os.urandom(100))
         yield "from_npz: broken", partial(data.from_npz, path), ".npz", "a.npz"
 

@@ -9,7 +9,7 @@ from snnjax import quantize
 from tests.snnjax.bad_input.core_cases import FIVE, STATE, X
 from tests.snnjax.bad_input.table import INF, NAN, NOT_FLOATING, allowed, refused
 
-BITS, OTHER_BITS = [0, 33, 2.5], [-1, NAN, INF, np.array(0), "4"]
+BITS, OTHER_BITS = [0, 17, 2.5], [-1, NAN, INF, np.array(0), "4"]
 CLIPS, OTHER_CLIPS = [0], [NAN, INF, np.array([1.0, -1.0, 1.0]), "1"]
 
 
@@ -30,8 +30,15 @@ def cases():
     good = {"x": X, "bits": 4, "clip": 1.0}
     yield from refused(quantize.uniform, good, clip=[*CLIPS, *OTHER_CLIPS, FIVE])
     yield from refused(quantize.uniform, good, bits=OTHER_BITS, grid=["middle"])
-    one_bit = partial(quantize.uniform, X, bits=1, clip=1.0, grid="mid_tread")
-    yield "uniform: 1 bit with a zero", one_bit, "bits", 1
+    for function, options in (
+        (quantize.uniform, {"clip": 1.0, "grid": "mid_tread"}),
+        (quantize.uniform, {"clip": 1.0, "grid": "mid_tread", "signed": False}),
+        (quantize.lsq, {"step": 0.1}),
+        (quantize.mint, {"scale": 0.1}),
+    ):
+        yield from refused(function, {"x": X, "bits": 4, **options}, bits=[1])
+    unsigned = partial(quantize.lsq, X, 0.1, bits=0, signed=False)
+    yield "lsq: no unsigned bit", unsigned, "bits", 0
     x = [*NOT_FLOATING, X[:0]]
     yield from refused(quantize.lsq_init, {"x": X, "bits": 4}, x=x, bits=BITS)
     yield from refused(quantize.mint_init, {"w": X, "bits": 4}, w=x, bits=BITS)
@@ -47,7 +54,17 @@ def spec_cases():
         good = {"method": method, "bits": 4}
         yield from refused(spec, good, bits=BITS, clip=CLIPS)
         yield f"QuantSpec: {method} without bits", partial(spec, method), "bits", method
-    yield from refused(spec, {"bits": 2}, method=["ternary"])
+    yield from refused(spec, {"bits": 2}, method=["ternary"], grid=["mid"])
+    for options, word, value in (
+        ({"bits": 1, "grid": "mid_tread"}, "bits", 1),
+        ({"method": "lsq", "bits": 1}, "bits", 1),
+        ({"method": "mint", "bits": 1}, "bits", 1),
+        ({"method": "lq_net", "bits": 9}, "bits", 9),
+        ({"method": "mint", "bits": 2, "signed": False}, "signed", "mint"),
+        ({"method": "mint", "bits": 2, "per_channel": True}, "per_channel", "mint"),
+        ({"bits": 2, "clip": 1.0, "per_channel": True}, "clip", 1.0),
+    ):
+        yield f"QuantSpec: {options}", partial(spec, **options), word, value
     with_state = partial(spec("lq_net", bits=2), X)
     yield "QuantSpec: lq_net without its state", with_state, "state", "lq_net"
     yield from refused(spec(bits=2, per_channel=True), {}, x=[X[:0]], named="w")
@@ -76,5 +93,11 @@ def lq_cases():
         yield from refused(function, good, w=bad, state=[STATE.basis])
     good = {"w": X, "basis": STATE.basis}
     bad = [*NOT_FLOATING, X[:, :2]]
-    basis = [np.ones((2, 3), np.int32)]
+    basis = [np.ones((2, 3), np.int32), np.ones(3, np.float32)]
     yield from refused(quantize.lq_solve, good, w=bad, basis=basis)
+    level_bits = {"bits": [1, 9, 2.5], "clip": [0, np.ones(3)]}
+    yield from refused(quantize.lq_levels_init, {"bits": 2}, **level_bits)
+    unsigned = partial(quantize.lq_levels_init, bits=9, signed=False)
+    yield "lq_levels_init: unsigned", unsigned, "bits", 9
+    bad = {"x": NOT_FLOATING, "basis": [STATE.basis, np.ones(9, np.float32)]}
+    yield from refused(quantize.lq_levels, {"x": X, "basis": STATE.basis[0]}, **bad)

@@ -83,6 +83,7 @@ def first_loss(dataset, **options):
     return float(next(step).metrics.loss)
 
 
+@pytest.mark.slow
 def test_training_sees_every_step_in_its_order():
     dataset = events()
     x = jnp.asarray(np.moveaxis(frames(), 1, 0), jnp.float32)

@@ -35,16 +35,3 @@ def test_eval_batches_cover_each_index_once(n, size):
         assert index.max() < n
         seen += index[mask].tolist()
     assert seen == list(range(n))
-
-
-def test_bad_batches():
-    order = epoch_order(0, 0, 4)
-    for size in (0, -1, 5):
-        with pytest.raises(ValueError, match=f"expected 1 to 4.*got {size}"):
-            train_batches(order, size)
-    for n, size in ((0, 1), (1, 0)):
-        with pytest.raises(ValueError, match=f"got {n} and {size}"):
-            eval_batches(n, size)
-    for seed, epoch, n in ((-1, 0, 4), (0, -1, 4), (0, 0, 0)):
-        with pytest.raises(ValueError, match=f"got {seed}, {epoch} and {n}"):
-            epoch_order(seed, epoch, n)

@@ -42,22 +42,6 @@ def test_nothing_moves_between_equal_layers():
         assert np.count_nonzero(moved.mass - np.diag(np.diag(moved.mass))) == 0
 
 
-@pytest.mark.parametrize(
-    ("x", "edges", "message"),
-    [
-        (np.zeros(0), None, "reference must have finite rates"),
-        (np.array([np.nan]), None, "reference must have finite rates"),
-        (np.array([2.0]), None, "edges must reach"),
-        (np.array([0.5]), np.array([0.6, 1.0]), "edges must reach"),
-        (np.array([0.5]), np.array([0.0, 0.0, 1.0]), "rising"),
-        (np.array([0.5]), np.array([1.0]), "rising"),
-    ],
-)
-def test_it_refuses_nonsense(x, edges, message):
-    with pytest.raises(ValueError, match=message):
-        emd.flow(x, np.array([0.5]), edges=edges)
-
-
 @pytest.mark.parametrize("k", [20, 40, 100])
 def test_rates_on_an_edge_are_in_the_bin_above(k):
     counts = np.arange(k + 1)

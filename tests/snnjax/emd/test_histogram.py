@@ -82,6 +82,7 @@ def test_silent_against_saturated_is_1():
         assert float(function(first, first, 0.01)) == 0
 
 
+@pytest.mark.slow
 def test_gradient_is_the_potential_and_0_where_equal(x64):
     p, q = masses(0) + 0.1, masses(1) + 0.1
     value, slope = jax.jit(jax.value_and_grad(emd.histogram_emd))(

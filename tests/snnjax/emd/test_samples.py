@@ -88,28 +88,6 @@ def test_it_is_a_metric_and_follows_a_shift(x, y, z, shift):
 GOOD = np.array([0.5, 1.0])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((np.zeros(0), GOOD), "x is empty"),
-        ((GOOD, np.zeros((0, 3))), "y is empty"),
-        ((GOOD, GOOD, np.ones(3)), r"x_weights must have x's shape \(2,\), got \(3,\)"),
-        ((GOOD, GOOD, None, np.ones((1, 2))), "y_weights must have y's shape"),
-        ((GOOD, np.array([0, np.nan])), "y has NaN or inf"),
-        ((np.array([0, -np.inf]), GOOD), "x has NaN or inf"),
-        ((GOOD, GOOD, np.array([1, np.nan])), "x_weights has NaN or inf"),
-        ((GOOD, GOOD, None, np.array([2, -1])), "y_weights must be non-negative"),
-        ((GOOD, GOOD, np.zeros(2)), "x_weights must be non-negative and not all zero"),
-    ],
-)
-def test_wasserstein_1d_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        emd.wasserstein_1d(*arguments)
-    if "shape" in message or "empty" in message:
-        with pytest.raises(ValueError, match=message):
-            samples_jit(*arguments)
-
-
 def test_wasserstein_1d_of_nonsense_inside_jit_is_nan():
     bad = np.array([0, np.nan])
     for arguments in ((bad, GOOD), (GOOD, bad[1:]), (GOOD, GOOD, bad)):
@@ -121,6 +99,7 @@ def test_wasserstein_1d_of_nonsense_inside_jit_is_nan():
         assert np.isnan(samples_jit(bad, bad))
 
 
+@pytest.mark.slow
 def test_gradient_is_zero_where_points_coincide():
     both = jax.jit(jax.value_and_grad(emd.wasserstein_1d))
     rates = samples("tied", 1000, 0)
@@ -238,12 +217,6 @@ def test_a_reference_that_is_closed_over_is_not_sorted_by_the_compiler():
         assert not np.any(slope)
 
 
-def test_complex_numbers_are_refused():
-    for arguments in ((GOOD + 1j, GOOD), (GOOD, GOOD + 1j)):
-        with pytest.raises(ValueError, match="must be real"):
-            emd.wasserstein_1d(*arguments)
-
-
 def test_sorting_by_integers_is_sorting(key):
     odd = np.float32([0, -0.0, 1e-45, -1e-45, 1e38, -1e38, np.inf, -np.inf, 2, 2, 2])
     both = jax.jit(lambda x, t: jax.jvp(_sorting.sort, (x,), (t,)))
@@ -257,12 +230,6 @@ def test_sorting_by_integers_is_sorting(key):
     assert np.isnan(jax.jit(_sorting.sort)(np.float32([np.nan, 1, -np.nan]))).sum() == 2
     rows = np.stack([samples("normal", 50, seed) for seed in range(3)])
     np.testing.assert_array_equal(jax.vmap(_sorting.sort)(rows), np.sort(rows))
-
-
-@pytest.mark.parametrize("p", [0.5, 0, -1, np.nan, np.inf])
-def test_powers_below_1_are_refused(p):
-    with pytest.raises(ValueError, match="finite number >= 1"):
-        emd.wasserstein_p_1d(GOOD, GOOD, p=p)
 
 
 SIZES = [int(n) for n in np.unique(np.geomspace(1, 100_000, 12).astype(int))]

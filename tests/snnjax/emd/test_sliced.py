@@ -55,26 +55,6 @@ def test_gradient_is_a_finite_difference_and_0_where_equal(x64):
         assert not np.any(slope)
 
 
-@pytest.mark.parametrize(
-    ("x", "ways", "message"),
-    [
-        (np.zeros(3), None, r"must be clouds \[n, d\]"),
-        (np.zeros((0, 2)), None, r"must be clouds \[n, d\]"),
-        (np.zeros((3, 3)), None, r"must be clouds \[n, d\]"),
-        (np.zeros((3, 2)), np.zeros((4, 3)), r"directions must be \[L, 2\]"),
-        (np.full((3, 2), np.nan), None, "has NaN or inf"),
-    ],
-)
-def test_it_refuses_nonsense(x, ways, message):
-    with pytest.raises(ValueError, match=message):
-        emd.sliced(x, cloud(0), directions=ways)
-
-
-def test_other_dimensions_need_directions():
-    with pytest.raises(ValueError, match=r"in 3 dimensions give directions \[L, d\]"):
-        emd.sliced(cloud(0, d=3), cloud(1, d=3))
-
-
 @pytest.mark.parametrize("way", [[3.0, 4.0], [0.0, 0.0]])
 def test_directions_are_unit_vectors(way):
     with pytest.raises(ValueError, match=r"must be unit vectors, got lengths"):

@@ -118,25 +118,6 @@ def test_a_traced_epsilon_below_0_is_no_number():
     assert np.isnan(divergence(-0.1))
 
 
-@pytest.mark.parametrize(
-    ("x", "epsilon", "message"),
-    [
-        (np.zeros(0, np.float32), 0.1, "x is empty"),
-        (np.float32([np.nan]), 0.1, "x has NaN"),
-        (np.zeros(3, np.float32), 0.0, "epsilon must be positive"),
-        (np.zeros(3, np.float32), -1, "epsilon must be positive"),
-        (np.zeros(3, np.float32), np.float32(-1), "epsilon must be positive"),
-        (np.zeros(20_000, np.float32), 0.1, "at most 16384 samples"),
-    ],
-)
-def test_sinkhorn_refuses_nonsense(x, epsilon, message):
-    for function in (emd.sinkhorn_divergence, emd.transport_plan):
-        with pytest.raises(ValueError, match=message):
-            function(x, np.zeros(3, np.float32), epsilon=epsilon)
-        with pytest.raises(ValueError, match="max_iterations must be"):
-            function(np.zeros(3), np.zeros(3), epsilon=0.1, max_iterations=0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_epsilon_of_any_dtype_is_the_same_number(x64, dtype):
@@ -153,7 +134,7 @@ def test_a_second_derivative_is_refused():
     x, y = samples("rates", 10, 0), samples("rates", 10, 1)
     slope = jax.grad(lambda x: emd.sinkhorn_divergence(x, y, epsilon=0.1))
     assert np.isfinite(slope(x)).all()
-    with pytest.raises(NotImplementedError, match="nothing of second derivatives"):
+    with pytest.raises(NotImplementedError, match="second derivatives"):
         jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
 
 

@@ -17,23 +17,6 @@ def some_counts(k, seed=0, layers=(("a", (6, 5)), ("b", (40,)))):
     )
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        FiringCounts.__add__,
-        firing.paired_shift,
-        firing.mean_shift,
-        firing.kolmogorov_smirnov,
-        firing.report,
-    ],
-)
-def test_networks_with_other_layers_are_refused(function):
-    counts = some_counts(8)
-    for layers in ((("a", (6, 5)),), (("a", (6, 5)), ("b", (41,)))):
-        with pytest.raises(ValueError, match=r"same neurons; different: \['b'\]"):
-            function(counts, some_counts(8, layers=layers))
-
-
 def test_summary_at_the_edges_of_dead_and_saturated():
     k = 40_000
     spikes = {
@@ -115,17 +98,3 @@ def test_report_is_scipys(method, rel):
     assert report.saturated_fraction == pytest.approx(np.mean(rates > 0.95))
     ks = {n: ks_2samp(x[n].ravel(), y[n].ravel(), method="asymp") for n in x}
     assert report.ks == pytest.approx({n: found.statistic for n, found in ks.items()})
-
-
-def test_report_refuses_an_unknown_method_and_impossible_counts():
-    counts = some_counts(8)
-    with pytest.raises(ValueError, match='"exact" or "ott", got \'scipy\''):
-        firing.report(counts, counts, method="scipy")
-    images_without_time = FiringCounts(counts.spikes, 2)
-    too_few = FiringCounts({"a": np.array([-1])}, 2)
-    for impossible, said in ((images_without_time, "8"), (too_few, "-1 to -1")):
-        for function in (firing.summary, lambda c: firing.paired_shift(c, c)):
-            with pytest.raises(ValueError, match=rf"within 0\.\.2 .*{said}"):
-                function(impossible)
-    with pytest.raises(ValueError, match=r"within 0\.\.2"):
-        firing.report(counts, images_without_time)

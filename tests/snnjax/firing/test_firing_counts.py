@@ -48,14 +48,6 @@ def test_total_takes_the_whole_numbers_of_an_add_network():
     np.testing.assert_array_equal(total, spikes[:, [0, 2]].sum((0, 1)))
 
 
-def test_total_refuses():
-    with pytest.raises(ValueError, match=r"\[T, B, \.\.\.\], got shape \(4,\)"):
-        firing.total(np.ones(4))
-    for mask in (np.ones(T), np.ones((B, 1)), np.ones(())):
-        with pytest.raises(ValueError, match=r"mask must be \[B\] = \(3,\), got shape"):
-            firing.total(trains(), mask)
-
-
 def test_merged_in_any_order_the_counts_are_those_of_one_pass():
     parts = [trains(b=b, seed=b) for b in (2, 3, 1)]
     expected = np.concatenate(parts, axis=1).sum((0, 1))

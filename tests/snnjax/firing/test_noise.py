@@ -110,32 +110,3 @@ def test_silent_and_identical_sets_have_no_floor():
         batch = counts(np.full((4, NEURONS), level))
         floor = firing.noise_floor([batch] * 3)
         assert floor == ({"a": 0.0, "b": 0.0}, {"a": 0.0, "b": 0.0}, 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(method="jackknife"), "method .*'jackknife'"),
-        (dict(alpha=0), "alpha"),
-        (dict(alpha=1.0), "alpha"),
-        (dict(alpha=0.05, replicates=19), r"got 0\.05 and 19"),
-    ],
-)
-def test_it_refuses_nonsense(options, message):
-    batch = counts(np.ones((4, NEURONS), int))
-    with pytest.raises(ValueError, match=message):
-        firing.noise_floor([batch, batch], **options)
-
-
-def test_it_needs_two_sets_of_images_of_the_same_layers():
-    batch = counts(np.ones((4, NEURONS), int))
-    for few in ([], [batch]):
-        with pytest.raises(ValueError, match=f"two sets of images, got {len(few)}"):
-            firing.noise_floor(few)
-    with pytest.raises(ValueError, match="have no layers"):
-        firing.noise_floor([FiringCounts({}, 4)] * 2)
-    with pytest.raises(ValueError, match="counts of a must be integers"):
-        firing.noise_floor([FiringCounts({"a": np.ones(3)}, 4)] * 2)
-    other = FiringCounts({"a": batch.spikes["a"]}, batch.observations)
-    with pytest.raises(ValueError, match=r"different: \['b'\]"):
-        firing.noise_floor([batch, other])

@@ -100,38 +100,6 @@ def test_computation_in_bfloat16_keeps_float32_parameters():
     np.testing.assert_array_equal(layer(x), same)
 
 
-@pytest.mark.parametrize(
-    ("layer", "good"),
-    [
-        (conv(3, 4, kernel_size=3), (2, 5, 5, 3)),
-        (QuantLinear(3, 4, rngs=nnx.Rngs(0)), (2, 3)),
-        (BatchNorm(3), (2, 3)),
-    ],
-    ids=["conv", "linear", "norm"],
-)
-def test_input_that_would_silently_go_wrong(layer, good):
-    x = jnp.ones(good)
-    for bad in (x[..., :1], x[..., :2], x[0, 0]):
-        with pytest.raises(ValueError, match=r"x must be \[\.\.\., .*C = 3"):
-            layer(bad)
-    for dtype in (jnp.int32, bool, jnp.uint8):  # kernels would be cut to integers
-        with pytest.raises(ValueError, match="floating point"):
-            layer(x.astype(dtype))
-
-
-def test_sizes_below_1():
-    for sizes, options in (((0, 1), {}), ((1, 0), {}), ((1, 1), {"strides": 0})):
-        with pytest.raises(ValueError, match="at least 1, got 0"):
-            conv(*sizes, kernel_size=1, **options)
-    for make in (
-        lambda: conv(1, 1, kernel_size=0),
-        lambda: QuantLinear(0, 1, rngs=nnx.Rngs(0)),
-        lambda: BatchNorm(0),
-    ):
-        with pytest.raises(ValueError, match="at least 1, got 0"):
-            make()
-
-
 # Quantized kernels
 
 
@@ -223,6 +191,7 @@ def test_stateful_layers_inside_a_gradient():
     assert rest["conv"]["quant_state"].get_value().count == 0
 
 
+@pytest.mark.slow
 def test_lq_net_gradient_goes_straight_through_up_to_the_clip():
     layer = lq_layer()
     at = layer.kernel.get_value().at[0, 0, 0].set([0.3, -0.3, 0.31])
@@ -341,13 +310,6 @@ def test_norm_in_low_precision_keeps_float32_statistics():
     assert grad.dtype == jnp.bfloat16
 
 
-def test_norm_of_one_value():
-    layer = norm_layer(4)
-    with pytest.raises(ValueError, match="more than one value a channel"):
-        layer(jnp.ones((1, 1, 1, 4)), train=True)
-    assert np.isfinite(layer(jnp.ones((1, 1, 1, 4)), train=False)).all()
-
-
 # Neurons
 
 
@@ -378,17 +340,6 @@ def test_membranes_are_quantized_at_either_site(steps):
     assert len({train.tobytes() for train in trains.values()}) == 3
     layer.quantize(QuantSpec("none"))
     np.testing.assert_array_equal(layer(x), trains["none"])
-
-
-def test_bad_membrane_quantizers():
-    layer = Spiking(neurons.IF())
-    with pytest.raises(ValueError, match="dorefa makes levels of weights"):
-        layer.quantize(QuantSpec("dorefa", bits=2))
-    for site in ("before", ""):
-        with pytest.raises(ValueError, match=r"site must be one of \('post_reset'"):
-            layer.quantize(QuantSpec(bits=2), site=site)
-        with pytest.raises(ValueError, match="site must be one of"):
-            Spiking(neurons.IF(), site=site)
 
 
 @pytest.mark.slow
@@ -471,19 +422,6 @@ def test_lsq_on_a_membrane_starts_as_mid_tread():
     uniform = QuantSpec(bits=4, clip=1.0, signed=False, grid="mid_tread")
     np.testing.assert_array_equal(lsq(x), Spiking(neurons.LIF(), quant=uniform)(x))
     assert value(lsq.quant_scale) == np.float32(1 / 15)
-
-
-@pytest.mark.parametrize(
-    ("spec", "site", "says"),
-    [
-        (QuantSpec("dorefa", bits=2), "post_reset", "dorefa makes levels of weights"),
-        (QuantSpec("lsq", bits=2, per_channel=True), "pre_fire", "a membrane has none"),
-        (QuantSpec("mint", bits=2), "pre_fire", "MINT quantizes the stored membrane"),
-    ],
-)
-def test_methods_that_are_not_for_membranes(spec, site, says):
-    with pytest.raises(ValueError, match=says):
-        Spiking(neurons.LIF(), quant=spec, site=site)
 
 
 def lif_with_a_learned_step(x, step):

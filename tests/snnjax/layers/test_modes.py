@@ -10,6 +10,7 @@ from snnjax import calibrate, layers, models, neurons
 from snnjax.quantize import QuantSpec
 
 X = jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, (2, 4, 8, 8, 1)), jnp.float32)
+SLOW = pytest.mark.slow
 
 
 def chain() -> nnx.Sequential:
@@ -47,7 +48,8 @@ def moves(model: nnx.Module, call) -> bool:
 
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize(
-    ("make", "jit"), [(chain, False), (chain, True), (network, True)]
+    ("make", "jit"),
+    [(chain, False), (chain, True), pytest.param(network, True, marks=SLOW)],
 )
 def test_the_mode_decides_where_train_is_none(make, jit, graph):
     with nnx.set_graph_mode(graph), nnx.set_graph_updates(graph):
@@ -68,6 +70,7 @@ def test_the_mode_decides_where_train_is_none(make, jit, graph):
         assert not moves(model, call)
 
 
+@SLOW
 @pytest.mark.parametrize("remat", ["none", "block", "full"])
 def test_the_mode_equals_the_argument(remat):
     by_argument, by_mode = network(remat=remat), network(remat=remat)
@@ -88,6 +91,7 @@ def test_the_mode_equals_the_argument(remat):
     jax.tree.map(np.testing.assert_array_equal, moving(by_argument), moving(by_mode))
 
 
+@SLOW
 def test_each_mode_compiles_once():
     model, traces = network(), []
 
@@ -104,6 +108,7 @@ def test_each_mode_compiles_once():
     assert len(traces) == 2
 
 
+@SLOW
 def test_functions_that_return_a_model_return_it_in_evaluation_mode():
     model = network()
     model.train()

@@ -59,6 +59,7 @@ def draw_case(data):
     return x, tau, threshold, reset
 
 
+@pytest.mark.slow
 @given(kind=kinds, hard=st.booleans(), data=st.data())
 def test_properties(kind, hard, data):
     x, tau, threshold, reset = draw_case(data)

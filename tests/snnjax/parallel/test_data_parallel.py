@@ -52,6 +52,7 @@ def test_8_devices_do_what_one_does(run, net):
     assert_same_run(found["one"], found["many"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 def test_all_devices_hold_the_same_bits(run, net):
     found = run(net)

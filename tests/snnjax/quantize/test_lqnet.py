@@ -195,30 +195,3 @@ def test_bfloat16_weights_keep_a_float32_basis():
     learned = update(w, state(np.float32(weights(3, 3))))
     assert (learned.basis.dtype, learned.count.dtype) == (jnp.float32, jnp.int32)
     assert net(w, learned).dtype == jnp.bfloat16
-
-
-W, STATE = jnp.ones((4, 3)), state(np.ones((2, 3), np.float32))
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: quantize.lq_fit(W, bits=0), "from 1 to 8, got 0"),
-        (lambda: quantize.lq_fit(W, bits=9), "from 1 to 8, got 9"),
-        (lambda: quantize.lq_fit(W, bits=2, init="best"), "must be one of.*'best'"),
-        (lambda: quantize.lq_fit(W, bits=2, init="clip"), "needs clip"),
-        (lambda: quantize.lq_fit(W, bits=2, clip=0.0), "positive and finite, got 0"),
-        (lambda: quantize.lq_fit(W, bits=2, clip=-1), "positive and finite, got -1"),
-        (lambda: quantize.lq_fit(W, bits=2, clip=np.inf), "finite, got inf"),
-        (lambda: quantize.lq_fit(W, bits=2, clip=np.nan), "finite, got nan"),
-        (lambda: quantize.lq_fit(W, bits=2, iterations=-1), "at least 0, got -1"),
-        (lambda: quantize.lq_fit(W[0], bits=2), r"\[\.\.\., C_out\].*\(3,\)"),
-        (lambda: quantize.lq_net(W[:, :2], STATE), r"\(4, 2\) and \(2, 3\)"),
-        (lambda: quantize.lq_net(W[0], STATE), r"\(3,\) and \(2, 3\)"),
-        (lambda: quantize.lq_solve(W, jnp.ones(3)), r"\(4, 3\) and \(3,\)"),
-        (lambda: quantize.lq_update(W[:, :1], STATE), r"\(4, 1\) and \(2, 3\)"),
-    ],
-)
-def test_bad_input_is_refused(call, says):
-    with pytest.raises(ValueError, match=says):
-        call()

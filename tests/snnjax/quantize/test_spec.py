@@ -54,48 +54,6 @@ def test_spec_none_is_the_identity():
     assert jax.tree.leaves(QuantSpec(method="none")) == []
 
 
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        (dict(method="lsqq", bits=2), "method must be one of .*got 'lsqq'"),
-        (dict(), "'uniform' needs bits"),
-        (dict(method="lq_net", clip=1.0), "'lq_net' needs bits"),
-        (dict(bits=0), "takes whole bits from 1 to 16, got 0"),
-        (dict(bits=17), "from 1 to 16, got 17"),
-        (dict(bits=2.5), r"from 1 to 16, got 2\.5"),
-        (dict(bits=np.nan), "from 1 to 16, got nan"),
-        (
-            dict(bits=1, grid="mid_tread"),
-            "the mid_tread grid takes whole bits from 2 to 16, got 1",
-        ),
-        (dict(bits=2, grid="mid"), "grid must be one of .*got 'mid'"),
-        (dict(bits=2, clip=0), "clip must be positive and finite, got 0"),
-        (dict(bits=2, clip=-1.0), "clip must be positive and finite, got -1"),
-        (dict(bits=2, clip=np.inf), "clip must be positive and finite, got inf"),
-        (dict(bits=2, clip=np.float32("nan")), "clip must be positive and finite"),
-        (dict(method="lq_net", bits=9), "from 1 to 8, got 9"),
-        (dict(method="lq_net", bits=2, clip=-1), "clip must be positive"),
-        (dict(method="mint", bits=2, signed=False), "signed must be True"),
-        (dict(method="mint", bits=2, signed=False), "mint's levels are symmetric"),
-        (dict(method="mint", bits=1), "mint takes whole bits from 2 to 16, got 1"),
-        (dict(method="lsq", bits=1), "signed lsq takes whole bits from 2 to 16"),
-        (dict(method="lsq", bits=4, clip=-1.0), "clip must be positive"),
-        (dict(method="dorefa", bits=17), "dorefa takes whole bits from 1 to 16"),
-        (dict(method="dorefa", bits=2, clip=1.0), "dorefa has no clip"),
-        (dict(method="mint", bits=2, per_channel=True), "per_channel is for uniform"),
-        (dict(bits=2, clip=1.0, per_channel=True), "leave out clip, got 1.0"),
-    ],
-)
-def test_bad_specs_are_refused(fields, says):
-    with pytest.raises(ValueError, match=says):
-        QuantSpec(**fields)
-
-
-def test_a_method_with_state_is_not_called():
-    with pytest.raises(ValueError, match="'lq_net' has a state"):
-        QuantSpec(method="lq_net", bits=2)(jnp.ones(3))
-
-
 def weights(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(0, 0.3, shape), jnp.float32)
 

@@ -134,33 +134,3 @@ def test_invariants(grid, signed, bits, clip, x):
         np.testing.assert_array_equal(run(-x), -got)
     if grid == "mid_rise":
         assert (got != 0).all()
-
-
-ONES = jnp.ones(3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (dict(bits=0), "the mid_rise grid takes whole bits from 1 to 16, got 0"),
-        (dict(bits=17), "from 1 to 16, got 17"),
-        (dict(bits=-2), "from 1 to 16, got -2"),
-        (dict(bits=2.5), r"got 2\.5"),
-        (dict(bits=np.inf), "got inf"),
-        (
-            dict(bits=1, grid="mid_tread"),
-            "mid_tread grid takes whole bits from 2 to 16, got 1",
-        ),
-        (dict(bits=1, grid="mid_tread", signed=False), "from 2 to 16, got 1"),
-        (dict(clip=0), "clip must be positive and finite, got 0"),
-        (dict(clip=-1.0), "clip must be positive and finite, got -1.0"),
-        (dict(clip=float("inf")), "clip must be positive and finite, got inf"),
-        (dict(clip=np.float32("nan")), "clip must be positive and finite, got nan"),
-        (dict(grid="mid-rise"), "grid must be one of .*got 'mid-rise'"),
-        (dict(x=jnp.arange(3)), "x must be floating point, got int32"),
-        (dict(x=ONES > 0), "x must be floating point, got bool"),
-    ],
-)
-def test_bad_input_is_refused(arguments, says):
-    with pytest.raises(ValueError, match=says):
-        uniform(**(dict(x=ONES, bits=4, clip=1.0) | arguments))

@@ -89,13 +89,3 @@ def test_totals_make_an_exact_distance_between_mean_latencies():
 def test_an_add_blocks_values_count_as_spikes_inside_jit():
     x = np.array([[[0]], [[2]], [[1]]])
     assert jax.jit(latency_total)(x).tolist() == [1]
-
-
-def test_errors():
-    for x, message in ((np.zeros(4), "B"), (np.zeros((0, 2)), "at least 1")):
-        with pytest.raises(ValueError, match=message):
-            latency_total(x)
-    with pytest.raises(ValueError, match="mask"):
-        latency_total(np.zeros((4, 2)), np.ones(3))
-    with pytest.raises(ValueError, match="0 and 1"):
-        latency(np.array([0.0, 0.5]))

@@ -75,33 +75,6 @@ def test_one_step_and_no_neurons(name):
     assert jax.eval_shape(distance, nobody, nobody).shape == (0,)
 
 
-@every
-def test_errors(name):
-    distance = DISTANCES[name]
-    train = np.zeros((4, 2))
-    for x, y, message in (
-        (train, train[:3], "same shape"),
-        (train, train[:, 0], "same shape"),
-        (train[:0], train[:0], "at least 1"),
-        (np.float32(0), np.float32(0), "time first"),
-        (train + 0.5, train, "x must be 0 and 1"),
-        (train, np.full_like(train, np.nan), "y must be 0 and 1"),
-        (train, jnp.full((4, 2), 2), "y must be 0 and 1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            distance(x, y)
-
-
-@pytest.mark.parametrize("name", NUMBERS)
-def test_numbers_are_checked(name):
-    distance, (x, y) = NUMBERS[name], some()
-    for value in (-1, -0.5, np.nan, jnp.float32(-2)):
-        with pytest.raises(ValueError, match=f"{name} must be at least 0"):
-            distance(x, y, **{name: value})
-    with pytest.raises(ValueError, match="vmap"):
-        distance(x, y, **{name: np.ones(2)})
-
-
 @pytest.mark.parametrize("name", NUMBERS)
 def test_sweeping_a_number_does_not_recompile(name):
     distance, (x, y) = NUMBERS[name], some()

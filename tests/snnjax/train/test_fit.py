@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -90,12 +89,6 @@ def test_networks_side_by_side_have_each_its_learning_rate():
         alone = train.fit(Net(), images, optimizer=train.sgd(schedule), **options)
         assert distance(model, alone) < 1e-6
     assert distance(*both) > 1e-3
-
-
-def test_a_rate_beside_a_schedule_is_refused_at_the_call():
-    optimizer = [train.sgd(0.1), train.sgd(train.one_cycle(4, 0.1))]
-    with pytest.raises(ValueError, match=r"optimizer: .*schedules of one kind"):
-        train.steps([Net(), Net()], dataset(), steps=4, optimizer=optimizer, **OPTIONS)
 
 
 @pytest.mark.parametrize("optimizer", [train.sgd, train.adamw])
@@ -190,19 +183,6 @@ def test_augmentation_of_ones_own():
     np.testing.assert_allclose(augmented.metrics.loss, expected.metrics.loss, rtol=1e-6)
 
 
-def test_validation_of_one_image_is_refused_at_the_call():
-    steps = inspect.unwrap(train.steps)
-    with pytest.raises(ValueError, match="validation must have at least two images"):
-        steps(
-            Net(),
-            dataset(),
-            steps=1,
-            optimizer=train.sgd(0.1),
-            validation=dataset(1),
-            **OPTIONS,
-        )
-
-
 # The loop of Flax
 
 
@@ -266,6 +246,7 @@ def test_the_nnx_loop_is_fit():
         np.testing.assert_allclose(mine, its, rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_loss_fn_takes_options_under_nnx():
     model, x = small(), jnp.ones((2, 8, 8, 1))
     model.train()

@@ -417,11 +417,6 @@ def test_evaluation_sees_accuracy(evaluated):
         assert found.accuracy == expected
 
 
-def test_evaluation_of_too_few_images(evaluated):
-    with pytest.raises(ValueError, match="at least two images"):
-        train.evaluate(evaluated[0], dataset(1))
-
-
 # Errors
 
 
@@ -430,12 +425,6 @@ def test_a_loss_that_is_not_finite():
         FloatingPointError, match=r"at step 2 of 3.*lower learning rate"
     ):
         fitted(Softmax(), [3e38, 1, 1], data=dataset(8, (2, 3, 2), 3))
-
-
-@pytest.mark.parametrize("batch_size", [-1, 0, 12])
-def test_batches_that_cannot_be(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size.* {batch_size}"):
-        fitted(Softmax(), [0.1], data=dataset(11, (2, 3, 2), 3), batch_size=batch_size)
 
 
 # Learning rates
@@ -460,12 +449,6 @@ def test_schedules(steps):
         assert (np.diff(up_and_down[: peak + 1]) > 0).all()
         assert (np.diff(up_and_down[peak:]) < 0).all()
         assert up_and_down[-1] < 0.4 * (2 / steps)
-
-
-@pytest.mark.parametrize("schedule", [train.one_cycle, train.cosine])
-def test_a_schedule_of_no_steps(schedule):
-    with pytest.raises(ValueError, match="step"):
-        schedule(0, 0.1)
 
 
 # Flax
@@ -557,18 +540,6 @@ def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
     for slope, change in zip(*map(jax.tree.leaves, (slopes, moved)), strict=True):
         np.testing.assert_allclose(change[0], -0.1 * 1.9 * slope, atol=1e-6)
     assert max(np.abs(slope).max() for slope in jax.tree.leaves(slopes)) > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(target=1.0), "give penalty as well"),
-        (dict(penalty=lambda rates, _: jnp.ones(2)), r"a scalar, got shape \(2,\)"),
-    ],
-)
-def test_a_penalty_that_is_none(options, message):
-    with pytest.raises(ValueError, match=message):
-        fitted(Net(), [0.1], **options)
 
 
 def test_a_penalty_that_is_not_finite():
