@@ -4,6 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import optax
 from flax import nnx
@@ -61,7 +62,7 @@ def augments(config: StudyConfig) -> bool:
     return config.augment and config.dataset != "digits"
 
 
-def training_options(config: StudyConfig) -> dict:
+def training_options(config: StudyConfig) -> dict[str, Any]:
     """Return the options of `train.steps` and `train.make_train_step` in common."""
     return dict(
         timesteps=config.timesteps,
@@ -159,18 +160,18 @@ class Recipe:
     def quantized(self, spec: RunSpec) -> SEWResNet:
         """Return the baseline with the quantizers of ``spec``, not yet trained."""
         model = self.baseline(spec.baseline)
-        if spec.target == "none":
+        if spec.method is None:
             return model
         quantizer = QuantSpec(
             method=spec.method,
             bits=spec.bits,
             clip=spec.clip,
-            signed=spec.signed,
+            signed=bool(spec.signed),
             grid=spec.grid or "mid_rise",
         )
         if spec.target == "membrane":
             rules = {ALL_MEMBRANES if spec.quantize_all else MEMBRANES: quantizer}
-            return calibrate.quantize(model, rules, membrane_site=spec.site)
+            return calibrate.quantize(model, rules, membrane_site=str(spec.site))
         rules = {ALL_WEIGHTS if spec.quantize_all else WEIGHTS: quantizer}
         return calibrate.quantize(model, rules)
 
@@ -181,6 +182,7 @@ class Recipe:
         path = self.store.epoch_before_of(spec.name)
         like = train.init(model, optimizer(self.config, self._qat_schedule()))
         state = runs.load_on_primary(lambda: states.load(path, like), like)
+        assert state is not None, "it is saved as the last epoch begins"
         return train.model_from_state(model, state)
 
     def remove_checkpoints(self, name: str) -> None:
@@ -255,16 +257,18 @@ class Recipe:
     ) -> None:
         """Train networks side by side; leave the trained states in ``opened``."""
         names = [one.name for one in opened]
-        options = training_options(self.config) | dict(
-            seed=seed,
-            batch_size=self.config.batch_size,
+        loop = train.steps(
+            networks,
+            self.train_set,
             optimizer=optimizer(self.config, schedule),
             steps=steps,
+            seed=seed,
+            batch_size=self.config.batch_size,
             start=train.stack([one.state for one in opened]),
             silent_above=self.config.silent_above,
             mesh=layout.mesh_for(len(opened), self.num_devices),
+            **training_options(self.config),
         )
-        loop = train.steps(networks, self.train_set, **options)
         progress_log = _TrainingLog(self, names, schedule, _step(opened[0]))
         try:
             for progress in runs.watch(
