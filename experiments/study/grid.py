@@ -61,7 +61,7 @@ class RunSpec:
 
     def to_row(self) -> dict[str, Any]:
         """Return the fields as a row's keys, in their order."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dataclasses.asdict(self)
 
     @property
     def name(self) -> str:

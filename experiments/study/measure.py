@@ -21,6 +21,13 @@ from snnjax.models import SEWResNet
 from snnjax.models.connections import INPUT
 from snnjax.train import Evaluation
 
+# Fields of a result that have the names of the config's, and of the firing report's.
+_OF_CONFIG = ("dataset", "model", "width", "surrogate", "reset", "precision")
+_OF_FIRING = (
+    *("mean_rate", "dead_fraction", "saturated_fraction", "emd_mean"),
+    *("emd", "paired_shift", "mean_shift", "ks"),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
@@ -199,33 +206,21 @@ class Measurer:
         operations = cost.synaptic_operations(synapses, counts.spikes, images)
         weight_bits, membrane_bits = calibrate.memory_bits(model, neurons)
         result = Result(
-            dataset=config.dataset,
-            model=config.model,
-            width=config.width,
-            surrogate=config.surrogate,
-            reset=config.reset,
+            **{name: getattr(config, name) for name in _OF_CONFIG},
+            **{name: getattr(fired, name) for name in _OF_FIRING},
+            **self._floors(spec, evaluation, counts),
             spec=spec,
             accuracy=evaluation.accuracy,
-            mean_rate=fired.mean_rate,
-            dead_fraction=fired.dead_fraction,
-            saturated_fraction=fired.saturated_fraction,
-            emd_mean=fired.emd_mean,
             emd_mean_epoch_before=None
             if epoch_before is None
             else self._distance(baseline.counts, epoch_before.counts),
-            emd=fired.emd,
-            paired_shift=fired.paired_shift,
-            mean_shift=fired.mean_shift,
-            ks=fired.ks,
             latency_emd_mean=_mean(latency_emd.values()),
             latency_emd=latency_emd,
             time_w1_mean=_mean(time_w1.values()),
             time_w1=time_w1,
-            **self._floors(spec, evaluation, counts),
             synops=sum(operations.values()),
             weight_memory_bits=weight_bits,
             membrane_memory_bits=membrane_bits,
-            precision=config.precision,
             platform=jax.default_backend(),
             config_hash=config.hash(),
             versions=versions(),

@@ -266,21 +266,22 @@ def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
         recipe.make_model(config, train_set, 0),
     )
     per_epoch = train.steps_per_epoch(train_set, config.batch_size)
-    run = train.fit(
+    schedule = train.cosine(2 * per_epoch, config.qat_learning_rate)
+    run = train.steps(
         baseline,
         train_set,
-        train.cosine(2 * per_epoch, config.qat_learning_rate),
+        optimizer=train.sgd(schedule, weight_decay=config.weight_decay),
+        steps=2 * per_epoch,
         seed=0,
         batch_size=config.batch_size,
         timesteps=config.timesteps,
-        weight_decay=config.weight_decay,
     )
     for progress in itertools.islice(run, per_epoch):
         state = progress.state
     options = {"timesteps": config.timesteps, "batch_size": 128}
     before, after = (
         train.evaluate(model, test_set, **options).counts
-        for model in (baseline, train.trained(baseline, state))
+        for model in (baseline, train.model_from_state(baseline, state))
     )
     expected = firing.report(before, after).emd_mean
     assert control["emd_mean_epoch_before"] == pytest.approx(expected, rel=1e-6)
