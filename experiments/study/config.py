@@ -29,16 +29,16 @@ _SEVERAL = ("seeds", "modes", "bits", "grid")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
         ("width", "timesteps", "epochs", "qat_epochs", "batch_size", "devices"),
-        (lambda x: x >= 1, "at least 1"),
+        (lambda x: x >= 1, "be at least 1"),
     ),
     **dict.fromkeys(
         ("learning_rate", "qat_learning_rate"),
-        (lambda x: 0 < x < math.inf, "positive and finite"),
+        (lambda x: 0 < x < math.inf, "be positive and finite"),
     ),
-    "silent_above": (lambda x: 0 < x <= 1, "in (0, 1] or None"),
-    "save_seconds": (lambda x: x >= 0, "at least 0"),
-    "weight_decay": (lambda x: 0 <= x < math.inf, "at least 0 and finite"),
-    "label_smoothing": (lambda x: 0 <= x < 1, "in [0, 1)"),
+    "silent_above": (lambda x: 0 < x <= 1, "lie within 0..1 or be None"),
+    "save_seconds": (lambda x: x >= 0, "be >= 0"),
+    "weight_decay": (lambda x: 0 <= x < math.inf, "be >= 0 and finite"),
+    "label_smoothing": (lambda x: 0 <= x < 1, "lie within [0, 1)"),
 }
 # These may be empty, and where they are None they follow another.
 _SOME = ("qat_bits", "repeat_qat_bits", "ablation_bits")
@@ -155,7 +155,7 @@ class StudyConfig:
         for name, (is_valid, range_) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not is_valid(value):
-                raise ValueError(f"{name} must be {range_}, got {value}")
+                raise ValueError(f"{name} must {range_}, got {value}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"warmup_epochs must lie within 0 and the {self.epochs} epochs, got "
