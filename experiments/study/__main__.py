@@ -121,10 +121,8 @@ def _make_rows(
     networks = recipe.make(group)
     baseline = recipe.baseline(group[0].baseline)
     evaluations = measurer.evaluate(group, networks, baseline)
-    before = None
     earlier = recipe.load_epoch_before(group[0], networks[0])
-    if earlier is not None:
-        [before] = measurer.evaluate(group, [earlier], baseline)
+    before = earlier and measurer.evaluate(group, [earlier], baseline)[0]
     compiled = (session.compilations.seconds - compiled) / len(group)
     seconds = (time.monotonic() - start) / len(group)
     for spec, network, evaluation in zip(group, networks, evaluations, strict=True):

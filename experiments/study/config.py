@@ -191,14 +191,12 @@ class StudyConfig:
     @classmethod
     def from_numbers(cls, numbers: dict[str, Any]) -> "StudyConfig":
         """Return the config of ``numbers()``, as a run folder holds it."""
+        names = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {
-            field.name: numbers[field.name]
-            for field in dataclasses.fields(cls)
-            if field.name in numbers
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in numbers.items()
+            if name in names
         }
-        for name in (*_SEVERAL, *_SOME):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
         return cls(**values)
 
     def resolve(self) -> "StudyConfig":

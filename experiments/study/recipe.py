@@ -260,10 +260,14 @@ class Recipe:
                 if last or step % LOG_STEPS == 0 or any(progress.silent):
                     images = (step - logged) * self.config.batch_size
                     speed = images / max(time.monotonic() - logged_at, 1e-9)
-                    self._log(names, progress, schedule, speed)
+                    skipped = sharding.to_host(progress.state.skipped)
+                    log = functools.partial(self._log, names, progress, schedule)
+                    runs.run_on_primary(functools.partial(log, speed, skipped))
                     logged, logged_at = step, time.monotonic()
                 if step == save_at:
-                    self._save_epoch_before(names, train.unstack(progress.state))
+                    save = functools.partial(self._save_epoch_before, names)
+                    states = train.unstack(progress.state)
+                    runs.run_on_primary(functools.partial(save, states))
         except train.NonFiniteError as error:
             one = opened[error.index]
             step = one.latest()
@@ -296,36 +300,29 @@ class Recipe:
             )
 
     def _log(
-        self, names: Sequence[str], progress: Progress, schedule, speed: float
+        self, names: Sequence[str], progress: Progress, schedule, speed: float, skipped
     ) -> None:
-        metrics, skipped = progress.metrics, sharding.to_host(progress.state.skipped)
-
-        def write() -> None:
-            for i, name in enumerate(names):
-                dead = metrics.dead.items()
-                self.log.write(
-                    name,
-                    progress.step,
-                    steps=progress.steps,
-                    loss=float(metrics.loss[i]),
-                    accuracy=float(metrics.accuracy[i]),
-                    learning_rate=float(schedule(progress.step - 1)),
-                    images_per_second=round(speed, 1),
-                    skipped=int(skipped[i]),
-                    silent=list(progress.silent[i]),
-                    dead={layer: round(float(x[i]), 4) for layer, x in dead},
-                )
-
-        runs.run_on_primary(write)
+        metrics = progress.metrics
+        for i, name in enumerate(names):
+            dead = metrics.dead.items()
+            self.log.write(
+                name,
+                progress.step,
+                steps=progress.steps,
+                loss=float(metrics.loss[i]),
+                accuracy=float(metrics.accuracy[i]),
+                learning_rate=float(schedule(progress.step - 1)),
+                images_per_second=round(speed, 1),
+                skipped=int(skipped[i]),
+                silent=list(progress.silent[i]),
+                dead={layer: round(float(x[i]), 4) for layer, x in dead},
+            )
 
     def _save_epoch_before(
         self, names: Sequence[str], states: Sequence[TrainState]
     ) -> None:
-        def save() -> None:
-            for name, state in zip(names, states, strict=True):
-                checkpoint.save(self.store.epoch_before_of(name), state)
-
-        runs.run_on_primary(save)
+        for name, state in zip(names, states, strict=True):
+            checkpoint.save(self.store.epoch_before_of(name), state)
 
     def _reestimate(self, name: str, model: SEWResNet) -> SEWResNet:
         self.bar.set_description(f"{name}: re-estimating BatchNorm")

@@ -84,7 +84,10 @@ class RunCheckpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._corrupt: set[int] = set()
         self._resources = contextlib.ExitStack()
-        self._resources.enter_context(_silence_orbax())
+        # What Orbax logs it raises as well.
+        logger = logging.getLogger("absl")
+        logger.addFilter(_is_not_orbax)
+        self._resources.callback(logger.removeFilter, _is_not_orbax)
         me = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
@@ -113,8 +116,9 @@ class RunCheckpoints:
             OSError: this or the previous checkpoint could not be written. Complete
                 ones remain, except one of this same step, which is deleted first.
         """
-        # A state's step is an array of one whole number.
-        number = operator.index(step) if hasattr(step, "__index__") else -1
+        number = -1
+        with contextlib.suppress(TypeError):
+            number = operator.index(step)  # of an array of one whole number too
         if number < 0:
             got = _checks.format_value(step)
             raise ValueError(f"step must be a whole number of at least 0, got {got}")
@@ -326,19 +330,8 @@ def _own_digest(about: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
-@contextlib.contextmanager
-def _silence_orbax() -> Iterator[None]:
-    """Drop Orbax's log lines within the block: what it logs it raises as well."""
-
-    def not_orbax(line: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}" not in line.pathname
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(not_orbax)
-    try:
-        yield
-    finally:
-        logger.removeFilter(not_orbax)
+def _is_not_orbax(line: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in line.pathname
 
 
 def _describe_error(error: BaseException) -> str:

@@ -6,27 +6,12 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from snnjax.runs import hosts, preemption
 from snnjax.runs.checkpoints import CorruptCheckpointError, RunCheckpoints
 
-
-@runtime_checkable  # for annotations that are checked at run time
-class _Progress(Protocol):
-    """The part of a training loop's progress that `watch` reads."""
-
-    @property
-    def state(self) -> Any: ...
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def steps(self) -> int: ...
-
-
-Step = TypeVar("Step", bound=_Progress)
+Step = TypeVar("Step")  # of a training loop: it has ``state``, ``step``, ``steps``
 
 
 class Resumable:
@@ -133,8 +118,8 @@ def watch(
         PreemptedError: a signal came; the states are on the disk.
     """
 
-    def set_states(step: _Progress) -> None:
-        for one, state in zip(resumables, unstack(step.state), strict=True):
+    def set_states(progress: Any) -> None:
+        for one, state in zip(resumables, unstack(progress.state), strict=True):
             one.state = state
 
     def save(step: int, wait: bool) -> None:
@@ -145,8 +130,9 @@ def watch(
             checkpoints.wait()
 
     saved, progress = time.monotonic(), None
-    for progress in steps:
-        yield progress
+    for done in steps:
+        yield done
+        progress: Any = done
         due = time.monotonic() - saved > seconds
         # The primary host's clock decides, and a signal to any of them.
         gathered = hosts.all_gather([preemption.received_signal(), due])
