@@ -19,7 +19,6 @@ from rich.console import Console
 
 from experiments import report
 from experiments.command_line import run_as_command
-from experiments.console import Bar as Bar
 from experiments.console import Compilations, format_duration, show_bar
 from experiments.provenance import commit, data_sum, versions
 from experiments.study import dry_run, layout
@@ -122,7 +121,9 @@ def _make_rows(
     baseline = recipe.baseline(group[0].baseline)
     evaluations = measurer.evaluate(group, networks, baseline)
     earlier = recipe.load_epoch_before(group[0], networks[0])
-    before = earlier and measurer.evaluate(group, [earlier], baseline)[0]
+    before = None
+    if earlier is not None:
+        [before] = measurer.evaluate(group, [earlier], baseline)
     compiled = (session.compilations.seconds - compiled) / len(group)
     seconds = (time.monotonic() - start) / len(group)
     for spec, network, evaluation in zip(group, networks, evaluations, strict=True):

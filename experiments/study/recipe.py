@@ -158,9 +158,11 @@ class Recipe:
 
     def load_epoch_before(self, spec: RunSpec, model: SEWResNet) -> SEWResNet | None:
         """Return a trained control as its last epoch began; None for other runs."""
+        if spec.mode != "control":
+            return None
         path = self.store.epoch_before_of(spec.name)
 
-        def load() -> TrainState | None:
+        def load() -> TrainState | None:  # none of a single epoch
             return checkpoint.load(path, like) if checkpoint.exists(path) else None
 
         like = train.init(model, optimizer(self.config, self._qat_schedule()))

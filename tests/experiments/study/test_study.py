@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from experiments.command_line import parse
+from experiments.console import Bar
 from experiments.study import __main__ as study
 from experiments.study import recipe
 from experiments.study.config import StudyConfig
@@ -207,7 +208,7 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
 def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
-    advance, calls = study.Bar.advance, []
+    advance, calls = Bar.advance, []
 
     def stop(self, images):
         calls.append(images)
@@ -216,7 +217,7 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
         advance(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study.Bar, "advance", stop)
+        patch.setattr(Bar, "advance", stop)
         with pytest.raises(KeyboardInterrupt) as kept:
             undrawn(StudyConfig(out=copy.path, save_seconds=0.0, **SHORT))
     assert kept.tb is not None, "its frames live on, as in a notebook"
@@ -229,7 +230,7 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
 def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
-    advance, calls = study.Bar.advance, []
+    advance, calls = Bar.advance, []
 
     def stop(self, done):
         calls.append(done)
@@ -239,7 +240,7 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
 
     config = StudyConfig(out=copy.path, save_seconds=1e9, **SHORT)
     with monkeypatch.context() as patch:
-        patch.setattr(study.Bar, "advance", stop)
+        patch.setattr(Bar, "advance", stop)
         with pytest.raises(runs.PreemptedError) as stopped:
             undrawn(config)
     assert stopped.value.code == 128 + signal.SIGTERM
