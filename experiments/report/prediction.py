@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.report.judge import Verdict
+from experiments.report.formats import PAGE
 from experiments.report.names import MODE_NAMES, is_full, setting_name
-from experiments.report.prose import PAGE
 from experiments.report.rank_correlation import (
     LEVEL,
     RESAMPLES,
@@ -15,7 +14,7 @@ from experiments.report.rank_correlation import (
     bootstrap,
     spearman,
 )
-from experiments.report.table import markdown_table, mean_over_layers
+from experiments.report.table import Verdict, markdown_table, mean_over_layers
 from experiments.study.config import MODES
 from snnjax.runs import Row
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from experiments.report.chart_style import GREY, STYLE, WIDTH, plain_log_ticks
+from experiments.report.figures import GREY, STYLE, WIDTH, plain_log_ticks
 from experiments.report.names import MODE_NAMES
 from experiments.report.prediction import OUTCOMES, PREDICTORS, Points, correlate
 

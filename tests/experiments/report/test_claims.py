@@ -6,7 +6,7 @@ import pytest
 from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
 
 from experiments.report.claims import judge_claims
-from experiments.report.claims.evidence import (
+from experiments.report.evidence import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,

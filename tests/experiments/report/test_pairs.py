@@ -5,7 +5,7 @@ import math
 from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
-from experiments.report.judge import judge
+from experiments.report.table import judge
 
 
 def test_matched_pairs():

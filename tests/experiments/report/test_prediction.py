@@ -6,7 +6,7 @@ from scipy import stats
 from studied import a_run, quantized, rows_of
 
 from experiments.report import figures, prediction, rank_correlation, scatter
-from experiments.report.judge import judge
+from experiments.report.table import judge
 from experiments.study.config import StudyConfig
 
 

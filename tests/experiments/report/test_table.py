@@ -5,7 +5,7 @@ from planted import FLOOR, MEMBRANE, WEIGHTS, grid, quantized, reference
 
 from experiments.report import names, table
 from experiments.report.formats import emd_text, spread
-from experiments.report.judge import judge
+from experiments.report.table import judge
 
 
 def test_table_lines():
