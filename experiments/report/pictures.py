@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from experiments.report import figures, layer_figures, prediction, scatter
+from experiments.report import figures, layer_figures, prediction
 from experiments.report.formats import CAPTIONS
 from experiments.report.names import MODE_NAMES, is_full
 from experiments.report.run import Run
@@ -62,7 +62,7 @@ def _layer_map(run: Run) -> Figure:
 def _draw_prediction(run: Run) -> list[Picture]:
     if not prediction.has_enough(run.judged):
         return []
-    figure = scatter.draw_predictions(prediction.collect_points(run.judged))
+    figure = prediction.draw_predictions(prediction.collect_points(run.judged))
     return [_picture("prediction", figure)]
 
 
