@@ -1,4 +1,4 @@
-"""JSON lines on disk: each line is complete or absent, also after a kill."""
+"""JSON lines and whole files: each is complete or absent, also after a kill."""
 
 import contextlib
 import json
@@ -53,6 +53,26 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file completely or not at all.
+
+    Raises:
+        OSError: it could not be written; an earlier file is unchanged.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with add_filename(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb", buffering=0) as file:
+                write_synced(file, data)
+            os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def write_synced(file: BinaryIO, data: bytes) -> None:

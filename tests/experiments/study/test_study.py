@@ -333,7 +333,7 @@ def test_another_config_is_refused_and_nothing_changes(finished):
     folder, _ = finished
     before = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
     other = StudyConfig(out=folder.path, **(OPTIONS | {"learning_rate": 0.2}))
-    with pytest.raises(ValueError, match=r"learning_rate: 0\.1 there, 0\.2 now"):
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.1 there and 0\.2 now"):
         study.run(other, quiet())
     after = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
     assert after == before

@@ -98,7 +98,7 @@ def test_folders_of_others_are_neither_replaced_nor_removed(tmp_path):
             ):
                 change(path)
     assert (mine / "chapters" / "1").exists()
-    for name in ("x.safetensors", "x.snnjax-new", "x.snnjax-old"):
+    for name in ("x.safetensors", "x.snnjax-removed"):
         with pytest.raises(ValueError, match=f"must not end in .*{name}"):
             checkpoint.save(tmp_path / name, tree(1))
 
