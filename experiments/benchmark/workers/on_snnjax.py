@@ -64,7 +64,7 @@ def make_network_commands(spec: dict[str, Any]) -> Commands:
         now, metrics = train_step(now, *rest)
         return float(metrics.loss[0])
 
-    x = arrays.network_input(images)
+    x = arrays.network_input(jnp.asarray(images))
 
     @jax.jit
     def forward(params, others, x):
