@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from experiments.report.figures import GREY, STYLE, WIDTH, png
 from experiments.report.formats import emd_text
-from experiments.report.names import group_by
+from experiments.report.names import group_items
 from experiments.report.table import markdown_table
 from snnjax.runs import Row
 
@@ -93,7 +93,7 @@ def _two_digits(value: float | None) -> str:
 def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Select each network's rows over seeds, every loss at its best strength."""
     done = (row for row in rows if row["part"] == "pull" and "failed" not in row)
-    runs = group_by(done, lambda row: (row["loss"], row["strength"]))
+    runs = group_items(done, lambda row: (row["loss"], row["strength"]))
     seeds = max((len(some) for some in runs.values()), default=0)
     runs = {key: some for key, some in runs.items() if len(some) == seeds}
     control = runs.get(("control", None))
@@ -129,7 +129,7 @@ def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     found, lines = select_strengths(rows), []
     pulls = (row for row in rows if row["part"] == "pull")
     ordered = sorted(pulls, key=lambda row: row["strength"] or 0)
-    tried = group_by(ordered, lambda row: row["loss"])
+    tried = group_items(ordered, lambda row: row["loss"])
     for name, some in found.items():
         strength = some[0]["strength"]
         edge = strength in (tried[name][i]["strength"] for i in (0, -1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report.evidence import compare_emds
 from experiments.report.formats import count, emd_text, points
-from experiments.report.names import MODE_NAMES, group_by, is_full, method_name
+from experiments.report.names import MODE_NAMES, group_items, is_full, method_name
 from experiments.report.pairs import EQUAL, Matched, equal_accuracy_pairs, match_pairs
 from experiments.report.run import Run, is_main
 from experiments.report.table import Verdict, markdown_table
@@ -75,7 +75,7 @@ def describe_effect(choice: Choice) -> str:
 
     names = {bound: f", {name}" for name, bound in CLIPS.items()}
     sentences = []
-    for (mode, bits, clip), some in sorted(group_by(choice.pairs, key).items()):
+    for (mode, bits, clip), some in sorted(group_items(choice.pairs, key).items()):
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
         text = f"By {MODE_NAMES[MODES[mode]]} at {bits} bits{names.get(clip, '')}, "
         text += f"{choice.other} in place of {choice.one}, {_summarize(some)}"

@@ -28,7 +28,7 @@ from experiments.report.evidence import (
 from experiments.report.formats import count, emd_text, percent
 from experiments.report.names import (
     MODE_NAMES,
-    group_by,
+    group_items,
     method_name,
     setting_key,
 )
@@ -161,7 +161,7 @@ def _recoveries(
 ) -> dict[str, _Recovery | None]:
     """Return the recovery of each complete method with at least three bit widths."""
     by_mode = (s for s in some if s.row["mode"] == mode)
-    lines = group_by(by_mode, lambda s: method_name(s.row))
+    lines = group_items(by_mode, lambda s: method_name(s.row))
     own = Counter(method_name(row) for row in wanted if row["mode"] == mode)
     return {
         name: _recovery(line)

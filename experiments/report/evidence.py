@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from experiments.report.formats import CLAIMS, emd_text, percent
-from experiments.report.names import MODE_NAMES, group_by, setting_name
+from experiments.report.names import MODE_NAMES, group_items, setting_name
 from experiments.report.pairs import DIFFERENT, Matched
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, split_by_seeds
@@ -71,7 +71,7 @@ def missing_rows_verdict(
 
 def single_seed_note(judged: Iterable[Verdict]) -> str:
     """Return a note that settings rest on one seed; empty where on several."""
-    settings = group_by((v.row for v in judged), setting_name).values()
+    settings = group_items((v.row for v in judged), setting_name).values()
     seeds = [{row["seed"] for row in rows} for rows in settings]
     single = [min(own) for own in seeds if len(own) == 1]
     if not single:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.report.names import group_by, method_name, method_order
+from experiments.report.names import group_items, method_name, method_order
 from experiments.report.settings import common_seeds
 from experiments.study.grid import CLIPS
 from snnjax.runs import Row
@@ -124,7 +124,7 @@ def png(figure: Figure) -> bytes:
 def group_by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Group rows by method, methods in their order, bits rising."""
     ordered = sorted(rows, key=lambda row: (method_order(row), row["bits"]))
-    return group_by(ordered, method_name)
+    return group_items(ordered, method_name)
 
 
 @matplotlib.rc_context(STYLE)

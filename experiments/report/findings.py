@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from experiments.report.formats import emd_text, percent
-from experiments.report.names import FLOORS, MODE_NAMES, group_by, method_name
+from experiments.report.names import FLOORS, MODE_NAMES, group_items, method_name
 from experiments.report.table import Verdict, summarize
 from experiments.study.config import MODES
 from snnjax.firing._drift import baselines, noise_floors
@@ -111,8 +111,8 @@ def _describe_methods(judged: Sequence[Verdict]) -> str:
     # The mode in which most is trained: there, what is left is the quantizer's.
     mode = max((v.row["mode"] for v in judged), key=MODES.index)
     judged = [v for v in judged if v.row["mode"] == mode]
-    families = group_by(judged, lambda v: _family(v.row))
-    methods = group_by(judged, lambda v: method_name(v.row))
+    families = group_items(judged, lambda v: _family(v.row))
+    methods = group_items(judged, lambda v: method_name(v.row))
     parts = [
         f"{name} {emd_text(_mean_emd(own))}, "
         f"{[v.state for v in own].count('within')} of {len(own)} within the floor"

@@ -62,12 +62,12 @@ def setting_key(row: Row) -> tuple[str, str]:
     return row["mode"], setting_name(row)
 
 
-def group_by(
+def group_items(
     items: Iterable[Item], key: Callable[[Item], Key]
 ) -> dict[Key, list[Item]]:
     """Group items by their key, in the order in which keys appear.
 
-    >>> group_by([1, 2, 3], lambda n: n % 2)
+    >>> group_items([1, 2, 3], lambda n: n % 2)
     {1: [1, 3], 0: [2]}
     """
     groups: dict[Key, list[Item]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.report.formats import count, emd_text, points
-from experiments.report.names import MODE_NAMES, group_by, setting_name
+from experiments.report.names import MODE_NAMES, group_items, setting_name
 from experiments.report.settings import group_settings
 from experiments.report.table import Verdict, drift_label, markdown_table, summarize
 from snnjax.firing._drift import ROUNDING
@@ -108,7 +108,7 @@ class Pair:
 def equal_accuracy_pairs(judged: Iterable[Verdict]) -> list[Pair]:
     """Return pairs of equal accuracy, none collapsed, the furthest apart first."""
     alive = (v for v in judged if v.state not in ("reference", "collapsed"))
-    groups = group_by(alive, lambda v: (v.row["mode"], v.row["seed"]))
+    groups = group_items(alive, lambda v: (v.row["mode"], v.row["seed"]))
     pairs = []
     for some in groups.values():
         for two in itertools.combinations(some, 2):
@@ -124,7 +124,7 @@ def find_repeated(
 ) -> list[tuple[Pair, int]]:
     """Return pairs that hide a drift in every seed with both, and the seed count."""
     ran = {(s.row["mode"], s.name): s.seeds for s in group_settings(judged)}
-    hiding = group_by((p for p in pairs if p.hides), lambda pair: pair.settings)
+    hiding = group_items((p for p in pairs if p.hides), lambda pair: pair.settings)
     return [
         (min(seeds, key=lambda pair: pair.ratio), len(seeds))
         for (mode, far, near), seeds in hiding.items()

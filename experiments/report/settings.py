@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from experiments.report.formats import PAGE, emd_text, points, spread
 from experiments.report.names import (
     MODE_NAMES,
-    group_by,
+    group_items,
     is_full,
     method_name,
     setting_key,
@@ -119,7 +119,7 @@ def _mean_if_all(values: Sequence[float | None]) -> float | None:
 
 def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
     """Return the seeds that every setting of the rows has."""
-    found = group_by(rows, setting_key).values()
+    found = group_items(rows, setting_key).values()
     return frozenset.intersection(
         *(frozenset(r["seed"] for r in some) for some in found)
     )
@@ -139,13 +139,13 @@ def split_by_seeds(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting
 def group_settings(judged: Iterable[Verdict]) -> list[Setting]:
     """Group quantized rows by setting, in the table's order."""
     quantized = (v for v in judged if not is_full(v.row))
-    found = group_by(quantized, lambda v: setting_key(v.row))
+    found = group_items(quantized, lambda v: setting_key(v.row))
     return [Setting(tuple(some)) for some in found.values()]
 
 
 def _by_mode(judged: Iterable[Verdict]) -> dict[str, list[Setting]]:
     """Group settings by mode."""
-    found = group_by(group_settings(judged), lambda s: s.row["mode"])
+    found = group_items(group_settings(judged), lambda s: s.row["mode"])
     return {mode: found[mode] for mode in MODES if mode in found}
 
 

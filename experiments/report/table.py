@@ -8,7 +8,7 @@ from typing import Any
 from experiments.report.formats import emd_text, percent, points
 from experiments.report.names import (
     MODE_NAMES,
-    group_by,
+    group_items,
     is_full,
     method_name,
     method_order,
@@ -107,7 +107,7 @@ def markdown_table(
 
 def group_rows(judged: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     """Group rows by the heading that they stand under."""
-    return group_by(judged, lambda v: _heading(v.row))
+    return group_items(judged, lambda v: _heading(v.row))
 
 
 def _heading(row: Row) -> str:
