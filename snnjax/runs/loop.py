@@ -42,12 +42,6 @@ class Resumable:
         self.state = state
         self._checkpoints = checkpoints  # None on other hosts than the primary
 
-    @property
-    def opened(self) -> RunCheckpoints:
-        """The checkpoints, which the primary host alone has open."""
-        assert self._checkpoints is not None, "the primary host opens them"
-        return self._checkpoints
-
     def watch(self, steps: Iterable[Step], *, seconds: float = 60.0) -> Iterator[Step]:
         """Yield the steps of a training loop, and save its state. See `watch`."""
         return watch([self], steps, seconds=seconds, unstack=lambda state: [state])
