@@ -1,10 +1,8 @@
 """The persistent compilation cache of JAX for commands, with its entries checked.
 
-JAX writes an entry in place and never over another. One that a kill cut short would be
-warned of, and its program compiled, in every later run: so entries written since the
-last start are checked here, and broken ones removed. So are the least recently used
-beyond `MAX_BYTES`. JAX's own limit (``jax_compilation_cache_max_size``) needs filelock,
-and after a kill between an entry and its time stamp it writes no entry any more.
+JAX never writes over an entry. One that a kill cut short would be warned of, and its
+program compiled, in every later run: so new entries are checked here. JAX's own limit
+of their size needs filelock, and fails for good after a kill at the wrong moment.
 """
 
 import contextlib
@@ -58,15 +56,14 @@ def clean(folder: Path, max_bytes: int = MAX_BYTES) -> None:
     # Before the check, by the files' clock: what is written meanwhile stays unchecked.
     begun = folder / f".checking-{os.getpid()}"
     begun.touch()
-    found = []
+    entries = {}
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):  # another process cleans too
-            status = path.stat()
-            used = max(status.st_atime_ns, status.st_mtime_ns)
-            found.append((used, path, status))
-    for _, path, status in sorted(found, reverse=True):
-        max_bytes -= status.st_size
-        unchecked = status.st_mtime_ns >= checked
+            entries[path] = path.stat()
+    used = {path: max(s.st_atime_ns, s.st_mtime_ns) for path, s in entries.items()}
+    for path in sorted(entries, key=lambda path: used[path], reverse=True):
+        max_bytes -= entries[path].st_size
+        unchecked = entries[path].st_mtime_ns >= checked
         if max_bytes < 0 or (unchecked and not _is_complete(path)):
             path.unlink(missing_ok=True)
     os.replace(begun, mark)
@@ -75,19 +72,14 @@ def clean(folder: Path, max_bytes: int = MAX_BYTES) -> None:
 def _is_complete(path: Path) -> bool:
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        return False
-    if not data.startswith(_ZSTD):
-        decompress, errors = zlib.decompressobj(), zlib.error
-    else:  # JAX compresses with zstandard where that is installed
-        try:
+        decompress = zlib.decompressobj()
+        if data.startswith(_ZSTD):  # JAX uses it where it is installed
             import zstandard  # pyrefly: ignore[missing-import]
-        except ImportError:
-            return True
-        decompress = zstandard.ZstdDecompressor().decompressobj()
-        errors = zstandard.ZstdError
-    try:
+
+            decompress = zstandard.ZstdDecompressor().decompressobj()
         decompress.decompress(data)
-    except errors:
+    except ImportError:
+        return True
+    except Exception:  # each library has errors of its own
         return False
     return decompress.eof

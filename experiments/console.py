@@ -100,7 +100,7 @@ def show_bar(console: Console, total: float) -> Iterator[Bar]:
 def format_duration(seconds: float) -> str:
     """Format seconds in their largest unit.
 
-    >>> duration(5400)
+    >>> format_duration(5400)
     '1.5 hours'
     """
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):

@@ -23,8 +23,9 @@ def flatten_dict(tree: Any) -> Arrays:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Copies: a step may take the buffers while a thread still writes them.
     # In C order: safetensors writes the memory as it is.
-    plain = ((_pytree.format_path(path), _plain(x)) for path, x in leaves)
-    found = {name: np.array(x, order="C") for name, x in plain}
+    found = {
+        _pytree.format_path(path): np.array(_plain(x), order="C") for path, x in leaves
+    }
     if len(found) != len(leaves):
         raise ValueError(
             "two leaves of the tree have one name; give them different names"
@@ -59,18 +60,6 @@ def find_other_choice(there: Mapping[str, Any], here: Mapping[str, Any]) -> str 
     return None
 
 
-def indexed(tree: Any) -> Arrays:
-    """Return `flatten_dict` with each name preceded by its position."""
-    return {
-        f"{i:05} {name}": x for i, (name, x) in enumerate(flatten_dict(tree).items())
-    }
-
-
-def drop_empty(arrays: Arrays) -> Arrays:
-    """Drop arrays without elements, which Orbax cannot hold."""
-    return {name: x for name, x in arrays.items() if x.size}
-
-
 def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
     """Return a tree of ``like``'s structure; ``names`` are its leaves' in order."""
     old, structure = jax.tree.flatten(like)
@@ -97,27 +86,18 @@ def _plain(x: Any) -> Any:
 
 def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Return the CRC-32 of each array's bytes."""
-    return {name: _digest(x) for name, x in arrays.items()}
-
-
-def _digest(x: np.ndarray) -> int:
     # Bytes, not values: a view that every dtype has, bfloat16 too.
-    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
-
-
-def shapes(arrays: Mapping[str, Any]) -> dict[str, tuple]:
-    """Return each array's shape and dtype."""
-    return {k: (tuple(a.shape), str(np.dtype(a.dtype))) for k, a in arrays.items()}
+    plain = {k: np.ascontiguousarray(x).reshape(-1) for k, x in arrays.items()}
+    return {name: zlib.crc32(x.view(np.uint8).data) for name, x in plain.items()}
 
 
 def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
     """Describe the first array of another shape or dtype; None if there is none."""
-    found, expected = shapes(found), shapes(expected)
     for key in sorted(set(found) | set(expected)):
-        if found.get(key) != expected.get(key):
-            there, wanted = (
-                "{1} {0}".format(*x[key]) if key in x else "missing"
-                for x in (found, expected)
-            )
+        there, wanted = (
+            f"{np.dtype(x[key].dtype)} {tuple(x[key].shape)}" if key in x else "missing"
+            for x in (found, expected)
+        )
+        if there != wanted:
             return f"the array {key!r} is {there}, expected {wanted}"
     return None

@@ -5,10 +5,8 @@ pytree. All are written completely or not at all, and nothing that is read is ex
 no file here is a pickle. For the checkpoints of a training run see `snnjax.runs`.
 """
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,9 +26,14 @@ from snnjax._named_arrays import (
     unflatten,
 )
 from snnjax.models import description
-from snnjax.runs import states
-from snnjax.runs.states import remove as remove
-from snnjax.runs.states import save as save
+from snnjax.runs import jsonl
+from snnjax.runs.checkpoints import (
+    REMOVED,
+    RunCheckpoints,
+    check_only_checkpoints,
+    latest_step,
+)
+from snnjax.runs.checkpoints import remove as remove
 
 Tree = TypeVar("Tree")
 
@@ -64,29 +67,56 @@ def export(
     import safetensors.numpy
 
     path = _checked(path)
-    try:
-        text = (
-            None
-            if config is None
-            else json.dumps(dict(config), indent=2, allow_nan=False)
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"config must hold JSON values: {error}") from None
+    files = {}
+    if config is not None:
+        try:
+            text = json.dumps(dict(config), indent=2, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config must hold JSON values: {error}") from None
+        files[path.with_suffix(".json")] = f"{text}\n".encode()
     arrays = flatten_dict(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
     if isinstance(model, nnx.Module):
         about[_NETWORK] = json.dumps(description.describe_network(model))
     about[_CHOICES] = json.dumps(find_choices(_tree(model)))
-    if text is not None:
-        _write(path.with_suffix(".json"), f"{text}\n".encode())
-    _write(path, safetensors.numpy.save(arrays, about))
+    files[path] = safetensors.numpy.save(arrays, about)
+    for file, content in files.items():
+        try:
+            jsonl.write_file(file, content)
+        except OSError as error:
+            raise OSError(
+                f"{file} could not be written ({error.strerror or error}); make room "
+                "or permit writing there, and export again"
+            ) from None
     return path
+
+
+def save(path: str | os.PathLike[str], tree: object) -> None:
+    """Write the arrays of a pytree to the folder ``path``, replacing a checkpoint.
+
+    A kill at any moment leaves the old one or the new. Of several processes only one
+    calls this; it does not wait for others.
+
+    Raises:
+        ValueError: the folder holds something else, or the path ends in
+            ``.safetensors`` (`export`) or ``.snnjax-removed`` (`remove`).
+        OSError: it cannot be written; an earlier checkpoint is unchanged.
+    """
+    path = Path(path).absolute()
+    if path.suffix in (SUFFIX, REMOVED):
+        raise ValueError(
+            f"the folder of a checkpoint must not end in {path.suffix}, got {path}; "
+            f"export writes {SUFFIX} files"
+        )
+    check_only_checkpoints(path)
+    with RunCheckpoints(path, keep=1) as checkpoints:
+        checkpoints.save((checkpoints.latest or 0) + 1, tree)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if there is a checkpoint to `load`."""
     path = Path(path)
-    return path.is_file() if path.suffix == SUFFIX else states.exists(path)
+    return path.is_file() if path.suffix == SUFFIX else latest_step(path) is not None
 
 
 def load(path: str | os.PathLike[str], like: Any = None) -> Any:
@@ -113,7 +143,13 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     if Path(path).suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
-        return states.load(path, like)
+        loaded = None
+        if exists(path):
+            with RunCheckpoints(path) as checkpoints:
+                loaded = checkpoints.load(like)
+        if loaded is None:
+            raise ValueError(f"there is no checkpoint at {path}")
+        return loaded
     path = _checked(path)
     arrays, crcs, about = _read(path)
     found = digests(arrays)
@@ -222,24 +258,3 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
             f"{path} is no safetensors file, or a corrupt one ({error}); get or "
             "export the file again"
         ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all."""
-    # A name of its own: another process may write the same file.
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({error.strerror or error}); make room or "
-            "permit writing there, and export again"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.benchmark import conv, emd, networks, tables
+from experiments.benchmark import kernels, networks, tables
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import find_installed
 from experiments.benchmark.timing import Comparisons, measure, take_medians
@@ -39,8 +39,8 @@ PARTS: dict[str, Callable[[BenchmarkConfig, Any], Comparisons]] = {
     "memory": networks.compare_memory,
     "compile": networks.compare_compile_times,
     "lif": networks.compare_neurons,
-    "conv": conv.compare_convolutions,
-    "emd": emd.compare_distances,
+    "conv": kernels.compare_convolutions,
+    "emd": kernels.compare_distances,
 }
 
 

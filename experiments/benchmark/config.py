@@ -53,9 +53,12 @@ class BenchmarkConfig:
         if not self.only:
             raise ValueError("only must name at least one part")
         for name in ("runs", "neurons", "observations", "timesteps", "batch"):
-            _require_positive(name, getattr(self, name))
-        for steps in self.memory_timesteps:
-            _require_positive("memory_timesteps", steps)
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if any(steps < 1 for steps in self.memory_timesteps):
+            raise ValueError(
+                f"memory_timesteps must be at least 1, got {self.memory_timesteps}"
+            )
         for network in self.networks:
             if not re.fullmatch(_NETWORK, network):
                 raise ValueError(
@@ -75,8 +78,3 @@ class BenchmarkConfig:
         pairs = (pair.partition("=") for pair in self.python)
         # Absolute, but not resolved: a virtual environment's python is a link.
         return {peer: str(Path(path).absolute()) for peer, _, path in pairs}
-
-
-def _require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from experiments.report.chart_style import GREY, STYLE, WIDTH
-from experiments.report.figures import png
+from experiments.report.figures import GREY, STYLE, WIDTH, png
 from experiments.report.formats import emd_text
+from experiments.report.names import group_items
 from experiments.report.table import markdown_table
 from snnjax.runs import Row
 
@@ -92,10 +92,8 @@ def _two_digits(value: float | None) -> str:
 
 def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Select each network's rows over seeds, every loss at its best strength."""
-    runs: dict[tuple[str, Any], list[Row]] = {}
-    for row in rows:
-        if row["part"] == "pull" and "failed" not in row:
-            runs.setdefault((row["loss"], row["strength"]), []).append(row)
+    done = (row for row in rows if row["part"] == "pull" and "failed" not in row)
+    runs = group_items(done, lambda row: (row["loss"], row["strength"]))
     seeds = max((len(some) for some in runs.values()), default=0)
     runs = {key: some for key, some in runs.items() if len(some) == seeds}
     control = runs.get(("control", None))
@@ -129,13 +127,12 @@ def _spread(rows: Sequence[Row], key: str) -> float:
 
 def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     found, lines = select_strengths(rows), []
-    tried: dict[str, list[float | None]] = {}
-    for row in sorted(rows, key=lambda row: row.get("strength") or 0):
-        if row["part"] == "pull":
-            tried.setdefault(row["loss"], []).append(row["strength"])
+    pulls = (row for row in rows if row["part"] == "pull")
+    ordered = sorted(pulls, key=lambda row: row["strength"] or 0)
+    tried = group_items(ordered, lambda row: row["loss"])
     for name, some in found.items():
         strength = some[0]["strength"]
-        edge = strength in (tried[name][0], tried[name][-1])
+        edge = strength in (tried[name][i]["strength"] for i in (0, -1))
         text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
         line = {"loss": name, "strength": text}
         accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))

@@ -4,11 +4,11 @@
     python -m experiments.report RUN RUN ...          compares runs on one page
     python -m experiments.report RUN --publish DIR    its results, to be committed
 
-A study calls the functions here. Imports run one way: ``names``, ``formats`` and
-``prose``, then ``judge``, then ``findings``, ``table``, ``run``, ``figures`` and
-``histograms``, then ``settings`` and ``pairs``, then the sections of the results page
-(``claims``, ``ablation``, ``prediction``, ``origin``), then ``pictures``, then ``page``
-and ``results``. Rows are judged once a run (``Run.judged``) and passed down.
+A study calls the functions here. Imports run one way: ``names`` and ``formats``, then
+``table``, then ``findings``, ``run``, ``settings`` and ``pairs``, then the figures,
+then the sections of the results page (``claims``, ``ablation``, ``prediction``), then
+``pictures``, then ``page`` and ``results``. Rows are judged once a run (``Run.judged``)
+and passed down.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from experiments.report import page, pictures, results, table
 from experiments.report.findings import findings  # the function, not the module
-from experiments.report.judge import Verdict, table_order
+from experiments.report.formats import DEFINITIONS
 from experiments.report.pictures import Picture
-from experiments.report.prose import DEFINITIONS
 from experiments.report.run import Run, describe_run, describe_unfinished, load
+from experiments.report.table import Verdict, table_order
 from experiments.study.store import StudyStore
 
 __all__ = ["compare", "findings", "list_unpublished", "load", "publish", "write"]

@@ -5,13 +5,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.report.claims.evidence import compare_emds
+from experiments.report.evidence import compare_emds
 from experiments.report.formats import count, emd_text, points
-from experiments.report.judge import Verdict
-from experiments.report.names import MODE_NAMES, is_full, method_name
-from experiments.report.pairs import EQUAL, equal_accuracy_pairs, match_pairs
+from experiments.report.names import MODE_NAMES, group_items, is_full, method_name
+from experiments.report.pairs import EQUAL, Matched, equal_accuracy_pairs, match_pairs
 from experiments.report.run import Run, is_main
-from experiments.report.table import markdown_table
+from experiments.report.table import Verdict, markdown_table
 from experiments.study.config import MODES
 from experiments.study.grid import CLIPS, grid, name_row
 
@@ -23,7 +22,7 @@ class Choice:
     title: str
     one: str
     other: str
-    pairs: Sequence[tuple[Verdict, Verdict]]
+    pairs: Sequence[Matched]
 
 
 def find_choices(run: Run) -> list[Choice]:
@@ -67,16 +66,16 @@ def markdown(choice: Choice) -> str:
 
 def describe_effect(choice: Choice) -> str:
     """Describe mean and range of what the other side changes, by mode and bits."""
-    groups: dict[tuple[int, int, float], list[tuple[Verdict, Verdict]]] = {}
-    for pair in choice.pairs:
+
+    def key(pair: Matched) -> tuple[int, int, float]:
         row = pair[0].row
         # The grids' levels, and so their effect, depend on the clip.
         clip = row["clip"] if choice.title == "Grid type" else 0.0
-        key = (MODES.index(row["mode"]), row["bits"], clip)
-        groups.setdefault(key, []).append(pair)
+        return MODES.index(row["mode"]), row["bits"], clip
+
     names = {bound: f", {name}" for name, bound in CLIPS.items()}
     sentences = []
-    for (mode, bits, clip), some in sorted(groups.items()):
+    for (mode, bits, clip), some in sorted(group_items(choice.pairs, key).items()):
         alive = [p for p in some if all(v.state != "collapsed" for v in p)]
         text = f"By {MODE_NAMES[MODES[mode]]} at {bits} bits{names.get(clip, '')}, "
         text += f"{choice.other} in place of {choice.one}, {_summarize(some)}"
@@ -117,7 +116,7 @@ def describe_hidden_drift(choice: Choice) -> str:
     return f"{text}."
 
 
-def _summarize(some: Sequence[tuple[Verdict, Verdict]]) -> str:
+def _summarize(some: Sequence[Matched]) -> str:
     points = _changes(some, lambda v: 100 * v.row["accuracy"], "{:+.2f}".format)
     firing = _changes(some, lambda v: v.row["emd_mean"], _signed)
     beyond = sum(compare_emds(*pair) != 0 for pair in some)
@@ -138,7 +137,7 @@ def _summarize(some: Sequence[tuple[Verdict, Verdict]]) -> str:
 
 
 def _changes(
-    pairs: Sequence[tuple[Verdict, Verdict]],
+    pairs: Sequence[Matched],
     value: Callable[[Verdict], float],
     text: Callable[[float], str],
 ) -> list[str]:

@@ -1,36 +1,98 @@
-"""Figures of a study: accuracy and EMD over bits, EMD per layer.
+"""Style of the figures, and the figure of accuracy and EMD over bits.
 
-Figures are objects without pyplot's global state: they need no display and can be
-drawn anywhere.
+Figures are objects without pyplot's global state: they need no display. One is drawn
+for the page that shows it: 100 CSS pixels an inch, twice as many in the file, and no
+letter under 8 points, so that nothing falls below 9 pixels where a phone shows it at
+85 %.
 """
 
 import io
 import statistics
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.report.chart_style import (
-    DARKER,
-    GREY,
-    PALE,
-    STYLE,
-    WIDTH,
-    method_style,
-    plain_log_ticks,
-)
-from experiments.report.formats import emd_text
-from experiments.report.names import MODE_NAMES, method_name, method_order
+from experiments.report.names import group_items, method_name, method_order
 from experiments.report.settings import common_seeds
+from experiments.study.grid import CLIPS
 from snnjax.runs import Row
+
+WIDTH = 9.6
+GREY = "#6b6b6b"
+PALE = "#dedede"
+DARKER = "#c4c4c4"
+# Okabe and Ito's colours, which the colour-blind distinguish, and markers show the
+# family; narrow and signed are solid, wide and unsigned are dashed.
+_FAMILIES = {
+    ("weights", "uniform", "mid_rise"): ("#0072B2", "o"),
+    ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),
+    ("weights", "lq_net", None): ("#009E73", "^"),
+    ("membrane", "uniform", None): ("#B5579A", "D"),
+    ("membrane", "lq_net", None): ("#56B4E9", "v"),
+}
+STYLE = {
+    "font.size": 8.5,
+    "text.parse_math": False,  # a run may have dollars in its name
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+}
+
+
+def method_style(row: Row) -> dict[str, Any]:
+    """Return the line style of the row's method."""
+    membrane = row["target"] == "membrane"
+    grid = row["grid"] if not membrane and row["method"] == "uniform" else None
+    family = (row["target"], row["method"], grid)
+    colour, marker = _FAMILIES.get(family, ("black", "v"))
+    second = not row["signed"] if membrane else row["clip"] != CLIPS["narrow"]
+    return {
+        "color": colour,
+        "marker": marker,
+        "linestyle": (0, (4, 2)) if second else "-",
+        "markerfacecolor": "white" if second else colour,
+    }
+
+
+def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Set ticks such as 0.02 and 0.05 in place of powers of ten."""
+    # No more than labels have room for in the smallest panel.
+    choices = {
+        2: range(1, 10),
+        6: (1, 1.5, 2, 3, 4, 6, 8),
+        100: (1, 2, 5),
+        2000: (1, 3),
+    }
+    subs = next((s for most, s in choices.items() if high / low < most), (1,))
+    axis.set_major_locator(LogLocator(subs=tuple(map(float, subs))))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _plain(value: float, _: int | None) -> str:
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 class Panel(NamedTuple):
@@ -59,12 +121,10 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def group_by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Group rows by method, methods in their order, bits rising."""
-    lines: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (method_order(row), row["bits"])):
-        lines.setdefault(method_name(row), []).append(row)
-    return lines
+    ordered = sorted(rows, key=lambda row: (method_order(row), row["bits"]))
+    return group_items(ordered, method_name)
 
 
 @matplotlib.rc_context(STYLE)
@@ -89,7 +149,7 @@ def over_bits(panels: Sequence[Panel]) -> Figure:
         if panel.lower and panel.lower > low:
             bottom.axhspan(low, panel.lower, color=DARKER, lw=0)
         common = common_seeds(panel.rows) if panel.rows else frozenset()
-        for name, rows in _by_method(panel.rows).items():
+        for name, rows in group_by_method(panel.rows).items():
             style = method_style(rows[0]) | {"label": name, "clip_on": False}
             _line(top, rows, common, lambda row: _error(row["accuracy"]), style)
             # A logarithmic axis has no place for 0: such points lie on its edge.
@@ -161,7 +221,7 @@ def _accuracy_axis(axis: Axes, errors: Sequence[float]) -> None:
 def _legend(figure: Figure, rows: Sequence[Row]) -> None:
     handles = [
         Line2D([], [], **method_style(some[0]), label=name)
-        for name, some in _by_method(rows).items()
+        for name, some in group_by_method(rows).items()
     ]
     if handles:
         # Two to a column: narrow above wide, signed above unsigned.
@@ -172,73 +232,3 @@ def _legend(figure: Figure, rows: Sequence[Row]) -> None:
             ncols=min(columns, 4),
             handlelength=3.2,
         )
-
-
-@matplotlib.rc_context(STYLE)
-def layer_map(
-    rows: Sequence[Row],
-    controls: Sequence[Row] = (),
-    lower: float | None = None,
-    floor: float | None = None,
-) -> Figure:
-    """Draw the EMD of layers (columns) in configurations (lines), a panel a mode.
-
-    Args:
-        rows: quantized rows; of those that differ by their seed alone the mean.
-        controls: their mean is at the top of every panel, to compare with.
-        lower: EMD up to which a cell is grey.
-        floor: the noise floor, a line in the scale.
-    """
-    modes = [mode for mode in MODE_NAMES if any(row["mode"] == mode for row in rows)]
-    layers = list(rows[0]["emd"])
-    lines: list[tuple[str, dict[str, Sequence[Row]]]] = []
-    if controls:
-        lines.append(("control", dict.fromkeys(modes, controls)))
-    starts = []
-    for name, some in _by_method(rows).items():
-        starts.append(len(lines))
-        for bits in sorted({row["bits"] for row in some}):
-            head = f"{name}   " if len(lines) == starts[-1] else ""
-            at = [row for row in some if row["bits"] == bits]
-            by_mode = ((m, [row for row in at if row["mode"] == m]) for m in modes)
-            lines.append((f"{head}{bits} bit", dict(by_mode)))
-    values = np.full((len(modes), len(lines), len(layers)), np.nan)
-    for m, mode in enumerate(modes):
-        for y, (_, at) in enumerate(lines):
-            seeds = [[r["emd"].get(name, np.nan) for name in layers] for r in at[mode]]
-            if seeds:
-                values[m, y] = np.mean(seeds, axis=0)
-    high = float(np.nanmax(values))
-    low = lower or float(np.nanmin(values, where=values > 0, initial=high))
-    if not 0 < low < high:  # nothing above it, or nothing at all
-        low, high = low or 1e-4, 10 * (low or 1e-4)
-    norm = LogNorm(low, high)
-    # Without its palest part, which neither white nor (inverted) black set off.
-    colours = matplotlib.colormaps["YlOrRd"](np.linspace(0.12, 1, 256))
-    cmap = ListedColormap(colours).with_extremes(under=PALE, bad="white")
-
-    figure = Figure((WIDTH, 2.6 + 0.155 * len(lines)), layout="constrained")
-    axes = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
-    for axis, mode, image in zip(axes, modes, values, strict=True):
-        # Exact zeros lie under every logarithmic scale: grey, then.
-        shown = np.where(image == 0, low / 2, image)
-        axis.pcolormesh(shown, norm=norm, cmap=cmap, edgecolor="white", lw=0.6)
-        axis.set_title(MODE_NAMES[mode], loc="left", fontweight="bold")
-        axis.set_xticks(np.arange(len(layers)) + 0.5, layers, rotation=90)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-        for start in starts:
-            axis.axhline(start, color="white", lw=3)
-    axes[0].set_yticks(np.arange(len(lines)) + 0.5, [label for label, _ in lines])
-    axes[0].invert_yaxis()
-    scale = ScalarMappable(norm, cmap)
-    bar = figure.colorbar(scale, ax=axes, location="top", aspect=60, extend="min")
-    bar.outline.set_visible(False)
-    plain_log_ticks(bar.ax.xaxis, low, high)
-    notes = [f"grey: at most the lower floor, {emd_text(lower)}"] if lower else []
-    if floor and low < floor < high:
-        bar.ax.axvline(floor, color="black", lw=1.2)
-        notes.append(f"line: the noise floor, {emd_text(floor)}")
-    text = f" ({'; '.join(notes)})" if notes else ""
-    bar.set_label(f"EMD of the layer{text}", loc="left")
-    return figure

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from experiments.report.formats import emd_text, percent
-from experiments.report.judge import Verdict, summarize
-from experiments.report.names import FLOORS, MODE_NAMES, method_name
+from experiments.report.names import FLOORS, MODE_NAMES, group_items, method_name
+from experiments.report.table import Verdict, summarize
 from experiments.study.config import MODES
 from snnjax.firing._drift import baselines, noise_floors
 from snnjax.runs import Row
@@ -111,11 +111,8 @@ def _describe_methods(judged: Sequence[Verdict]) -> str:
     # The mode in which most is trained: there, what is left is the quantizer's.
     mode = max((v.row["mode"] for v in judged), key=MODES.index)
     judged = [v for v in judged if v.row["mode"] == mode]
-    families: dict[str, list[Verdict]] = {}
-    methods: dict[str, list[Verdict]] = {}
-    for v in judged:
-        families.setdefault(_family(v.row), []).append(v)
-        methods.setdefault(method_name(v.row), []).append(v)
+    families = group_items(judged, lambda v: _family(v.row))
+    methods = group_items(judged, lambda v: method_name(v.row))
     parts = [
         f"{name} {emd_text(_mean_emd(own))}, "
         f"{[v.state for v in own].count('within')} of {len(own)} within the floor"

@@ -1,11 +1,22 @@
-"""Numbers and option values as the report prints them."""
+"""Numbers and fixed prose as the report prints them."""
 
 import math
 import statistics
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+FOLDER = Path(__file__).parent
+_PROSE = tomllib.loads((FOLDER / "prose.toml").read_text("utf-8"))
+
+CAPTIONS: dict[str, str] = _PROSE["captions"]
+CLAIMS: dict[str, dict[str, str]] = _PROSE["claims"]
+DEFINITIONS: dict[str, str] = _PROSE["definitions"]
+PAGE: dict[str, str] = _PROSE["page"]
+RULES: str = _PROSE["rules"]
 
 
 def count(number: int, noun: str) -> str:

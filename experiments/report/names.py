@@ -1,11 +1,14 @@
-"""The report's names of methods, modes and floors."""
+"""The report's names of methods, modes and floors, and groups by them."""
 
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
 
 from experiments.study.grid import CLIPS
 from snnjax.firing._drift import is_full
 from snnjax.runs import Row
 
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 MODE_NAMES = {
     "fp32": "baseline",
     "control": "control",
@@ -52,6 +55,25 @@ def setting_name(row: Row) -> str:
     """Name method and bits: what the rows of several seeds and modes have in common."""
     name = method_name(row)
     return name if is_full(row) else f"{name} {row['bits']} bit"
+
+
+def setting_key(row: Row) -> tuple[str, str]:
+    """Return mode and setting: what rows that differ by their seed alone share."""
+    return row["mode"], setting_name(row)
+
+
+def group_items(
+    items: Iterable[Item], key: Callable[[Item], Key]
+) -> dict[Key, list[Item]]:
+    """Group items by their key, in the order in which keys appear.
+
+    >>> group_items([1, 2, 3], lambda n: n % 2)
+    {1: [1, 3], 0: [2]}
+    """
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def method_order(row: Row) -> tuple[Any, ...]:

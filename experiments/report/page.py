@@ -8,13 +8,11 @@ from typing import Any
 
 from experiments.console import format_duration
 from experiments.report.findings import findings
-from experiments.report.formats import emd_text, percent, plain
-from experiments.report.judge import Verdict, label
+from experiments.report.formats import DEFINITIONS, FOLDER, emd_text, percent, plain
 from experiments.report.names import FLOORS
 from experiments.report.pictures import Picture
-from experiments.report.prose import DEFINITIONS, FOLDER
 from experiments.report.run import Run, describe_run, describe_unfinished, study_command
-from experiments.report.table import TEXT_COLUMNS, group_rows, row_cells
+from experiments.report.table import TEXT_COLUMNS, Verdict, group_rows, label, row_cells
 from snnjax.firing._drift import baselines, noise_floors
 
 TITLE = "Accuracy and firing under quantization"

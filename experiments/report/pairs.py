@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.report.formats import count, emd_text, points
-from experiments.report.judge import Verdict, summarize
-from experiments.report.names import MODE_NAMES, is_full, setting_name
-from experiments.report.table import drift_label, markdown_table
+from experiments.report.names import MODE_NAMES, group_items, setting_name
+from experiments.report.settings import group_settings
+from experiments.report.table import Verdict, drift_label, markdown_table, summarize
 from snnjax.firing._drift import ROUNDING
 
 EQUAL = 0.005  # accuracies that differ by no more are equal
 DIFFERENT = 1.5  # EMDs further apart, one over the other, are different
 SHOWN = 5
+Matched = tuple[Verdict, Verdict]  # rows that differ in one option
 
 _OPTIONS = (
     *("target", "method", "grid", "clip", "signed", "site", "quantize_all"),
@@ -24,7 +25,7 @@ _OPTIONS = (
 
 def match_pairs(
     judged: Sequence[Verdict], option: str, one: Any, other: Any
-) -> list[tuple[Verdict, Verdict]]:
+) -> list[Matched]:
     """Return pairs that differ in one option alone, ``one`` against ``other``."""
 
     def rest(v: Verdict) -> tuple[Any, ...]:
@@ -106,10 +107,8 @@ class Pair:
 
 def equal_accuracy_pairs(judged: Iterable[Verdict]) -> list[Pair]:
     """Return pairs of equal accuracy, none collapsed, the furthest apart first."""
-    groups: dict[tuple[str, int], list[Verdict]] = {}
-    for v in judged:
-        if not is_full(v.row) and v.state != "collapsed":
-            groups.setdefault((v.row["mode"], v.row["seed"]), []).append(v)
+    alive = (v for v in judged if v.state not in ("reference", "collapsed"))
+    groups = group_items(alive, lambda v: (v.row["mode"], v.row["seed"]))
     pairs = []
     for some in groups.values():
         for two in itertools.combinations(some, 2):
@@ -124,15 +123,8 @@ def find_repeated(
     pairs: Sequence[Pair], judged: Iterable[Verdict]
 ) -> list[tuple[Pair, int]]:
     """Return pairs that hide a drift in every seed with both, and the seed count."""
-    ran: dict[tuple[str, str], set[int]] = {}
-    for v in judged:
-        if not is_full(v.row):
-            key = v.row["mode"], setting_name(v.row)
-            ran.setdefault(key, set()).add(v.row["seed"])
-    hiding: dict[tuple[str, str, str], list[Pair]] = {}
-    for pair in pairs:
-        if pair.hides:
-            hiding.setdefault(pair.settings, []).append(pair)
+    ran = {(s.row["mode"], s.name): s.seeds for s in group_settings(judged)}
+    hiding = group_items((p for p in pairs if p.hides), lambda pair: pair.settings)
     return [
         (min(seeds, key=lambda pair: pair.ratio), len(seeds))
         for (mode, far, near), seeds in hiding.items()

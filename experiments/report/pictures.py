@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from experiments.report import figures, flows, histograms, prediction, scatter
-from experiments.report.judge import label
+from experiments.report import figures, layer_figures, prediction
+from experiments.report.formats import CAPTIONS
 from experiments.report.names import MODE_NAMES, is_full
-from experiments.report.prose import CAPTIONS
 from experiments.report.run import Run
 from experiments.report.settings import common_seeds
+from experiments.report.table import label
 from experiments.study.config import MODES
 from snnjax.firing._drift import baselines, illustrative_rows, noise_floors
 from snnjax.runs import MissingArraysError
@@ -56,13 +56,13 @@ def _layer_map(run: Run) -> Figure:
     panels = _panels(run)
     lower = max((p.lower for p in panels if p.lower), default=None)
     floor = max((p.floor for p in panels if p.floor), default=None)
-    return figures.layer_map(quantized, controls, lower, floor)
+    return layer_figures.layer_map(quantized, controls, lower, floor)
 
 
 def _draw_prediction(run: Run) -> list[Picture]:
     if not prediction.has_enough(run.judged):
         return []
-    figure = scatter.draw_predictions(prediction.collect_points(run.judged))
+    figure = prediction.draw_predictions(prediction.collect_points(run.judged))
     return [_picture("prediction", figure)]
 
 
@@ -99,7 +99,7 @@ def _panel(title: str, run: Run, mode: str) -> figures.Panel:
     return figures.Panel(title, rows, accuracy, floor, lower)
 
 
-def _read_firing(run: Run) -> list[histograms.Firing] | str:
+def _read_firing(run: Run) -> list[layer_figures.Firing] | str:
     """Return the firing of baseline and illustrative rows, or why there is none."""
     shown = illustrative_rows(run.judged_main)
     baseline = [row for row in baselines(run.main) if row["seed"] == shown[0]["seed"]]
@@ -113,7 +113,7 @@ def _read_firing(run: Run) -> list[histograms.Firing] | str:
         except MissingArraysError:  # a copy of the results without firing/
             return f"no spike counts of {name}"
         firing.append(
-            histograms.Firing(name, counts.spikes, counts.observations, row["emd"])
+            layer_figures.Firing(name, counts.spikes, counts.observations, row["emd"])
         )
     return firing
 
@@ -124,6 +124,6 @@ def _draw_rates_and_flows(run: Run) -> list[Picture]:
         return [Picture("rates", b"", f"No histograms of rates: {firing}.")]
     baseline, *others = firing
     return [
-        _picture("rates", histograms.rate_histograms(baseline, others)),
-        _picture("flows", flows.draw_flows(baseline, others)),
+        _picture("rates", layer_figures.rate_histograms(baseline, others)),
+        _picture("flows", layer_figures.draw_flows(baseline, others)),
     ]

@@ -1,17 +1,28 @@
-"""Group the rows of all seeds that are quantized in the same way."""
+"""Rows of all seeds that are quantized in the same way, and the tables of them."""
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from experiments.report.judge import Verdict
-from experiments.report.names import is_full, setting_name
-from experiments.report.table import drift_label
+from experiments.report.formats import PAGE, emd_text, points, spread
+from experiments.report.names import (
+    MODE_NAMES,
+    group_items,
+    is_full,
+    method_name,
+    setting_key,
+    setting_name,
+)
+from experiments.report.run import Run, is_main
+from experiments.report.table import (
+    Verdict,
+    drift_label,
+    markdown_table,
+    mean_over_layers,
+)
+from experiments.study.config import MODES
 from snnjax.firing._drift import POINT, ROUNDING
 from snnjax.runs import Row
-
-# Accuracy this close to a point's loss decides nothing: it is within chance.
-MARGIN = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +74,9 @@ class Setting:
         """Accuracy lost against the baselines; None where one is missing."""
         return _mean_if_all([v.loss for v in self.judged])
 
-    @property
-    def keeps_accuracy(self) -> bool:
-        """True if accuracy is within a point of the baselines'."""
-        return self.loss is not None and self.loss <= POINT + ROUNDING
-
-    @property
-    def accuracy_clearly_kept(self) -> bool:
-        """True if accuracy is within a point by more than the margin."""
-        return self.loss is not None and self.loss <= POINT - MARGIN + ROUNDING
-
-    @property
-    def accuracy_clearly_lost(self) -> bool:
-        """True if accuracy misses a point by more than the margin."""
-        return self.loss is not None and self.loss >= POINT + MARGIN - ROUNDING
+    def keeps_accuracy(self, most: float = POINT) -> bool:
+        """Return True if accuracy is within ``most`` of the baselines', a point."""
+        return self.loss is not None and self.loss <= most + ROUNDING
 
     @property
     def floor(self) -> float | None:
@@ -119,11 +119,10 @@ def _mean_if_all(values: Sequence[float | None]) -> float | None:
 
 def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
     """Return the seeds that every setting of the rows has."""
-    found: dict[tuple[str, str], set[int]] = {}
-    for row in rows:
-        key = (row["mode"], setting_name(row))
-        found.setdefault(key, set()).add(row["seed"])
-    return frozenset.intersection(*map(frozenset, found.values()))
+    found = group_items(rows, setting_key).values()
+    return frozenset.intersection(
+        *(frozenset(r["seed"] for r in some) for some in found)
+    )
 
 
 def split_by_seeds(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
@@ -139,9 +138,121 @@ def split_by_seeds(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting
 
 def group_settings(judged: Iterable[Verdict]) -> list[Setting]:
     """Group quantized rows by setting, in the table's order."""
-    found: dict[tuple[str, str], list[Verdict]] = {}
-    for v in judged:
-        if not is_full(v.row):
-            key = (v.row["mode"], setting_name(v.row))
-            found.setdefault(key, []).append(v)
+    quantized = (v for v in judged if not is_full(v.row))
+    found = group_items(quantized, lambda v: setting_key(v.row))
     return [Setting(tuple(some)) for some in found.values()]
+
+
+def _by_mode(judged: Iterable[Verdict]) -> dict[str, list[Setting]]:
+    """Group settings by mode."""
+    found = group_items(group_settings(judged), lambda s: s.row["mode"])
+    return {mode: found[mode] for mode in MODES if mode in found}
+
+
+def paper_tables(run: Run) -> str:
+    """Return the paper's table by mode; empty if no quantized row is finished."""
+    found = _by_mode(run.judged_main)
+    if not found:
+        return ""
+    several = any(len(s.judged) > 1 for some in found.values() for s in some)
+    spreads = ", of several seeds the mean ± the sample standard deviation"
+    text = PAGE["paper_tables"].format(spreads=spreads * several) + "\n"
+    for mode, some in found.items():
+        fair, more = split_by_seeds(some)
+        columns = [(f"{s.row['bits']} bit", s) for s in _by_bits(fair)]
+        columns += [(f"{s.row['bits']} bit, {_seeds(s)}", s) for s in _by_bits(more)]
+        lines = {
+            name: {"method": name} | {title: "-" for title, _ in columns}
+            for name in (method_name(s.row) for s in fair)
+        }
+        for title, setting in columns:
+            lines[method_name(setting.row)][title] = _cell(setting)
+        text += f"\n### {MODE_NAMES[mode]}\n\n"
+        if more:
+            text += f"Of {_seeds(fair[0])}, which all settings have; of more seeds in "
+            text += "columns of their own.\n\n"
+        text += markdown_table(list(lines.values()))
+    return text
+
+
+def _by_bits(some: Sequence[Setting]) -> list[Setting]:
+    return sorted(some, key=lambda s: (s.row["bits"], sorted(s.seeds)))
+
+
+def _seeds(setting: Setting) -> str:
+    """Name the setting's seeds."""
+    numbers = sorted(setting.seeds)
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _cell(setting: Setting) -> str:
+    accuracies = setting.values(lambda row: 100 * row["accuracy"])
+    emd = spread(setting.values(lambda row: row["emd_mean"]), emd_text)
+    text = f"{spread(accuracies, '{:.1f}'.format)} / {emd}"
+    if setting.has_collapsed:
+        return f"*{text}*"
+    if not setting.keeps_accuracy():
+        return text
+    if setting.drifts:
+        return f"**{text}**"
+    return f"{text} \\*" if setting.by_lower.drifts else text
+
+
+def tabulate_measures(run: Run) -> str:
+    """Return every setting with all its measures; empty if there is none."""
+    found = _by_mode(run.judged_main)
+    if not found:
+        return ""
+    text = PAGE["measures"] + "\n"
+    full = [v for v in run.judged_main if is_full(v.row)]
+    unquantized = {(v.row["mode"], v.row["seed"]): v.row for v in full}
+    # Baselines, controls and baselines with re-estimated BatchNorm, a seed a line.
+    titled = {"Full precision": [Setting((v,)) for v in full]}
+    for mode, some in found.items():
+        fair, more = split_by_seeds(some)
+        titled[f"{MODE_NAMES[mode]}, all measures"] = [*fair, *more]
+    ablation = [v for v in run.judged if not is_main(v.row, run.config)]
+    for mode, some in _by_mode(ablation).items():
+        titled[f"{MODE_NAMES[mode]}, ablation, all measures"] = some
+    for title, some in titled.items():
+        lines = [_measures(setting, unquantized) for setting in some]
+        text += (
+            f"\n### {title}\n\n{markdown_table(lines, ('method', 'seeds', 'drift'))}"
+        )
+    return text
+
+
+def _measures(
+    setting: Setting, unquantized: Mapping[tuple[str, int], Row]
+) -> dict[str, str]:
+    row = setting.row
+    mode = "fp32_bn" if row["mode"] == "ptq_bn" else "control"
+
+    def mean(key: str) -> float | None:
+        values = setting.values(lambda row: mean_over_layers(row, key))
+        return statistics.fmean(values) if values else None
+
+    def times(key: str) -> str:
+        own, others = mean(key), [unquantized.get((mode, s), {}) for s in setting.seeds]
+        known = [value for row in others if (value := mean_over_layers(row, key))]
+        if is_full(row) or own is None or len(known) < len(others):
+            return "-"
+        return f"{own / statistics.fmean(known):.2f}"
+
+    return {
+        "method": MODE_NAMES[row["mode"]] if is_full(row) else method_name(row),
+        "bits": "-" if is_full(row) else str(row["bits"]),
+        "seeds": ", ".join(map(str, sorted(setting.seeds))),
+        "accuracy %": points(setting.mean("accuracy")),
+        "EMD": emd_text(setting.mean("emd_mean")),
+        "noise floor": emd_text(setting.floor),
+        "lower": emd_text(setting.by_lower.floor),
+        "drift": "-" if is_full(row) else setting.drift_label,
+        "mean rate": f"{setting.mean('mean_rate'):.4f}",
+        "dead %": f"{100 * setting.mean('dead_fraction'):.1f}",
+        "saturated %": f"{100 * setting.mean('saturated_fraction'):.2f}",
+        "paired shift": emd_text(mean("paired_shift")),
+        "x unquantized": times("paired_shift"),
+        "time-W1": emd_text(mean("time_w1")),
+        "x unquantized ": times("time_w1"),
+    }

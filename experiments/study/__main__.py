@@ -9,15 +9,17 @@ those of other processes too.
 """
 
 import contextlib
+import dataclasses
 import sys
 import time
+from typing import Any
 
 import jax
 from rich.console import Console
 
 from experiments import report
 from experiments.command_line import run_as_command
-from experiments.console import Bar, Compilations, format_duration, show_bar
+from experiments.console import Compilations, format_duration, show_bar
 from experiments.provenance import commit, data_sum, versions
 from experiments.study import dry_run, layout
 from experiments.study.config import StudyConfig
@@ -60,10 +62,9 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             f"Nothing was written; results would go to {config.out}.", highlight=False
         )
         return StudyStore(config.out)
-    store, checksum = StudyStore(config.out), data_sum(*sets)
-    runs.run_on_primary(
-        lambda: store.start(config.numbers(), versions=versions(), data=checksum)
-    )
+    store = StudyStore(config.out)
+    about = {"versions": versions(), "data": data_sum(*sets)}
+    runs.run_on_primary(lambda: store.start(config.numbers(), **about))
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
         rows = runs.run_on_primary(store.rows)
@@ -73,8 +74,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             # Digits take minutes, the others hours.
             dry_run.print_estimate(config, sets, missing, num_devices, console)
         images = [len(one) for one in sets]
-        about = {"versions": versions(), "data": checksum, "images": images}
-        session = _Session(store, config.numbers(), about, num_devices)
+        session = _Session(store, config, about | {"images": images}, num_devices)
         work = {spec.name: spec.cost_in_images(config, *images) for spec in specs}
         with (
             runs.handle_signals(),
@@ -92,7 +92,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
                     runs.raise_if_stopping(
                         f"before {group[0].name}, with {len(results)} rows done"
                     )
-                    _make_rows(group, recipe, measurer, session, bar)
+                    _make_rows(group, recipe, measurer, session)
                     session.write()
             finally:
                 if missing:
@@ -112,11 +112,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
 
 
 def _make_rows(
-    group: list[RunSpec],
-    recipe: Recipe,
-    measurer: Measurer,
-    session: "_Session",
-    bar: Bar,
+    group: list[RunSpec], recipe: Recipe, measurer: Measurer, session: "_Session"
 ) -> None:
     """Make the networks of specs side by side, measure them, and append the rows."""
     start, compiled = time.monotonic(), session.compilations.seconds
@@ -124,8 +120,8 @@ def _make_rows(
     networks = recipe.make(group)
     baseline = recipe.baseline(group[0].baseline)
     evaluations = measurer.evaluate(group, networks, baseline)
-    before = None
     earlier = recipe.load_epoch_before(group[0], networks[0])
+    before = None
     if earlier is not None:
         [before] = measurer.evaluate(group, [earlier], baseline)
     compiled = (session.compilations.seconds - compiled) / len(group)
@@ -134,21 +130,25 @@ def _make_rows(
         result = measurer.append(spec, network, evaluation, before, seconds)
         recipe.remove_checkpoints(spec.name)
         session.rows += 1
-        bar.print(
+        recipe.bar.print(
             f"{result.accuracy:8.4f}  {result.emd_mean:7.5f}  "
             f"{seconds - compiled:7.1f}  {compiled:9.1f}  {spec.name}"
         )
 
 
+@dataclasses.dataclass
 class _Session:
     """The time of this start of a study, which is written beside those before."""
 
-    def __init__(self, store: StudyStore, numbers: dict, about: dict, num_devices: int):
-        self.rows = 0
+    store: StudyStore
+    config: StudyConfig
+    about: dict[str, Any]
+    devices: int
+    rows: int = 0
+
+    def __post_init__(self):
         self.compilations = Compilations()
-        self._store, self._numbers, self._about = store, numbers, about
-        self._num_devices = num_devices
-        self._earlier = runs.run_on_primary(store.info).get("starts", [])
+        self._earlier = runs.run_on_primary(self.store.info).get("starts", [])
         self._commit = commit()
         self._start, self._cpu = time.monotonic(), time.process_time()
 
@@ -158,19 +158,18 @@ class _Session:
 
     def write(self) -> None:
         """Write the time until now to ``config.json``."""
-        if not runs.is_primary():
-            return
         now = {
             "rows": self.rows,
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(time.process_time() - self._cpu, 1),
             "compile_seconds": round(self.compilations.seconds, 1),
             "compilations": self.compilations.counts,
-            "devices": self._num_devices,
+            "devices": self.devices,
             "commit": self._commit,
         }
-        starts = [*self._earlier, now]
-        self._store.write_info(self._numbers, **self._about, starts=starts)
+        if runs.is_primary():
+            starts = [*self._earlier, now]
+            self.store.write_info(self.config.numbers(), **self.about, starts=starts)
 
 
 def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:

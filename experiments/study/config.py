@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -25,6 +26,20 @@ _PLACES = (
     *("devices", "coordinator", "num_processes", "process_id"),
 )
 _SEVERAL = ("seeds", "modes", "bits", "grid")
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(
+        ("width", "timesteps", "epochs", "qat_epochs", "batch_size", "devices"),
+        (lambda x: x >= 1, "be at least 1"),
+    ),
+    **dict.fromkeys(
+        ("learning_rate", "qat_learning_rate"),
+        (lambda x: 0 < x < math.inf, "be positive and finite"),
+    ),
+    "silent_above": (lambda x: 0 < x <= 1, "lie within 0..1 or be None"),
+    "save_seconds": (lambda x: x >= 0, "be >= 0"),
+    "weight_decay": (lambda x: 0 <= x < math.inf, "be >= 0 and finite"),
+    "label_smoothing": (lambda x: 0 <= x < 1, "lie within [0, 1)"),
+}
 # These may be empty, and where they are None they follow another.
 _SOME = ("qat_bits", "repeat_qat_bits", "ablation_bits")
 
@@ -137,31 +152,10 @@ class StudyConfig:
 
     def __post_init__(self):
         _check_choices(self)
-        for name in ("width", "timesteps", "epochs", "qat_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
-        for name in ("learning_rate", "qat_learning_rate"):
+        for name, (is_valid, range_) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        if self.silent_above is not None and not 0 < self.silent_above <= 1:
-            raise ValueError(
-                f"silent_above must lie within 0..1 or be None, got {self.silent_above}"
-            )
-        if self.devices is not None and self.devices < 1:
-            raise ValueError(f"devices must be at least 1, got {self.devices}")
-        if not self.save_seconds >= 0:
-            raise ValueError(f"save_seconds must be >= 0, got {self.save_seconds}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(
-                f"weight_decay must be >= 0 and finite, got {self.weight_decay}"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing must lie within [0, 1), got {self.label_smoothing}"
-            )
+            if value is not None and not is_valid(value):
+                raise ValueError(f"{name} must {range_}, got {value}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"warmup_epochs must lie within 0 and the {self.epochs} epochs, got "
@@ -197,14 +191,12 @@ class StudyConfig:
     @classmethod
     def from_numbers(cls, numbers: dict[str, Any]) -> "StudyConfig":
         """Return the config of ``numbers()``, as a run folder holds it."""
+        names = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {
-            field.name: numbers[field.name]
-            for field in dataclasses.fields(cls)
-            if field.name in numbers
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in numbers.items()
+            if name in names
         }
-        for name in (*_SEVERAL, *_SOME):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
         return cls(**values)
 
     def resolve(self) -> "StudyConfig":

@@ -61,7 +61,7 @@ class RunSpec:
 
     def to_row(self) -> dict[str, Any]:
         """Return the fields as a row's keys, in their order."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return dataclasses.asdict(self)
 
     @property
     def name(self) -> str:
@@ -177,32 +177,21 @@ def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
     clips = tuple(CLIPS.values())
     weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
     # Specs of one compile key follow each other, in training and without it.
-    quantizers = [("weights", *way, True, None, clips) for way in weights]
+    quantizers = [("weights", way, True, None, clips) for way in weights]
     membrane = ("uniform", config.membrane_grid)
     if config.membrane_grid == "lq_net":
         membrane = ("lq_net", None)
     quantizers += [
-        ("membrane", *membrane, signed, config.site, clips[:1])
+        ("membrane", membrane, signed, config.site, clips[:1])
         for signed in (True, False)
     ]
     return [
-        RunSpec(
-            target=target,
-            method=method,
-            grid=levels,
-            clip=clip,
-            signed=signed,
-            site=site,
-            quantize_all=config.quantize_all,
-            bits=b,
-            mode=mode,
-            seed=seed,
-        )
-        for target, method, levels, signed, site, clips in quantizers
+        RunSpec(target, *way, clip, signed, site, config.quantize_all, b, mode, seed)
+        for target, way, signed, site, clips in quantizers
         if config.only in (None, target)
         for clip in clips
         for b in bits
-        if method != "lq_net" or b <= LQ_NET_BITS
+        if way[0] != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
         if mode != "qat" or b in qat_bits
     ]

@@ -36,25 +36,21 @@ def count_devices(config: StudyConfig) -> int:
     return number
 
 
-def side_by_side(rows: int, devices: int) -> int:
-    """Return how many of ``rows`` runs fit side by side: a divisor of ``devices``.
-
-    >>> [side_by_side(rows, 8) for rows in (1, 3, 4, 6, 20)]
-    [1, 2, 4, 4, 8]
-    """
-    return max(n for n in range(1, min(rows, devices) + 1) if devices % n == 0)
-
-
 def mesh_for(rows: int, devices: int) -> Mesh | None:
     """Return a mesh for runs side by side, which share the devices left over."""
     return None if devices == 1 else train.make_mesh(devices, configs=rows)
 
 
 def chunks(items: Sequence[Item], devices: int) -> list[list[Item]]:
-    """Split items, in order, into lists that are computed side by side."""
+    """Split items into lists that are computed side by side: divisors of ``devices``.
+
+    >>> [len(chunk) for chunk in chunks(range(15), 8)]
+    [8, 4, 2, 1]
+    """
     found, rest = [], list(items)
     while rest:
-        number = side_by_side(len(rest), devices)
+        fit = min(len(rest), devices)
+        number = max(n for n in range(1, fit + 1) if devices % n == 0)
         found.append(rest[:number])
         rest = rest[number:]
     return found

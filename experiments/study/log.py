@@ -27,7 +27,9 @@ class Log:
         """
         if not self.path.exists():
             return
-        kept = [line for line in self._lines() if not _is_after(line, row, step)]
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        lines = [x for x in text.splitlines(keepends=True) if x.endswith("\n")]
+        kept = [line for line in lines if not _is_after(line, row, step)]
         self.store.write_text(self.path.name, "".join(kept))
 
     def write(self, row: str, step: int, **values: Any) -> None:
@@ -45,10 +47,6 @@ class Log:
         """Close the log of a row that is done."""
         if (writer := self._writers.pop(row, None)) is not None:
             writer.close()
-
-    def _lines(self) -> list[str]:
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def _writer(self, row: str) -> Any:
         if importlib.util.find_spec("tensorboard") is None:

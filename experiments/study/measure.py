@@ -21,6 +21,13 @@ from snnjax.models import SEWResNet
 from snnjax.models.connections import INPUT
 from snnjax.train import Evaluation
 
+# Fields of a result that have the names of the config's, and of the firing report's.
+_OF_CONFIG = ("dataset", "model", "width", "surrogate", "reset", "precision")
+_OF_FIRING = (
+    *("mean_rate", "dead_fraction", "saturated_fraction", "emd_mean"),
+    *("emd", "paired_shift", "mean_shift", "ks"),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
@@ -97,34 +104,22 @@ class Result:
             ) from None
 
 
+@dataclasses.dataclass
 class Measurer:
     """Compares networks with the baselines of one study.
 
-    Args:
-        config: of the study.
-        store: its folder. The firing of a baseline is read from it once, at most.
-        results: the finished runs by name, to which `append` adds.
-        test_set: images of the evaluation.
-        bar: shows the progress.
-        num_devices: number of devices of the study.
+    ``results`` are the finished runs by name, to which `append` adds.
     """
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        store: StudyStore,
-        results: dict[str, Result],
-        test_set: Dataset,
-        bar: Bar,
-        num_devices: int = 1,
-    ):
-        self.config = config
-        self.store = store
-        self.results = results
-        self.test_set = test_set
-        self.bar = bar
-        self.num_devices = num_devices
-        self._baselines: dict[RunSpec, RowFiring] = {}
+    config: StudyConfig
+    store: StudyStore
+    results: dict[str, Result]
+    test_set: Dataset
+    bar: Bar
+    num_devices: int = 1
+
+    def __post_init__(self):
+        self._baselines: dict[RunSpec, RowFiring] = {}  # each is read once, at most
 
     def evaluate(
         self,
@@ -141,14 +136,15 @@ class Measurer:
             self.bar.advance(EVAL_BATCH * EVALUATED * len(networks))
             runs.raise_if_stopping(f"while {name} was evaluated")
 
-        options = dict(
+        return train.evaluate(
+            list(networks),
+            self.test_set,
             reference=baseline,
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
             on_step=on_step,
             mesh=layout.mesh_for(len(networks), self.num_devices),
         )
-        return train.evaluate(list(networks), self.test_set, **options)
 
     def append(
         self,
@@ -158,29 +154,7 @@ class Measurer:
         epoch_before: Evaluation | None,
         seconds: float,
     ) -> Result:
-        """Measure a network and append its row to the study's folder."""
-
-        def measure_and_append() -> dict[str, Any]:
-            result, firing = self.measure(
-                spec, model, evaluation, epoch_before, seconds=seconds
-            )
-            self.store.append_firing(result.to_row(), firing)
-            return result.to_row()
-
-        row = runs.run_on_primary(measure_and_append)
-        self.results[spec.name] = Result.from_row(row)
-        return self.results[spec.name]
-
-    def measure(
-        self,
-        spec: RunSpec,
-        model: SEWResNet,
-        evaluation: Evaluation,
-        epoch_before: Evaluation | None = None,
-        *,
-        seconds: float,
-    ) -> tuple[Result, RowFiring]:
-        """Measure a network against the baseline of its seed.
+        """Measure a network against its baseline and append its row to the study.
 
         A baseline's own distances are 0. The results must have the baselines and, for a
         quantized network, the control of its seed.
@@ -191,15 +165,29 @@ class Measurer:
             evaluation: of it, beside its baseline.
             epoch_before: of a control as its last epoch began.
             seconds: time of the run.
-
-        Returns:
-            The result, and the spike counts and latencies it was computed from.
         """
+
+        def measure_and_append() -> dict[str, Any]:
+            result, own = self._measure(spec, model, evaluation, epoch_before, seconds)
+            self.store.append_firing(result.to_row(), own)
+            return result.to_row()
+
+        row = runs.run_on_primary(measure_and_append)
+        self.results[spec.name] = Result.from_row(row)
+        return self.results[spec.name]
+
+    def _measure(
+        self,
+        spec: RunSpec,
+        model: SEWResNet,
+        evaluation: Evaluation,
+        epoch_before: Evaluation | None,
+        seconds: float,
+    ) -> tuple[Result, RowFiring]:
+        """Return the result, and the firing that it was computed from."""
         config, layers = self.config, _spiking_layers(model)
-        all_counts = evaluation.counts
-        counts = FiringCounts(
-            {name: all_counts.spikes[name] for name in layers}, all_counts.observations
-        )
+        spikes, observations = evaluation.counts.spikes, evaluation.counts.observations
+        counts = FiringCounts({name: spikes[name] for name in layers}, observations)
         own = RowFiring(counts, {name: evaluation.latencies[name] for name in layers})
         if spec.mode == "fp32":
             self._baselines[spec] = own
@@ -207,48 +195,32 @@ class Measurer:
         fired = firing.report(baseline.counts, counts, method=config.emd)
         latency_emd = {
             name: config.timesteps
-            * float(
-                emd.emd_from_counts(
-                    baseline.latencies[name], own.latencies[name], counts.observations
-                )
-            )
-            for name in layers
+            * float(emd.emd_from_counts(baseline.latencies[name], late, observations))
+            for name, late in own.latencies.items()
         }
         assert evaluation.time_w1 is not None, "a study evaluates beside its baseline"
         time_w1 = {name: evaluation.time_w1[name] for name in layers}
-        images = counts.observations // config.timesteps
+        images = observations // config.timesteps
         neurons = {name: np.size(spikes) for name, spikes in counts.spikes.items()}
         synapses = model.synapses(np.shape(counts.spikes["sn1"])[:2])
         operations = cost.synaptic_operations(synapses, counts.spikes, images)
         weight_bits, membrane_bits = calibrate.memory_bits(model, neurons)
         result = Result(
-            dataset=config.dataset,
-            model=config.model,
-            width=config.width,
-            surrogate=config.surrogate,
-            reset=config.reset,
+            **{name: getattr(config, name) for name in _OF_CONFIG},
+            **{name: getattr(fired, name) for name in _OF_FIRING},
+            **self._floors(spec, evaluation, counts),
             spec=spec,
             accuracy=evaluation.accuracy,
-            mean_rate=fired.mean_rate,
-            dead_fraction=fired.dead_fraction,
-            saturated_fraction=fired.saturated_fraction,
-            emd_mean=fired.emd_mean,
             emd_mean_epoch_before=None
             if epoch_before is None
             else self._distance(baseline.counts, epoch_before.counts),
-            emd=fired.emd,
-            paired_shift=fired.paired_shift,
-            mean_shift=fired.mean_shift,
-            ks=fired.ks,
             latency_emd_mean=_mean(latency_emd.values()),
             latency_emd=latency_emd,
             time_w1_mean=_mean(time_w1.values()),
             time_w1=time_w1,
-            **self._floors(spec, evaluation, counts),
             synops=sum(operations.values()),
             weight_memory_bits=weight_bits,
             membrane_memory_bits=membrane_bits,
-            precision=config.precision,
             platform=jax.default_backend(),
             config_hash=config.hash(),
             versions=versions(),

@@ -1,6 +1,7 @@
 """From a `RunSpec` to its network: trained, quantized, re-estimated; resumable."""
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,6 @@ from snnjax import calibrate, checkpoint, data, models, neurons, runs, surrogate
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
-from snnjax.runs import states
 from snnjax.train import Progress, TrainState, sharding
 
 # The blocks, or the stem's convolution and neurons and the last layer as well.
@@ -74,35 +74,24 @@ def training_options(config: StudyConfig) -> dict[str, Any]:
     )
 
 
+@dataclasses.dataclass(eq=False)
 class Recipe:
     """Makes the networks of one study.
 
     Baselines are kept in the study's folder, as are the checkpoints of networks in
     training: a network is trained from where it was last saved.
-
-    Args:
-        config: of the study.
-        train_set: training images.
-        store: the study's folder.
-        bar: shows the progress.
-        num_devices: number of devices of the study.
     """
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        train_set: Dataset,
-        store: StudyStore,
-        bar: Bar,
-        num_devices: int = 1,
-    ):
-        self.config = config
-        self.train_set = train_set
-        self.store = store
-        self.bar = bar
-        self.num_devices = num_devices
-        self.log = Log(store)
-        self._per_epoch = train.steps_per_epoch(train_set, config.batch_size)
+    config: StudyConfig
+    train_set: Dataset
+    store: StudyStore
+    bar: Bar
+    num_devices: int = 1
+
+    def __post_init__(self):
+        self.log = Log(self.store)
+        self._per_epoch = train.steps_per_epoch(self.train_set, self.config.batch_size)
+        self._qat_steps = self.config.qat_epochs * self._per_epoch
 
     def make(self, specs: Sequence[RunSpec]) -> list[SEWResNet]:
         """Return the networks of specs of one compile key, mode and seed."""
@@ -112,30 +101,22 @@ class Recipe:
         networks = [self.quantized(spec) for spec in specs]
         names = [spec.name for spec in specs]
         if mode in REESTIMATED:
-            pairs = zip(names, networks, strict=True)
-            return [self._reestimate(name, model) for name, model in pairs]
+            return list(map(self._reestimate, names, networks))
         if mode == "ptq":
             return networks
-        return self.train(
-            names,
-            networks,
-            self._qat_schedule(),
-            self.config.qat_epochs * self._per_epoch,
-            seed,
-            epoch_before=self._has_epoch_before(mode),
-        )
+        before = mode == "control" and self.config.qat_epochs > 1
+        schedule, steps = self._qat_schedule(), self._qat_steps
+        return self.train(names, networks, schedule, steps, seed, epoch_before=before)
 
     def _qat_schedule(self) -> optax.Schedule:
-        start = self.config.qat_learning_rate
-        assert start is not None, "resolve() sets it"
-        return train.cosine(self.config.qat_epochs * self._per_epoch, start)
+        assert self.config.qat_learning_rate is not None, "resolve() sets it"
+        return train.cosine(self._qat_steps, self.config.qat_learning_rate)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
     def baseline(self, spec: RunSpec) -> SEWResNet:
         """Return the full-precision network, from its file or trained now."""
-        name, seed = spec.name, spec.seed
-        path = self.store.weights_of(name)
-        model = make_model(self.config, self.train_set, seed)
+        path = self.store.weights_of(spec.name)
+        model = make_model(self.config, self.train_set, spec.seed)
         graphdef, like = nnx.split(model)
 
         def load() -> nnx.State | None:
@@ -152,8 +133,8 @@ class Recipe:
             schedule = train.cosine(steps, peak, warmup)
         else:
             schedule = train.one_cycle(steps, peak)
-        [model] = self.train([name], [model], schedule, steps, seed)
-        about = self.config.numbers() | {"seed": seed}
+        [model] = self.train([spec.name], [model], schedule, steps, spec.seed)
+        about = self.config.numbers() | {"seed": spec.seed}
         runs.run_on_primary(lambda: str(checkpoint.export(path, model, about)))
         return model
 
@@ -177,20 +158,23 @@ class Recipe:
 
     def load_epoch_before(self, spec: RunSpec, model: SEWResNet) -> SEWResNet | None:
         """Return a trained control as its last epoch began; None for other runs."""
-        if not self._has_epoch_before(spec.mode):
+        if spec.mode != "control":
             return None
         path = self.store.epoch_before_of(spec.name)
+
+        def load() -> TrainState | None:  # none of a single epoch
+            return checkpoint.load(path, like) if checkpoint.exists(path) else None
+
         like = train.init(model, optimizer(self.config, self._qat_schedule()))
-        state = runs.load_on_primary(lambda: states.load(path, like), like)
-        assert state is not None, "it is saved as the last epoch begins"
-        return train.model_from_state(model, state)
+        state = runs.load_on_primary(load, like)
+        return None if state is None else train.model_from_state(model, state)
 
     def remove_checkpoints(self, name: str) -> None:
         """Remove the checkpoints of a run that is done."""
 
         def remove() -> None:
-            states.remove(self.store.states_of(name))
-            states.remove(self.store.epoch_before_of(name))
+            checkpoint.remove(self.store.states_of(name))
+            checkpoint.remove(self.store.epoch_before_of(name))
 
         runs.run_on_primary(remove)
 
@@ -225,14 +209,21 @@ class Recipe:
                 at_step.setdefault(_step(one), []).append(i)
             for same_step in at_step.values():
                 for chunk in layout.chunks(same_step, self.num_devices):
-                    self._train_together(
-                        [opened[i] for i in chunk],
+                    together = [opened[i] for i in chunk]
+                    loop = train.steps(
                         [networks[i] for i in chunk],
-                        schedule,
-                        steps,
-                        seed,
-                        epoch_before,
+                        self.train_set,
+                        optimizer=tx,
+                        steps=steps,
+                        seed=seed,
+                        batch_size=self.config.batch_size,
+                        start=train.stack([one.state for one in together]),
+                        silent_above=self.config.silent_above,
+                        mesh=layout.mesh_for(len(chunk), self.num_devices),
+                        **training_options(self.config),
                     )
+                    save_at = steps - self._per_epoch if epoch_before else None
+                    self._train_together(together, loop, schedule, save_at)
         return [
             train.model_from_state(model, one.state)
             for model, one in zip(networks, opened, strict=True)
@@ -253,30 +244,32 @@ class Recipe:
             yield one
 
     def _train_together(
-        self, opened, networks, schedule, steps, seed, epoch_before
+        self,
+        opened: Sequence[runs.Resumable],
+        loop: Iterator[Progress],
+        schedule: optax.Schedule,
+        save_at: int | None,
     ) -> None:
-        """Train networks side by side; leave the trained states in ``opened``."""
+        """Run a training loop, show and log it; leave the states in ``opened``."""
         names = [one.name for one in opened]
-        loop = train.steps(
-            networks,
-            self.train_set,
-            optimizer=optimizer(self.config, schedule),
-            steps=steps,
-            seed=seed,
-            batch_size=self.config.batch_size,
-            start=train.stack([one.state for one in opened]),
-            silent_above=self.config.silent_above,
-            mesh=layout.mesh_for(len(opened), self.num_devices),
-            **training_options(self.config),
-        )
-        progress_log = _TrainingLog(self, names, schedule, _step(opened[0]))
+        logged, logged_at = _step(opened[0]), time.monotonic()
         try:
             for progress in runs.watch(
                 opened, loop, seconds=self.config.save_seconds, unstack=train.unstack
             ):
-                progress_log.write(progress)
-                if epoch_before and progress.step == progress.steps - self._per_epoch:
-                    self._save_epoch_before(names, train.unstack(progress.state))
+                self._show(names, progress)
+                step, last = progress.step, progress.step == progress.steps
+                if last or step % LOG_STEPS == 0 or any(progress.silent):
+                    images = (step - logged) * self.config.batch_size
+                    speed = images / max(time.monotonic() - logged_at, 1e-9)
+                    skipped = sharding.to_host(progress.state.skipped)
+                    log = functools.partial(self._log, names, progress, schedule)
+                    runs.run_on_primary(functools.partial(log, speed, skipped))
+                    logged, logged_at = step, time.monotonic()
+                if step == save_at:
+                    save = functools.partial(self._save_epoch_before, names)
+                    states = train.unstack(progress.state)
+                    runs.run_on_primary(functools.partial(save, states))
         except train.NonFiniteError as error:
             one = opened[error.index]
             step = one.latest()
@@ -285,20 +278,53 @@ class Recipe:
                 f"{one.name}: {error}; the same command resumes {where} "
                 f"({self.store.states_of(one.name)})"
             ) from error
-        progress_log.close()
+        runs.run_on_primary(lambda: [self.log.close(name) for name in names])
         for one in opened:
             if skipped := int(one.state.skipped[0]):
                 self.bar.print(f"{one.name}: {skipped} steps skipped")
 
-    def _save_epoch_before(self, names, networks) -> None:
-        def save() -> None:
-            for name, state in zip(names, networks, strict=True):
-                states.save(self.store.epoch_before_of(name), state)
+    def _show(self, names: Sequence[str], progress: Progress) -> None:
+        """Show a step on the bar, and print the layers that fell silent."""
+        metrics, at = progress.metrics, f"step {progress.step}"
+        self.bar.advance(self.config.batch_size * len(names))
+        for i, (name, layers) in enumerate(zip(names, progress.silent, strict=True)):
+            for layer in layers:
+                dead = 100 * float(metrics.dead[layer][i])
+                self.bar.print(
+                    f"{name} {at}: {layer} fell silent "
+                    f"({dead:.1f} % of its neurons below rate 0.05)"
+                )
+        if self.bar.should_refresh():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self.bar.set_description(
+                f"{names[0]}{more}: {at}/{progress.steps}, loss "
+                f"{metrics.loss[0]:.3f}, accuracy {metrics.accuracy[0]:.2f}"
+            )
 
-        runs.run_on_primary(save)
+    def _log(
+        self, names: Sequence[str], progress: Progress, schedule, speed: float, skipped
+    ) -> None:
+        metrics = progress.metrics
+        for i, name in enumerate(names):
+            dead = metrics.dead.items()
+            self.log.write(
+                name,
+                progress.step,
+                steps=progress.steps,
+                loss=float(metrics.loss[i]),
+                accuracy=float(metrics.accuracy[i]),
+                learning_rate=float(schedule(progress.step - 1)),
+                images_per_second=round(speed, 1),
+                skipped=int(skipped[i]),
+                silent=list(progress.silent[i]),
+                dead={layer: round(float(x[i]), 4) for layer, x in dead},
+            )
 
-    def _has_epoch_before(self, mode: str) -> bool:
-        return mode == "control" and self.config.qat_epochs > 1
+    def _save_epoch_before(
+        self, names: Sequence[str], states: Sequence[TrainState]
+    ) -> None:
+        for name, state in zip(names, states, strict=True):
+            checkpoint.save(self.store.epoch_before_of(name), state)
 
     def _reestimate(self, name: str, model: SEWResNet) -> SEWResNet:
         self.bar.set_description(f"{name}: re-estimating BatchNorm")
@@ -314,66 +340,6 @@ class Recipe:
             augment=data.augment if augments(self.config) else None,
             on_step=lambda: self.bar.advance(size / 3),
         )
-
-
-class _TrainingLog:
-    """Shows and logs the training of networks side by side."""
-
-    def __init__(self, recipe: Recipe, names: Sequence[str], schedule, step: int):
-        self._bar, self._log = recipe.bar, recipe.log
-        self._batch_size = recipe.config.batch_size
-        self._names, self._schedule = names, schedule
-        self._time, self._step = time.monotonic(), step
-
-    def write(self, progress: Progress) -> None:
-        """Show a step, and log it if it is due or a layer fell silent."""
-        names, metrics, silent = self._names, progress.metrics, progress.silent
-        self._bar.advance(self._batch_size * len(names))
-        for i, (name, layers) in enumerate(zip(names, silent, strict=True)):
-            for layer in layers:
-                dead = 100 * float(metrics.dead[layer][i])
-                self._bar.print(
-                    f"{name} step {progress.step}: {layer} fell silent "
-                    f"({dead:.1f} % of its neurons below rate 0.05)"
-                )
-        if self._bar.should_refresh():
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            self._bar.set_description(
-                f"{names[0]}{more}: step {progress.step}/{progress.steps}, "
-                f"loss {float(metrics.loss[0]):.3f}, "
-                f"accuracy {float(metrics.accuracy[0]):.2f}"
-            )
-        last = progress.step == progress.steps
-        if last or progress.step % LOG_STEPS == 0 or any(silent):
-            self._log_step(progress)
-
-    def _log_step(self, progress: Progress) -> None:
-        now = time.monotonic()
-        images = (progress.step - self._step) * self._batch_size
-        speed = images / max(now - self._time, 1e-9)
-        self._time, self._step = now, progress.step
-        metrics, skipped = progress.metrics, sharding.to_host(progress.state.skipped)
-
-        def write() -> None:
-            for i, name in enumerate(self._names):
-                dead = metrics.dead.items()
-                self._log.write(
-                    name,
-                    progress.step,
-                    steps=progress.steps,
-                    loss=float(metrics.loss[i]),
-                    accuracy=float(metrics.accuracy[i]),
-                    learning_rate=float(self._schedule(progress.step - 1)),
-                    images_per_second=round(speed, 1),
-                    skipped=int(skipped[i]),
-                    silent=list(progress.silent[i]),
-                    dead={layer: round(float(x[i]), 4) for layer, x in dead},
-                )
-
-        runs.run_on_primary(write)
-
-    def close(self) -> None:
-        runs.run_on_primary(lambda: [self._log.close(name) for name in self._names])
 
 
 def _step(one: runs.Resumable) -> int:

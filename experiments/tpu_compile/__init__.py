@@ -9,5 +9,5 @@ finds that. Nothing runs, so there are no times here. It compiles
 `train.make_train_step` over all chips of the topology, with the data set on each of
 them, as in the study.
 
-``xla`` parses XLA's reports, ``step`` compiles, ``table`` prints.
+``step`` compiles and parses XLA's reports.
 """

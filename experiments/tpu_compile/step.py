@@ -1,9 +1,10 @@
-"""Compile the training step for absent chips."""
+"""Compile the training step for absent chips, and parse XLA's reports on it."""
 
 import dataclasses
 import importlib.util
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,62 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.study.config import CLASSES
-from experiments.tpu_compile import xla
 from snnjax import data, models, train
 from snnjax.data import Dataset
+
+GB = 2**30
+_UNITS = {"G": GB, "T": 1024 * GB}
+
+# A collective's result is that of its line, or of the line where it is done.
+_COLLECTIVE = re.compile(
+    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|"
+    r"collective-permute|collective-broadcast)(-done)?\("
+)
+_ARRAY = re.compile(r"[a-z]+(?P<bits>\d+)?[a-z\d]*\[(?P<sizes>[\d,]*)\]")
+# Reported before scheduling, and after it.
+_TOO_LARGE = (
+    re.compile(r"\(([\d.]+)([GT])\) exceeds available HBM \(([\d.]+)([GT])\)"),
+    re.compile(r"Used ([\d.]+)([GT]) of ([\d.]+)([GT]) hbm"),
+)
+
+
+def count_collectives(program: str) -> dict[str, dict[str, int]]:
+    """Count the collectives in a compiled program's text: number and bytes by kind.
+
+    Bytes are those of the results, on one device.
+
+    >>> count_collectives("%x = (f32[3,8]{1,0}, bf16[2]) all-reduce(%a, %b), x=1")
+    {'all-reduce': {'number': 1, 'bytes': 100}}
+    """
+    found: dict[str, dict[str, int]] = {}
+    for line in _COLLECTIVE.finditer(program):
+        kind = found.setdefault(line["kind"], {"number": 0, "bytes": 0})
+        kind["number"] += 1
+        for array in _ARRAY.finditer(line["shape"]):
+            size = math.prod(int(n) for n in array["sizes"].split(",") if n)
+            kind["bytes"] += size * max(int(array["bits"] or 8), 8) // 8
+    return found
+
+
+def read_collectives(program: jax.stages.Compiled) -> dict[str, dict[str, int]] | None:
+    """Return a program's collectives; None where it cannot be printed."""
+    # JAX 0.10 cannot print programs of libtpu 0.0.52 with asynchronous operations.
+    try:
+        return count_collectives(program.as_text() or "")
+    except jax.errors.JaxRuntimeError as error:
+        if "async-update" not in str(error):
+            raise
+        return None
+
+
+def parse_out_of_memory(error: Exception) -> tuple[float, float]:
+    """Return the bytes that a program needs and a chip has; raise other errors."""
+    for pattern in _TOO_LARGE:
+        if found := pattern.search(str(error)):
+            needed, unit, has, unit_of_has = found.groups()
+            return float(needed) * _UNITS[unit], float(has) * _UNITS[unit_of_has]
+    raise error
+
 
 Numbers = dict[str, Any]
 
@@ -160,7 +214,7 @@ def chip_memory(chip: jax.Device) -> float:
     try:
         jax.jit(lambda x: (x @ x.T) @ (x @ x.T)).lower(x).compile()
     except jax.errors.JaxRuntimeError as error:
-        return xla.parse_out_of_memory(error)[1]
+        return parse_out_of_memory(error)[1]
     raise AssertionError("256 GiB fit on no chip")
 
 
@@ -172,7 +226,7 @@ def compile_step(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
     try:
         program = program.compile()
     except jax.errors.JaxRuntimeError as error:
-        numbers |= {"fits": False, "peak": xla.parse_out_of_memory(error)[0]}
+        numbers |= {"fits": False, "peak": parse_out_of_memory(error)[0]}
     else:
         memory, cost = program.memory_analysis(), program.cost_analysis()
         numbers |= {
@@ -184,7 +238,7 @@ def compile_step(config: CompileConfig, chips: list[jax.Device]) -> Numbers:
             "peak": memory.peak_memory_in_bytes,
             "operations": cost["flops"],
             "bytes_accessed": cost["bytes accessed"],
-            "collectives": xla.read_collectives(program),
+            "collectives": read_collectives(program),
         }
     return numbers | {"seconds": time.monotonic() - start}
 

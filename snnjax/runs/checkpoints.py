@@ -3,8 +3,10 @@
 import contextlib
 import importlib.metadata
 import json
+import logging
 import operator
 import os
+import re
 import shutil
 import warnings
 import zlib
@@ -17,22 +19,24 @@ import orbax.checkpoint as ocp
 
 from snnjax import _checks
 from snnjax._named_arrays import (
+    Arrays,
     difference,
     digests,
-    drop_empty,
     find_choices,
     find_other_choice,
-    indexed,
+    flatten_dict,
     unflatten,
 )
-from snnjax.runs._orbax_logging import TEMPORARY, describe_error, silence_orbax
+from snnjax.runs.store import compare_configs
 
 Tree = TypeVar("Tree")
 
-_FORMAT = 1
 _PACKAGES = ("snnjax", "jax", "flax", "optax", "numpy")
 # What Orbax puts into the folder of a step.
 _PARTS = {"about", "tree", "_CHECKPOINT_METADATA", "commit_success.txt"}
+_TEMPORARY = ".orbax-checkpoint-tmp"
+# The folder is renamed before it is removed: a kill leaves no half of it.
+REMOVED = ".snnjax-removed"
 
 
 class RunCheckpoints:
@@ -51,12 +55,12 @@ class RunCheckpoints:
         folder: created if it does not exist.
         keep: number of checkpoints to keep, at least 1; if the newest is corrupt, the
             previous one is loaded.
-        config: identity of the run, as JSON values: seed, data, sizes. `load` and
-            `save` refuse a folder with checkpoints of another.
+        config: identity of the run, as JSON values: seed, data, sizes.
 
     Raises:
         ValueError: keep below 1, a config that JSON cannot hold, or a folder that is a
-            file or has a numbered folder that is no checkpoint.
+            file, has checkpoints of another config or a numbered folder that is no
+            checkpoint.
 
     >>> import tempfile
     >>> import numpy as np
@@ -79,16 +83,19 @@ class RunCheckpoints:
         except (TypeError, ValueError) as error:
             raise ValueError(f"config must hold JSON values: {error}") from None
         self.folder = Path(folder).absolute()
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is a file; give a folder")
+        for path in _foreign(self.folder):
+            if path == self.folder or path.name.isdecimal():  # Orbax would delete it
+                kind = "a file" if path == self.folder else "no checkpoint"
+                raise ValueError(f"{path} is {kind}; give a folder of checkpoints")
         self._manager: Any = None
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(self.folder)
         self._corrupt: set[int] = set()
-        self._verified = False
         self._resources = contextlib.ExitStack()
-        self._resources.enter_context(silence_orbax())
+        # What Orbax logs it raises as well.
+        logger = logging.getLogger("absl")
+        logger.addFilter(_is_not_orbax)
+        self._resources.callback(logger.removeFilter, _is_not_orbax)
         me = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
@@ -100,6 +107,7 @@ class RunCheckpoints:
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._resources.callback(self._manager.close)
+        self._refuse_other_run()
 
     @property
     def latest(self) -> int | None:
@@ -112,14 +120,17 @@ class RunCheckpoints:
         The arrays are copied first: the next step may donate them.
 
         Raises:
-            ValueError: a step below 0 or before the last one, which is another run's;
-                or the folder has checkpoints of another config.
+            ValueError: a step below 0 or before the last one, which is another run's.
             OSError: this or the previous checkpoint could not be written. Complete
                 ones remain, except one of this same step, which is deleted first.
         """
-        number = _whole(step)
-        arrays = indexed(tree)
-        self._refuse_other_run()
+        number = -1
+        with contextlib.suppress(TypeError):
+            number = operator.index(step)  # of an array of one whole number too
+        if number < 0:
+            got = _checks.format_value(step)
+            raise ValueError(f"step must be a whole number of at least 0, got {got}")
+        arrays = _indexed(tree)
         with self._writing():
             while self._corrupt:
                 self._manager.delete(self._corrupt.pop())
@@ -130,7 +141,6 @@ class RunCheckpoints:
                 "resume from that (load), or give another folder"
             )
         about = {
-            "format": _FORMAT,
             "step": number,
             "config": self._config,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -139,7 +149,8 @@ class RunCheckpoints:
         }
         about["own_crc32"] = _own_digest(about)
         parts = ocp.args.Composite(
-            tree=ocp.args.StandardSave(drop_empty(arrays)),
+            # Orbax cannot hold arrays without elements.
+            tree=ocp.args.StandardSave({k: x for k, x in arrays.items() if x.size}),
             about=ocp.args.JsonSave(about),
         )
         with self._writing():
@@ -158,16 +169,20 @@ class RunCheckpoints:
 
         Raises:
             CorruptCheckpointError: all are corrupt.
-            ValueError: another config, or arrays of other number, shapes or dtypes.
+            ValueError: arrays of other number, shapes or dtypes, a network of other
+                choices.
         """
         self.wait()
-        expected, corrupt = indexed(like), {}
+        expected, corrupt = _indexed(like), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 about = self._about(step)
-                self._refuse_other(step, about)
-                self._verified = True
-                self._refuse_other_choices(step, about, like)
+                choices = about.get("choices", {})
+                if what := find_other_choice(choices, find_choices(like)):
+                    raise ValueError(
+                        f"the checkpoint of step {step} in {self.folder} holds "
+                        f"another network: {what}; give the same network"
+                    )
                 arrays = self._arrays(step, about, expected)
             except CorruptCheckpointError as error:
                 corrupt[step] = str(error)
@@ -219,16 +234,16 @@ class RunCheckpoints:
         try:
             yield
         except Exception as error:  # Orbax has no type of its own for a full disk
-            for half in self.folder.glob(f"*{TEMPORARY}*"):
+            for half in self.folder.glob(f"*{_TEMPORARY}*"):
                 shutil.rmtree(half, ignore_errors=True)
             if self._manager is not None:
                 with contextlib.suppress(Exception):
                     self._manager.reload()  # it counts what it could not write
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} "
-                f"({describe_error(error)}); make room or give another folder, and "
-                f"resume from step {max(_steps(self.folder), default=0)}, the last "
-                "complete one"
+                f"({_describe_error(error)}); make room or give another folder, and "
+                f"resume from step {latest_step(self.folder) or 0}, the last complete "
+                "one"
             ) from None
 
     def _about(self, step: int) -> dict[str, Any]:
@@ -237,59 +252,33 @@ class RunCheckpoints:
             about = self._manager.restore(step, args=read)["about"]
             own = about.pop("own_crc32")
         except Exception as error:  # Orbax documents no type for a corrupt file
-            raise CorruptCheckpointError(describe_error(error)) from None
+            raise CorruptCheckpointError(_describe_error(error)) from None
         if own != _own_digest(about) or about["step"] != step:
             raise CorruptCheckpointError("the checksum of its description is wrong")
         return about
 
     def _refuse_other_run(self) -> None:
-        """Check once, unless `load` has: what is saved later is of this run."""
-        for step in () if self._verified else sorted(self._manager.all_steps()):
+        for step in sorted(self._manager.all_steps()):
             with contextlib.suppress(CorruptCheckpointError):
-                self._refuse_other(step, self._about(step))
-        self._verified = True
+                theirs = self._about(step)["config"]
+                if different := compare_configs(theirs, self._config):
+                    self.close()
+                    raise ValueError(
+                        f"the checkpoint of step {step} in {self.folder} is of another "
+                        f"run: {different}; give another folder or the same options"
+                    )
 
-    def _refuse_other(self, step: int, about: Mapping[str, Any]) -> None:
-        theirs, ours = about["config"], self._config
-        different = [
-            f"{key} is {theirs.get(key, 'not given')!r} there and "
-            f"{ours.get(key, 'not given')!r} now"
-            for key in sorted(set(theirs) | set(ours))
-            # As JSON: there NaN is NaN.
-            if _json(theirs, key) != _json(ours, key)
-        ]
-        if different:
-            raise ValueError(
-                f"the checkpoint of step {step} in {self.folder} is of another run: "
-                f"{'; '.join(different)}; give another folder or the same options"
-            )
-
-    def _refuse_other_choices(self, step, about, like) -> None:
-        choices = about.get("choices", {})
-        if what := find_other_choice(choices, find_choices(like)):
-            raise ValueError(
-                f"the checkpoint of step {step} in {self.folder} holds another "
-                f"network: {what}; give another folder or the same network"
-            )
-
-    def _arrays(self, step, about, expected):
-        kept = set(about["crc32"])
-        if kept != set(expected):
-            lost, new = sorted(kept - set(expected)), sorted(set(expected) - kept)
-            raise ValueError(
-                f"the checkpoint of step {step} in {self.folder} holds another "
-                f"network: {len(lost)} arrays of it are not expected and {len(new)} "
-                f"are missing, first {(lost + new)[0]!r}; give another folder or the "
-                "same network"
-            )
+    def _arrays(self, step: int, about: Mapping[str, Any], expected: Arrays) -> Arrays:
         read = ocp.args.Composite(tree=ocp.args.StandardRestore())
         try:
             arrays = self._manager.restore(step, args=read)["tree"]
             arrays |= {name: x for name, x in expected.items() if not x.size}
             found = digests(arrays)
         except Exception as error:
-            raise CorruptCheckpointError(describe_error(error)) from None
-        wrong = [name for name, crc in about["crc32"].items() if found.get(name) != crc]
+            raise CorruptCheckpointError(_describe_error(error)) from None
+        # An empty array that is not expected was not stored; its checksum is 0.
+        crcs = about["crc32"].items()
+        wrong = [name for name, crc in crcs if found.get(name, 0) != crc]
         if wrong:
             raise CorruptCheckpointError(f"the checksum of {wrong[0]!r} is wrong")
         if what := difference(arrays, expected):
@@ -304,40 +293,69 @@ class CorruptCheckpointError(ValueError):
     """A checkpoint is incomplete or altered."""
 
 
-def _whole(step: SupportsIndex) -> int:
-    try:
-        number = operator.index(step)  # of an array of one whole number too
-    except TypeError:
-        got = _checks.format_value(step)
-        raise ValueError(f"step must be a whole number, got {got}") from None
-    if number < 0:
-        raise ValueError(f"step must be at least 0, got {number}")
-    return number
+def latest_step(folder: str | os.PathLike[str]) -> int | None:
+    """Return the step of the newest checkpoint in a folder, or None."""
+    steps = Path(folder).glob("[0-9]*")
+    return max((int(p.name) for p in steps if p.name.isdecimal()), default=None)
+
+
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Delete the folder of `RunCheckpoints` or `checkpoint.save`, if it exists.
+
+    Raises:
+        ValueError: it holds something else; it is unchanged.
+    """
+    folder = Path(folder).absolute()
+    check_only_checkpoints(folder)
+    removed = folder.with_name(folder.name + REMOVED)
+    if removed.exists():
+        shutil.rmtree(removed)
+    if folder.exists():
+        folder.rename(removed)
+        shutil.rmtree(removed)
+
+
+def check_only_checkpoints(folder: Path) -> None:
+    """Raise ValueError if the folder is a file or holds anything but checkpoints."""
+    if _foreign(folder):
+        raise ValueError(f"{folder} is no folder of a checkpoint; give another path")
+
+
+def _foreign(folder: Path) -> list[Path]:
+    """Return what in the folder is neither a checkpoint nor left of one by a kill."""
+    if not folder.is_dir():
+        return [folder] if folder.exists() else []
+    return [
+        path
+        for path in folder.iterdir()
+        if _TEMPORARY not in path.name
+        and not (
+            path.name.isdecimal()
+            and path.is_dir()
+            and {part.name for part in path.iterdir()} <= _PARTS
+        )
+    ]
+
+
+def _indexed(tree: Any) -> Arrays:
+    """Return the leaves of a tree, each name preceded by its position."""
+    return {f"{i:05} {k}": x for i, (k, x) in enumerate(flatten_dict(tree).items())}
 
 
 def _own_digest(about: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
-def _json(config: Mapping[str, Any], key: str) -> str | None:
-    return json.dumps(config[key], sort_keys=True) if key in config else None
+def _is_not_orbax(line: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in line.pathname
 
 
-def _steps(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
-
-
-def is_step(path: Path) -> bool:
-    """Return True if the names in the folder are those of a checkpoint of a run."""
-    return path.is_dir() and {part.name for part in path.iterdir()} <= _PARTS
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Raise ValueError on other numbered folders, which Orbax would delete."""
-    for path in (folder / str(step) for step in _steps(folder)):
-        if not is_step(path):
-            raise ValueError(
-                f"{path} is no checkpoint; give a folder that holds nothing else"
-            )
+def _describe_error(error: BaseException) -> str:
+    """Return an error of Orbax in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    if code := re.search(r"os_error_code='(\d+)'", text):
+        return os.strerror(int(code.group(1)))
+    line = " ".join(text.split()).rstrip(".") or type(error).__name__
+    return line if len(line) <= 200 else f"{line[:200]}..."

@@ -1,8 +1,9 @@
-"""JSON lines on disk: each line is complete or absent, also after a kill."""
+"""JSON lines and whole files: each is complete or absent, also after a kill."""
 
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,6 +54,27 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file completely or not at all.
+
+    Raises:
+        OSError: it could not be written; an earlier file is unchanged.
+    """
+    # A name of its own: another process may write the same file.
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        with add_filename(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb", buffering=0) as file:
+                write_synced(file, data)
+            os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def write_synced(file: BinaryIO, data: bytes) -> None:

@@ -1,34 +1,17 @@
 """A training loop that survives preemption, kills and corrupt checkpoints."""
 
 import contextlib
+import functools
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from snnjax.runs import hosts, preemption
 from snnjax.runs.checkpoints import CorruptCheckpointError, RunCheckpoints
 
-
-@runtime_checkable
-class Progress(Protocol):
-    """The part of a training loop's progress that `Resumable.watch` reads."""
-
-    @property
-    def state(self) -> Any:
-        """State of all networks."""
-
-    @property
-    def step(self) -> int:
-        """Number of steps done."""
-
-    @property
-    def steps(self) -> int:
-        """Number of steps in all."""
-
-
-Step = TypeVar("Step", bound=Progress)
+Step = TypeVar("Step")  # of a training loop: it has ``state``, ``step``, ``steps``
 
 
 class Resumable:
@@ -39,16 +22,10 @@ class Resumable:
         state: the state to start from, later the last one that was reached.
     """
 
-    def __init__(self, name: str, state: Any, checkpoints: RunCheckpoints | None):
+    def __init__(self, name: str, state: Any, checkpoints: Any):
         self.name = name
         self.state = state
         self._checkpoints = checkpoints  # None on other hosts than the primary
-
-    @property
-    def opened(self) -> RunCheckpoints:
-        """The checkpoints, which the primary host alone has open."""
-        assert self._checkpoints is not None, "the primary host opens them"
-        return self._checkpoints
 
     def watch(self, steps: Iterable[Step], *, seconds: float = 60.0) -> Iterator[Step]:
         """Yield the steps of a training loop, and save its state. See `watch`."""
@@ -104,26 +81,22 @@ def resumable(
         def load() -> Any:
             checkpoints = RunCheckpoints(folder, keep=keep, config=config)
             opened.append(stack.enter_context(checkpoints))
-            return _load_intact(checkpoints, state, warn)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                try:
+                    found = checkpoints.load(state)
+                except CorruptCheckpointError as error:
+                    found = None
+                    warn(f"{error}; training starts from the beginning")
+            for warning in caught:
+                warn(str(warning.message))
+            return found
 
         loaded = hosts.load_on_primary(load, state)
         start = state if loaded is None else loaded
         yield Resumable(name, start, opened[0] if opened else None)
         # The last write may fail, and all processes must raise that.
         hosts.run_on_primary(stack.close)
-
-
-def _load_intact(checkpoints: RunCheckpoints, like: Any, warn) -> Any:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            state = checkpoints.load(like)
-        except CorruptCheckpointError as error:
-            warn(f"{error}; training starts from the beginning")
-            state = None
-    for warning in caught:
-        warn(str(warning.message))
-    return state
 
 
 def watch(
@@ -144,34 +117,31 @@ def watch(
     Raises:
         PreemptedError: a signal came; the states are on the disk.
     """
-    saved = time.monotonic()
-    progress = None
-    for progress in steps:
-        yield progress
+
+    def set_states(progress: Any) -> None:
+        for one, state in zip(resumables, unstack(progress.state), strict=True):
+            one.state = state
+
+    def save(step: int, wait: bool) -> None:
+        opened = [one._checkpoints for one in resumables]
+        for one, checkpoints in zip(resumables, opened, strict=True):
+            checkpoints.save(step, one.state)
+        for checkpoints in opened if wait else ():
+            checkpoints.wait()
+
+    saved, progress = time.monotonic(), None
+    for done in steps:
+        yield done
+        progress: Any = done
         due = time.monotonic() - saved > seconds
         # The primary host's clock decides, and a signal to any of them.
         gathered = hosts.all_gather([preemption.received_signal(), due])
         signal = int(gathered[:, 0].max())
         if signal or gathered[0, 1]:
-            _set_states(resumables, unstack(progress.state))
-            _save_all(resumables, progress.step, wait=bool(signal))
+            set_states(progress)
+            hosts.run_on_primary(functools.partial(save, progress.step, signal > 0))
             saved = time.monotonic()
         where = f"at {resumables[0].name}, step {progress.step} of {progress.steps}"
         preemption.raise_if_stopping(where, signal)
     if progress is not None:
-        _set_states(resumables, unstack(progress.state))
-
-
-def _set_states(resumables: Sequence[Resumable], states: Sequence[Any]) -> None:
-    for one, state in zip(resumables, states, strict=True):
-        one.state = state
-
-
-def _save_all(resumables: Sequence[Resumable], step: int, *, wait: bool) -> None:
-    def save() -> None:
-        for one in resumables:
-            one.opened.save(step, one.state)
-        for one in resumables if wait else ():
-            one.opened.wait()
-
-    hosts.run_on_primary(save)
+        set_states(progress)

@@ -5,7 +5,6 @@ written under a temporary name and renamed. So a run that is killed at any momen
 started again with the same command, and resumes.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -30,8 +29,6 @@ except ImportError:  # Windows has no advisory locks: one process a folder there
 AnyStore = TypeVar("AnyStore", bound="Store")
 Row = dict[str, Any]  # a JSON object of results
 
-# Files that a run killed before it wrote config.json may leave.
-_FIRST = {".lock", "config.json.part"}
 # Errors from reading a file of arrays that is cut short, altered or not one at all.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
@@ -51,6 +48,18 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """
     text = json.dumps(dict(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def compare_configs(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Describe the keys in which two configs differ; empty if they are equal."""
+    return "; ".join(
+        f"{key} is {theirs.get(key, 'not given')!r} there and "
+        f"{ours.get(key, 'not given')!r} now"
+        for key in sorted(set(theirs) | set(ours))
+        # By JSON: there NaN is NaN.
+        if (key in theirs) != (key in ours)
+        or json.dumps(theirs[key]) != json.dumps(ours[key])
+    )
 
 
 class Store:
@@ -143,29 +152,26 @@ class Store:
         if self._is_run():
             theirs = self.info()
             if theirs["config_hash"] != config_hash(config):
-                raise self._other_config(theirs["config"], config)
+                different = compare_configs(theirs["config"], config)
+                raise ValueError(
+                    f"{self.path} holds a run of another config: {different}; give "
+                    "another folder with --out, or the same options"
+                )
             if theirs.get("data") != info.get("data"):
                 raise ValueError(
                     f"{self.path} holds a run on other data (checksum "
                     f"{theirs.get('data')} there, {info.get('data')} now); give the "
                     "same data, or another folder with --out"
                 )
-        elif {path.name for path in self.path.iterdir()} - _FIRST:
+        # A run killed before it wrote config.json may leave the lock and a part.
+        elif any(
+            path.name != ".lock" and not path.match("config.json*.part")
+            for path in self.path.iterdir()
+        ):
             raise ValueError(
                 f"{self.path} is not empty and not a run folder (it has no "
                 "config.json); give another folder with --out"
             )
-
-    def _other_config(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]):
-        lines = [
-            f"  {key}: {theirs.get(key)!r} there, {ours.get(key)!r} now"
-            for key in sorted(set(theirs) | set(ours))
-            if theirs.get(key) != ours.get(key)
-        ]
-        return ValueError(
-            f"{self.path} holds a run of another config:\n" + "\n".join(lines) + "\n"
-            "give another folder with --out, or the same options"
-        )
 
     def lock(self) -> None:
         """Lock the folder, which must exist, against other processes.
@@ -221,18 +227,7 @@ class Store:
             ValueError: ``name`` leads out of the folder.
             OSError: it could not be written; an earlier file is unchanged.
         """
-        path = self._inside(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        try:
-            with jsonl.add_filename(path), open(part, "wb", buffering=0) as file:
-                jsonl.write_synced(file, data)
-            os.replace(part, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        return path
+        return jsonl.write_file(self._inside(name), data)
 
     def _inside(self, name: str) -> Path:
         """Return the path of ``name``, which may come from a file of somebody else."""

@@ -1,5 +1,6 @@
 """Rows and runs whose truth is known, for the tests of the report."""
 
+import itertools
 import json
 from html.parser import HTMLParser
 
@@ -103,6 +104,14 @@ def make_run(path, rows, config=None, **info):
         }
         run.append_firing(row, RowFiring(FiringCounts(counts, OBSERVATIONS), counts))
     return path
+
+
+def read_table(text):
+    """The first Markdown table of a text: a dictionary a line."""
+    lines = itertools.dropwhile(lambda li: not li.startswith("|"), text.splitlines())
+    lines = itertools.takewhile(lambda li: li.startswith("|"), lines)
+    head, _, *body = ([c.strip() for c in li.strip("|").split("|")] for li in lines)
+    return [dict(zip(head, line, strict=True)) for line in body]
 
 
 class Checker(HTMLParser):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.benchmark import contender, conv, networks, tables
+from experiments.benchmark import contender, kernels, networks, tables
 from experiments.benchmark.__main__ import PARTS, _default_folder, run
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import Worker
@@ -140,7 +140,7 @@ def test_memory_is_measured_on_linux_only(tmp_path, monkeypatch, platform):
 
 
 def test_convolutions_are_compared_in_one_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(conv, "SHAPES", ((4, 3, 2, 3, 1), (4, 2, 2, 1, 2)))
+    monkeypatch.setattr(kernels, "SHAPES", ((4, 3, 2, 3, 1), (4, 2, 2, 1, 2)))
     config = BenchmarkConfig(
         only=("conv",), runs=1, batch=1, timesteps=2, against=(), out=tmp_path
     )

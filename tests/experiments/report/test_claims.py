@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from studied import BASE, CONFIG, FLOORS, a_run, is_row, rows_of
+from studied import BASE, CONFIG, FLOORS, a_run, change_rows, is_row, rows_of
 
 from experiments.report.claims import judge_claims
-from experiments.report.claims.evidence import (
+from experiments.report.evidence import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
@@ -52,9 +52,7 @@ def test_unfinished_run(finished):
 
 
 def test_hidden_drift_in_an_unfinished_run():
-    def drifts(row):
-        return {"emd": 0.03} if is_row(row, "LQ-Net wide", 4, "ptq") else {}
-
+    drifts = change_rows("LQ-Net wide", 4, "ptq", emd=0.03)
     rows = [row for row in rows_of(tell=drifts) if row["mode"] != "qat"]
     assert claim(EQUAL, rows=rows).verdict == REPRODUCED
     once = [row for row in rows if row["seed"] == 0 or row["target"] == "none"]
@@ -62,10 +60,7 @@ def test_hidden_drift_in_an_unfinished_run():
 
 
 def test_hidden_drift_is_named():
-    def drifts(row):
-        return {"emd": 0.03} if is_row(row, "uniform mid-rise wide", 4, "qat") else {}
-
-    found = claim(EQUAL, drifts)
+    found = claim(EQUAL, change_rows("uniform mid-rise wide", 4, "qat", emd=0.03))
     assert found.verdict == REPRODUCED
     assert "uniform mid-rise wide 4 bit QAT" in found.ours
     assert "15.0 times, the least of the 2 seeds" in found.ours
@@ -111,27 +106,17 @@ def test_floor_above_the_papers_difference_decides_nothing(n, floor, verdict):
 
 def test_floor_of_each_mode():
     """PTQ's lower floor is other test images, QAT's the control."""
-
-    for mode, emd, verdict in (
-        ("ptq", 0.0031, REPRODUCED),
-        ("ptq", 0.0029, NOT_REPRODUCED),
-        ("qat", 0.0041, REPRODUCED),
-        ("qat", 0.0039, NOT_REPRODUCED),
-    ):
-
-        def drifts(row, mode=mode, emd=emd):
-            return {"emd": emd} if is_row(row, "LQ-Net wide", 4, mode) else {}
-
-        run = a_run(tell=drifts)
-        assert judge_claims(run, lower=True)[EQUAL].verdict == verdict
-        assert judge_claims(run)[EQUAL].verdict == NOT_REPRODUCED
+    for mode, above, below in (("ptq", 0.0031, 0.0029), ("qat", 0.0041, 0.0039)):
+        for emd, verdict in ((above, REPRODUCED), (below, NOT_REPRODUCED)):
+            run = a_run(tell=change_rows("LQ-Net wide", 4, mode, emd=emd))
+            assert judge_claims(run, lower=True)[EQUAL].verdict == verdict
+            assert judge_claims(run)[EQUAL].verdict == NOT_REPRODUCED
 
 
 def test_pair_of_most_seeds_is_named():
     def drifts(row):
-        if is_row(row, "LQ-Net wide", 4, "qat"):
-            return {"emd": 0.05}
-        return {"emd": 0.03} if is_row(row, "LQ-Net wide", 4, "ptq") else {}
+        emd = {"qat": 0.05, "ptq": 0.03, "ptq_bn": 0.002}[row["mode"]]
+        return {"emd": emd} if is_row(row, "LQ-Net wide", 4) else {}
 
     config = StudyConfig(bits=(2, 4, 8), repeat=True, repeat_qat_bits=())
     found = claim(EQUAL, drifts, config=config)
@@ -141,9 +126,7 @@ def test_pair_of_most_seeds_is_named():
 
 
 def test_weight_pairs_are_counted():
-    def drifts(row):
-        return {"emd": 0.03} if is_row(row, "LQ-Net wide", 4, "ptq") else {}
-
+    drifts = change_rows("LQ-Net wide", 4, "ptq", emd=0.03)
     # Beside it 17 of weights and 6 of membranes, in two seeds.
     ours = claim(EQUAL, drifts).ours
     assert numbers(ours.split(". ")[0])[-1] == "46"
@@ -187,10 +170,7 @@ def test_single_seed_counts_if_planned(config, verdict):
 
 
 def test_untrained_baseline():
-    def drifts(row):
-        return {"emd": 0.03} if wide(row) else {}
-
-    rows = rows_of(tell=drifts)
+    rows = rows_of(tell=lambda row: {"emd": 0.03} if wide(row) else {})
     for accuracy, reason in ((0.199, {"the baseline has not learned"}), (0.2, set())):
         rows[1] |= {"accuracy": accuracy}
         found = judge_claims(a_run(rows=rows))
@@ -227,10 +207,8 @@ def test_missing_row_of_claim_1():
     ],
 )
 def test_wide_clip(narrow, wide_emd, verdict):
-    def drifts(row):
-        return {"emd": wide_emd if wide(row) else narrow}
-
-    assert claim(WIDE, drifts).verdict == verdict
+    found = claim(WIDE, lambda row: {"emd": wide_emd if wide(row) else narrow})
+    assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -283,21 +261,15 @@ def test_missing_rows_of_claim_2():
     ],
 )
 def test_one_setting_refutes_lq_net(change, why):
-    def changed(row):
-        return change if is_row(row, "LQ-Net wide", 4, "qat") else {}
-
-    found = claim(LQ_NET, changed)
+    found = claim(LQ_NET, change_rows("LQ-Net wide", 4, "qat", **change))
     assert found.verdict == NOT_REPRODUCED
     assert why in found.why
 
 
 def test_collapsed_lq_net():
-    """No pair of clips is left to be told apart, and accuracy tells enough."""
-
-    def collapsed(row):
-        return {"accuracy": 0.1, "emd": 0.1} if row["method"] == "lq_net" else {}
-
-    found = claim(LQ_NET, collapsed)
+    """No pair of clips is left to compare, and accuracy decides."""
+    dead = {"accuracy": 0.1, "emd": 0.1}
+    found = claim(LQ_NET, lambda row: dead if row["method"] == "lq_net" else {})
     assert found.verdict == NOT_REPRODUCED
     assert "; 0 of 0 pairs" in found.ours
 
@@ -316,11 +288,12 @@ def test_small_loss_does_not_refute_lq_net(loss, seeds, verdict):
     assert claim(LQ_NET, lossy).verdict == verdict
 
 
-def recovering(accuracy, firing):
-    """What 2 bits cost is back at 8; at 4 these shares of it are."""
+def recovering(accuracy, firing, six=None):
+    """What 2 bits cost is back at 8; at 4 (and at 6) these shares of it are."""
 
     def tell(row):
-        shares = {2: (0, 0), 4: (accuracy, firing), 8: (1, 1)}[row["bits"]]
+        some = {2: (0, 0), 4: (accuracy, firing), 6: six, 8: (1, 1)}
+        shares = some[row["bits"]]
         return {"accuracy": 0.7 + 0.2 * shares[0], "emd": 0.02 - 0.016 * shares[1]}
 
     return tell
@@ -347,11 +320,7 @@ def test_recovery_order(accuracy, firing, verdict):
 def test_recovery_is_a_mean_over_bits():
     """Of 4 and 6 bits the mean: half and all of accuracy, none and half of EMD."""
     config = StudyConfig(bits=(2, 4, 6, 8), repeat=True)
-
-    def tell(row):
-        shares = {2: (0, 0), 4: (0.5, 0), 6: (1, 0.5), 8: (1, 1)}[row["bits"]]
-        return {"accuracy": 0.7 + 0.2 * shares[0], "emd": 0.02 - 0.016 * shares[1]}
-
+    tell = recovering(0.5, 0, six=(1, 0.5))
     assert "75 % / 25 %" in claim(BEFORE, tell, config=config).ours
 
 
@@ -379,10 +348,8 @@ def test_collapse_at_all_bits_is_no_evidence():
 def test_undecided_methods_are_not_counted():
     """Six never lose anything; the two that tell decide."""
 
-    def recovers(row):
-        return recovering(0.9, 0.5)(row) if row["target"] == "membrane" else {}
-
-    found = claim(BEFORE, recovers)
+    tell = recovering(0.9, 0.5)
+    found = claim(BEFORE, lambda row: tell(row) if row["target"] == "membrane" else {})
     assert found.verdict == REPRODUCED
     assert numbers(found.why)[0] == "2"
     assert numbers(found.why)[-1] == "6"
@@ -400,16 +367,12 @@ def test_recovery_of_complete_methods():
     row = next(row for row in rows if is_row(row, "LQ-Net wide", 8, "ptq"))
     rows.remove(row)
     lines = claim(BEFORE, config=config, rows=rows).ours.splitlines()
-    # Two bit widths of QAT are no scale.
+    # Two bit widths of QAT are no scale; nor are two of all modes.
+    two = StudyConfig(bits=(2, 8), repeat=True)
+    assert claim(BEFORE, recovering(0.9, 0.5), config=two).verdict == UNDECIDED
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == ["PTQ", "PTQ+BN"]
     (line,) = [line for line in lines if line.startswith("| LQ-Net wide")]
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["-", "90 % / 50 %"]
-
-
-def test_recovery_needs_three_bit_widths():
-    config = StudyConfig(bits=(2, 8), repeat=True)
-    found = claim(BEFORE, recovering(0.9, 0.5), config=config)
-    assert found.verdict == UNDECIDED
 
 
 def test_recovery_in_the_mode_of_most_bits():
@@ -446,12 +409,9 @@ def test_recovery_in_the_mode_of_most_bits():
     ],
 )
 def test_membrane_bits(two, four, verdict):
-    def change(row):
-        if row["target"] != "membrane":
-            return {}
-        return {2: two, 4: four}.get(row["bits"], {})
-
-    assert claim(FOUR, change).verdict == verdict
+    by_bits = {("membrane", 2): two, ("membrane", 4): four}
+    found = claim(FOUR, lambda row: by_bits.get((row["target"], row["bits"]), {}))
+    assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.report import figures, formats, histograms, names
-from experiments.report.chart_style import method_style, plain_log_ticks
+from experiments.report import figures, formats, layer_figures, names
+from experiments.report.figures import method_style, plain_log_ticks
 
 LAYERS = ("sn1", "layer1.0.sn1", "layer2.0.downsample_sn")
 
@@ -68,7 +68,9 @@ def smallest_font(figure):
 
 
 def firing(name, counts, observations=10):
-    return histograms.Firing(name, counts, observations, dict.fromkeys(counts, 0.0125))
+    return layer_figures.Firing(
+        name, counts, observations, dict.fromkeys(counts, 0.0125)
+    )
 
 
 def test_names_order_and_styles_are_distinct():
@@ -204,7 +206,7 @@ def test_over_bits_of_extremes(emd):
 def test_layer_map():
     rows = [a_row(bits=b, mode=m, emd=0.1 / b) for b in (2, 8) for m in ("ptq", "qat")]
     control = a_row(mode="control", emd=0.004)
-    figure = figures.layer_map(rows[:-1], [control], lower=0.006, floor=0.03)
+    figure = layer_figures.layer_map(rows[:-1], [control], lower=0.006, floor=0.03)
     meshes = [m for axis in figure.axes[:2] for m in axis.findobj(QuadMesh)]
     ptq, qat = (np.ma.filled(m.get_array(), np.nan).reshape(3, 3) for m in meshes)
     # control, 2 bit, 8 bit; three layers
@@ -224,7 +226,7 @@ def test_layer_map():
 def test_layer_map_of_several_seeds():
     rows = [a_row(seed=seed, emd=emd) for seed, emd in ((0, 0.02), (1, 0.06))]
     controls = [a_row(mode="control", emd=emd) for emd in (0.001, 0.003)]
-    figure = figures.layer_map(rows, controls, lower=0.001)
+    figure = layer_figures.layer_map(rows, controls, lower=0.001)
     (mesh,) = figure.axes[0].findobj(QuadMesh)
     shown = np.reshape(mesh.get_array(), (2, 3))
     np.testing.assert_allclose(shown, [[0.001, 0.002, 0.003], [0.02, 0.04, 0.06]])
@@ -234,13 +236,13 @@ def test_layer_map_of_several_seeds():
 @pytest.mark.parametrize("lower", [None, 0.0, 0.5])
 @pytest.mark.parametrize("emd", [0.0, 0.01])
 def test_layer_map_without_drift_or_floor(emd, lower, floor):
-    figures.png(figures.layer_map([a_row(emd=emd)], lower=lower, floor=floor))
+    figures.png(layer_figures.layer_map([a_row(emd=emd)], lower=lower, floor=floor))
 
 
 def test_histograms():
     base = firing("baseline", {"sn1": np.zeros((2, 2, 3), np.int32)})
     half = firing("other", {"sn1": np.array([0] * 6 + [9] * 6).reshape(2, 2, 3)})
-    figure = histograms.rate_histograms(base, [half])
+    figure = layer_figures.rate_histograms(base, [half])
     axis = figure.axes[0]
     filled, line = axis.patches
     assert filled.get_data().values[0] == 1
@@ -256,14 +258,14 @@ def test_histograms():
 @pytest.mark.parametrize("layers", [1, 4, 20])
 def test_histogram_panels(layers):
     counts = {f"layer{i}": np.arange(8).reshape(2, 4) for i in range(layers)}
-    figure = histograms.rate_histograms(firing("baseline", counts), [])
+    figure = layer_figures.rate_histograms(firing("baseline", counts), [])
     shown = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     assert shown == list(counts)
 
 
 def test_rates_over_one_are_in_the_last_bin():
     base = firing("baseline", {"layer1.0.out": np.array([25, 10])})
-    filled = histograms.rate_histograms(base, []).axes[0].patches[0]
+    filled = layer_figures.rate_histograms(base, []).axes[0].patches[0]
     assert filled.get_data().values[-1] == 1
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.report.flows import EDGES, coupling_work, draw_flows
-from experiments.report.histograms import Firing
+from experiments.report.layer_figures import EDGES, Firing, coupling_work, draw_flows
 
 OBSERVATIONS = 1000
 STILL = np.full((4, 5), 600)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
-from experiments.report.judge import describe_missing, judge
+from experiments.report.table import describe_missing, judge
 from experiments.study.config import StudyConfig
 from snnjax.firing._drift import baselines, illustrative_rows
 

@@ -7,20 +7,12 @@ import re
 import shlex
 
 import pytest
-from planted import (
-    WEIGHTS,
-    a_row,
-    check_html,
-    grid,
-    make_run,
-    quantized,
-    reference,
-)
+from planted import WEIGHTS, a_row, check_html, grid, make_run, quantized, reference
 from studied import a_run
 
 from experiments import command_line, report
 from experiments.report import findings, run, table
-from experiments.report.judge import judge
+from experiments.report.table import judge
 from experiments.study.config import StudyConfig
 from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore

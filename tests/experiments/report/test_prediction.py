@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from planted import read_table
 from scipy import stats
 from studied import a_run, quantized, rows_of
 
-from experiments.report import figures, prediction, rank_correlation, scatter
-from experiments.report.judge import judge
+from experiments.report import figures, prediction, rank_correlation
+from experiments.report.table import judge
 from experiments.study.config import StudyConfig
 
 
@@ -163,19 +164,13 @@ def test_section():
     text = prediction.markdown(judge(run.rows))
     assert "over 144 quantized rows" in text
     assert "(PTQ, PTQ+BN, QAT; seeds 0, 1; 16 collapsed)" in text
-    for title, n in (
-        ("all", 144),
-        ("all, not collapsed", 128),
-        ("PTQ", 48),
-        ("PTQ, not collapsed", 32),
-        ("QAT", 48),
-    ):
-        (line,) = [li for li in text.splitlines() if li.startswith(f"| {title} ")]
-        assert line.split("|")[2].strip() == str(n)
+    lines = {line["rows of"]: line for line in read_table(text)}
+    numbers = {"all": 144, "all, not collapsed": 128, "PTQ": 48, "QAT": 48}
+    for title, n in (numbers | {"PTQ, not collapsed": 32}).items():
+        assert lines[title]["n"] == str(n)
     # Nothing of QAT collapsed: it has no second line of its own.
     assert "QAT, not collapsed" not in text
-    (line,) = [li for li in text.splitlines() if li.startswith("| all, not collapsed ")]
-    assert line.split("|")[4].strip() == "1.00 [1.00, 1.00]"
+    assert list(lines["all, not collapsed"].values())[3] == "1.00 [1.00, 1.00]"
 
 
 def test_best_measure_against_emd():
@@ -272,7 +267,7 @@ def test_too_few_rows():
 
 def test_figure_shows_each_row():
     found = prediction.collect_points(a_run(tell=informative).judged)
-    figure = scatter.draw_predictions(found)
+    figure = prediction.draw_predictions(found)
     assert len(figure.axes) == 9
     for axis in figure.axes:
         assert sum(len(dots.get_offsets()) for dots in axis.collections) == 144
@@ -286,6 +281,6 @@ def test_figure_shows_each_row():
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
 def test_figure_of_equal_rows(tell):
     png = figures.png(
-        scatter.draw_predictions(prediction.collect_points(a_run(tell=tell).judged))
+        prediction.draw_predictions(prediction.collect_points(a_run(tell=tell).judged))
     )
     assert png.startswith(b"\x89PNG")

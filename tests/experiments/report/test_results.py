@@ -1,10 +1,10 @@
 """Published pages have the numbers and the structure that follow from their rows."""
 
-import itertools
 import re
 from pathlib import Path
 
 import pytest
+from planted import read_table
 
 from experiments import report
 from experiments.report import results
@@ -44,14 +44,9 @@ def test_its_figures_are_there(page):
 
 
 def cells(text, heading):
-    """The first table behind a heading, without its rule."""
-    lines = text.split(f"{heading}\n", 1)[1].splitlines()
-    lines = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
-    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines))
-    return [
-        [c.strip() for c in line.strip("|").split("|")]
-        for line in table[:1] + table[2:]
-    ]
+    """The head and the lines of the first table behind a heading."""
+    lines = read_table(text.split(f"{heading}\n", 1)[1])
+    return [list(lines[0]), *(list(line.values()) for line in lines)]
 
 
 def test_the_readmes_tables_are_the_pages():

@@ -1,11 +1,11 @@
 """The results page of planted studies."""
 
 import dataclasses
-import itertools
 import re
 import statistics
 
 import pytest
+from planted import read_table as table
 from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
 from experiments.report import results
@@ -15,17 +15,6 @@ from experiments.study.config import StudyConfig
 
 def section(text, title):
     return re.split(rf"^##+ {re.escape(title)}$", text, flags=re.M)[1].split("\n## ")[0]
-
-
-def table(text):
-    """The first table of a text, a dictionary a line."""
-    lines = text.splitlines()
-    lines = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
-    lines = itertools.takewhile(lambda line: line.startswith("|"), lines)
-    head, _, *body = (
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
-    )
-    return [dict(zip(head, line, strict=True)) for line in body]
 
 
 def two_seeds(row):

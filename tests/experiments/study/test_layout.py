@@ -36,7 +36,7 @@ PARTS = st.builds(
 
 @given(st.integers(1, 40), DEVICES)
 def test_as_many_side_by_side_as_divide_the_devices(rows, devices):
-    number = layout.side_by_side(rows, devices)
+    number = len(layout.chunks(range(rows), devices)[0])
     fitting = [n for n in range(1, devices + 1) if devices % n == 0 and n <= rows]
     assert number == fitting[-1]
 

@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from experiments.study.config import StudyConfig
-from experiments.study.recipe import Recipe
+from experiments.study.recipe import Recipe, make_model
 from experiments.study.store import StudyStore
 from snnjax import data, models, runs, train
+from snnjax.calibrate import batchnorm
 from snnjax.runs import preemption
 
 STEPS = 6
@@ -158,17 +159,30 @@ def test_a_silent_layer_is_printed(make):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augment", [True, False])
-def test_batchnorm_is_reestimated_on_augmented_images(augment, tmp_path):
+def test_batchnorm_is_reestimated_on_augmented_images(augment, tmp_path, monkeypatch):
     white = np.full((300, 32, 32, 3), 255, np.uint8)
     dataset = data.from_arrays(white, np.arange(300) % 10, num_classes=10)
-    config = StudyConfig(dataset="cifar10", augment=augment)
+    config = StudyConfig(dataset="cifar10", augment=augment, width=2, timesteps=1)
     recipe = Recipe(config, dataset, StudyStore(tmp_path), FakeBar())
-    batches = jnp.stack(list(recipe._batchnorm_batches()))
+    statistics = batchnorm._batch_statistics
+
+    def reestimate():
+        seen = []
+
+        def record(graphdef, state, batch, timesteps):
+            seen.append(batch)
+            return statistics(graphdef, state, batch, timesteps)
+
+        monkeypatch.setattr(batchnorm, "_batch_statistics", record)
+        recipe._reestimate("fp32_bn-s0", make_model(config, dataset, 0))
+        return np.stack(seen)
+
+    batches = reestimate()
     assert batches.shape == (2, 128, 32, 32, 3)  # the rest is no full batch
+    assert recipe.bar.images == pytest.approx(2 * 128 / 3)
     # A white image moved by up to 4 pixels each way has black at its border.
-    black = np.asarray(batches < 0).mean(axis=(0, 1, 4))
+    black = (batches < 0).mean(axis=(0, 1, 4))
     kept = (1 - 20 / 9 / 32) ** 2 if augment else 1  # it moves 20 / 9 on average
     assert black.mean() == pytest.approx(1 - kept, abs=0.01)
     assert not black[4:-4, 4:-4].any()
-    again = jnp.stack(list(recipe._batchnorm_batches()))
-    np.testing.assert_array_equal(batches, again)
+    np.testing.assert_array_equal(batches, reestimate())

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from experiments.command_line import parse
+from experiments.console import Bar
 from experiments.study import __main__ as study
 from experiments.study import recipe
 from experiments.study.config import StudyConfig
@@ -207,7 +208,7 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
 def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
-    advance, calls = study.Bar.advance, []
+    advance, calls = Bar.advance, []
 
     def stop(self, images):
         calls.append(images)
@@ -216,7 +217,7 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
         advance(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study.Bar, "advance", stop)
+        patch.setattr(Bar, "advance", stop)
         with pytest.raises(KeyboardInterrupt) as kept:
             undrawn(StudyConfig(out=copy.path, save_seconds=0.0, **SHORT))
     assert kept.tb is not None, "its frames live on, as in a notebook"
@@ -229,7 +230,7 @@ def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeyp
 def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")
-    advance, calls = study.Bar.advance, []
+    advance, calls = Bar.advance, []
 
     def stop(self, done):
         calls.append(done)
@@ -239,7 +240,7 @@ def test_a_signal_saves_what_was_trained(short, tmp_path, monkeypatch):
 
     config = StudyConfig(out=copy.path, save_seconds=1e9, **SHORT)
     with monkeypatch.context() as patch:
-        patch.setattr(study.Bar, "advance", stop)
+        patch.setattr(Bar, "advance", stop)
         with pytest.raises(runs.PreemptedError) as stopped:
             undrawn(config)
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -266,21 +267,22 @@ def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
         recipe.make_model(config, train_set, 0),
     )
     per_epoch = train.steps_per_epoch(train_set, config.batch_size)
-    run = train.fit(
+    schedule = train.cosine(2 * per_epoch, config.qat_learning_rate)
+    run = train.steps(
         baseline,
         train_set,
-        train.cosine(2 * per_epoch, config.qat_learning_rate),
+        optimizer=train.sgd(schedule, weight_decay=config.weight_decay),
+        steps=2 * per_epoch,
         seed=0,
         batch_size=config.batch_size,
         timesteps=config.timesteps,
-        weight_decay=config.weight_decay,
     )
     for progress in itertools.islice(run, per_epoch):
         state = progress.state
     options = {"timesteps": config.timesteps, "batch_size": 128}
     before, after = (
         train.evaluate(model, test_set, **options).counts
-        for model in (baseline, train.trained(baseline, state))
+        for model in (baseline, train.model_from_state(baseline, state))
     )
     expected = firing.report(before, after).emd_mean
     assert control["emd_mean_epoch_before"] == pytest.approx(expected, rel=1e-6)
@@ -333,7 +335,7 @@ def test_another_config_is_refused_and_nothing_changes(finished):
     folder, _ = finished
     before = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
     other = StudyConfig(out=folder.path, **(OPTIONS | {"learning_rate": 0.2}))
-    with pytest.raises(ValueError, match=r"learning_rate: 0\.1 there, 0\.2 now"):
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.1 there and 0\.2 now"):
         study.run(other, quiet())
     after = folder.results.read_bytes(), (folder.path / "config.json").read_bytes()
     assert after == before

@@ -244,7 +244,7 @@ def test_processes_of_other_options(tmp_path):
     )
     assert_both_say(
         processes,
-        "process 1 failed, and says why",
+        "process 1 failed; its own output has the reason",
         "the same options, and epochs of this one differ from the primary's",
     )
     assert not (tmp_path / "run").exists()
@@ -256,6 +256,8 @@ def test_data_that_one_process_does_not_have(tmp_path):
     words = ("--dataset", "cifar10", "--devices", 2)
     processes = started_as_two(tmp_path / "run", *words, each=each)
     assert_both_say(
-        processes, "process 1 failed, and says why", f"{tmp_path}/cifar10, got no such"
+        processes,
+        "process 1 failed; its own output has the reason",
+        f"{tmp_path}/cifar10, got no such",
     )
     assert not (tmp_path / "run").exists()

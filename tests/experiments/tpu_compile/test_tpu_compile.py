@@ -13,7 +13,6 @@ from rich.console import Console
 
 from experiments.tpu_compile import __main__ as tpu_compile
 from experiments.tpu_compile import step as step_of
-from experiments.tpu_compile import table, xla
 from experiments.tpu_compile.step import CompileConfig
 
 # By hand, in the manner of a compiled program's text: 2 x 3 x 8 floats and 5 bfloat16
@@ -29,7 +28,7 @@ PROGRAM = """
 
 
 def test_collectives_are_counted_with_their_bytes():
-    assert xla.count_collectives(PROGRAM) == {
+    assert step_of.count_collectives(PROGRAM) == {
         "all-reduce": {"number": 2, "bytes": 2 * 3 * 8 * 4 + 5 * 2},
         "all-gather": {"number": 1, "bytes": 16},
     }
@@ -40,15 +39,15 @@ def test_out_of_memory_errors_are_parsed():
         "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (1.50T) "
         "exceeds available HBM (15.75G). HLO module: jit_step"
     )
-    assert xla.parse_out_of_memory(known) == (1536 * 2**30, 15.75 * 2**30)
+    assert step_of.parse_out_of_memory(known) == (1536 * 2**30, 15.75 * 2**30)
     known = RuntimeError(
         "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent "
         "error. Ran out of memory in memory space hbm. Used 31.25G of 31.24G hbm. "
         "Exceeded hbm capacity by 2.29M."
     )
-    assert xla.parse_out_of_memory(known) == (31.25 * 2**30, 31.24 * 2**30)
+    assert step_of.parse_out_of_memory(known) == (31.25 * 2**30, 31.24 * 2**30)
     with pytest.raises(RuntimeError, match="INTERNAL"):
-        xla.parse_out_of_memory(RuntimeError("INTERNAL: something else"))
+        step_of.parse_out_of_memory(RuntimeError("INTERNAL: something else"))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_table_shows_every_batch():
     fits |= {"operations": 3e9, "bytes_accessed": 4e9}
     fits["collectives"] = {"all-reduce": {"number": 5, "bytes": 6_000_000}}
     console = Console(width=100, file=io.StringIO())
-    console.print(table.to_table(15.75 * 2**30, [fits, gone]))
+    console.print(tpu_compile.to_table(15.75 * 2**30, [fits, gone]))
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     text = [" ".join(line) for line in lines]
     assert any("1024" in line and "2048" in line for line in text)

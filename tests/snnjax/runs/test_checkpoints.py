@@ -128,17 +128,8 @@ def test_all_corrupt_raises(run):
 
 def test_another_run_is_refused(run):
     config = {"seed": 1, "bits": 2, "width": 4}
-    with (
-        runs.RunCheckpoints(run, config=config) as history,
-        pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
-    ):
-        history.load(tree())
-    # Nor are its checkpoints pushed out by others.
-    with (
-        runs.RunCheckpoints(run, keep=1, config=config) as history,
-        pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"),
-    ):
-        history.save(10, tree(10))
+    with pytest.raises(ValueError, match="seed is 0 there and 1 now; give another"):
+        runs.RunCheckpoints(run, keep=1, config=config)
     with runs.RunCheckpoints(run, config=CONFIG) as history:
         assert history.load(tree()) is not None
 
@@ -148,7 +139,7 @@ def test_another_network_is_refused(run):
     with runs.RunCheckpoints(run, config=CONFIG) as history:
         with pytest.raises(ValueError, match=r"a' is float32 \(3000,\), expected"):
             history.load(other)
-        with pytest.raises(ValueError, match=r"1 are missing, first '.* c'"):
+        with pytest.raises(ValueError, match=r"c' is missing, expected float32 \(2,\)"):
             history.load(tree() | {"c": jnp.zeros(2)})
 
 
@@ -291,11 +282,8 @@ def test_configs_are_compared_as_json(tmp_path):
         history.save(1, value)
         assert_same(history.load(value), value)
     config = {"clip": float("nan"), "seed": None}
-    with (
-        runs.RunCheckpoints(tmp_path, config=config) as history,
-        pytest.raises(ValueError, match="seed is 'not given' there and None now;"),
-    ):
-        history.load(value)
+    with pytest.raises(ValueError, match="seed is 'not given' there and None now;"):
+        runs.RunCheckpoints(tmp_path, config=config)
 
 
 @pytest.mark.slow

@@ -130,8 +130,8 @@ def test_another_config_is_refused_with_both_values(tmp_path, rows):
     with pytest.raises(ValueError, match="another config") as caught:
         open_store(tmp_path, timesteps=6, bits=[2, 4])
     said = str(caught.value)
-    assert "timesteps: 4 there, 6 now" in said
-    assert "bits: [2, 4, 6, 8] there, [2, 4] now" in said
+    assert "timesteps is 4 there and 6 now" in said
+    assert "bits is [2, 4, 6, 8] there and [2, 4] now" in said
     assert "width" not in said
     assert "--out" in said
     assert files_of(tmp_path) == before

@@ -4,13 +4,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from experiments.report.formats import emd_text, percent
-from experiments.report.judge import Verdict
-from experiments.report.names import MODE_NAMES, setting_name
-from experiments.report.pairs import DIFFERENT
-from experiments.report.prose import CLAIMS
+from experiments.report.formats import CLAIMS, emd_text, percent
+from experiments.report.names import MODE_NAMES, group_items, setting_name
+from experiments.report.pairs import DIFFERENT, Matched
 from experiments.report.run import Run, is_main
 from experiments.report.settings import Setting, split_by_seeds
+from experiments.report.table import Verdict
 from experiments.study.config import StudyConfig
 from experiments.study.grid import grid, name_row
 from snnjax.runs import Row
@@ -44,24 +43,11 @@ class Claim:
     why: str
 
     @property
-    def title(self) -> str:
-        """The claim in a line."""
-        return CLAIMS[self.key]["title"]
-
-    @property
-    def paper(self) -> str:
-        """The paper's numbers."""
-        return CLAIMS[self.key]["paper"]
-
-    @property
-    def rule(self) -> str:
-        """The rule that judges it."""
-        return CLAIMS[self.key]["rule"].format(
-            DIFFERENT=DIFFERENT,
-            EQUAL_APART=EQUAL_APART,
-            CLIPS_APART=CLIPS_APART,
-            LEAD=f"{100 * LEAD:g}",
-        )
+    def text(self) -> dict[str, str]:
+        """Its title, the paper's numbers, and the rule that judges it."""
+        numbers = {"DIFFERENT": DIFFERENT, "LEAD": f"{100 * LEAD:g}"}
+        numbers |= {"EQUAL_APART": EQUAL_APART, "CLIPS_APART": CLIPS_APART}
+        return {k: v.format(**numbers) for k, v in CLAIMS[self.key].items()}
 
 
 def planned_rows(config: StudyConfig) -> list[Row]:
@@ -85,10 +71,9 @@ def missing_rows_verdict(
 
 def single_seed_note(judged: Iterable[Verdict]) -> str:
     """Return a note that settings rest on one seed; empty where on several."""
-    seeds: dict[str, set[int]] = {}
-    for v in judged:
-        seeds.setdefault(setting_name(v.row), set()).add(v.row["seed"])
-    single = [min(own) for own in seeds.values() if len(own) == 1]
+    settings = group_items((v.row for v in judged), setting_name).values()
+    seeds = [{row["seed"] for row in rows} for rows in settings]
+    single = [min(own) for own in seeds if len(own) == 1]
     if not single:
         return ""
     some = f"{len(single)} of {len(seeds)} settings " * (len(single) < len(seeds))
@@ -132,7 +117,7 @@ def max_floor(judged: Iterable[Verdict]) -> float:
     return max((math.inf if f is None else f for f in floors), default=math.inf)
 
 
-def num_collapsed(pair: tuple[Verdict, Verdict]) -> int:
+def num_collapsed(pair: Matched) -> int:
     """Return how many of the two collapsed."""
     return sum(v.state == "collapsed" for v in pair)
 
