@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _arrays, _checks, _int_limbs
+from snnjax import _checks, _int_limbs
 
 Observations = int | np.integer | tuple[int | np.integer, int | np.integer]
 
@@ -198,14 +198,23 @@ def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, in
                 )
         flat.append(counts.ravel())
     if any(isinstance(counts, jax.core.Tracer) for counts in flat):
-        # An int8 or uint16 count cannot be compared with 40,000; int64 is int32 to JAX,
-        # and counts that were checked keep their values where int32 holds them.
-        x, y = (
-            jnp.asarray(c) if c.dtype.itemsize >= 4 else jnp.asarray(c, jnp.int32)
-            for c in flat
-        )
-        return x, y, kx, ky
-    return flat[0], flat[1], kx, ky
+        return *map(_as_traceable, flat), kx, ky
+    return *flat, kx, ky
+
+
+def _as_traceable(counts: Array | np.ndarray) -> Array:
+    """Convert to at least 32 bits: an int8 cannot be compared with 40,000."""
+    if counts.dtype.itemsize < 4:
+        return jnp.asarray(counts, jnp.int32)
+    if isinstance(counts, np.ndarray) and counts.dtype.itemsize > 4:
+        if counts.max() < 2**32:
+            return jnp.asarray(counts.astype(np.uint32))
+        if not jax.config.jax_enable_x64:
+            raise ValueError(
+                f"counts inside jit must be below 2**32 unless x64 is on, got "
+                f"{counts.max()}"
+            )
+    return jnp.asarray(counts)
 
 
 def _prefer_histogram(span: int, neurons: int, ratio: int = 8) -> bool:
@@ -218,7 +227,10 @@ def _prefer_histogram(span: int, neurons: int, ratio: int = 8) -> bool:
 
 def _are_valid(x: Array, y: Array, kx: int, ky: int) -> Array:
     # Not every dtype holds the observations.
-    kx, ky = (min(k, jnp.iinfo(c.dtype).max) for c, k in ((x, kx), (y, ky)))
+    kx, ky = (
+        np.asarray(min(k, jnp.iinfo(c.dtype).max), c.dtype)
+        for c, k in ((x, kx), (y, ky))
+    )
     return jnp.all((x >= 0) & (x <= kx)) & jnp.all((y >= 0) & (y <= ky))
 
 
@@ -312,7 +324,8 @@ def _sort_jointly(x: Array, y: Array, times_x: int, times_y: int):
     """
     of_x = jnp.concatenate([jnp.ones(x.size, jnp.int32), jnp.zeros(y.size, jnp.int32)])
     if times_x == times_y:
-        dtype = _arrays.promote_dtypes(x.dtype, y.dtype)
+        # Valid counts are not negative, and JAX has no common type of int32 and uint32.
+        dtype = jnp.uint32 if x.dtype.itemsize == y.dtype.itemsize == 4 else jnp.int64
         keys = [jnp.concatenate([x.astype(dtype), y.astype(dtype)])]
     else:  # in common units, which int32 may not hold
 

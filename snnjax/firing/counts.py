@@ -44,7 +44,7 @@ def total(spikes: ArrayLike, mask: ArrayLike | None = None) -> Array:
                 f"mask must be [B] = {spikes.shape[1:2]}, got shape {mask.shape}"
             )
         mask = mask.reshape(1, -1, *(1,) * (spikes.ndim - 2))
-        spikes = jnp.where(mask != 0, spikes, 0)
+        spikes = jnp.where(mask.astype(bool), spikes, jnp.zeros((), spikes.dtype))
     return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
 
 

@@ -54,7 +54,9 @@ def noise_floor(
     network that is compared was evaluated on fewer or more images than this one, give
     its ``other_observations``: bootstrap then draws one set as large as this network's
     and one as large as that (in whole batches, rounded down). Without it, a network is
-    taken to have drifted from itself on fewer images.
+    taken to have drifted from itself on fewer images. There the critical value is
+    raised for the number of batches, so that false alarms stay below ``alpha``; with 32
+    batches fewer than ``alpha`` of the replicates exceed it.
 
     Args:
         counts_by_batch: one network's counts of disjoint sets of images.
@@ -89,6 +91,10 @@ def noise_floor(
     rng = np.random.default_rng(seed)
     observations = np.array([batch.observations for batch in batches])
     drawn, scale = _plan_draws(observations, method, other_observations)
+    quantile = 1 - alpha
+    if scale != 1:
+        # n batches show a quantile q of new ones only as their own q (n + 1) / n.
+        quantile = min(1.0, quantile * (len(batches) + 1) / len(batches))
     layers = {
         # Sums of counts below 2**31 are exact in float64, whose products are fast.
         name: np.stack([np.ravel(batch.spikes[name]) for batch in batches]) * 1.0
@@ -105,7 +111,7 @@ def noise_floor(
     means = np.mean(list(found.values()), axis=0)
 
     def critical_value(values) -> float:
-        return float(np.quantile(values, 1 - alpha, method="higher"))
+        return float(np.quantile(values, quantile, method="higher"))
 
     return NoiseFloor(
         {name: float(np.mean(values)) for name, values in found.items()},

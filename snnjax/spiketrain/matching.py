@@ -122,7 +122,7 @@ def _match(x, y, move, drop):
 
 def _split_by_train(x: Array, y: Array) -> tuple[Array, Array]:
     """Find spikes of one train only; coinciding spikes are matched at no cost."""
-    x, y = x != 0, y != 0
+    x, y = x.astype(bool), y.astype(bool)
     return x & ~y, y & ~x
 
 

@@ -30,7 +30,7 @@ def as_sequence(x: Array) -> Sequence:
 
 def as_events(x: Array) -> Sequence:
     """Convert to bool per step; converting the whole array would end the fusion."""
-    return map_steps(lambda now: now != 0, as_sequence(x))
+    return map_steps(lambda now: now.astype(bool), as_sequence(x))
 
 
 def broadcast_constants(values: np.ndarray, like: Sequence, dtype: Any) -> Sequence:
