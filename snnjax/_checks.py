@@ -71,7 +71,6 @@ def require_values(
         hint: its end.
     """
 
-
     def make_error() -> ValueError:
         return ValueError(f"{expected}, got {format_value(value)}{hint}")
 
@@ -86,7 +85,9 @@ def require_values(
     except ValueError:
         raise make_error() from None
     # A comparison with NaN is false, so NaN fails.
-    if not all(is_real(part.dtype) and np.all(condition(part)) for part in seen):
+    with np.errstate(invalid="ignore"):
+        valid = all(is_real(p.dtype) and np.all(condition(p)) for p in seen)
+    if not valid:
         raise make_error()
 
 

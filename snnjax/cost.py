@@ -76,7 +76,7 @@ def synaptic_operations(
         # Beyond 64 bits, use Python's integers.
         most = int(np.max(spikes, initial=0)) * int(reached.sum())
         kind = np.int64 if most < 2**62 else object
-        made = np.sum(np.asarray(spikes, kind) * reached)
+        made = np.sum(np.asarray(spikes).astype(kind) * reached.astype(kind))
         operations[synapse.name] = float(made / images)
     return operations
 

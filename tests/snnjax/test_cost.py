@@ -249,6 +249,6 @@ def test_infinite_results_are_refused():
 
 
 def test_operations_beyond_64_bits_are_counted():
-    synapse = connections.Synapse("fc", ("a",), "add", (), (), (), (4,), (2**31,))
+    synapse = Synapse("fc", ("a",), "add", (), (), (), (4,), (2**31,))
     found = cost.synaptic_operations([synapse], {"a": np.full(4, 2**31 - 1)}, 1)
     assert found == {"fc": float(4 * (2**31 - 1) * 2**31)}

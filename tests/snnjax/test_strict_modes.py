@@ -92,7 +92,9 @@ for kind, (x, y) in TRAINS.items():
     ):
         for number in (2.0, HALF, jnp.int32(2)):
             CALLS[f"{name} {kind} {jnp.result_type(number)} {option}"] = (
-                lambda x, y, n, f=getattr(spiketrain, name), o=option: f(x, y, **{o: n}),
+                lambda x, y, n, f=getattr(spiketrain, name), o=option: f(
+                    x, y, **{o: n}
+                ),
                 x,
                 y,
                 number,
