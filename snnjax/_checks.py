@@ -62,7 +62,7 @@ def require_real(name: str, x: Any) -> Array | np.ndarray:
 def require_values(
     value: Any, condition: Callable[[np.ndarray], Any], expected: str, hint: str = ""
 ) -> None:
-    """Raise ValueError unless the numbers are real and, if not traced, meet a condition.
+    """Raise ValueError unless numbers are real and, if not traced, meet a condition.
 
     Args:
         value: numbers; an array on many hosts is checked by each for its part.
@@ -134,7 +134,7 @@ def require_positive_number(name: str, value: Any, dtype: Any = None) -> None:
         limits = jnp.finfo(dtype)
         if not float(limits.tiny) <= float(seen) <= float(limits.max):
             raise ValueError(
-                f"{name} must be from {limits.tiny:g} to {limits.max:g}, as computed in "
+                f"{name} must be from {limits.tiny:g} to {limits.max:g}, computed in "
                 f"{limits.dtype}, got {format_value(value)}"
             )
 

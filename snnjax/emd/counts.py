@@ -317,7 +317,7 @@ def _subtract_traced_cdfs(x: Array, y: Array, kx: int, ky: int) -> Difference:
 
 
 def _sort_jointly(x: Array, y: Array, times_x: int, times_y: int):
-    """Sort the rates of both; count the neurons at most at each, and the way to the next.
+    """Sort the rates of both, with the neurons up to each and the way to the next.
 
     Returns:
         Neurons of x, neurons of y, and limbs of the gaps, for each rate but the last.

@@ -211,7 +211,7 @@ class FiringCounts:
         if self.inputs_id != other.inputs_id:
             raise ValueError(
                 "counts of different inputs_id cannot be merged, got "
-                f"{self.inputs_id!r} and {other.inputs_id!r}: name the inputs of the sum"
+                f"{self.inputs_id!r} and {other.inputs_id!r}: name those of the sum"
             )
         spikes = _add_counts(self.spikes, other.spikes)
         limit = min((_largest_count(each) for each in spikes.values()), default=None)
@@ -230,7 +230,7 @@ class FiringCounts:
             counts["groups"] = _add_counts(self.groups, other.groups)
             sizes = (c.group_observations for c in (self, other))
             counts["group_observations"] = _add_integers("group_observations", *sizes)
-        # Not by the constructor, which refuses the mark of an overflow and an empty sum.
+        # Not by the constructor, which refuses an overflow's mark and an empty sum.
         leaves = [counts.get(f.name) for f in dataclasses.fields(self)[:-1]]
         return self.tree_unflatten(self.inputs_id, leaves)
 
@@ -258,8 +258,8 @@ def _check_groups(counts: FiringCounts) -> ArrayLike:
         shape = (number, *np.shape(spikes[name]))
         if each.shape != shape or not number:
             raise ValueError(
-                f"groups of {name} must be [groups, neurons...] = {shape}, equally many "
-                f"in every layer and at least one, got {each.shape}"
+                f"groups of {name} must be [groups, neurons...] = {shape}, as many in "
+                f"every layer and at least one, got {each.shape}"
             )
         _require_sum(f"groups of {name}", each, spikes[name])
     sizes = counts.group_observations

@@ -241,10 +241,10 @@ def test_every_kind_of_number_is_one(kind):
 
 def test_infinite_results_are_refused():
     for numbers in ((10**400,), (1e308, 1e308)):
-        with pytest.raises(ValueError, match="accumulations .* must be finite"):
+        with pytest.raises(ValueError, match=r"accumulations .* must be finite"):
             cost.energy(*numbers, pj_accumulation=10.0)
     for size in ((1e308, 1e308), (10**400, 2.5)):
-        with pytest.raises(ValueError, match="sizes must be .* infinite"):
+        with pytest.raises(ValueError, match=r"sizes must be .* infinite"):
             cost.memory_bits([size])
 
 

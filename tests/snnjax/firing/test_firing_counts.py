@@ -166,8 +166,10 @@ def test_jax_sums_counts_as_plus_does():
     plus, _ = jax.lax.scan(lambda total, part: (total + part, None), start, stacked)
     psummed = jax.vmap(lambda c: jax.lax.psum(c, "d"), axis_name="d", out_axes=None)
     for merged in (mapped, summed, carried, plus, psummed(stacked)):
-        assert merged == right and merged != parts[0]
-        assert merged.observations == 24 and type(merged.observations) is int
+        assert merged == right
+        assert merged != parts[0]
+        assert merged.observations == 24
+        assert type(merged.observations) is int
         np.testing.assert_array_equal(merged.rates()["a"], [9 / 24, 0])
         assert firing.report(right, merged).emd == {"a": 0.0}
 
@@ -195,7 +197,7 @@ def test_an_overflow_inside_jit_is_refused_when_the_counts_are_read():
         # It stays so, also where a second overflow would be positive again.
         assert merge(merge(merged, merged), counts).observations == -1
         for read in (merged.rates, lambda m=merged: firing.summary(m)):
-            with pytest.raises(ValueError, match="observations must be .* got -1"):
+            with pytest.raises(ValueError, match=r"observations must be .* got -1"):
                 read()
 
 
