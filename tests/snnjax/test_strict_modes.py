@@ -85,16 +85,14 @@ for kind, (x, y) in TRAINS.items():
         f"latency {kind}": (spiketrain.latency, x),
         f"time_wasserstein {kind}": (spiketrain.time_wasserstein, x, y),
     }
-    for name, option in (
-        ("van_rossum", "tau"),
-        ("victor_purpura", "cost"),
-        ("time_wasserstein", "unmatched"),
+    for distance, option in (
+        (spiketrain.van_rossum, "tau"),
+        (spiketrain.victor_purpura, "cost"),
+        (spiketrain.time_wasserstein, "unmatched"),
     ):
         for number in (2.0, HALF, jnp.int32(2)):
-            CALLS[f"{name} {kind} {jnp.result_type(number)} {option}"] = (
-                lambda x, y, n, f=getattr(spiketrain, name), o=option: f(
-                    x, y, **{o: n}
-                ),
+            CALLS[f"{distance.__name__} {kind} {jnp.result_type(number)} {option}"] = (
+                lambda x, y, n, f=distance, o=option: f(x, y, **{o: n}),
                 x,
                 y,
                 number,
