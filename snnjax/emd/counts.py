@@ -198,8 +198,8 @@ def _prepare_counts(x_counts, y_counts, observations) -> tuple[Any, Any, int, in
                 )
         flat.append(counts.ravel())
     if any(isinstance(counts, jax.core.Tracer) for counts in flat):
-        return *map(_as_traceable, flat), kx, ky
-    return *flat, kx, ky
+        flat = [_as_traceable(counts) for counts in flat]
+    return flat[0], flat[1], kx, ky
 
 
 def _as_traceable(counts: Array | np.ndarray) -> Array:
@@ -209,7 +209,7 @@ def _as_traceable(counts: Array | np.ndarray) -> Array:
     if isinstance(counts, np.ndarray) and counts.dtype.itemsize > 4:
         if counts.max() < 2**32:
             return jnp.asarray(counts.astype(np.uint32))
-        if not jax.config.jax_enable_x64:
+        if jnp.result_type(int) != jnp.int64:
             raise ValueError(
                 f"counts inside jit must be below 2**32 unless x64 is on, got "
                 f"{counts.max()}"
@@ -227,11 +227,11 @@ def _prefer_histogram(span: int, neurons: int, ratio: int = 8) -> bool:
 
 def _are_valid(x: Array, y: Array, kx: int, ky: int) -> Array:
     # Not every dtype holds the observations.
-    kx, ky = (
+    top_x, top_y = (
         np.asarray(min(k, jnp.iinfo(c.dtype).max), c.dtype)
         for c, k in ((x, kx), (y, ky))
     )
-    return jnp.all((x >= 0) & (x <= kx)) & jnp.all((y >= 0) & (y <= ky))
+    return jnp.all((x >= 0) & (x <= top_x)) & jnp.all((y >= 0) & (y <= top_y))
 
 
 def _count_bins(counts: np.ndarray, low: int, span: int) -> np.ndarray:

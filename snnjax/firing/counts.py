@@ -218,14 +218,14 @@ class FiringCounts:
         observations = _add_observations(self.observations, other.observations, limit)
         counts = {"spikes": spikes, "observations": observations}
         if self.groups is not None or other.groups is not None:
-            shapes = [np.shape(c.group_observations) for c in (self, other)]
-            if self.groups is None or other.groups is None or shapes[0] != shapes[1]:
+            ours, theirs = (
+                0 if c.group_observations is None else np.size(c.group_observations)
+                for c in (self, other)
+            )
+            if self.groups is None or other.groups is None or ours != theirs:
                 raise ValueError(
                     "counts must have equally many groups to be merged, got "
-                    + " and ".join(
-                        "none" if c.groups is None else str(len(c.group_observations))
-                        for c in (self, other)
-                    )
+                    f"{ours} and {theirs}"
                 )
             counts["groups"] = _add_counts(self.groups, other.groups)
             sizes = (c.group_observations for c in (self, other))
