@@ -229,7 +229,10 @@ class FiringCounts:
                 )
             counts["groups"] = _add_counts(self.groups, other.groups)
             sizes = (c.group_observations for c in (self, other))
-            counts["group_observations"] = _add_integers("group_observations", *sizes)
+            counts["group_observations"] = _add_integers(
+                "group_observations",
+                *sizes,  # pyrefly: ignore[bad-argument-type]
+            )
         # Not by the constructor, which refuses an overflow's mark and an empty sum.
         leaves = [counts.get(f.name) for f in dataclasses.fields(self)[:-1]]
         return self.tree_unflatten(self.inputs_id, leaves)
