@@ -70,7 +70,9 @@ def layer_cases():
         yield name, partial(call, value), word, value
     small = partial(made, ones((1, 2, 2, 2)))
     yield "QuantConv(): small", small, "image", (2, 2)
-    yield allowed("BatchNorm(): no image, running", partial(norm, ones((0, 2)), train=False))
+    yield allowed(
+        "BatchNorm(): no image, running", partial(norm, ones((0, 2)), train=False)
+    )
 
 
 def spiking_cases():

@@ -235,3 +235,39 @@ X, W = jnp.zeros((2, 5, 5, 3)), jnp.zeros((3, 3, 3, 4))
 def test_nonsense_is_refused(x, w, options, message):
     with pytest.raises(ValueError, match=message):
         conv2d(x, w, **options)
+
+
+@pytest.mark.parametrize("keep", [None, jnp.int8])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("groups", [2, 64])
+def test_groups(groups, strides, keep):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 2, (2, 9, 10, 64)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, 64 // groups, 128)), jnp.float32)
+
+    def own(x, w):
+        return conv2d(x, w, strides=strides, padding=1, groups=groups, keep=keep)
+
+    def xla(x, w):
+        return jax.lax.conv_general_dilated(
+            *(x, w, (strides, strides), ((1, 1), (1, 1))),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    pairs = zip(with_gradients(own, x, w), with_gradients(xla, x, w), strict=True)
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "says"),
+    [
+        ((3, 3, 4, 8), 2, "same C"),
+        ((3, 3, 2, 7), 2, "groups must divide 7"),
+        ((3, 3, 4, 8), 0, "groups must be at least 1"),
+    ],
+)
+def test_bad_groups(shape, groups, says):
+    with pytest.raises(ValueError, match=says):
+        conv2d(jnp.ones((1, 8, 8, 4)), jnp.ones(shape), groups=groups)
