@@ -13,8 +13,10 @@ T = TypeVar("T")
 _REGISTERED: set[type] = set()
 
 
-def register(cls: type) -> None:
+def register(cls: type, *, leaves_from_numbers: bool = False) -> None:
     """Register a dataclass; fields with ``metadata={"static": True}`` are static.
+
+    With ``leaves_from_numbers`` Python numbers in it are float32 leaves.
 
     Like `jax.tree_util.register_dataclass`, but JAX rebuilds it without ``__init__``:
     transformations put placeholders, masks and shapes in place of numbers, and the
@@ -28,6 +30,8 @@ def register(cls: type) -> None:
 
     def flatten(instance):
         leaves = [getattr(instance, name) for name in data]
+        if leaves_from_numbers:
+            leaves = [np.float32(x) if type(x) in (int, float) else x for x in leaves]
         return leaves, tuple(getattr(instance, name) for name in static)
 
     def flatten_with_keys(instance):

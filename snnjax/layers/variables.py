@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -34,6 +35,7 @@ class Hyperparameters(nnx.Module):
         described = str({"kind": self.kind.__name__} | described)
         for name in _pytree.data_fields(self.kind):
             x = getattr(value, name)
+            x = np.float32(x) if type(x) in (int, float) else x
             variable = None if x is None else Hyperparameter(x, choices=described)
             setattr(self, name, nnx.data(variable))
 
@@ -45,8 +47,37 @@ class Hyperparameters(nnx.Module):
         return _pytree.build(self.kind, numbers | dict(self.choices))
 
 
+class LearnedScale(nnx.Param):
+    """Scale of LSQ or MINT: positive, see `project_scales`."""
+
+
 class QuantState(nnx.Variable):
-    """LQ-Net's basis, which training updates beside the gradient."""
+    """State that training updates beside the gradient.
+
+    LQ-Net's basis, or the seed and the count of stochastic rounding.
+    """
+
+
+def project_scales(old: Any, new: Any) -> Any:
+    """Return the new parameters, with scales that the step left positive.
+
+    Where a `LearnedScale` is not positive after an optimizer's step, it is half of the
+    old one: the gradient is the published one, and only such a step is cut. The
+    training step of `train` calls it; a loop of your own does after the update.
+
+    Args:
+        old: parameters before the step, as ``nnx.state(model, nnx.Param)``.
+        new: after it.
+    """
+
+    def project(old, new):
+        if not isinstance(new, LearnedScale):
+            return new
+        scale, first = new.get_value(), old.get_value()
+        return new.replace(jnp.where(scale > 0, scale, first / 2))
+
+    is_leaf = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
+    return jax.tree.map(project, old, new, is_leaf=is_leaf)
 
 
 def is_training(module: Any, train: bool | None) -> bool:
