@@ -25,6 +25,7 @@ from snnjax._named_arrays import (
     flatten_dict,
     unflatten,
 )
+from snnjax._paths import require_local_path
 from snnjax.models import description
 from snnjax.runs import jsonl
 from snnjax.runs.checkpoints import (
@@ -102,7 +103,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
             ``.safetensors`` (`export`) or ``.snnjax-removed`` (`remove`).
         OSError: it cannot be written; an earlier checkpoint is unchanged.
     """
-    path = Path(path).absolute()
+    path = require_local_path("path", path).absolute()
     if path.suffix in (SUFFIX, REMOVED):
         raise ValueError(
             f"the folder of a checkpoint must not end in {path.suffix}, got {path}; "
@@ -115,7 +116,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if there is a checkpoint to `load`."""
-    path = Path(path)
+    path = require_local_path("path", path)
     return path.is_file() if path.suffix == SUFFIX else latest_step(path) is not None
 
 
@@ -140,7 +141,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             dtypes, a network of other choices (the first is named), a file without a
             description where none is given, or NaN or infinity in a file.
     """
-    if Path(path).suffix != SUFFIX:
+    if require_local_path("path", path).suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
         loaded = None
@@ -230,7 +231,7 @@ def _tree(model: Any) -> Any:
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
+    path = require_local_path("path", path)
     if path.suffix != SUFFIX:
         raise ValueError(f"the file must end in {SUFFIX}, got {path}")
     return path

@@ -27,6 +27,7 @@ from snnjax._named_arrays import (
     flatten_dict,
     unflatten,
 )
+from snnjax._paths import require_local_path
 from snnjax.runs.store import compare_configs
 
 Tree = TypeVar("Tree")
@@ -82,7 +83,7 @@ class RunCheckpoints:
             self._config = json.loads(json.dumps(dict(config or {})))
         except (TypeError, ValueError) as error:
             raise ValueError(f"config must hold JSON values: {error}") from None
-        self.folder = Path(folder).absolute()
+        self.folder = require_local_path("folder", folder).absolute()
         for path in _foreign(self.folder):
             if path == self.folder or path.name.isdecimal():  # Orbax would delete it
                 kind = "a file" if path == self.folder else "no checkpoint"
@@ -305,7 +306,7 @@ def remove(folder: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: it holds something else; it is unchanged.
     """
-    folder = Path(folder).absolute()
+    folder = require_local_path("folder", folder).absolute()
     check_only_checkpoints(folder)
     removed = folder.with_name(folder.name + REMOVED)
     if removed.exists():

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jax.typing import ArrayLike
 
+from snnjax._paths import require_local_path
 from snnjax.runs import jsonl
 
 try:
@@ -83,7 +84,7 @@ class Store:
     ARRAYS = "arrays"  # folder of the rows' arrays
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = require_local_path("path", path)
         self.results = self.path / "results.jsonl"
         self._unlock: weakref.finalize | None = None
 
