@@ -1,5 +1,7 @@
 """Bounds of uniform levels, taken from the weights by a rule."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -61,7 +63,7 @@ def _in_rows(w, per_channel, group_size):
 def _least_error(rows, largest, bits, signed, grid):
     # Relative to the largest, so that squares do not under- or overflow.
     unit = jnp.where(largest > 0, largest, 1)
-    rows = rows / unit
+    rows = rows / unit[None]
 
     def error(clip):
         levels = uniform(rows, bits=bits, clip=clip, signed=signed, grid=grid)
@@ -73,7 +75,5 @@ def _least_error(rows, largest, bits, signed, grid):
 
 def spread_groups(clip: Array, shape: tuple[int, ...], group_size: int) -> Array:
     """Repeat bounds ``[groups, C_out]`` for each weight, in the kernel's shape."""
-    number = 1
-    for n in shape[:-1]:
-        number *= n
-    return jnp.repeat(clip, group_size, axis=0)[:number].reshape(shape)
+    columns = math.prod(shape[:-1])
+    return jnp.repeat(clip, group_size, axis=0)[:columns].reshape(shape)
