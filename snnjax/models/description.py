@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from snnjax import _pytree, models, neurons, quantize
-from snnjax.layers import Hyperparameters, QuantState, Spiking
+from snnjax.layers import Hyperparameters, Spiking
 from snnjax.layers.variables import describe_value
 from snnjax.models import blocks
 
@@ -79,12 +79,12 @@ def find_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | 
 def build_network(
     description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> nnx.Module:
-    """Build a network of `snnjax.models` as described, abstract but for its choices.
+    """Build a network of `snnjax.models` as described; its arrays are shapes.
 
     Args:
         description: of `describe_network`.
-        arrays: the file's, by name: the numbers of neurons and quantizers are taken;
-            all other arrays of the result are shapes, to be filled.
+        arrays: the file's, by name; the numbers of neurons and quantizers decide shapes
+            of the network.
 
     Raises:
         ValueError: another schema or a newer version, a class of another package, or a
@@ -107,50 +107,42 @@ def build_network(
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
-    model = nnx.eval_shape(lambda: cls(**arguments, rngs=nnx.Rngs(0)))
-    modules = {".".join(map(str, path)): m for path, m in nnx.iter_modules(model)}
-    for name, module in modules.items():
-        if isinstance(module, Spiking):
-            _restore_neuron(module, name, description["modules"], arrays)
-        if hasattr(module, "quant"):
-            _restore_quantizer(module, name, description["modules"], arrays)
+    modules = description["modules"]
+
+    def build():
+        model = cls(**arguments, rngs=nnx.Rngs(0))
+        for path, module in list(nnx.iter_modules(model)):
+            _restore_choices(module, ".".join(map(str, path)), modules, arrays)
+        return model
+
+    model = nnx.eval_shape(build)
     model.eval()
     return model
 
 
-def _restore_neuron(module, name, described, arrays) -> None:
-    module.site = described[name]["site"]
-    neuron = _restore_value(f"{name}.neuron", described, arrays)
-    module.neuron = Hyperparameters(neuron)
-    if f"{name}.w" in arrays:
-        module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
-
-
-def _restore_quantizer(module, name, described, arrays) -> None:
-    if f"{name}.quant" not in described:
-        return
-    spec = _restore_value(f"{name}.quant", described, arrays)
-    site = {"site": module.site} if isinstance(module, Spiking) else {}
-    module.quant = nnx.data(Hyperparameters(spec, **site))
-    if f"{name}.quant_scale" in arrays:
-        scale = jnp.asarray(arrays[f"{name}.quant_scale"])
-        module.quant_scale = nnx.data(nnx.Param(scale))
-    state = f"{name}.quant_state."
-    if any(key.startswith(state) for key in arrays):
-        fields = quantize.LqState._fields
-        values = (jnp.asarray(arrays[state + field]) for field in fields)
-        module.quant_state = nnx.data(QuantState(quantize.LqState(*values)))
+def _restore_choices(module, name, described, arrays) -> None:
+    """Put a file's neuron and quantizer into a layer of a new network."""
+    site = {}
+    if isinstance(module, Spiking):
+        module.neuron = Hyperparameters(
+            _restore_value(f"{name}.neuron", described, arrays)
+        )
+        if f"{name}.w" in arrays:
+            module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
+        site = {"site": described[name]["site"]}
+    if hasattr(module, "quant"):
+        quant = f"{name}.quant"
+        spec = _restore_value(quant, described, arrays) if quant in described else None
+        module.quantize(spec, **site)
 
 
 def _restore_value(name, described, arrays) -> Any:
     choices = dict(described[name])
     kind = _KINDS[choices.pop("kind")]
     choices = {key: _restore_choice(x) for key, x in choices.items()}
+    # NumPy's, whose values an abstract network sees.
     numbers = {
-        field: jnp.asarray(arrays[f"{name}.{field}"])
-        if f"{name}.{field}" in arrays
-        else None
-        for field in _pytree.data_fields(kind)
+        field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)
     }
     return _pytree.build(kind, numbers | choices)
 

@@ -159,11 +159,11 @@ class QuantSpec:
                 ("rounding", "nearest"),
                 ("pow2", False),
             ):
-                given = getattr(self, name)
-                if given != default:
+                value = getattr(self, name)
+                if value != default:
                     name = "clip" if name == "clip_rule" else name
                     raise ValueError(
-                        f"{name} = {given!r} is for uniform, got method {self.method!r}"
+                        f"{name} = {value!r} is for uniform, got method {self.method!r}"
                     )
         if self.group_size is not None:
             _checks.require_whole("group_size", self.group_size, 1)
@@ -191,7 +191,7 @@ class QuantSpec:
     def __hash__(self) -> int:
         return hash(self._content())
 
-    def _given(self) -> dict[str, Any]:
+    def _changed_fields(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain values."""
         fields = {field.name: field.default for field in dataclasses.fields(self)}
         values = {name: _plain(getattr(self, name)) for name in fields}
@@ -200,7 +200,7 @@ class QuantSpec:
         return {name: x for name, x in values.items() if x != fields[name]}
 
     def __repr__(self) -> str:
-        parts = (f"{name}={value!r}" for name, value in self._given().items())
+        parts = (f"{name}={value!r}" for name, value in self._changed_fields().items())
         return f"QuantSpec({', '.join(parts)})"
 
     def to_json(self) -> str:
@@ -213,7 +213,7 @@ class QuantSpec:
         '{"bits": 4, "clip": 2.0, "grid": "mid_tread"}'
         """
         try:
-            return json.dumps(self._given(), allow_nan=False)
+            return json.dumps(self._changed_fields(), allow_nan=False)
         except (TypeError, ValueError):
             raise ValueError(f"bits and clip must be numbers, got {self!r}") from None
 
