@@ -16,7 +16,9 @@ def promote_dtypes(*dtypes: DTypeLike) -> jnp.dtype:
 
 def compute_dtype(*arrays: Array) -> jnp.dtype:
     """Return the dtype to compute in: that of the arrays, float32 at least."""
-    return promote_dtypes(jnp.float32, *(x.dtype for x in arrays))
+    # JAX has no promotion of 8-bit floats; all of them are in float32.
+    wide = (x.dtype for x in arrays if x.dtype.itemsize > 1)
+    return promote_dtypes(jnp.float32, *wide)
 
 
 def match_rank(x: Array, rank: int) -> Array:

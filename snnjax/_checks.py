@@ -1,7 +1,8 @@
 """Argument validation with readable errors.
 
-Shapes and dtypes are always checked. Values are checked only where that is free: Python
-numbers and NumPy arrays. JAX arrays may be traced or lie on a device.
+Shapes and dtypes are always checked, values wherever they are known: of Python numbers,
+NumPy arrays and concrete JAX arrays, those that a jitted function closes over included.
+Traced arrays have none.
 """
 
 import reprlib
@@ -61,27 +62,40 @@ def require_real(name: str, x: Any) -> Array | np.ndarray:
 def require_values(
     value: Any, condition: Callable[[np.ndarray], Any], expected: str, hint: str = ""
 ) -> None:
-    """Raise ValueError unless the numbers are real and, if readable, meet a condition.
+    """Raise ValueError unless numbers are real and, if not traced, meet a condition.
 
     Args:
-        value: numbers; values of JAX arrays are not read.
+        value: numbers; an array on many hosts is checked by each for its part.
         condition: elementwise condition on a NumPy array.
         expected: start of the error message.
         hint: its end.
     """
-    if hasattr(value, "dtype") and not isinstance(value, (np.ndarray, np.generic)):
-        if not is_real(value.dtype):
-            raise ValueError(f"{expected}, got {format_value(value)}{hint}")
+
+    def make_error() -> ValueError:
+        return ValueError(f"{expected}, got {format_value(value)}{hint}")
+
+    if hasattr(value, "dtype") and not is_real(value.dtype):
+        raise make_error()
+    if isinstance(value, jax.core.Tracer):
         return
     try:
-        seen = np.asarray(value)
+        seen = _read_shards(value)
     except jax.errors.TracerArrayConversionError:
         return  # a list with something traced in it
     except ValueError:
-        raise ValueError(f"{expected}, got {format_value(value)}{hint}") from None
+        raise make_error() from None
     # A comparison with NaN is false, so NaN fails.
-    if not is_real(seen.dtype) or not np.all(condition(seen)):
-        raise ValueError(f"{expected}, got {format_value(value)}{hint}")
+    with np.errstate(invalid="ignore"):
+        valid = all(is_real(p.dtype) and np.all(condition(p)) for p in seen)
+    if not valid:
+        raise make_error()
+
+
+def _read_shards(value: Any) -> list[np.ndarray]:
+    """Read an array on the host, or this host's parts of it."""
+    if isinstance(value, Array) and not value.is_fully_addressable:
+        return [np.asarray(shard.data) for shard in value.addressable_shards]
+    return [np.asarray(value)]
 
 
 def all_satisfy(x: Array | np.ndarray, condition: Callable[..., Any]) -> bool:
@@ -102,14 +116,27 @@ def require_positive(name: str, value: Any) -> None:
     require_values(value, lambda x: (x > 0) & (x < np.inf), expected)
 
 
-def require_positive_number(name: str, value: Any) -> None:
-    """Raise ValueError unless it is one positive, finite number or traced."""
+def require_positive_number(name: str, value: Any, dtype: Any = None) -> None:
+    """Raise ValueError unless it is one positive, finite number or traced.
+
+    Args:
+        name: of the argument.
+        value: the number.
+        dtype: in which the number must still be positive and finite.
+    """
     if isinstance(value, jax.core.Tracer) and not value.ndim:
         return
     seen = value if isinstance(value, Array) else np.asarray(value)
     number = seen.ndim == 0 and is_real(seen.dtype)
     if not number or not 0 < float(seen) < np.inf:
         raise ValueError(f"{name} must be positive, got {format_value(value)}")
+    if dtype is not None:
+        limits = jnp.finfo(dtype)
+        if not float(limits.tiny) <= float(seen) <= float(limits.max):
+            raise ValueError(
+                f"{name} must be from {limits.tiny:g} to {limits.max:g}, computed in "
+                f"{limits.dtype}, got {format_value(value)}"
+            )
 
 
 def require_one_of(name: str, value: Any, options: tuple[str, ...]) -> None:

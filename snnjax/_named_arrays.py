@@ -24,16 +24,40 @@ def flatten_dict(tree: Any) -> Arrays:
     # Copies: a step may take the buffers while a thread still writes them.
     # In C order: safetensors writes the memory as it is.
     found = {
-        _pytree.format_path(path): np.array(
-            jax.random.key_data(x) if _is_key(x) else x, order="C"
-        )
-        for path, x in leaves
+        _pytree.format_path(path): np.array(_plain(x), order="C") for path, x in leaves
     }
     if len(found) != len(leaves):
         raise ValueError(
             "two leaves of the tree have one name; give them different names"
         )
     return found
+
+
+def find_choices(tree: Any) -> dict[str, Any]:
+    """Return what is static in a tree, by path, as JSON values.
+
+    The static fields of registered dataclasses, and the metadata of variables.
+    """
+
+    def is_node(x):
+        return _pytree.is_registered(x) or hasattr(x, "get_metadata")
+
+    found = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_node):
+        if _pytree.is_registered(x):
+            static = {k: str(v) for k, v in _pytree.static_fields(x).items()}
+            found[_pytree.format_path(path)] = str({"kind": type(x).__name__} | static)
+        elif choices := getattr(x, "get_metadata", dict)().get("choices"):
+            found[_pytree.format_path(path)] = choices
+    return found
+
+
+def find_other_choice(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Name the first of `find_choices` that differs; None if there is none."""
+    for name in sorted(there.keys() & here.keys()):
+        if there[name] != here[name]:
+            return f"{name or 'the tree'} has {there[name]} there and {here[name]} here"
+    return None
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
@@ -51,6 +75,13 @@ def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tr
 def _is_key(x: Any) -> bool:
     dtype = getattr(x, "dtype", None)
     return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _plain(x: Any) -> Any:
+    """Return the numbers of a random key, zeros of a shape; others unchanged."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    return jax.random.key_data(x) if _is_key(x) else x
 
 
 def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

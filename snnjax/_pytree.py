@@ -10,14 +10,19 @@ import numpy as np
 
 T = TypeVar("T")
 
+_REGISTERED: set[type] = set()
 
-def register(cls: type) -> None:
+
+def register(cls: type, *, leaves_from_numbers: bool = False) -> None:
     """Register a dataclass; fields with ``metadata={"static": True}`` are static.
+
+    With ``leaves_from_numbers`` Python numbers in it are float32 leaves.
 
     Like `jax.tree_util.register_dataclass`, but JAX rebuilds it without ``__init__``:
     transformations put placeholders, masks and shapes in place of numbers, and the
     checks there would refuse them.
     """
+    _REGISTERED.add(cls)
     fields = dataclasses.fields(cls)
     data = [f.name for f in fields if not f.metadata.get("static")]
     static = [f.name for f in fields if f.metadata.get("static")]
@@ -25,6 +30,8 @@ def register(cls: type) -> None:
 
     def flatten(instance):
         leaves = [getattr(instance, name) for name in data]
+        if leaves_from_numbers:
+            leaves = [np.float32(x) if type(x) in (int, float) else x for x in leaves]
         return leaves, tuple(getattr(instance, name) for name in static)
 
     def flatten_with_keys(instance):
@@ -38,6 +45,32 @@ def register(cls: type) -> None:
         return instance
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+def is_registered(x: Any) -> bool:
+    """Return True if ``x`` is an instance of a dataclass of `register`."""
+    return type(x) in _REGISTERED
+
+
+def data_fields(cls: type) -> list[str]:
+    """Return the names of a registered dataclass's fields that are leaves."""
+    fields = dataclasses.fields(cls)
+    return [f.name for f in fields if not f.metadata.get("static")]
+
+
+def static_fields(instance: Any) -> dict[str, Any]:
+    """Return the static fields of a registered dataclass."""
+    fields = dataclasses.fields(instance)
+    static = [f.name for f in fields if f.metadata.get("static")]
+    return {name: getattr(instance, name) for name in static}
+
+
+def build(cls: type[T], fields: dict[str, Any]) -> T:
+    """Return an instance with these fields, unchecked."""
+    instance = object.__new__(cls)
+    for name, value in fields.items():
+        object.__setattr__(instance, name, value)
+    return instance
 
 
 def replace(instance: T, **fields: object) -> T:

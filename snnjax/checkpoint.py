@@ -16,7 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax._named_arrays import Arrays, difference, digests, flatten_dict, unflatten
+from snnjax._named_arrays import (
+    Arrays,
+    difference,
+    digests,
+    find_choices,
+    find_other_choice,
+    flatten_dict,
+    unflatten,
+)
+from snnjax._paths import require_local_path
+from snnjax.models import description
 from snnjax.runs import jsonl
 from snnjax.runs.checkpoints import (
     REMOVED,
@@ -30,6 +40,7 @@ Tree = TypeVar("Tree")
 
 SUFFIX = ".safetensors"
 _CRC = "snnjax_crc32"  # in the file's metadata
+_NETWORK, _CHOICES = "snnjax_network", "snnjax_choices"
 
 
 def export(
@@ -66,6 +77,9 @@ def export(
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     arrays = flatten_dict(_tree(model))
     about = {_CRC: json.dumps(digests(arrays))}
+    if isinstance(model, nnx.Module):
+        about[_NETWORK] = json.dumps(description.describe_network(model))
+    about[_CHOICES] = json.dumps(find_choices(_tree(model)))
     files[path] = safetensors.numpy.save(arrays, about)
     for file, content in files.items():
         try:
@@ -89,7 +103,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
             ``.safetensors`` (`export`) or ``.snnjax-removed`` (`remove`).
         OSError: it cannot be written; an earlier checkpoint is unchanged.
     """
-    path = Path(path).absolute()
+    path = require_local_path("path", path).absolute()
     if path.suffix in (SUFFIX, REMOVED):
         raise ValueError(
             f"the folder of a checkpoint must not end in {path.suffix}, got {path}; "
@@ -102,23 +116,34 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if there is a checkpoint to `load`."""
-    path = Path(path)
+    path = require_local_path("path", path)
     return path.is_file() if path.suffix == SUFFIX else latest_step(path) is not None
 
 
-def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     """Load what `export` or `save` wrote, or a file of such names.
+
+    A file of a network of `snnjax.models` describes it, so that the path is enough. A
+    network that is given must have the choices of the file (grids, signs, sites,
+    resets, connections), as far as the file has them.
 
     Args:
         path: a ``.safetensors`` file, or a folder.
         like: a pytree, or for a file an nnx model, of the same structure, shapes and
-            dtypes; it is not changed.
+            dtypes, perhaps abstract (`nnx.eval_shape`); it is not changed. None, for
+            a file alone, builds the network.
+
+    Returns:
+        The pytree, or the network, in evaluation mode.
 
     Raises:
         ValueError: no checkpoint, a corrupt one, arrays of other number, shapes or
-            dtypes, or in a ``.safetensors`` file NaN or infinity.
+            dtypes, a network of other choices (the first is named), a file without a
+            description where none is given, or NaN or infinity in a file.
     """
-    if Path(path).suffix != SUFFIX:
+    if require_local_path("path", path).suffix != SUFFIX:
+        if like is None:
+            raise ValueError("like must be a pytree for a folder, got None")
         loaded = None
         if exists(path):
             with RunCheckpoints(path) as checkpoints:
@@ -127,7 +152,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             raise ValueError(f"there is no checkpoint at {path}")
         return loaded
     path = _checked(path)
-    arrays, crcs = _read(path)
+    arrays, crcs, about = _read(path)
     found = digests(arrays)
     wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
     if wrong:
@@ -135,7 +160,11 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
             "the file again"
         )
+    if like is None:
+        like = _build(path, about, arrays)
     tree = _tree(like)
+    if what := _other_choice(like, about):
+        raise ValueError(f"{path} holds another network: {what}")
     expected = flatten_dict(tree)
     if what := difference(arrays, expected):
         raise ValueError(f"{path} holds another network: {what}")
@@ -148,11 +177,33 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
             )
     state = unflatten(arrays, tree, expected)
     # A NumPy array stays one: JAX would turn its float64 into float32.
-    as_given = lambda x, old: jnp.asarray(x) if isinstance(old, jax.Array) else x  # noqa: E731
+    as_given = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
     state = jax.tree.map(as_given, state, tree)
     if isinstance(like, nnx.Module):
-        return nnx.merge(nnx.split(like)[0], state, copy=True)
+        model = nnx.merge(nnx.split(like)[0], state, copy=True)
+        model.eval()
+        return model
     return state
+
+
+def _build(path: Path, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
+    if _NETWORK not in about:
+        raise ValueError(
+            f"{path} does not describe its network; build it and give it: "
+            "load(path, model)"
+        )
+    try:
+        return description.build_network(about[_NETWORK], arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _other_choice(like: Any, about: Mapping[str, Any]) -> str | None:
+    """Name the first choice in which the file differs from ``like``."""
+    if isinstance(like, nnx.Module) and _NETWORK in about:
+        here = json.loads(json.dumps(description.describe_network(like)))
+        return description.find_difference(about[_NETWORK], here)
+    return find_other_choice(about.get(_CHOICES, {}), find_choices(_tree(like)))
 
 
 def config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -180,14 +231,14 @@ def _tree(model: Any) -> Any:
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
+    path = require_local_path("path", path)
     if path.suffix != SUFFIX:
         raise ValueError(f"the file must end in {SUFFIX}, got {path}")
     return path
 
 
-def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
-    """Return the arrays, and the checksums if the file has them."""
+def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
+    """Return the arrays, and checksums and descriptions if the file has them."""
     import safetensors
 
     try:
@@ -197,7 +248,10 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int]]:
         crcs = json.loads(about.get(_CRC, "{}"))
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
-        return arrays, crcs
+        known = {
+            key: json.loads(about[key]) for key in (_NETWORK, _CHOICES) if key in about
+        }
+        return arrays, crcs, known
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:

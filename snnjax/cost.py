@@ -72,7 +72,12 @@ def synaptic_operations(
         if synapse.reads_input and not counts.keys() & synapse.sources:
             continue
         spikes = sum(_spikes(synapse, name, counts) for name in synapse.summed)
-        operations[synapse.name] = float(np.sum(spikes * fan_out(synapse)) / images)
+        reached = fan_out(synapse)
+        # Beyond 64 bits, use Python's integers.
+        most = int(np.max(spikes, initial=0)) * int(reached.sum())
+        kind = np.int64 if most < 2**62 else object
+        made = np.sum(np.asarray(spikes).astype(kind) * reached.astype(kind))
+        operations[synapse.name] = float(made / images)
     return operations
 
 
@@ -126,7 +131,7 @@ def energy(
         pj_multiply_accumulate: picojoules of a multiplication (3.7) and an addition.
 
     Raises:
-        ValueError: one that is no finite number from 0.
+        ValueError: one that is no finite number from 0, or energy that is infinite.
 
     Source: Horowitz, "Computing's energy problem", ISSCC 2014, figure 1.1.9.
 
@@ -143,7 +148,13 @@ def energy(
         _number(value, f"{name} must be a finite number from 0, got {value!r}")
         for name, value in given.items()
     )
-    return float(ac * pj_ac + mac * pj_mac)
+    try:
+        total = float(ac * pj_ac + mac * pj_mac)
+    except OverflowError:  # of Python's integers
+        total = np.inf
+    if total == np.inf:
+        raise ValueError("accumulations times their energies must be finite, got inf")
+    return total
 
 
 def _number(value: ArrayLike, message: str) -> int | float:
@@ -184,5 +195,9 @@ def memory_bits(
             "sizes must be (number of values, bits of each), from 0 and finite, got "
             f"({number!r}, {bits!r})"
         )
-        total += _number(number, message) * _number(bits, message)
+        try:
+            total += _number(number, message) * _number(bits, message)
+            round(total)
+        except OverflowError:  # of floats
+            raise ValueError(f"{message}: the sum is infinite") from None
     return round(total)

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flax import nnx
 
 from snnjax import _checks
 from snnjax.layers import Spiking
-from snnjax.layers.inspect import check_model, quantizable_layers
+from snnjax.layers.inspect import all_names, check_model, quantizable_layers
 from snnjax.neurons.step import check_site
 from snnjax.quantize import QuantSpec
 
@@ -25,7 +25,10 @@ def quantize(
 
     A rule's pattern is a regular expression for the whole dotted name; a spec on a
     convolution or linear layer quantizes its kernel, on a spiking layer its membrane.
-    LQ-Net's bases are fitted to the weights as they are.
+    LQ-Net's bases are fitted to the weights as they are. A layer that the network holds
+    under two names is reached by either. Layers that share a kernel are quantized
+    alike: a rule for one of them is for all. Warns as the layers' ``quantize`` where
+    weights are pruned and the levels have no zero.
 
     Args:
         model: any NNX model of `layers`.
@@ -37,7 +40,8 @@ def quantize(
 
     Raises:
         ValueError: a pattern matches no layer, or is no regular expression; a rule
-            that is no QuantSpec; an unknown site.
+            that is no QuantSpec; an unknown site; different rules for layers that
+            share a kernel; a model that has none of these layers.
 
     Example: ``quantize(model, {r"layer.*\.conv\d": QuantSpec(bits=4, clip=1.0)})``
     """
@@ -49,14 +53,23 @@ def quantize(
         )
     copy = nnx.clone(model)
     copy.eval()
-    names = quantizable_layers(copy)
+    layers, names = quantizable_layers(copy), all_names(copy)
+    if not layers:
+        raise ValueError(
+            "model has no layer that takes a quantizer; build it of snnjax.layers: "
+            "QuantConv, QuantLinear and Spiking in place of nnx.Conv, nnx.Linear and a "
+            "neuron"
+        )
+    chosen: dict[str, QuantSpec] = {}
     for pattern, spec in rules.items():
         if not isinstance(spec, QuantSpec):
             raise ValueError(f"the rule {pattern!r} must be a QuantSpec, got {spec!r}")
         if not isinstance(pattern, str):
             raise ValueError(f"a pattern must be a string, got {pattern!r}")
         try:
-            matching = [name for name in names if re.fullmatch(pattern, name)]
+            matching = [
+                first for name, first in names.items() if re.fullmatch(pattern, name)
+            ]
         except re.error as error:
             raise ValueError(
                 f"the pattern {pattern!r} is not a regular expression: {error}"
@@ -66,10 +79,34 @@ def quantize(
                 f"the rule {pattern!r} matches no layer; a pattern must match the "
                 f"whole of one of these names: {', '.join(names)}"
             )
-        for name in matching:
-            layer = names[name]
-            if isinstance(layer, Spiking):
-                layer.quantize(spec, site=membrane_site)
-            else:
-                layer.quantize(spec)
+        chosen |= dict.fromkeys(matching, spec)
+    for name, spec in chosen.items():
+        layer = layers[name]
+        if isinstance(layer, Spiking):
+            layer.quantize(spec, site=membrane_site)
+        else:
+            layer.quantize(spec, name=name)
+    _quantize_tied(layers, chosen)
     return copy
+
+
+def _quantize_tied(layers: Mapping[str, Any], chosen: Mapping[str, QuantSpec]) -> None:
+    """Give layers that share a kernel one quantizer, with one learned scale."""
+    groups: dict[int, list[str]] = {}
+    for name, layer in layers.items():
+        if not isinstance(layer, Spiking):
+            groups.setdefault(id(layer.kernel), []).append(name)
+    for names in groups.values():
+        ruled = [name for name in names if name in chosen]
+        if len(names) == 1 or not ruled:
+            continue
+        first = ruled[0]
+        for name in ruled[1:]:
+            if chosen[name] != chosen[first]:
+                raise ValueError(
+                    f"{first!r} and {name!r} share one kernel, and their rules differ: "
+                    f"{chosen[first]} and {chosen[name]}; give them one rule"
+                )
+        for name in names:
+            if name != first:
+                layers[name].share_quantizer(layers[first])

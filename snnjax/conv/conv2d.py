@@ -24,6 +24,7 @@ def conv2d(
     *,
     strides: int | tuple[int, int] = 1,
     padding: int | Padding = 0,
+    groups: int = 1,
     keep: DTypeLike | None = None,
 ) -> Array:
     r"""2-D convolution, fast to train on a CPU.
@@ -38,9 +39,11 @@ def conv2d(
 
     Args:
         x: ``[N, H, W, C]``, floating point.
-        w: ``[k, m, C, K]``, of x's dtype.
+        w: ``[k, m, C / groups, K]``, of x's dtype.
         strides: of both axes, or of each.
         padding: zeros on each side, or ``((top, bottom), (left, right))``.
+        groups: K / groups output channels see C / groups input channels each, in order;
+            more than one is XLA's convolution everywhere.
         keep: keep x for the backward pass in this dtype, which must hold it exactly:
             int8 for spikes. Then there are no second derivatives.
 
@@ -53,7 +56,8 @@ def conv2d(
             JAX's TypeError.
     """
     x, w = _checks.as_array("x", x), _checks.as_array("w", w)
-    _check(x, w)
+    _checks.require_whole("groups", groups, 1)
+    _check(x, w, groups)
     pair = (strides, strides) if isinstance(strides, int | np.integer) else strides
     if not _is_whole_pair(pair, 1):
         raise ValueError(
@@ -73,7 +77,7 @@ def conv2d(
             f"the kernel {kernel} is larger than the image {image} with its padding "
             f"{pads}"
         )
-    return _conv2d(*match_varying_axes(x, w), pair, pads, keep)
+    return _conv2d(*match_varying_axes(x, w), pair, pads, groups, keep)
 
 
 def _is_whole_pair(pair, least: int = 0) -> bool:
@@ -84,12 +88,14 @@ def _is_whole_pair(pair, least: int = 0) -> bool:
     )
 
 
-def _check(x, w):
-    if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2]:
+def _check(x, w, groups):
+    if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2] * groups:
         raise ValueError(
-            "x must be [N, H, W, C] and w [k, m, C, K] with the same C, got shapes "
-            f"{x.shape} and {w.shape}"
+            "x must be [N, H, W, C] and w [k, m, C / groups, K] with the same C, got "
+            f"shapes {x.shape} and {w.shape}, groups {groups}"
         )
+    if w.shape[3] % groups:
+        raise ValueError(f"groups must divide {w.shape[3]} outputs, got {groups}")
     if 0 in w.shape:
         raise ValueError(f"w must have sizes of at least 1, got shape {w.shape}")
     if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
@@ -98,23 +104,27 @@ def _check(x, w):
         )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv2d(x, w, strides, padding, keep):
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _conv2d(x, w, strides, padding, groups, keep):
     native = partial(
-        _convolve_by_xla, strides=strides, padding=padding, spikes=_are_spikes(keep)
+        _convolve_by_xla,
+        strides=strides,
+        padding=padding,
+        groups=groups,
+        spikes=_are_spikes(keep),
     )
-    if not _suits_winograd(x, w, strides, padding):
+    if groups > 1 or not _suits_winograd(x, w, strides, padding):
         return native(x, w)
     fast = partial(winograd.convolve, padding=padding)
     return jax.lax.platform_dependent(x, w, cpu=fast, default=native)
 
 
-def _conv2d_fwd(x, w, strides, padding, keep):
+def _conv2d_fwd(x, w, strides, padding, groups, keep):
     kept = x if keep is None else x.astype(keep)
-    return _conv2d(x, w, strides, padding, keep), (kept, w)
+    return _conv2d(x, w, strides, padding, groups, keep), (kept, w)
 
 
-def _conv2d_bwd(strides, padding, keep, residuals, dy):
+def _conv2d_bwd(strides, padding, groups, keep, residuals, dy):
     x, w = residuals
     if keep is not None:
         w, dy = (forbid_second_derivative(a, NEEDS_INPUTS) for a in (w, dy))
@@ -125,30 +135,35 @@ def _conv2d_bwd(strides, padding, keep, residuals, dy):
             x.astype(dy.dtype),
             strides=strides,
             padding=padding,
+            groups=groups,
             spikes=_are_spikes(keep),
         )
         return jax.vjp(native, w)[1](dy)[0]
 
-    fast = _choose_kernel_gradient(x, w, dy, strides, padding)
+    fast = None
+    if groups == 1:
+        fast = _choose_kernel_gradient(x, w, dy, strides, padding)
     if fast is None:
         dw = native_gradient(x, dy)
     else:
         dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
     # The next layer's gradients wait for this kernel's, whose arrays are then freed.
-    return delay_until(_input_gradient(x, w, dy, strides, padding), dw), dw
+    return delay_until(_input_gradient(x, w, dy, strides, padding, groups), dw), dw
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
-def _input_gradient(x, w, dy, strides, padding):
-    if strides == (1, 1):
+def _input_gradient(x, w, dy, strides, padding, groups):
+    if strides == (1, 1) and groups == 1:
         # This is a convolution with the flipped kernel, and as fast as one.
         sizes = zip(w.shape[:2], padding, strict=True)
         pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
         turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
-        return _conv2d(dy, turned, strides, pads, None)
-    native = partial(_convolve_by_xla, w=w, strides=strides, padding=padding)
+        return _conv2d(dy, turned, strides, pads, 1, None)
+    native = partial(
+        _convolve_by_xla, w=w, strides=strides, padding=padding, groups=groups
+    )
     return jax.vjp(native, x.astype(dy.dtype))[1](dy)[0]
 
 
@@ -157,7 +172,7 @@ def _are_spikes(keep) -> bool:
     return keep is not None and jnp.dtype(keep) == jnp.int8
 
 
-def _convolve_by_xla(x, w, strides, padding, spikes=False):
+def _convolve_by_xla(x, w, strides, padding, groups=1, spikes=False):
     # A TPU multiplies bfloat16: "highest" takes six products. Spikes are exact in
     # bfloat16, so three products give the same sum. Other backends use the stricter of
     # the two precisions.
@@ -170,6 +185,7 @@ def _convolve_by_xla(x, w, strides, padding, spikes=False):
         strides,
         padding,
         dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
         precision=split if spikes and full else None,
     )
 

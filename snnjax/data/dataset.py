@@ -4,11 +4,11 @@ import dataclasses
 import os
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 
 from snnjax import _checks
+from snnjax._paths import require_local_path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def from_npz(path: str | os.PathLike) -> Dataset:
     Raises:
         ValueError: if there is no such file or key, or the arrays do not fit.
     """
-    arrays, path = {}, Path(path)
+    arrays, path = {}, require_local_path("path", path)
     if zipfile.is_zipfile(path):
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnjax import _checks
+from snnjax._paths import require_local_path
 from snnjax.data.dataset import Dataset, channel_statistics
 from snnjax.data.order import permutation
 
@@ -92,6 +93,7 @@ def _load_digits(split, limit) -> Dataset:
 
 def _load_cifar(name, split, data_dir, limit) -> Dataset:
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    require_local_path("data_dir", root)
     root = Path(root).expanduser().absolute()
     version = _prepared_version(name, root)  # before TFDS, whose import takes longer
 

@@ -57,8 +57,10 @@ def histogram_emd(
     except ValueError:
         raise ValueError(f"p and q must broadcast together, got {shapes}") from None
     if any(isinstance(a, jax.core.Tracer) for a in (p, q, bin_width)):
-        p, q, bin_width = (jnp.asarray(a) for a in (p, q, bin_width))
-        dtype = _arrays.promote_dtypes(sample_dtype(p, q), bin_width.dtype)
+        p, q = jnp.asarray(p), jnp.asarray(q)
+        dtype = _arrays.promote_dtypes(sample_dtype(p, q), jnp.result_type(bin_width))
+        _checks.require_positive_number("bin_width", bin_width, dtype)
+        bin_width = jnp.asarray(bin_width)
 
         def masses(h):
             h = h.astype(dtype)
@@ -71,15 +73,18 @@ def histogram_emd(
         apart = ((p - q) + (p_rest - q_rest))[..., :-1]
         # Rounding errors of equal histograms have no meaningful sign.
         apart = jnp.where(jnp.abs(apart) <= jnp.finfo(dtype).eps ** 1.5, 0, apart)
-        width = jnp.where(bin_width > 0, bin_width.astype(dtype), jnp.nan)
+        bin_width = bin_width.astype(dtype)
+        width = jnp.where(bin_width > 0, bin_width, jnp.nan)
         return width * jnp.sum(absolute_value(apart), axis=-1)
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     for name, h in (("p", p), ("q", q)):
-        if not (np.isfinite(h).all() and (h >= 0).all() and (h.sum(-1) > 0).all()):
+        if not (np.isfinite(h).all() and (h >= 0).all() and (h > 0).any(-1).all()):
             raise ValueError(
                 f"{name} must have finite, non-negative masses, not all of them zero"
             )
     width = float(np.asarray(bin_width))
+    # The sum of the largest floats would be infinite; a power of 2 is exact.
+    p, q = (np.ldexp(h, -np.frexp(h.max(-1, keepdims=True))[1]) for h in (p, q))
     p, q = (h / h.sum(-1, keepdims=True) for h in (p, q))
     w1 = width * np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(-1)
     return float(w1) if w1.ndim == 0 else w1

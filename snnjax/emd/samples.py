@@ -58,7 +58,9 @@ def wasserstein_1d(
     0.25
     """
     traced, arrays = _prepare_samples(x, y, x_weights, y_weights)
-    return _mask_infinite(_traced_cost(*arrays, p=1)) if traced else _host_w1(*arrays)
+    if traced:
+        return _mask_infinite(_traced_cost(*arrays, p=1))
+    return _require_finite(_host_w1(*arrays))
 
 
 def wasserstein_p_1d(
@@ -103,7 +105,8 @@ def wasserstein_p_1d(
     if traced:
         return _mask_infinite(_traced_cost(*arrays, p=p))
     way = couple_quantiles(*arrays)
-    return float(np.sum(way.mass * np.abs(way.x - way.y) ** p))
+    with np.errstate(over="ignore"):
+        return _require_finite(float(np.sum(way.mass * np.abs(way.x - way.y) ** p)))
 
 
 def _prepare_samples(*arguments) -> tuple[bool, Any]:
@@ -127,9 +130,13 @@ def _prepare_samples(*arguments) -> tuple[bool, Any]:
     for name, a in zip(("x", "y", "x_weights", "y_weights"), arrays, strict=True):
         if a is not None and not np.all(np.isfinite(a)):
             raise ValueError(f"{name} has NaN or infinite entries")
-        if a is not None and "weights" in name and (a.min() < 0 or a.sum() <= 0):
+        if a is not None and "weights" in name and (a.min() < 0 or a.max() <= 0):
             raise ValueError(f"{name} must be non-negative and not all zero")
-    return False, arrays
+    # The sum of the largest floats would be infinite; a power of 2 is exact.
+    x_weights, y_weights = _map_given(
+        arrays[2:], lambda a: np.ldexp(a, -np.frexp(a.max())[1])
+    )
+    return False, (*arrays[:2], x_weights, y_weights)
 
 
 def prevent_constant_folding(a: ArrayLike) -> Array:
@@ -159,6 +166,13 @@ def _mask_infinite(w: Array) -> Array:
     return jnp.where(jnp.isfinite(w), w, jnp.nan)
 
 
+def _require_finite(w: float) -> float:
+    if not np.isfinite(w):
+        raise ValueError("x and y are too far apart for float64; scale them down")
+    return w
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def _host_w1(x, y, x_weights, y_weights) -> float:
     if x.size == y.size and x_weights is None and y_weights is None:
         return float(np.mean(np.abs(np.sort(x) - np.sort(y))))
@@ -222,7 +236,11 @@ def _traced_cost(x, y, x_weights, y_weights, p: float | int) -> Array:
     if x_weights is None and y_weights is None:
         x, y = _sorting.sort(x), _sorting.sort(y)
         if x.size == y.size:
-            return jnp.mean(cost(x - y))
+            costs = cost(x - y)
+            # The sum may overflow where the mean does not; a power of 2 is exact.
+            large = jax.lax.stop_gradient(jnp.max(costs)) > 2.0**64
+            scale = jnp.where(large, jnp.asarray(2.0**-64, dtype), 1)
+            return jnp.mean(costs * scale) / scale
         i, j, gaps, unit = merge_breakpoints(x.size, y.size)
         return jnp.sum(jnp.asarray(gaps / unit, dtype) * cost(x[i] - y[j]))
 

@@ -71,7 +71,7 @@ def sliced(
             jnp.matmul, directions.astype(dtype), precision="highest"
         )
         along = jax.vmap(wasserstein_1d)(project(x.T), project(y.T))
-        return jnp.mean(along)
+        return jnp.sum(along / len(directions))  # a sum of many may overflow
     x, y, directions = (np.asarray(a, np.float64) for a in (x, y, directions))
     if not np.isfinite(directions).all():
         raise ValueError("directions has NaN or infinite entries")

@@ -40,19 +40,19 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
             gives NaN).
     """
     _checks.require_whole("points", points, 1)
-    _checks.require_positive_number("temperature", temperature)
     _require_unit_interval("rates", rates)
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
     rates = jnp.ravel(rates).astype(_arrays.compute_dtype(rates))
-    return _soft_cdf(rates, temperature, int(points))
+    _checks.require_positive_number("temperature", temperature, rates.dtype)
+    return _soft_cdf(rates, jnp.asarray(temperature, rates.dtype), int(points))
 
 
 @functools.partial(jax.jit, static_argnames="points")
-def _soft_cdf(rates: Array, temperature: ArrayLike, points: int) -> Array:
+def _soft_cdf(rates: Array, temperature: Array, points: int) -> Array:
     # A traced temperature is not checked.
-    temperature = jnp.where(jnp.asarray(temperature) > 0, temperature, jnp.nan)
+    temperature = jnp.where(temperature > 0, temperature, jnp.nan)
     grid = (jnp.arange(points, dtype=rates.dtype) + 0.5) / points
 
     # One grid point at a time, rematerialized for the gradient: one pass over the rates
@@ -114,7 +114,9 @@ def soft_cdf_distance(
             "soft_cdf makes of the reference's rates"
         )
     soft = soft_cdf(rates, points=target.size, temperature=temperature)
-    apart = soft - target
+    # In the target's own precision, as by standard promotion.
+    dtype = _arrays.promote_dtypes(soft.dtype, target.dtype)
+    apart = soft.astype(dtype) - target.astype(dtype)
     return jnp.mean(absolute_value(jnp.where(jnp.abs(apart) <= 1e-6, 0, apart)))
 
 

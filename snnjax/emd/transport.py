@@ -5,6 +5,7 @@ explicit: OTT's default, a fraction of the standard deviation of the cost, is 0 
 rates are equal, and makes every result NaN.
 """
 
+import contextlib
 import functools
 from typing import NamedTuple
 
@@ -48,7 +49,9 @@ def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
     """
     from ott.solvers import linear
 
-    return linear.solve_univariate(_make_geometry(*_as_columns(x, y))).ot_costs[0]
+    x, y = _as_columns(x, y)
+    with _allow_promotion():
+        return linear.solve_univariate(_make_geometry(x, y)).ot_costs[0]
 
 
 def sinkhorn_divergence(
@@ -133,9 +136,9 @@ def transport_plan(
 def _prepare_samples(
     x: ArrayLike, y: ArrayLike, epsilon: ArrayLike, max_iterations: int
 ) -> tuple[Array, Array, Array]:
-    _checks.require_positive_number("epsilon", epsilon)
     _checks.require_whole("max_iterations", max_iterations, 1)
     x, y = _as_columns(x, y)
+    _checks.require_positive_number("epsilon", epsilon, x.dtype)
     pairs = max(x.size, y.size) ** 2
     if pairs > _MAX_PAIRS:
         raise ValueError(
@@ -160,6 +163,13 @@ def _as_columns(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     return x, y
 
 
+@contextlib.contextmanager
+def _allow_promotion():
+    """Allow OTT, which promotes ranks and dtypes, inside JAX's strict modes."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def _make_geometry(x: Array, y: Array, **options):
     from ott.geometry import pointcloud
 
@@ -177,6 +187,7 @@ def _solve(x, y, epsilon, max_iterations):
 
 
 # Jitted as a whole: otherwise every call compiles OTT's loop.
+@_allow_promotion()
 @functools.partial(jax.jit, static_argnums=3)
 def _compute_divergence(x, y, epsilon, max_iterations) -> Array:
     def cost(x, y):
@@ -189,6 +200,7 @@ def _compute_divergence(x, y, epsilon, max_iterations) -> Array:
 _divergence = jax.custom_vjp(_compute_divergence, nondiff_argnums=(3,))
 
 
+@_allow_promotion()
 def _divergence_fwd(x, y, epsilon, max_iterations):
     by = jax.value_and_grad(_compute_divergence, (0, 1, 2))
     return by(x, y, epsilon, max_iterations)
@@ -205,6 +217,7 @@ def _divergence_bwd(max_iterations, slopes, cotangent):
 _divergence.defvjp(_divergence_fwd, _divergence_bwd)
 
 
+@_allow_promotion()
 @functools.partial(jax.jit, static_argnums=3)
 def _plan(x, y, epsilon, max_iterations) -> TransportPlan:
     out, done = _solve(x, y, epsilon, max_iterations)

@@ -16,4 +16,7 @@ from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.spiking import Spiking as Spiking
 from snnjax.layers.synchronize import synchronize as synchronize
 from snnjax.layers.variables import Hyperparameter as Hyperparameter
+from snnjax.layers.variables import Hyperparameters as Hyperparameters
+from snnjax.layers.variables import LearnedScale as LearnedScale
 from snnjax.layers.variables import QuantState as QuantState
+from snnjax.layers.variables import project_scales as project_scales

@@ -1,6 +1,8 @@
 """Convolution and linear layers whose kernels may be quantized."""
 
 import math
+import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks, quantize
 from snnjax.conv import conv2d
 from snnjax.layers.variables import (
-    Hyperparameter,
+    Hyperparameters,
+    LearnedScale,
     QuantState,
     check_features,
     check_rngs,
@@ -22,6 +25,7 @@ from snnjax.layers.variables import (
     value_of,
 )
 from snnjax.quantize import LqState, QuantSpec
+from snnjax.quantize.nearest import as_integer
 
 
 def kaiming_normal_fan_out(key: Array, shape: tuple[int, ...], dtype: DTypeLike):
@@ -40,31 +44,60 @@ class _Quantized(nnx.Module):
     """
 
     kernel: nnx.Param
+    quant: Any
+    quant_scale: Any
+    quant_state: Any
     use_running_average: bool  # set by .train() and .eval(), as in flax's BatchNorm
 
-    def quantize(self, spec: QuantSpec | None) -> None:
+    def quantize(self, spec: QuantSpec | None, *, name: str = "the layer") -> None:
         """Put a quantizer on the kernel, or take it off (None, or method "none").
 
         What the method takes from the weights it takes from the kernel as it is now:
         LQ-Net's basis (from the clip's grid), a learned scale, the channels' clips.
+
+        Warns (UserWarning) where more than 1 % of the weights are exactly 0, as in a
+        pruned network, and the levels have no zero: mid-rise and DoReFa.
+
+        Args:
+            spec: the quantizer.
+            name: of the layer, for the warning.
         """
         check_spec(spec)
         if spec is not None and spec.method == "lq_net" and not spec.signed:
             raise ValueError("lq_net's levels of weights are symmetric: signed=True")
         w = self.kernel.get_value()
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
+        _warn_about_zeros(name, spec, w)
         scale = spec.init_scale(w) if spec is not None and spec.learns_scale else None
         # nnx.data: each may be None now and a variable later, or the reverse.
-        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
-        self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
+        self.quant = nnx.data(None if spec is None else Hyperparameters(spec))
+        self.quant_scale = nnx.data(None if scale is None else LearnedScale(scale))
         self.quant_state = nnx.data(None)
         if spec is not None and spec.method == "lq_net":
             bits = int(spec.bits)
             fitted = quantize.lq_fit(w, bits=bits, clip=spec.clip, init="clip")
             self.quant_state = nnx.data(QuantState(fitted))
+        elif spec is not None and spec.rounding == "stochastic":
+            # The kernel's bits are its seed, so that each layer draws its own numbers.
+            seed = jnp.sum(as_integer(w.astype(jnp.float32))).astype(jnp.uint32)
+            first = DrawState(seed, jnp.zeros((), jnp.uint32))
+            self.quant_state = nnx.data(QuantState(first))
+
+    def share_quantizer(self, other: "_Quantized") -> None:
+        """Take the quantizer of a layer that has the same kernel, and its scale.
+
+        Each layer moves a state of its own; they start equal and see equal weights.
+        """
+        self.quant, self.quant_scale = other.quant, other.quant_scale
+        state = other.quant_state
+        copied = None if state is None else QuantState(state.get_value())
+        self.quant_state = nnx.data(copied)
 
     def quantized_kernel(self, *, train: bool | None = None) -> Array:
-        """Return the kernel as the layer uses it; training updates LQ-Net's basis.
+        """Return the kernel as the layer uses it; training updates its state.
+
+        The state is LQ-Net's basis, or the count of draws of stochastic rounding, which
+        in evaluation rounds to the nearest.
 
         ``train``: None follows the mode that ``.train()`` and ``.eval()`` set.
         """
@@ -72,28 +105,93 @@ class _Quantized(nnx.Module):
         if self.quant is None:
             return w
         spec = self.quant.get_value()
-        if self.quant_state is None:
+        if spec.rounding == "stochastic" and is_training(self, train):
+            seed, count = self.quant_state.get_value()
+            self.quant_state.set_value(DrawState(seed, count + 1))
+            return spec(w, key=jax.random.fold_in(jax.random.key(seed), count))
+        if spec.method != "lq_net":
             return spec(w, value_of(self.quant_scale))
-        clip = spec.clip.astype(w.dtype)
-        # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
-        w = jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
+        w = self._clipped_kernel(spec)
         state = LqState(*self.quant_state.get_value())
         if is_training(self, train):
             learned = quantize.lq_update(jax.lax.stop_gradient(w), state)
             self.quant_state.set_value(learned)
         return quantize.lq_net(w, state)
 
+    def _clipped_kernel(self, spec: QuantSpec) -> Array:
+        w = self.kernel.get_value()
+        clip = jnp.asarray(spec.clip, w.dtype)
+        # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
+        return jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
+
+    def encode(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernel's whole-number codes and their scale.
+
+        See `QuantSpec.encode`; LQ-Net's codes are indices of the levels that come with
+        them. ``layer.quant.get_value().decode(codes, scale)`` is `quantized_kernel` in
+        evaluation.
+
+        Raises:
+            ValueError: a kernel in full precision.
+        """
+        if self.quant is None:
+            raise ValueError(
+                "the kernel has no quantizer; put one on by quantize(spec)"
+            )
+        spec = self.quant.get_value()
+        if spec.method == "lq_net":
+            state = LqState(*self.quant_state.get_value())
+            return spec.encode(self._clipped_kernel(spec), state)
+        return spec.encode(self.kernel.get_value(), value_of(self.quant_scale))
+
+
+class DrawState(NamedTuple):
+    """State of stochastic rounding: step ``count`` has key ``fold_in(seed, count)``."""
+
+    seed: Array
+    count: Array
+
+
+_MOST_ZEROS = 0.01  # of the weights of a layer that is not pruned
+
+
+def _warn_about_zeros(name: str, spec: QuantSpec | None, w: Array) -> None:
+    if spec is None or isinstance(w, jax.core.Tracer):
+        return
+    if spec.method != "dorefa" and (spec.method != "uniform" or spec.has_zero):
+        return
+    share = float(np.mean(np.asarray(w) == 0))
+    if share > _MOST_ZEROS:
+        warnings.warn(
+            f"{share:.0%} of the weights of {name} are 0, and the levels of "
+            f"{spec.grid or spec.method} have no zero: they become the levels next to "
+            'it. Use grid="mid_tread", or method "lsq" or "mint"',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _as_pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    """Return one number for both axes as two; raise ValueError for any other."""
+    pair = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
+    for number in pair:
+        _checks.require_whole(name, number, least)
+    return pair
+
 
 class QuantConv(_Quantized):
-    """2-D convolution without bias, its kernel quantized if asked.
+    """2-D convolution, its kernel quantized if asked.
 
     Args:
         in_features: input channels.
         out_features: output channels.
-        kernel_size: of both axes.
-        strides: of both axes.
-        padding: zeros on each side, as in torch.
-        quant: quantizer of the kernel ``[k, k, C_in, C_out]``.
+        kernel_size: of both axes, or of each.
+        strides: of both axes, or of each.
+        padding: zeros on each side, as in torch, of both axes, or of each.
+        groups: output channels see only their group's input channels; ``in_features``
+            groups make a depthwise convolution.
+        use_bias: add a bias to each output channel, at first 0.
+        quant: quantizer of the kernel ``[k, m, C_in / groups, C_out]``.
         spikes: the input is spikes, or sums of up to 127: kept for the backward pass as
             int8, exactly, in a quarter of the memory.
         dtype: of the computation; None is the input's.
@@ -101,8 +199,8 @@ class QuantConv(_Quantized):
         rngs: for the kernel, see `kaiming_normal_fan_out`.
 
     Raises:
-        ValueError: sizes below 1, negative padding, no keys, or a quantizer that is no
-            `QuantSpec`.
+        ValueError: sizes below 1, negative padding, groups that do not divide the
+            channels, no keys, or a quantizer that is no `QuantSpec`.
     """
 
     def __init__(
@@ -110,28 +208,34 @@ class QuantConv(_Quantized):
         in_features: int,
         out_features: int,
         *,
-        kernel_size: int,
-        strides: int = 1,
-        padding: int = 0,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        use_bias: bool = False,
         quant: QuantSpec | None = None,
         spikes: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_sizes(
-            in_features=in_features,
-            out_features=out_features,
-            kernel_size=kernel_size,
-            strides=strides,
-        )
-        _checks.require_whole("padding", padding, 0)
+        check_sizes(in_features=in_features, out_features=out_features, groups=groups)
+        if in_features % groups or out_features % groups:
+            raise ValueError(
+                f"groups must divide in_features and out_features, got {groups} for "
+                f"{in_features} and {out_features}"
+            )
+        sizes = _as_pair("kernel_size", kernel_size, 1)
+        self.strides = _as_pair("strides", strides, 1)
+        high, wide = _as_pair("padding", padding, 0)
+        self.padding = ((high, high), (wide, wide))
         check_rngs(rngs)
-        shape = (kernel_size, kernel_size, in_features, out_features)
+        shape = (*sizes, in_features // groups, out_features)
         kernel = kaiming_normal_fan_out(rngs.params(), shape, param_dtype)
         self.kernel = nnx.Param(kernel)
-        self.strides = (strides, strides)
-        self.padding = ((padding, padding), (padding, padding))
+        self.groups = groups
+        bias = nnx.Param(jnp.zeros(out_features, param_dtype)) if use_bias else None
+        self.bias = nnx.data(bias)
         self.keep = jnp.int8 if spikes else None
         self.dtype = dtype
         self.use_running_average = False
@@ -145,7 +249,7 @@ class QuantConv(_Quantized):
         Raises:
             ValueError: x of another shape, or not floating point.
         """
-        x = check_features(x, "H W C", self.kernel.shape[-2])
+        x = check_features(x, "H W C", self.kernel.shape[-2] * self.groups)
         w = self.quantized_kernel(train=train)
         dtype = self.dtype or x.dtype
         y = conv2d(
@@ -153,8 +257,11 @@ class QuantConv(_Quantized):
             w.astype(dtype),
             strides=self.strides,
             padding=self.padding,
+            groups=self.groups,
             keep=self.keep,
         )
+        if self.bias is not None:
+            y = y + self.bias.get_value().astype(dtype)
         return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

@@ -9,7 +9,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
-from snnjax.layers.variables import Hyperparameter, check_spec, value_of
+from snnjax.layers.variables import (
+    Hyperparameters,
+    LearnedScale,
+    check_spec,
+    value_of,
+)
 from snnjax.neurons import PLIF, Neuron
 from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
@@ -46,7 +51,7 @@ class Spiking(nnx.Module):
             neuron = _pytree.replace(neuron, w=None)
         else:
             self.w = None
-        self.neuron = Hyperparameter(neuron)
+        self.neuron = Hyperparameters(neuron)
         self.axis_name: str | None = None  # see `synchronize`
         self.quantize(quant, site=site)
 
@@ -66,8 +71,11 @@ class Spiking(nnx.Module):
         scale = None
         if spec is not None and spec.learns_membrane_scale:
             scale = spec.init_scale()
-        self.quant = nnx.data(None if spec is None else Hyperparameter(spec))
-        self.quant_scale = nnx.data(None if scale is None else nnx.Param(scale))
+        quant = None if spec is None else Hyperparameters(spec, site=site)
+        self.quant = nnx.data(quant)
+        # LQ-Net's basis may have either sign.
+        kind = nnx.Param if spec is None or spec.method == "lq_net" else LearnedScale
+        self.quant_scale = nnx.data(None if scale is None else kind(scale))
         self.site = site
 
     def learned_neuron(self) -> Neuron:

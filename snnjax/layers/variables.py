@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _checks, _pytree
 from snnjax.quantize import QuantSpec
 
 
@@ -14,8 +17,67 @@ class Hyperparameter(nnx.Variable):
     """Variable for the numbers of a neuron or a quantizer: traced, not trained."""
 
 
+class Hyperparameters(nnx.Module):
+    """A neuron or a quantizer, its numbers as variables and its choices static.
+
+    Each number is a variable of its own, as Flax's ways of saving expect. The variables
+    carry the choices as metadata, so that a state without its graph has them too.
+
+    Args:
+        value: a registered dataclass, such as `neurons.LIF` or `quantize.QuantSpec`.
+        metadata: further choices that belong to it.
+    """
+
+    def __init__(self, value: Any, **metadata: Any):
+        self.kind = type(value)
+        self.choices = tuple(_pytree.static_fields(value).items())
+        described = {name: describe_value(x) for name, x in self.choices} | metadata
+        described = str({"kind": self.kind.__name__} | described)
+        for name in _pytree.data_fields(self.kind):
+            x = getattr(value, name)
+            x = np.float32(x) if type(x) in (int, float) else x
+            variable = None if x is None else Hyperparameter(x, choices=described)
+            setattr(self, name, nnx.data(variable))
+
+    def get_value(self) -> Any:
+        """Return the dataclass."""
+        numbers = {
+            n: value_of(getattr(self, n)) for n in _pytree.data_fields(self.kind)
+        }
+        return _pytree.build(self.kind, numbers | dict(self.choices))
+
+
+class LearnedScale(nnx.Param):
+    """Scale of LSQ or MINT: positive, see `project_scales`."""
+
+
 class QuantState(nnx.Variable):
-    """LQ-Net's basis, which training updates beside the gradient."""
+    """State that training updates beside the gradient.
+
+    LQ-Net's basis, or the seed and the count of stochastic rounding.
+    """
+
+
+def project_scales(old: Any, new: Any) -> Any:
+    """Return the new parameters, with scales that the step left positive.
+
+    Where a `LearnedScale` is not positive after an optimizer's step, it is half of the
+    old one: the gradient is the published one, and only such a step is cut. The
+    training step of `train` calls it; a loop of your own does after the update.
+
+    Args:
+        old: parameters before the step, as ``nnx.state(model, nnx.Param)``.
+        new: after it.
+    """
+
+    def project(old, new):
+        if not isinstance(new, LearnedScale):
+            return new
+        scale, first = new.get_value(), old.get_value()
+        return new.replace(jnp.where(scale > 0, scale, first / 2))
+
+    is_leaf = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
+    return jax.tree.map(project, old, new, is_leaf=is_leaf)
 
 
 def is_training(module: Any, train: bool | None) -> bool:
@@ -23,9 +85,23 @@ def is_training(module: Any, train: bool | None) -> bool:
     return not module.use_running_average if train is None else train
 
 
-def value_of(variable: nnx.Variable | None) -> Array | None:
+def value_of(variable: nnx.Variable | None) -> Any:
     """Return its value, or None where there is no variable."""
     return None if variable is None else variable.get_value()
+
+
+def describe_value(x: Any) -> Any:
+    """Return a choice as a JSON value; functions and types by their names."""
+    if x is None or isinstance(x, bool | int | float | str):
+        return x
+    if isinstance(x, tuple | list):
+        return [describe_value(part) for part in x]
+    is_scalar_type = isinstance(x, type) and issubclass(x, np.generic)
+    if isinstance(x, np.dtype) or is_scalar_type or hasattr(x, "dtype"):
+        return jnp.dtype(x).name
+    if callable(x) and hasattr(x, "__qualname__"):
+        return f"{x.__module__}.{x.__qualname__}"
+    return repr(x)
 
 
 def check_features(x: ArrayLike, axes: str, channels: int) -> Array:

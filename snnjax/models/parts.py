@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
@@ -14,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks
 from snnjax._order import rematerialize
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
+from snnjax.layers.variables import describe_value
 from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
 from snnjax.quantize import QuantSpec
@@ -85,6 +88,24 @@ class LayerFactory:
         quant = None if is_boundary and not self.quantize_all else self.weight_quant
         names = ("dtype", "param_dtype", "rngs")
         return {name: getattr(self, name) for name in names} | {"quant": quant}
+
+
+def describe_arguments(**arguments: Any) -> str:
+    """Return the constructor's arguments that decide the structure, as JSON.
+
+    A string, as it becomes a static attribute, which must have a hash.
+    """
+    return json.dumps({name: _argument(x) for name, x in arguments.items()})
+
+
+def _argument(x: Any) -> Any:
+    if isinstance(x, type) and issubclass(x, nnx.Module):
+        return x.__name__
+    if isinstance(x, np.integer):
+        return int(x)
+    if isinstance(x, Sequence) and not isinstance(x, str):
+        return [_argument(part) for part in x]
+    return describe_value(x)
 
 
 def check_input(

@@ -22,6 +22,7 @@ from snnjax.models.parts import (
     Record,
     check_input,
     conv_synapse,
+    describe_arguments,
     max_pool,
     norm_and_spike,
     remat_module,
@@ -100,6 +101,18 @@ class SEWResNet(nnx.Module):
             )
         self.remat = remat
         self.use_running_average = True
+        self.architecture = describe_arguments(
+            num_classes=num_classes,
+            block=block,
+            blocks=blocks,
+            width=width,
+            in_channels=in_channels,
+            stem=stem,
+            connect=connect,
+            remat=remat,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
         factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,

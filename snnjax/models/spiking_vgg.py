@@ -22,6 +22,7 @@ from snnjax.models.parts import (
     Record,
     check_input,
     conv_synapse,
+    describe_arguments,
     max_pool,
     norm_and_spike,
     with_options_of,
@@ -81,6 +82,15 @@ class SpikingVGG(nnx.Module):
                 f"poolings, got {image_size}"
             )
         self.use_running_average = True
+        self.architecture = describe_arguments(
+            num_classes=num_classes,
+            stages=stages,
+            width=width,
+            image_size=image_size,
+            in_channels=in_channels,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
         factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
             weight_quant=weight_quant,

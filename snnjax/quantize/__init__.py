@@ -5,11 +5,15 @@ Each method is fake quantization: it maps real numbers to the nearest of at most
 and holds its numbers as traced leaves, so that a sweep over bits and clips compiles
 once.
 
-Bits and clips are checked if they are Python numbers or NumPy arrays; JAX arrays may be
-traced and are not read. There is no forward mode: `jax.jvp` and
-`jax.jacfwd` raise JAX's TypeError for a custom VJP.
+Levels are those of the documented formulas in exact arithmetic, ties included (uniform,
+LSQ, MINT, DoReFa). `QuantSpec.encode` returns weights as whole numbers and a scale;
+`pack` packs them, b bits a code. Bits and clips are checked unless they are traced.
+There is no forward mode: `jax.jvp` and `jax.jacfwd` raise JAX's TypeError for a
+custom VJP.
 """
 
+from snnjax.quantize.codes import pack as pack
+from snnjax.quantize.codes import unpack as unpack
 from snnjax.quantize.dorefa import dorefa as dorefa
 from snnjax.quantize.lq_levels import lq_levels as lq_levels
 from snnjax.quantize.lq_levels import lq_levels_init as lq_levels_init

@@ -1,10 +1,11 @@
 """Argument checks of the quantizers.
 
-Only values on the host are read; traced ones are unknown.
+Traced values are unknown.
 """
 
 from typing import Any
 
+import jax
 import numpy as np
 from jax import Array
 
@@ -13,6 +14,8 @@ from snnjax import _checks
 
 def require_bits(bits: Any, least: int, most: int, of: str) -> None:
     """Raise ValueError unless bits is whole and from ``least`` to ``most``."""
+    if isinstance(bits, Array) and not isinstance(bits, jax.core.Tracer):
+        bits = np.asarray(bits)
 
     def is_in_range(x):
         return (least <= x) & (x <= most) & (np.round(x) == x)

@@ -7,7 +7,8 @@ from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks
 from snnjax.quantize import checks
-from snnjax.quantize.straight_through import round_through
+from snnjax.quantize.nearest import divide, nearest_code
+from snnjax.quantize.straight_through import substitute
 
 
 def check_bits(bits: object) -> None:
@@ -23,10 +24,12 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
         \quad q_b(x) = \frac{\mathrm{round}((2^b - 1) x)}{2^b - 1} && b > 1 \\
         \hat w &= \mathrm{sign}(w) \, \langle |w| \rangle && b = 1
 
-    The maximum and the mean are over all of ``w``. There are :math:`2^b` levels from -1
-    to 1, none of them zero. Gradient: the rounding counts as the identity, tanh and
-    maximum are differentiated; for 1 bit it is the identity. Zero by ``bits``. For
-    activations the method is `uniform` on ``signed=False, grid="mid_tread", clip=1``.
+    The maximum and the mean are over all of ``w``. From the rounded tanh on, levels are
+    decided in exact arithmetic; a tie goes to the even :math:`(2^b - 1) q_b`. There are
+    :math:`2^b` levels from -1 to 1, none of them zero. Gradient: the rounding counts as
+    the identity, tanh and maximum are differentiated; for 1 bit it is the identity.
+    Zero by ``bits``. For activations the method is `uniform` on ``signed=False,
+    grid="mid_tread", clip=1``.
 
     Args:
         w: weights, any shape, floating point.
@@ -59,8 +62,10 @@ def dorefa(w: ArrayLike, *, bits: ArrayLike) -> Array:
     power = jax.lax.stop_gradient(largest / (2 * jnp.frexp(largest)[0]))
     unit = (squashed / power) / (2 * (largest / power)) + 0.5
     top = jax.lax.stop_gradient(top)
-    # Compute 2 q - 1 as one fraction of whole numbers, which is exact at the ends.
-    many = (2 * round_through(top * unit) - top) / top
+    # Levels are whole numbers times 1 / top, and 1 at the ends.
+    still = jax.lax.stop_gradient((squashed, largest, top, -top, top))
+    code, _ = nearest_code(*still, "even_index")
+    many = substitute(2 * top * unit - top, code) * divide(jnp.ones_like(top), top)
     scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(wide)))
     one = _sign_through(wide, scale)
     return jnp.where(bits == 1, one, many).astype(w.dtype)

@@ -31,8 +31,9 @@ def lsq(
     .. math:: \hat x = s \, \mathrm{round}(\mathrm{clip}(x / s, -Q_N, Q_P)), \quad
         Q_N = 2^{b-1},\; Q_P = 2^{b-1} - 1
 
-    or :math:`Q_N = 0, Q_P = 2^b - 1` unsigned; ties round to even. Gradient by ``x``:
-    1 inside the range, its edges included, 0 outside. By the step:
+    or :math:`Q_N = 0, Q_P = 2^b - 1` unsigned, decided in exact arithmetic at
+    every representable input; a tie goes to the even code. Gradient by
+    ``x``: 1 inside the range, its edges included, 0 outside. By the step:
 
     .. math:: \frac{\partial \hat x}{\partial s} = \frac{1}{\sqrt{N Q_P}} \cdot
         \begin{cases} \mathrm{round}(x / s) - x / s & \text{inside} \\
@@ -43,7 +44,8 @@ def lsq(
 
     Args:
         x: any shape, floating point.
-        step: positive; one number, or broadcastable to ``x`` (per channel).
+        step: positive; one number, or broadcastable to ``x`` (per channel). A JAX
+            array is not read: where it is not positive, the least positive step counts.
         bits: 2 to 16, unsigned 1 to 16; traced.
         signed: levels on both sides of zero.
 
@@ -61,7 +63,8 @@ def lsq(
     [-1.0, 0.5, 0.5, 0.5]
     """
     check_bits(bits, signed=signed)
-    _checks.require_positive("step", step)
+    if not isinstance(step, Array):
+        _checks.require_positive("step", step)
     x = _checks.require_floating("x", x)
     _checks.require_broadcast("step", step, "x", x.shape)
     _checks.require_broadcast("bits", bits, "x", x.shape)
@@ -71,7 +74,7 @@ def lsq(
     )
     low, high = code_bounds(bits, signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
-    wide = round_within(x.astype(work), step, low, high, share)
+    wide = round_within(x.astype(work), step, jnp.ones_like(step), low, high, share)
     return wide.astype(x.dtype)
 
 
@@ -90,7 +93,8 @@ def lsq_init(
             number.
 
     Returns:
-        The step, float32 at least; 1 where all of ``x`` is 0.
+        The step, float32 at least. A channel that is 0 has the mean step of the
+        others; where all of ``x`` is 0 it is 1.
 
     Raises:
         ValueError: bits out of range, integer or empty ``x``.
@@ -104,4 +108,6 @@ def lsq_init(
     axes = tuple(range(x.ndim - 1)) if per_channel else None
     _, high = code_bounds(jnp.asarray(bits, work), signed=signed)
     step = 2 * jnp.mean(jnp.abs(x.astype(work)), axes) / jnp.sqrt(high)
-    return jnp.where(step == 0, 1, step)
+    silent = step == 0
+    others = jnp.sum(step) / jnp.maximum(jnp.sum(~silent), 1).astype(work)
+    return jnp.where(silent, jnp.where(others == 0, 1, others), step)

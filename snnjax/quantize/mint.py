@@ -25,10 +25,11 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
         \mathrm{round}\!\left(Q \, \mathrm{clip}(\tanh(x) / a, -1, 1)\right), \quad
         Q = 2^{b-1} - 1
 
-    Levels are multiples of :math:`a / Q`, zero among them; 2 bits are ternary. Differs
-    from the paper in: there a layer's weights and the membranes they feed share one
-    scale, so that on the chip both are plain integers; give both the same ``scale`` for
-    that. `layers` learns one for each.
+    The level of the rounded tanh is decided in exact arithmetic; a tie goes to the even
+    code. Levels are multiples of :math:`a / Q`, zero among them; 2 bits are ternary.
+    Differs from the paper in: there a layer's weights and the membranes they feed share
+    one scale, so that on the chip both are plain integers; give both the same ``scale``
+    for that. `layers` learns one for each.
 
     Gradient by ``x``: that of tanh inside the clip, 0 outside; by the scale as `lsq`'s
     by its step, ``scale / Q``, times :math:`1 / \sqrt{N Q}`. Zero by ``bits``.
@@ -53,7 +54,8 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
     [-0.5, 0.0, 0.5]
     """
     check_bits(bits)
-    _checks.require_positive("scale", scale)
+    if not isinstance(scale, Array):
+        _checks.require_positive("scale", scale)
     x = _checks.require_floating("x", x)
     _checks.require_broadcast("scale", scale, "x", x.shape)
     _checks.require_broadcast("bits", bits, "x", x.shape)
@@ -62,14 +64,17 @@ def mint(x: ArrayLike, scale: ArrayLike, *, bits: ArrayLike) -> Array:
         _arrays.match_rank(jnp.asarray(a, work), x.ndim) for a in (bits, scale)
     )
     top = _top_code(bits)
-    step = scale / top
     share = 1 / jnp.sqrt(x.size * top)
-    wide = round_within(jnp.tanh(x.astype(work)), step, -top, top, share)
+    wide = round_within(jnp.tanh(x.astype(work)), scale, top, -top, top, share)
     return wide.astype(x.dtype)
 
 
 def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
-    r"""Compute MINT's initial scale, :math:`a_0 = 2 \langle |w| \rangle / \sqrt Q`.
+    r"""Compute MINT's initial scale, :math:`a_0 = 2 \langle |w| \rangle \sqrt Q`.
+
+    Its step :math:`a_0 / Q` is `lsq_init`'s, so that more bits leave less error.
+    Differs from the published code in: there the formula of LSQ's step is the scale
+    itself, which at 8 bits and more cuts most weights.
 
     Args:
         w: weights.
@@ -81,12 +86,13 @@ def mint_init(w: ArrayLike, *, bits: ArrayLike) -> Array:
     Raises:
         ValueError: bits out of range, integer ``w``.
 
-    Source: MINT's published code.
+    Source: Esser et al., `Learned Step Size Quantization
+    <https://arxiv.org/abs/1902.08153>`_, 2020, section 2.1.
     """
     check_bits(bits)
     w = _checks.require_floating("w", w)
     checks.require_nonempty("w", w)
     work = _arrays.compute_dtype(w)
     top = _top_code(jnp.asarray(bits, work))
-    scale = 2 * jnp.mean(jnp.abs(w.astype(work))) / jnp.sqrt(top)
+    scale = 2 * jnp.mean(jnp.abs(w.astype(work))) * jnp.sqrt(top)
     return jnp.where(scale == 0, 1, scale)

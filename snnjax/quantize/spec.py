@@ -1,8 +1,10 @@
 """QuantSpec: a quantization method and its numbers."""
 
 import dataclasses
+import json
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -10,7 +12,8 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks, _pytree
-from snnjax.quantize import checks
+from snnjax.quantize import checks, codes
+from snnjax.quantize.clips import fit_clip, spread_groups
 from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
 from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
@@ -20,8 +23,8 @@ from snnjax.quantize.lsq import code_bounds, lsq, lsq_init
 from snnjax.quantize.membrane import quantize_leaked, quantize_stored
 from snnjax.quantize.mint import check_bits as check_mint
 from snnjax.quantize.mint import mint, mint_init
+from snnjax.quantize.uniform import GRIDS, round_clip_to_pow2, uniform
 from snnjax.quantize.uniform import check_numbers as check_uniform
-from snnjax.quantize.uniform import uniform
 
 METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
 WEIGHTS_ONLY = ("dorefa",)  # methods that cannot quantize a membrane
@@ -31,30 +34,48 @@ def _static(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclasses.dataclass(frozen=True)
+CLIP_RULES = ("absmax", "percentile", "mse")
+ROUNDINGS = ("nearest", "stochastic")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class QuantSpec:
     """Quantization method and its numbers, a registered dataclass.
 
     ``bits`` and ``clip`` are float32 leaves: networks that differ only in them share
     one compiled program. The rest is static. LQ-Net's number of basis vectors is a
-    shape, so each of its bit widths compiles its own program.
+    shape, so each of its bit widths compiles its own program. Specs are equal where
+    their numbers are, to float32; ``repr`` evaluates back to an equal spec.
 
     Attributes:
         method: ``"uniform"`` (`quantize.uniform`), ``"lsq"``, ``"mint"``, ``"dorefa"``
             (of weights only), ``"lq_net"`` (of weights `quantize.lq_net`, of membranes
             `quantize.lq_levels`), or ``"none"``.
         bits: 1 to 16 (mid-tread, signed LSQ and MINT 2 to 16; LQ-Net 1 to 8).
-        clip: positive bound of the levels. Uniform: 1 where not given. LQ-Net: bounds
-            the weights before they are encoded and sets the first basis; 1 where not
-            given. LSQ and MINT learn the bound and this is its first value; where not
-            given, the method's own from the weights, and 1 for membranes. DoReFa has
-            none: its levels reach from -1 to 1.
+        clip: positive bound of the levels. Uniform: 1 where not given, or for weights
+            the name of a rule, by which `fit` takes it from them: ``"absmax"``, the
+            largest magnitude; ``"percentile"``, the 99.9th of the magnitudes;
+            ``"mse"``, the bound of least squared error. LQ-Net: bounds the weights
+            before they are encoded and sets the first basis; 1 where not given. LSQ and
+            MINT learn the bound and this is its first value; where not given, the
+            method's own from the weights, and 1 for membranes. DoReFa has none: its
+            levels reach from -1 to 1.
         signed: levels on both sides of zero; uniform and LSQ have a choice, and LQ-Net
             of membranes.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
+            Where not given it is mid-tread, which has a zero; 1 bit, which has none, is
+            mid-rise on weights and refused on membranes.
         per_channel: for weights by uniform or LSQ, a bound for each output channel
-            instead of ``clip``: the largest magnitude, or LSQ's initial step. `fit`
-            stores the bounds that it takes from weights in ``clip``.
+            instead of one: by the rule in ``clip`` (``"absmax"`` where not given), or
+            LSQ's initial step. `fit` stores the bounds that it takes from weights in
+            ``clip``.
+        group_size: for weights by uniform, a bound for each group of so many
+            consecutive weights of an output channel, in the kernel's order.
+        rounding: ``"nearest"``, or for weights by uniform ``"stochastic"``, which needs
+            a ``key`` at each call; without one it is to the nearest. `layers` draw keys
+            in training and round to the nearest in evaluation.
+        pow2: for uniform, round the bound up so that the step is a power of 2.
+        clip_rule: the rule that was given as ``clip``; leave it out.
 
     Raises:
         ValueError: unknown method or grid, bits missing, bits or clip out of range, or
@@ -65,8 +86,12 @@ class QuantSpec:
     bits: Any = None
     clip: Any = None
     signed: bool = _static(True)
-    grid: str = _static("mid_rise")
+    grid: str | None = _static(None)
     per_channel: bool = _static(False)
+    group_size: int | None = _static(None)
+    rounding: str = _static("nearest")
+    pow2: bool = _static(False)
+    clip_rule: str | None = _static(None)
 
     def __post_init__(self):
         _checks.require_one_of("method", self.method, METHODS)
@@ -74,25 +99,41 @@ class QuantSpec:
             return
         if self.bits is None:
             raise ValueError(f"method {self.method!r} needs bits")
-        self._check_options()
-        bounded = self.method in ("uniform", "lq_net") and not self.per_channel
-        if bounded and self.clip is None:
-            object.__setattr__(self, "clip", 1.0)
         for name in ("bits", "clip"):
-            value = getattr(self, name)
-            if isinstance(value, (list, tuple)):
-                value = jnp.asarray(value, np.float32)
-            elif isinstance(value, np.ndarray):
-                value = value.astype(np.float32)
-            object.__setattr__(self, name, _pytree.to_leaf(value))
+            self._set(name, _as_number(getattr(self, name)))
+        if isinstance(self.clip, str):
+            _checks.require_one_of("clip", self.clip, CLIP_RULES)
+            self._set("clip_rule", self.clip)
+            self._set("clip", None)
+        elif self.clip is self.clip_rule is None and (
+            self.method == "uniform" and (self.per_channel or self.group_size)
+        ):
+            self._set("clip_rule", "absmax")
+        self._check_options()
+        bounded = self.method in ("uniform", "lq_net")
+        if bounded and self.clip is self.clip_rule is None:
+            self._set("clip", 1.0)
+        if self.method != "uniform":
+            self._set("grid", None)
+        elif self.grid is None and not self._is_one_bit():
+            self._set("grid", "mid_tread")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _is_one_bit(self) -> bool:
+        return isinstance(self.bits, (int, float)) and self.bits == 1
 
     def _check_options(self) -> None:
+        if self.grid is not None:
+            _checks.require_one_of("grid", self.grid, GRIDS)
+        _checks.require_one_of("rounding", self.rounding, ROUNDINGS)
         if self.clip is not None:
             _checks.require_positive("clip", self.clip)
         match self.method:
             case "uniform":
-                clip = 1.0 if self.clip is None else self.clip
-                check_uniform(bits=self.bits, clip=clip, grid=self.grid)
+                grid = self.grid or ("mid_rise" if self._is_one_bit() else "mid_tread")
+                check_uniform(bits=self.bits, clip=1.0, grid=grid)
             case "dorefa":
                 check_dorefa(self.bits)
             case "lsq":
@@ -101,7 +142,7 @@ class QuantSpec:
                 check_lq_net(self.bits)
             case "mint":
                 check_mint(self.bits)
-        if self.method == "dorefa" and self.clip is not None:
+        if self.method == "dorefa" and (self.clip is not None or self.clip_rule):
             raise ValueError("dorefa has no clip: its levels reach from -1 to 1")
         if not self.signed and self.method not in ("uniform", "lsq", "lq_net"):
             raise ValueError(
@@ -111,14 +152,96 @@ class QuantSpec:
             raise ValueError(
                 f"per_channel is for uniform and lsq, got method {self.method!r}"
             )
-        if self.per_channel and self.clip is not None and not np.ndim(self.clip):
+        if self.method != "uniform":
+            for name, default in (
+                ("clip_rule", None),
+                ("group_size", None),
+                ("rounding", "nearest"),
+                ("pow2", False),
+            ):
+                value = getattr(self, name)
+                if value != default:
+                    name = "clip" if name == "clip_rule" else name
+                    raise ValueError(
+                        f"{name} = {value!r} is for uniform, got method {self.method!r}"
+                    )
+        if self.group_size is not None:
+            _checks.require_whole("group_size", self.group_size, 1)
+            if self.per_channel:
+                raise ValueError(
+                    "group_size has several bounds in each channel: leave out "
+                    "per_channel"
+                )
+        several = "per_channel" if self.per_channel else "group_size"
+        if getattr(self, several) and self.clip is not None and not np.ndim(self.clip):
             raise ValueError(
-                "per_channel takes its bounds from the weights: leave out clip, got "
-                f"{self.clip}"
+                f"{several} takes its bounds from the weights: leave out clip, or give "
+                f"the name of a rule, got {self.clip}"
             )
 
+    def _content(self) -> tuple:
+        fields = dataclasses.fields(self)
+        return tuple(_hashable(getattr(self, field.name)) for field in fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantSpec):
+            return NotImplemented
+        return self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def _changed_fields(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as plain values."""
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        values = {name: _plain(getattr(self, name)) for name in fields}
+        if self.clip is None and self.clip_rule is not None:
+            values |= {"clip": self.clip_rule, "clip_rule": None}
+        return {name: x for name, x in values.items() if x != fields[name]}
+
+    def __repr__(self) -> str:
+        parts = (f"{name}={value!r}" for name, value in self._changed_fields().items())
+        return f"QuantSpec({', '.join(parts)})"
+
+    def to_json(self) -> str:
+        """Write it as a JSON object of what differs from the defaults.
+
+        Raises:
+            ValueError: its numbers are traced.
+
+        >>> QuantSpec(bits=4, clip=2.0).to_json()
+        '{"bits": 4, "clip": 2.0, "grid": "mid_tread"}'
+        """
+        try:
+            return json.dumps(self._changed_fields(), allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(f"bits and clip must be numbers, got {self!r}") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> "QuantSpec":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: no JSON object, unknown names, or as `QuantSpec`.
+        """
+        try:
+            fields = json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"text is not JSON: {error}") from None
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, dict) or not set(fields) <= known:
+            raise ValueError(
+                f"text must be a JSON object of {sorted(known)}, got "
+                f"{_checks.format_value(text)}"
+            )
+        return cls(**fields)
+
     def fit(self, w: ArrayLike) -> "QuantSpec":
-        """Return the spec for these weights, with the clips of a per-channel uniform.
+        """Return the spec for these weights, with the bounds that its rule takes.
+
+        Bounds are rounded up to numbers of which all levels are exact multiples of the
+        step, by one unit in the last place or two. A channel or group of zeros gets the
+        least bound whose levels are normal numbers: its levels are 0 to rounding.
 
         Raises:
             ValueError: weights that are not floating point, or empty.
@@ -127,9 +250,52 @@ class QuantSpec:
             return self
         w = _checks.require_floating("w", w)
         checks.require_nonempty("w", w)
-        largest = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
-        clip = jnp.where(largest == 0, 1, largest).astype(_arrays.compute_dtype(w))
+        clip = fit_clip(
+            w.astype(_arrays.compute_dtype(w)),
+            self.clip_rule or "absmax",
+            bits=self.bits,
+            signed=self.signed,
+            grid=self.grid or "mid_rise",
+            per_channel=self.per_channel,
+            group_size=self.group_size,
+        )
         return _pytree.replace(self, clip=clip)
+
+    def bounds(self, w: Array) -> ArrayLike:
+        """Return the clip in a shape that broadcasts to ``w``."""
+        clip = self.fit(w).clip
+        if self.group_size is not None:
+            clip = spread_groups(jnp.asarray(clip), w.shape, self.group_size)
+        if self.pow2:
+            work = _arrays.compute_dtype(w)
+            bits, clip = (
+                _arrays.match_rank(jnp.asarray(a, work), w.ndim)
+                for a in (self.bits, clip)
+            )
+            grid = self.grid or "mid_rise"
+            clip = round_clip_to_pow2(clip, bits, signed=self.signed, grid=grid)
+        return clip
+
+    def encode(self, w: ArrayLike, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return whole-number codes and their scale: see `codes.encode`.
+
+        Args:
+            w: weights, not traced.
+            state: the learned scale of LSQ or MINT (default `init_scale`); LQ-Net's
+                `LqState`, or its basis where `lq_levels` quantizes.
+        """
+        return codes.encode(self, w, state)
+
+    def decode(self, values: ArrayLike, scale: ArrayLike) -> np.ndarray:
+        """Return the levels of `encode`'s codes, to the bit, float32."""
+        return codes.decode(self, values, scale)
+
+    @property
+    def has_zero(self) -> bool:
+        """Return True if zero is a level, whatever the numbers are."""
+        if self.method == "uniform":
+            return self.grid == "mid_tread"
+        return self.method not in ("dorefa", "lq_net")
 
     @property
     def learns_scale(self) -> bool:
@@ -155,14 +321,15 @@ class QuantSpec:
             return lq_levels_init(bits=bits, clip=self.clip, signed=self.signed)
         if not self.learns_scale:
             raise ValueError(f"{self.method!r} learns no scale")
-        bits = jnp.asarray(self.bits)
+        bits = jnp.asarray(self.bits, jnp.float32)
         clip = 1.0 if self.clip is None else self.clip
         if self.method == "mint":
             if w is None or self.clip is not None:
                 return jnp.asarray(clip, jnp.float32)
             return mint_init(w, bits=bits)
         if w is None or self.clip is not None:
-            return jnp.asarray(clip / code_bounds(bits, signed=self.signed)[1])
+            top = code_bounds(bits, signed=self.signed)[1]
+            return jnp.asarray(clip, jnp.float32) / top
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
 
     def check_membrane(self, site: str, scale: Array | None = None) -> None:
@@ -174,9 +341,19 @@ class QuantSpec:
             )
         if self.method == "lq_net" and scale is None:
             self.init_scale()  # raises its own errors about bits and clip
-        if self.per_channel:
+        for name in ("per_channel", "group_size", "clip_rule"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} bounds come from weights; a membrane has none: give clip"
+                )
+        if self.rounding != "nearest":
             raise ValueError(
-                "per_channel bounds come from weights; a membrane has none"
+                "rounding must be 'nearest' on a membrane, which has no key"
+            )
+        if self.method == "uniform" and self.grid is None:
+            raise ValueError(
+                "bits = 1 has no grid with a zero: a neuron without input would not "
+                'stay at rest; take 2 bits, or ask for grid="mid_rise" by name'
             )
         if self.method == "mint" and site != "post_reset":
             raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
@@ -204,13 +381,20 @@ class QuantSpec:
             return Partial(quantize_stored, self, scale)
         return Partial(quantize_leaked, self, scale, leak)
 
-    def __call__(self, x: ArrayLike, scale: ArrayLike | None = None) -> Array:
+    def __call__(
+        self,
+        x: ArrayLike,
+        scale: ArrayLike | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Array:
         """Quantize ``x``.
 
         Args:
             x: weights or membrane potentials.
             scale: learned scale of LSQ or MINT (default `init_scale`), or the basis
                 when LQ-Net quantizes a membrane.
+            key: a random key, with which stochastic rounding rounds.
 
         Raises:
             ValueError: LQ-Net without a basis.
@@ -219,12 +403,14 @@ class QuantSpec:
             case "none":
                 return jnp.asarray(x)
             case "uniform":
+                x = _checks.require_floating("x", x)
                 return uniform(
                     x,
                     bits=self.bits,
-                    clip=self.fit(x).clip,
+                    clip=self.bounds(x),
                     signed=self.signed,
-                    grid=self.grid,
+                    grid=self.grid or "mid_rise",
+                    key=key if self.rounding == "stochastic" else None,
                 )
             case "dorefa":
                 return dorefa(x, bits=self.bits)
@@ -242,4 +428,46 @@ class QuantSpec:
         )
 
 
-_pytree.register(QuantSpec)
+_pytree.register(QuantSpec, leaves_from_numbers=True)
+
+
+def _as_number(value: Any) -> Any:
+    """Return Python numbers for single ones, float32 copies of arrays."""
+    if isinstance(value, (list, tuple)):
+        value = jnp.asarray(value, np.float32)
+    if isinstance(value, Array) and not isinstance(value, jax.core.Tracer):
+        value = np.asarray(value)
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "iuf":
+        if value.ndim == 0:
+            value = value.item()
+        else:
+            return value.astype(np.float32)
+    if isinstance(value, float) and value.is_integer():
+        return value
+    return _pytree.to_leaf(value) if isinstance(value, Array) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return an array's numbers as lists, each as short as float32 allows."""
+    if isinstance(value, jax.core.Tracer) or not hasattr(value, "dtype"):
+        return value
+    seen = np.asarray(value)
+    if seen.dtype.kind not in "iuf":
+        return value
+    numbers = np.array([float(str(x)) for x in seen.ravel()], np.float64)
+    return numbers.reshape(seen.shape).tolist()
+
+
+def _hashable(value: Any) -> Any:
+    """Return what is equal for equal numbers of float32."""
+    if isinstance(value, jax.core.Tracer):
+        return id(value)
+    if isinstance(value, bool) or not (
+        isinstance(value, (int, float)) or hasattr(value, "dtype")
+    ):
+        return value
+    try:
+        seen = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        return id(value)
+    return seen.shape, seen.tobytes()

@@ -18,7 +18,16 @@ import jax
 import orbax.checkpoint as ocp
 
 from snnjax import _checks
-from snnjax._named_arrays import Arrays, difference, digests, flatten_dict, unflatten
+from snnjax._named_arrays import (
+    Arrays,
+    difference,
+    digests,
+    find_choices,
+    find_other_choice,
+    flatten_dict,
+    unflatten,
+)
+from snnjax._paths import require_local_path
 from snnjax.runs.store import compare_configs
 
 Tree = TypeVar("Tree")
@@ -74,7 +83,7 @@ class RunCheckpoints:
             self._config = json.loads(json.dumps(dict(config or {})))
         except (TypeError, ValueError) as error:
             raise ValueError(f"config must hold JSON values: {error}") from None
-        self.folder = Path(folder).absolute()
+        self.folder = require_local_path("folder", folder).absolute()
         for path in _foreign(self.folder):
             if path == self.folder or path.name.isdecimal():  # Orbax would delete it
                 kind = "a file" if path == self.folder else "no checkpoint"
@@ -137,6 +146,7 @@ class RunCheckpoints:
             "config": self._config,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "crc32": digests(arrays),
+            "choices": find_choices(tree),
         }
         about["own_crc32"] = _own_digest(about)
         parts = ocp.args.Composite(
@@ -160,13 +170,20 @@ class RunCheckpoints:
 
         Raises:
             CorruptCheckpointError: all are corrupt.
-            ValueError: arrays of other number, shapes or dtypes.
+            ValueError: arrays of other number, shapes or dtypes, a network of other
+                choices.
         """
         self.wait()
         expected, corrupt = _indexed(like), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 about = self._about(step)
+                choices = about.get("choices", {})
+                if what := find_other_choice(choices, find_choices(like)):
+                    raise ValueError(
+                        f"the checkpoint of step {step} in {self.folder} holds "
+                        f"another network: {what}; give the same network"
+                    )
                 arrays = self._arrays(step, about, expected)
             except CorruptCheckpointError as error:
                 corrupt[step] = str(error)
@@ -289,7 +306,7 @@ def remove(folder: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: it holds something else; it is unchanged.
     """
-    folder = Path(folder).absolute()
+    folder = require_local_path("folder", folder).absolute()
     check_only_checkpoints(folder)
     removed = folder.with_name(folder.name + REMOVED)
     if removed.exists():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,7 +62,8 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises:
         OSError: it could not be written; an earlier file is unchanged.
     """
-    part = path.with_name(path.name + ".part")
+    # A name of its own: another process may write the same file.
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with add_filename(path):
             path.parent.mkdir(parents=True, exist_ok=True)

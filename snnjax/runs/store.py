@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jax.typing import ArrayLike
 
+from snnjax._paths import require_local_path
 from snnjax.runs import jsonl
 
 try:
@@ -29,8 +30,6 @@ except ImportError:  # Windows has no advisory locks: one process a folder there
 AnyStore = TypeVar("AnyStore", bound="Store")
 Row = dict[str, Any]  # a JSON object of results
 
-# Files that a run killed before it wrote config.json may leave.
-_FIRST = {".lock", "config.json.part"}
 # Errors from reading a file of arrays that is cut short, altered or not one at all.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
@@ -85,7 +84,7 @@ class Store:
     ARRAYS = "arrays"  # folder of the rows' arrays
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = require_local_path("path", path)
         self.results = self.path / "results.jsonl"
         self._unlock: weakref.finalize | None = None
 
@@ -165,7 +164,11 @@ class Store:
                     f"{theirs.get('data')} there, {info.get('data')} now); give the "
                     "same data, or another folder with --out"
                 )
-        elif {path.name for path in self.path.iterdir()} - _FIRST:
+        # A run killed before it wrote config.json may leave the lock and a part.
+        elif any(
+            path.name != ".lock" and not path.match("config.json*.part")
+            for path in self.path.iterdir()
+        ):
             raise ValueError(
                 f"{self.path} is not empty and not a run folder (it has no "
                 "config.json); give another folder with --out"

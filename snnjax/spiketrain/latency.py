@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _arrays
+from snnjax import _arrays, _checks
 from snnjax.spiketrain import trains
 from snnjax.spiketrain.sequences import Sequence, as_events, as_sequence, scan_steps
 
@@ -74,11 +74,11 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
         mask: ``[B]``, 0 for images that only pad the last batch.
 
     Returns:
-        int32 ``[...]``, 0..T x images, in time steps. They overflow where T x images
-        reaches 2**31.
+        int32 ``[...]``, 0..T x images, in time steps.
 
     Raises:
-        ValueError: spikes without time and batch, T = 0, a mask of another length;
+        ValueError: spikes without time and batch, T = 0, a mask of another length, T x
+            images of 2**31 or more;
             outside ``jit`` values other than 0 and 1.
 
     >>> latency_total(jnp.array([[[0], [1]], [[1], [1]], [[1], [0]]])).tolist()
@@ -87,7 +87,13 @@ def latency_total(x: ArrayLike, mask: ArrayLike | None = None) -> Array:
     x = trains.as_train("x", x)
     if x.ndim < 2:
         raise ValueError(f"spikes must be [T, B, ...], got shape {x.shape}")
-    mask = jnp.asarray(np.ones(x.shape[1], bool) if mask is None else mask)
+    if x.shape[0] * x.shape[1] >= 2**31:
+        raise ValueError(
+            "T x images of x must be below 2**31, which the int32 sums hold, got shape "
+            f"{x.shape}; sum smaller batches"
+        )
+    mask = np.ones(x.shape[1], bool) if mask is None else mask
+    mask = jnp.asarray(_checks.require_real("mask", mask))
     if mask.shape != x.shape[1:2]:
         raise ValueError(f"mask must be [B] = {x.shape[1:2]}, got shape {mask.shape}")
     return _latency_total(x, mask)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from snnjax import _checks, _pytree, data
 from snnjax.data import Dataset
+from snnjax.layers import Hyperparameter
 from snnjax.train import sharding
 
 
@@ -273,6 +274,27 @@ def check_start(start: Any, like: Any, steps: int) -> None:
             f"start has done {done[0]} steps, more than the {steps} of this run; it is "
             "of another run"
         )
+
+
+def check_numbers(start: Any, models: Sequence[nnx.Module]) -> None:
+    """Raise ValueError unless neurons and quantizers have the numbers of ``start``.
+
+    No step changes them: a network of 2 bits would be trained at the state's 8.
+    """
+    states = [nnx.state(model, Hyperparameter) for model in models]
+    here = [jax.tree_util.tree_leaves_with_path(state) for state in states]
+    there = jax.tree.leaves(nnx.filter_state(start.model_state, Hyperparameter))
+    for place, x in enumerate(there):
+        x = sharding.to_host(x)
+        for i, leaves in enumerate(here):
+            path, mine = leaves[place]
+            if not np.array_equal(np.asarray(mine), x[i]):
+                name = _pytree.format_path(path)
+                raise ValueError(
+                    f"start is the state of a network with other numbers: {name} is "
+                    f"{x[i]} there and {mine} here; take the network of the state "
+                    "(train.model_from_state) or begin without start"
+                )
 
 
 def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:

@@ -235,6 +235,7 @@ def steps(
     like = jax.eval_shape(lambda: init(networks, optimizers))
     if start is not None:
         checks.check_start(start, like, number)
+        checks.check_numbers(start, networks)
     train_step = make_train_step(
         parts[0],
         optimizers[0],

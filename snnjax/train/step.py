@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.layers import synchronize
+from snnjax.layers import project_scales, synchronize
 from snnjax.train import checks, guards, sharding
 from snnjax.train.losses import Loss, cross_entropy, mean_logits
 from snnjax.train.state import TrainState, split
@@ -161,6 +161,7 @@ def _make_train_step(
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        params = project_scales(state.params, params)
         moved: tuple[Any, Any, Any] = params, model_state, opt_state
         skipped = state.skipped
         if on_nonfinite == "skip":

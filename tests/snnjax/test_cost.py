@@ -207,3 +207,18 @@ def test_memory_bits():
 def test_every_kind_of_number_is_one(kind):
     assert cost.energy(kind(10), kind(2)) == pytest.approx(18.2)
     assert cost.memory_bits([(kind(9), kind(2))]) == 18
+
+
+def test_infinite_results_are_refused():
+    for numbers in ((10**400,), (1e308, 1e308)):
+        with pytest.raises(ValueError, match=r"accumulations .* must be finite"):
+            cost.energy(*numbers, pj_accumulation=10.0)
+    for size in ((1e308, 1e308), (10**400, 2.5)):
+        with pytest.raises(ValueError, match=r"sizes must be .* infinite"):
+            cost.memory_bits([size])
+
+
+def test_operations_beyond_64_bits_are_counted():
+    synapse = Synapse("fc", ("a",), "add", (), (), (), (4,), (2**31,))
+    found = cost.synaptic_operations([synapse], {"a": np.full(4, 2**31 - 1)}, 1)
+    assert found == {"fc": float(4 * (2**31 - 1) * 2**31)}

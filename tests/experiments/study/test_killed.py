@@ -83,7 +83,7 @@ def phase_of(config: StudyConfig, out: Path) -> tuple[str, str]:
         return "end", ""
     name = missing[0]
     written = out / "firing" / f"{name}.npz"
-    if written.exists() or written.with_name(f"{name}.npz.part").exists():
+    if written.exists() or any(written.parent.glob(f"{name}.npz*.part")):
         return "writing", name
     if name.startswith("fp32"):
         trained = out / "checkpoints" / f"{name}.safetensors"

@@ -194,7 +194,7 @@ def test_each_number_of_basis_vectors_is_its_own_program():
 def test_layer_bits_and_describe():
     rules = {
         "stem": QuantSpec(bits=4, clip=0.5, grid="mid_tread"),
-        "spikes": QuantSpec(bits=2, signed=False),
+        "spikes": QuantSpec(bits=2, signed=False, grid="mid_rise"),
         "head": QuantSpec("lq_net", bits=3),
     }
     model = calibrate.quantize(Net(), rules)
@@ -210,9 +210,9 @@ def test_layer_bits_and_describe():
     lines = dict(line.split(maxsplit=1) for line in describe(model).splitlines())
     assert set(lines) == set(table)
     assert lines["stem"].startswith("weights ")
-    assert lines["stem"].endswith(" 4 bit uniform mid_tread, signed, clip 0.5")
+    assert " 4 bit uniform mid_tread, signed, clip 0.5," in lines["stem"]
     assert lines["spikes"].endswith("2 bit uniform mid_rise, unsigned, clip 1")
-    assert lines["head"].endswith("3 bit lq_net, clip 1")
+    assert "3 bit lq_net, clip 1," in lines["head"]
     assert lines["blocks.0.conv"].split() == ["weights", "float"]
 
 
@@ -343,3 +343,94 @@ def test_batchnorm_of_a_dataset_equals_that_of_its_batches(augment):
     expected = calibrate.reestimate_batchnorm(Net(), batches)
     assert seen == [1, 1]
     jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(expected))
+
+
+def test_augmentation_of_prepared_batches_is_refused():
+    with pytest.raises(ValueError, match="augment"):
+        calibrate.reestimate_batchnorm(Net(), [images()], augment=data.augment)
+
+
+# What quantizing does to a kernel
+
+
+def lines_of(model):
+    return {line.split()[0]: line for line in calibrate.describe(model).splitlines()}
+
+
+def test_describe_says_what_a_bound_cuts():
+    model = Net()
+    w = np.array(model.stem.kernel.get_value())
+    w *= 0.3 / np.abs(w).max()
+    w.ravel()[:5] = [3, -3, 3, 3, -3]
+    model.stem.kernel.set_value(jnp.asarray(w))
+    for bits in (4, 16):
+        line = lines_of(calibrate.quantize(model, {"stem": QuantSpec(bits=bits)}))
+        share = 5 / w.size
+        error = np.sqrt(5 * 2**2 / (w**2).sum())
+        assert f"{share:.1%} beyond the bound" in line["stem"]
+        if bits == 16:
+            assert f"rms error {error:.1%}" in line["stem"]
+            assert "WARNING: the bound leaves more error" in line["stem"]
+    line = lines_of(calibrate.quantize(model, {"stem": QuantSpec(bits=16, clip="mse")}))
+    assert "0.0% beyond the bound" in line["stem"]
+    assert "WARNING" not in line["stem"]
+
+
+@pytest.mark.parametrize("method", ["uniform", "lsq", "mint", "dorefa", "lq_net"])
+def test_describe_of_every_method(method):
+    model = calibrate.quantize(Net(), {"stem": QuantSpec(method, bits=4)})
+    assert "rms error" in lines_of(model)["stem"]
+    assert ("scale" in lines_of(model)["stem"]) == (method in ("lsq", "mint"))
+
+
+def test_a_model_without_such_layers():
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"snnjax\.layers: QuantConv, QuantLinear"):
+        calibrate.quantize(model, {".*": QuantSpec(bits=4)})
+
+
+# Shared layers and kernels
+
+
+class Shared(nnx.Module):
+    """A layer under three names, and two convolutions with one kernel."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.first = QuantLinear(4, 4, rngs=rngs)
+        self.more = nnx.List([self.first, QuantLinear(4, 2, rngs=rngs)])
+        self.last = self.first
+        self.up = QuantConv(3, 5, kernel_size=1, rngs=rngs)
+        self.down = QuantConv(3, 5, kernel_size=1, rngs=rngs)
+        self.down.kernel = self.up.kernel
+
+
+@pytest.mark.parametrize("name", ["first", "last", r"more\.0", "first|last"])
+def test_a_layer_is_reached_by_any_of_its_names(name):
+    model = calibrate.quantize(Shared(), {name: QuantSpec(bits=3)})
+    assert model.first is model.last is model.more[0]
+    assert model.first.quant is not None
+    assert model.more[1].quant is None
+    assert len(layer_bits(model)) == 4
+    assert calibrate.memory_bits(model, {})[0] == 16 * 3 + (4 + 8 + 2 + 15) * 32
+
+
+@pytest.mark.parametrize("method", ["uniform", "lsq", "lq_net"])
+@pytest.mark.parametrize("name", ["up", "down", "up|down"])
+def test_a_rule_for_a_shared_kernel_is_for_all_that_share_it(method, name):
+    spec = QuantSpec(method, bits=2)
+    model = calibrate.quantize(Shared(), {name: spec})
+    np.testing.assert_array_equal(
+        model.up.quantized_kernel(), model.down.quantized_kernel()
+    )
+    assert model.up.quant_scale is model.down.quant_scale
+    assert model.up.quant.get_value() == model.down.quant.get_value()
+    off = calibrate.quantize(model, {name: QuantSpec("none")})
+    assert off.up.quant is None
+    assert off.down.quant is None
+
+
+def test_different_rules_for_a_shared_kernel_are_refused():
+    rules = {"up": QuantSpec(bits=2), "down": QuantSpec(bits=3)}
+    with pytest.raises(ValueError, match="share one kernel, and their rules differ"):
+        calibrate.quantize(Shared(), rules)

@@ -215,3 +215,59 @@ def test_inside_shard_map():
         env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+X, W = jnp.zeros((2, 5, 5, 3)), jnp.zeros((3, 3, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options", "message"),
+    [
+        (X[0], W, {}, r"x must be \[N, H, W, C\].*got shapes \(5, 5, 3\)"),
+        (X, W[..., :2, :], {}, "with the same C"),
+        (X.astype(int), W.astype(int), {}, "floating-point dtype, got int32"),
+        (X.astype(jnp.bfloat16), W, {}, "one floating-point dtype, got bfloat16 and"),
+        (X, W, {"strides": 0}, "strides must be at least 1, got 0"),
+        (X, W, {"padding": -1}, "padding must be at least 0"),
+        (X[:, :2], W, {}, r"kernel \(3, 3\) is larger than the image \(2, 5\)"),
+    ],
+)
+def test_nonsense_is_refused(x, w, options, message):
+    with pytest.raises(ValueError, match=message):
+        conv2d(x, w, **options)
+
+
+@pytest.mark.parametrize("keep", [None, jnp.int8])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("groups", [2, 64])
+def test_groups(groups, strides, keep):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 2, (2, 9, 10, 64)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, 64 // groups, 128)), jnp.float32)
+
+    def own(x, w):
+        return conv2d(x, w, strides=strides, padding=1, groups=groups, keep=keep)
+
+    def xla(x, w):
+        return jax.lax.conv_general_dilated(
+            *(x, w, (strides, strides), ((1, 1), (1, 1))),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    pairs = zip(with_gradients(own, x, w), with_gradients(xla, x, w), strict=True)
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "says"),
+    [
+        ((3, 3, 4, 8), 2, "same C"),
+        ((3, 3, 2, 7), 2, "groups must divide 7"),
+        ((3, 3, 4, 8), 0, "groups must be at least 1"),
+    ],
+)
+def test_bad_groups(shape, groups, says):
+    with pytest.raises(ValueError, match=says):
+        conv2d(jnp.ones((1, 8, 8, 4)), jnp.ones(shape), groups=groups)

@@ -1,4 +1,7 @@
 import inspect
+import itertools
+import time
+import tracemalloc
 from fractions import Fraction
 
 import jax
@@ -171,3 +174,72 @@ def test_kolmogorov_smirnov_of_nonsense():
     with pytest.raises(ValueError, match=r"within 0\.\.4"):
         emd.ks_from_counts(bad, bad, 4)
     assert np.isnan(jax.jit(emd.ks_from_counts, static_argnums=2)(bad, bad, 4))
+
+
+def exact_distances(x, y, kx, ky):
+    """W1 and KS statistic by fractions."""
+    rates_x, rates_y = ([Fraction(int(c), k) for c in z] for z, k in ((x, kx), (y, ky)))
+    at = sorted({*rates_x, *rates_y})
+
+    def cdf(rates):
+        return [Fraction(sum(r <= rate for r in rates), len(rates)) for rate in at]
+
+    apart = [abs(a - b) for a, b in zip(cdf(rates_x), cdf(rates_y), strict=True)]
+    gaps = [b - a for a, b in itertools.pairwise(at)]
+    w1 = sum(d * gap for d, gap in zip(apart, gaps, strict=False))
+    return float(w1), float(max(apart))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_sorted_or_counted_it_is_the_exact_value(seed):
+    rng = np.random.default_rng(seed)
+    n, m = rng.integers(1, 9, 2)
+    # On both sides of what decides between sorting and counting, and of 32 bits.
+    kx = int(rng.choice([1, 7, 1500, 10**6, 2**31 - 1, 2**31 + 5, 2**40 + 3]))
+    ky = kx if rng.random() < 0.5 else int(rng.choice([4, 1000, 4999, 2**31 - 1]))
+    x, y = rng.integers(0, kx + 1, n), rng.integers(0, ky + 1, m)
+    w1, ks = exact_distances(x, y, kx, ky)
+    assert emd.emd_from_counts(x, y, (kx, ky)) == w1
+    assert emd.ks_from_counts(x, y, (kx, ky)) == ks
+    if seed % 3 == 0 and max(x.max(), y.max()) < 2**32:
+        counts = jnp.asarray(x.astype(np.uint32)), jnp.asarray(y.astype(np.uint32))
+        for function, right in ((emd.emd_from_counts, w1), (emd.ks_from_counts, ks)):
+            found = jax.jit(lambda x, y, f=function: f(x, y, (kx, ky)))(*counts)
+            assert abs(float(found) - right) <= 2e-7
+
+
+@pytest.mark.parametrize("function", [emd.emd_from_counts, emd.ks_from_counts])
+@pytest.mark.parametrize("k", [5 * 10**7, (5 * 10**7, 5 * 10**7 - 1)])
+def test_two_neurons_with_many_observations_take_no_time_and_memory(function, k):
+    x, y = np.array([0, 41_000_000]), np.array([7, 30_000_000])
+    jitted = jax.jit(lambda x, y: function(x, y, k))
+    traced = jnp.asarray(x), jnp.asarray(y)
+    jitted(*traced)
+    seconds = []
+    for _ in range(5):  # the machine may be busy
+        start = time.perf_counter()
+        found = function(x, y, k), float(jitted(*traced))
+        seconds.append(time.perf_counter() - start)
+    tracemalloc.start()
+    function(x, y, k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[1] == pytest.approx(found[0], abs=2e-7)
+    assert min(seconds) < 0.05
+    assert peak < 10**6
+    sizes = jitted.lower(*traced).compile().memory_analysis()
+    assert sizes.temp_size_in_bytes < 10**5
+
+
+def test_int4_counts_and_counts_beyond_int32_are_compared():
+    x, y = np.array([0, 7]), np.array([1, 2])
+    four = jnp.asarray(x, jnp.int4), jnp.asarray(y, jnp.int4)
+    assert emd.emd_from_counts(*four, 7) == emd.emd_from_counts(x, y, 7)
+    large = np.array([2**31 + 5, 3])  # closed over, beside a traced one
+    found = jax.jit(lambda x: emd.emd_from_counts(x, large, 2**32))(jnp.array([1, 3]))
+    expected = emd.emd_from_counts(np.array([1, 3]), large, 2**32)
+    assert float(found) == pytest.approx(expected, abs=2e-7)
+    with pytest.raises(ValueError, match=r"below 2\*\*32"):
+        jax.jit(lambda x: emd.emd_from_counts(x, large * 2**9, 2**41))(jnp.array([1]))
+    with pytest.raises(ValueError, match=r"below 2\*\*62"):
+        emd.emd_from_counts(x, y, 2**62)

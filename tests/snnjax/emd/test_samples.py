@@ -286,3 +286,31 @@ def test_the_gradient_by_masses_of_any_size_is_finite(scale):
         scaled, its = jax.value_and_grad(distance)(weights * np.float32(scale))
         assert float(scaled) == pytest.approx(float(value), rel=1e-6)
         np.testing.assert_allclose(np.float64(its) * scale, slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("other", [100, 101])
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_sum_that_overflows_float32_leaves_its_mean(other, p):
+    """Inside jit as outside: the value and its gradient."""
+    size = 3e38 if p == 1 else 1e19
+    x, y = np.full(100, size, np.float32), np.zeros(other, np.float32)
+
+    def distance(x, y):
+        return emd.wasserstein_p_1d(x, y, p=p)
+
+    found, slopes = jax.jit(jax.value_and_grad(distance))(x, y)
+    assert float(found) == pytest.approx(distance(x, y), rel=1e-5)
+    expected = 0.01 if p == 1 else 0.02 * 1e19
+    np.testing.assert_allclose(slopes, expected, rtol=1e-4)
+
+
+def test_numbers_at_the_end_of_float64_are_exact_or_refused():
+    with pytest.raises(ValueError, match="too far apart"):
+        emd.wasserstein_1d(np.full(3, 1e308), np.full(3, -1e308))
+    with pytest.raises(ValueError, match="too far apart"):
+        emd.wasserstein_p_1d(np.full(3, 1e200), np.zeros(3), p=2)
+    for weight in (1e308, 1e-320):
+        weights = np.full(3, weight)
+        assert emd.wasserstein_1d(np.arange(3.0), np.zeros(3), weights) == 1.0
+        found = emd.histogram_emd(weights, np.array([1.0, 0, 0]), 0.5)
+        assert found == pytest.approx(0.5, rel=1e-15)

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import firing
+from snnjax import emd, firing
 from snnjax.firing import FiringCounts
 
 T, B, SHAPE = 4, 3, (5, 2, 7)
@@ -138,3 +139,118 @@ def test_inside_jit_both_count_the_same():
     total = jax.jit(firing.total)(half)
     by_group = jax.jit(lambda s: firing.total_by_group(s, np.zeros(B, int), 1))(half)
     np.testing.assert_array_equal(total, by_group[0])
+
+
+def made(count, observations, **options):
+    return FiringCounts({"a": jnp.array([count, 0])}, observations, **options)
+
+
+def test_jax_sums_counts_as_plus_does():
+    parts = [made(3, 8), made(5, 12), made(1, 4)]
+    right = parts[0] + parts[1] + parts[2]
+    assert right == made(9, 24)
+    mapped = jax.tree.map(lambda *leaves: sum(leaves), *parts)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    summed = jax.tree.map(lambda leaf: leaf.sum(0), stacked)
+    start = jax.tree.map(jnp.zeros_like, parts[0])
+    carried, _ = jax.lax.scan(
+        lambda total, part: (jax.tree.map(jnp.add, total, part), None), start, stacked
+    )
+    plus, _ = jax.lax.scan(lambda total, part: (total + part, None), start, stacked)
+    psummed = jax.vmap(lambda c: jax.lax.psum(c, "d"), axis_name="d", out_axes=None)
+    for merged in (mapped, summed, carried, plus, psummed(stacked)):
+        assert merged == right
+        assert merged != parts[0]
+        assert merged.observations == 24
+        assert type(merged.observations) is int
+        np.testing.assert_array_equal(merged.rates()["a"], [9 / 24, 0])
+        assert firing.report(right, merged).emd == {"a": 0.0}
+
+
+def test_a_shard_counts_its_own_images():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spikes = jnp.asarray(trains())
+
+    def count(part):
+        return jax.lax.psum(FiringCounts.from_spikes({"a": part}), "d")
+
+    specs = dict(in_specs=jax.P(None, "d"), out_specs=jax.P())
+    found = jax.jit(jax.shard_map(count, mesh=mesh, **specs))(spikes)
+    assert found == FiringCounts({"a": firing.total(spikes)}, T * B)
+
+
+def test_an_overflow_inside_jit_is_refused_when_the_counts_are_read():
+    merge = jax.jit(lambda a, b: a + b)
+    for counts in (
+        made(1, 2**30),
+        FiringCounts({"a": np.array([1, 0], np.uint8)}, 200),
+    ):
+        merged = merge(counts, counts)
+        assert merged.observations == -1
+        # It stays so, also where a second overflow would be positive again.
+        assert merge(merge(merged, merged), counts).observations == -1
+        for read in (merged.rates, lambda m=merged: firing.summary(m)):
+            with pytest.raises(ValueError, match=r"observations must be .* got -1"):
+                read()
+
+
+def test_stacked_and_traced_counts_and_empty_sums_are_not_compared():
+    counts = made(1, 4)
+    empty = jax.tree.map(jnp.zeros_like, counts)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), counts)
+    for wrong in (empty, stacked):
+        with pytest.raises(ValueError, match="observations must be one"):
+            firing.summary(wrong)
+    for read in (firing.summary, FiringCounts.rates):
+        with pytest.raises(ValueError, match="outside"):
+            jax.jit(read)(counts)
+    measure = inspect.unwrap(emd.emd_from_counts)  # beartype would refuse first
+    with pytest.raises(ValueError, match="compare them outside"):
+        jax.jit(lambda c: measure(c.spikes["a"], c.spikes["a"], c.observations))(counts)
+
+
+def test_groups_sum_to_the_whole_and_add_group_by_group():
+    groups = {"a": jnp.array([[1, 0], [2, 0]])}
+    counts = made(3, 8, groups=groups, inputs_id="test set")
+    assert np.asarray(counts.group_observations).tolist() == [4, 4]
+    twice = counts + counts
+    assert twice == jax.tree.map(jnp.add, counts, counts)
+    assert np.asarray(twice.group_observations).tolist() == [8, 8]
+    assert twice.inputs_id == "test set"
+    assert jax.jit(lambda c: c)(counts) == counts
+    for wrong, message in (
+        (lambda: made(4, 8, groups=groups), "must sum to the whole"),
+        (lambda: made(3, 9, groups=groups), "9 observations are not 2 equal groups"),
+        (lambda: made(3, 8, groups={"b": groups["a"]}), "groups must be"),
+        (lambda: made(3, 8, groups={"a": jnp.ones(2, int)}), "groups of a must be"),
+        (
+            lambda: made(3, 8, groups=groups, group_observations=np.array([4, 5])),
+            "group_observations must sum",
+        ),
+        (
+            lambda: made(3, 8, groups=groups, group_observations=np.array([8, 0])),
+            "group_observations must be at least 1",
+        ),
+        (lambda: made(3, 8, group_observations=np.array([4, 4])), "needs groups"),
+        (lambda: counts + made(3, 8, inputs_id="test set"), "equally many groups"),
+        (lambda: counts + made(3, 8, groups=groups), "different inputs_id"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+
+
+def test_from_spikes_counts_a_batch():
+    spikes = {"a": trains(), "b": trains(shape=(3,))}
+    counts = FiringCounts.from_spikes(spikes)
+    assert counts.observations == T * B
+    np.testing.assert_array_equal(counts.spikes["b"], spikes["b"].sum((0, 1)))
+    for wrong in ({}, {"a": trains(), "b": trains(b=B + 1)}):
+        with pytest.raises(ValueError, match="spikes must"):
+            FiringCounts.from_spikes(wrong)
+
+
+def test_totals_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="sum to at most 2147483647, got 4000000000"):
+        firing.total(np.full((2, 1, 1), 2e9))
+    with pytest.raises(ValueError, match="sum to at most 16777216"):
+        firing.total_by_group(np.full((2, 1, 1), 2.0**24), np.zeros(1, int), 1)

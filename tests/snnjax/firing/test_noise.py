@@ -110,3 +110,87 @@ def test_silent_and_identical_sets_have_no_floor():
         batch = counts(np.full((4, NEURONS), level))
         floor = firing.noise_floor([batch] * 3)
         assert floor == ({"a": 0.0, "b": 0.0}, {"a": 0.0, "b": 0.0}, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(method="jackknife"), "method .*'jackknife'"),
+        (dict(alpha=0), "alpha"),
+        (dict(alpha=1.0), "alpha"),
+        (dict(alpha=0.05, replicates=19), r"got 0\.05 and 19"),
+    ],
+)
+def test_it_refuses_nonsense(options, message):
+    batch = counts(np.ones((4, NEURONS), int))
+    with pytest.raises(ValueError, match=message):
+        firing.noise_floor([batch, batch], **options)
+
+
+def test_it_needs_two_sets_of_images_of_the_same_layers():
+    batch = counts(np.ones((4, NEURONS), int))
+    for few in ([], [batch]):
+        with pytest.raises(ValueError, match=f"two sets of images, got {len(few)}"):
+            firing.noise_floor(few)
+    with pytest.raises(ValueError, match="have no layers"):
+        firing.noise_floor([FiringCounts({}, 4)] * 2)
+    with pytest.raises(ValueError, match="counts of a must be integers"):
+        firing.noise_floor([FiringCounts({"a": np.ones(3)}, 4)] * 2)
+    other = FiringCounts({"a": batch.spikes["a"]}, batch.observations)
+    with pytest.raises(ValueError, match=r"different: \['b'\]"):
+        firing.noise_floor([batch, other])
+
+
+@pytest.mark.parametrize(
+    ("images", "other", "groups"),
+    [
+        (1024, 32, 32),
+        *(
+            pytest.param(*sizes, marks=pytest.mark.slow)
+            for sizes in [(1024, 256, 32), (1024, 100, 64), (256, 1024, 32)]
+        ),
+    ],
+)
+def test_a_network_on_fewer_or_more_images_has_not_drifted(images, other, groups):
+    flagged, found, plain = [], [], []
+    for seed in range(10):
+        network = Network(seed)
+        spikes = network.see(images)
+        batches = [counts(spikes[i::groups]) for i in range(groups)]
+        options = dict(method="bootstrap", replicates=100)
+        floor = firing.noise_floor(batches, other_observations=T * other, **options)
+        equal = firing.noise_floor(batches, **options)
+        for _ in range(10):
+            report = firing.report(counts(spikes), counts(network.see(other)))
+            flagged.append(report.emd_mean > floor.critical_mean)
+            plain.append(report.emd_mean > equal.critical_mean)
+        shifted = counts(network.see(other, shift=2 * floor.critical_mean))
+        found.append(
+            firing.report(counts(spikes), shifted).emd_mean > floor.critical_mean
+        )
+    # 5 of 100 are expected at most; 10 come by chance in 1 of 100 such tests.
+    assert np.mean(flagged) <= 0.1
+    assert np.mean(found) >= 0.9
+    if other < images:  # what the size is for
+        assert np.mean(plain) >= 0.5
+
+
+def test_as_many_observations_give_the_floor_of_equal_sides(batches):
+    plain = firing.noise_floor(batches, method="bootstrap")
+    sized = firing.noise_floor(
+        batches, method="bootstrap", other_observations=T * IMAGES
+    )
+    assert sized == plain
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(other_observations=400), "needs method='bootstrap'"),
+        (dict(other_observations=T * 7, method="bootstrap"), "at least a batch's, 32"),
+        (dict(other_observations=0, method="bootstrap"), "other_observations must be"),
+    ],
+)
+def test_it_refuses_sizes_that_it_cannot_draw(batches, options, message):
+    with pytest.raises(ValueError, match=message):
+        firing.noise_floor(batches, **options)

@@ -14,6 +14,7 @@ import pytest
 
 from snnjax import quantize
 from snnjax.quantize import LqState
+from snnjax.quantize.uniform import round_clip_to_pow2
 
 
 class Row(NamedTuple):
@@ -98,6 +99,23 @@ def dorefa_pullback(cotangent, x, bits, clip):
     return by_t * (1 - t**2)
 
 
+def pow2_clip(bits, clip):
+    """QuantSpec's bound for ``pow2=True``."""
+    bits, clip = (jnp.asarray(a, float) for a in (bits, clip))
+    return round_clip_to_pow2(clip, bits, signed=True, grid="mid_tread")
+
+
+def pow2_numpy(bits, clip):
+    top = 2 ** (bits - 1) - 1
+    return top * 2.0 ** np.ceil(np.log2(clip / top))
+
+
+def pow2_forward(x, bits, clip):
+    top = 2 ** (bits - 1) - 1
+    step = pow2_numpy(bits, clip) / top
+    return step * np.clip(np.round(x / step), -top, top)
+
+
 MID_RISE = (1, 2, 3, 8, 16)
 MID_TREAD = (2, 3, 4, 8, 16)
 ROWS = {
@@ -128,6 +146,15 @@ ROWS = {
         uniform("mid_tread", False),
         on_levels(lambda b: np.arange(2**b) / (2**b - 1)),
         inside(0, 1),
+        MID_TREAD,
+        has_zero=True,
+    ),
+    "pow2": Row(
+        lambda x, *, bits, clip: quantize.uniform(
+            x, bits=bits, clip=pow2_clip(bits, clip), grid="mid_tread"
+        ),
+        pow2_forward,
+        lambda d, x, bits, clip: d * (np.abs(x) <= pow2_numpy(bits, clip)),
         MID_TREAD,
         has_zero=True,
     ),
@@ -204,7 +231,7 @@ def inputs(row, clip, n=500):
 def test_every_method_has_a_row():
     named = {name.split(" ")[0] for name in ROWS}
     methods = set(quantize.spec.METHODS) - {"none", "uniform"}
-    assert named == methods | {"mid-rise", "mid-tread"}
+    assert named == methods | {"mid-rise", "mid-tread", "pow2"}
 
 
 @pytest.mark.parametrize("clip", [1.0, 10.0, 0.23])

@@ -274,3 +274,12 @@ def test_digits_are_learnt_to_97_percent(way):
     else:
         nnx_loop(model, train_set, tx, epochs=8)
     assert train.evaluate(model, test_set).accuracy >= 0.97
+
+
+def test_a_state_of_other_bits_is_refused():
+    eight, two = (quantized(QuantSpec(bits=b, clip=1.0)) for b in (8, 2))
+    options = {"optimizer": train.sgd(0.1), "steps": 2} | OPTIONS
+    options["start"] = train.init(eight, train.sgd(0.1))
+    with pytest.raises(ValueError, match=r"quant.bits is 8.0 there and 2.0 here"):
+        train.steps(two, dataset(), **options)
+    train.steps(eight, dataset(), **options)

@@ -1,0 +1,79 @@
+"""Bounds of uniform levels, taken from the weights by a rule."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _arrays
+from snnjax.quantize.nearest import round_up_to_multiple, smallest_scale
+from snnjax.quantize.uniform import count_parts, uniform
+
+PERCENTILE = 99.9  # of the magnitudes
+_CANDIDATES = 128  # bounds that "mse" tries, up to the largest magnitude
+
+
+def fit_clip(
+    w: Array,
+    rule: str,
+    *,
+    bits: ArrayLike,
+    signed: bool,
+    grid: str,
+    per_channel: bool,
+    group_size: int | None,
+) -> Array:
+    """Return the bounds of weights ``[..., C_out]`` by a rule.
+
+    One number, ``[C_out]`` per channel, or ``[groups, C_out]``.
+    """
+    rows, shape = _in_rows(w, per_channel, group_size)
+    size = jnp.abs(rows)
+    largest = jnp.max(size, axis=0)
+    bits = _arrays.match_rank(jnp.asarray(bits, w.dtype), 1)
+    if rule == "percentile":
+        clip = jnp.percentile(size, PERCENTILE, axis=0).astype(w.dtype)
+    elif rule == "mse":
+        clip = _least_error(rows, largest, bits, signed, grid)
+    else:
+        clip = largest
+    # Most weights may be zero, and the percentile with them.
+    clip = jnp.where(clip > 0, clip, largest)
+    clip = jnp.maximum(clip, jnp.asarray(2 * smallest_scale(w.dtype), w.dtype))
+    parts = count_parts(bits, signed=signed, grid=grid)
+    return round_up_to_multiple(clip, parts).reshape(shape)
+
+
+def _in_rows(w, per_channel, group_size):
+    """Return the weights ``[n, bounds]`` of each bound, and the shape of the bounds."""
+    if group_size is None:
+        if not per_channel:
+            return w.reshape(-1, 1), ()
+        return w.reshape(-1, w.shape[-1]), w.shape[-1:]
+    columns = w.reshape(-1, w.shape[-1])
+    groups = -(-len(columns) // group_size)
+    rest = groups * group_size - len(columns)
+    columns = jnp.pad(columns, ((0, rest), (0, 0)), mode="edge")
+    columns = columns.reshape(groups, group_size, -1).swapaxes(0, 1)
+    return columns.reshape(group_size, -1), (groups, w.shape[-1])
+
+
+def _least_error(rows, largest, bits, signed, grid):
+    # Relative to the largest, so that squares do not under- or overflow.
+    unit = jnp.where(largest > 0, largest, 1)
+    rows = rows / unit[None]
+
+    def error(clip):
+        levels = uniform(rows, bits=bits, clip=clip, signed=signed, grid=grid)
+        return jnp.sum(jnp.square(rows - levels), axis=0)
+
+    clips = jnp.arange(1, _CANDIDATES + 1, dtype=rows.dtype) / _CANDIDATES
+    return clips[jnp.argmin(jax.lax.map(error, clips), axis=0)] * largest
+
+
+def spread_groups(clip: Array, shape: tuple[int, ...], group_size: int) -> Array:
+    """Repeat bounds ``[groups, C_out]`` for each weight, in the kernel's shape."""
+    columns = math.prod(shape[:-1])
+    return jnp.repeat(clip, group_size, axis=0)[:columns].reshape(shape)
