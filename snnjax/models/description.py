@@ -125,22 +125,24 @@ def _restore_choices(module, name, described, arrays) -> None:
     site = {}
     if isinstance(module, Spiking):
         module.neuron = Hyperparameters(
-            _restore_value(f"{name}.neuron", described, arrays)
+            restore_value(f"{name}.neuron", described, arrays)
         )
         if f"{name}.w" in arrays:
             module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
         site = {"site": described[name]["site"]}
     if hasattr(module, "quant"):
         quant = f"{name}.quant"
-        spec = _restore_value(quant, described, arrays) if quant in described else None
+        spec = restore_value(quant, described, arrays) if quant in described else None
         module.quantize(spec, **site)
 
 
-def _restore_value(name, described, arrays) -> Any:
+def restore_value(
+    name: str, described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Any:
+    """Return the neuron or the quantizer of this dotted name, its numbers NumPy's."""
     choices = dict(described[name])
     kind = _KINDS[choices.pop("kind")]
     choices = {key: _restore_choice(x) for key, x in choices.items()}
-    # NumPy's, whose values an abstract network sees.
     numbers = {
         field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)
     }
