@@ -165,7 +165,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 loaded = checkpoints.load(like)
         if loaded is None:
             raise ValueError(f"there is no checkpoint at {path}")
-        return loaded
+        return _as_given(loaded, like)
     path = _checked(path)
     arrays, crcs, about = _read(path)
     found = digests(arrays)
@@ -191,15 +191,18 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 f"{path}: the array {name!r} has NaN or infinity; take weights from "
                 "an earlier step"
             )
-    state = unflatten(arrays, tree, expected)
-    # A NumPy array stays one: JAX would turn its float64 into float32.
-    as_given = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
-    state = jax.tree.map(as_given, state, tree)
+    state = _as_given(unflatten(arrays, tree, expected), tree)
     if isinstance(like, nnx.Module):
         model = nnx.merge(nnx.split(like)[0], state, copy=True)
         model.eval()
         return model
     return state
+
+
+def _as_given(loaded: Any, like: Any) -> Any:
+    """Return JAX arrays, but NumPy's, which keep float64, where ``like`` has them."""
+    convert = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
+    return jax.tree.map(convert, loaded, like)
 
 
 def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
