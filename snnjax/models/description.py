@@ -103,7 +103,7 @@ def build_network(
             f"the network is a {description['class']}, which snnjax cannot build; "
             "build it and give it as model"
         )
-    arguments = dict(arguments)
+    arguments = {name: _as_tuples(x) for name, x in arguments.items()}
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
@@ -118,6 +118,11 @@ def build_network(
     model = nnx.eval_shape(build)
     model.eval()
     return model
+
+
+def _as_tuples(x: Any) -> Any:
+    """Return the tuples that JSON made lists."""
+    return tuple(map(_as_tuples, x)) if isinstance(x, list) else x
 
 
 def _restore_choices(module, name, described, arrays) -> None:
