@@ -23,7 +23,9 @@ SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
 _PASSING |= {"remat", "keep"}
-_KINDS = {kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)}
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)
+}
 _KINDS["QuantSpec"] = quantize.QuantSpec
 _NETWORKS = ("SEWResNet", "SpikingVGG")
 
