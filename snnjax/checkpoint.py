@@ -26,7 +26,9 @@ from snnjax._named_arrays import (
     unflatten,
 )
 from snnjax._paths import require_local_path
+from snnjax.layers import inspect
 from snnjax.models import description
+from snnjax.quantize import LqState, QuantSpec, packing
 from snnjax.runs import jsonl
 from snnjax.runs.checkpoints import (
     REMOVED,
@@ -41,10 +43,15 @@ Tree = TypeVar("Tree")
 SUFFIX = ".safetensors"
 _CRC = "snnjax_crc32"  # in the file's metadata
 _NETWORK, _CHOICES = "snnjax_network", "snnjax_choices"
+_PACKED, _CODES = "snnjax_packed", ".kernel.codes"
 
 
 def export(
-    path: str | os.PathLike[str], model: Any, config: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    model: Any,
+    config: Mapping[str, Any] | None = None,
+    *,
+    packed: bool = True,
 ) -> Path:
     """Write all arrays of a network to a ``.safetensors`` file.
 
@@ -52,11 +59,17 @@ def export(
     as ``layer1.0.conv1.kernel``, with a checksum; and ``config`` to the same path
     with the ending ``.json``. Each file is written completely or not at all.
 
+    A quantized kernel takes ``bits`` bits a weight, as codes by the name
+    ``layer1.0.conv1.kernel.codes`` (`quantize.unpack` reads them). The network that
+    `load` returns computes the same to the bit; the weights behind the levels, which
+    further training would move, are in the file with ``packed=False`` only.
+
     Args:
         path: ends in ``.safetensors``; folders are created.
         model: an nnx model, or a pytree.
         config: arguments that build the network, as JSON values. Without one an
             existing file of that name is unchanged.
+        packed: write quantized kernels as codes.
 
     Returns:
         The path.
@@ -76,10 +89,12 @@ def export(
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     arrays = flatten_dict(_tree(model))
-    about = {_CRC: json.dumps(digests(arrays))}
+    about = {_CHOICES: json.dumps(find_choices(_tree(model)))}
     if isinstance(model, nnx.Module):
         about[_NETWORK] = json.dumps(description.describe_network(model))
-    about[_CHOICES] = json.dumps(find_choices(_tree(model)))
+        if packed:
+            about[_PACKED] = json.dumps(_pack(model, arrays))
+    about[_CRC] = json.dumps(digests(arrays))
     files[path] = safetensors.numpy.save(arrays, about)
     for file, content in files.items():
         try:
@@ -150,7 +165,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 loaded = checkpoints.load(like)
         if loaded is None:
             raise ValueError(f"there is no checkpoint at {path}")
-        return loaded
+        return _as_given(loaded, like)
     path = _checked(path)
     arrays, crcs, about = _read(path)
     found = digests(arrays)
@@ -160,6 +175,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
             "the file again"
         )
+    _unpack(path, about, arrays)
     if like is None:
         like = _build(path, about, arrays)
     tree = _tree(like)
@@ -175,15 +191,56 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 f"{path}: the array {name!r} has NaN or infinity; take weights from "
                 "an earlier step"
             )
-    state = unflatten(arrays, tree, expected)
-    # A NumPy array stays one: JAX would turn its float64 into float32.
-    as_given = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
-    state = jax.tree.map(as_given, state, tree)
+    state = _as_given(unflatten(arrays, tree, expected), tree)
     if isinstance(like, nnx.Module):
         model = nnx.merge(nnx.split(like)[0], state, copy=True)
         model.eval()
         return model
     return state
+
+
+def _as_given(loaded: Any, like: Any) -> Any:
+    """Return JAX arrays, but NumPy's, which keep float64, where ``like`` has them."""
+    convert = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
+    return jax.tree.map(convert, loaded, like)
+
+
+def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
+    """Replace quantized kernels by their codes; return what unpacking needs of each."""
+    about = {}
+    for name, layer in inspect.quantizable_layers(model).items():
+        kernel = arrays.get(f"{name}.kernel")
+        if kernel is None or layer.quant is None or not np.isfinite(kernel).all():
+            continue
+        spec = layer.quant.get_value()
+        state = _quantizer_state(spec, name, arrays)
+        if found := packing.pack_kernel(spec, jnp.asarray(kernel), state):
+            del arrays[f"{name}.kernel"]
+            arrays[name + _CODES], about[name] = found
+    return about
+
+
+def _unpack(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
+    """Replace codes by weights of their levels."""
+    modules = about.get(_NETWORK, {}).get("modules", {})
+    for name, how in about.get(_PACKED, {}).items():
+        try:
+            spec = description.restore_value(f"{name}.quant", modules, arrays)
+            state = _quantizer_state(spec, name, arrays)
+            codes = arrays.pop(name + _CODES)
+            arrays[f"{name}.kernel"] = packing.unpack_kernel(spec, codes, how, state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is corrupt: the codes of {name!r} cannot be read ({error!r}); "
+                "get or export the file again"
+            ) from None
+
+
+def _quantizer_state(spec: QuantSpec, name: str, arrays: Arrays) -> Any:
+    if spec.method != "lq_net":
+        return arrays.get(f"{name}.quant_scale")
+    state = f"{name}.quant_state."
+    return LqState(*(jnp.asarray(arrays[state + field]) for field in LqState._fields))
 
 
 def _build(path: Path, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
@@ -249,7 +306,9 @@ def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
         known = {
-            key: json.loads(about[key]) for key in (_NETWORK, _CHOICES) if key in about
+            key: json.loads(about[key])
+            for key in (_NETWORK, _CHOICES, _PACKED)
+            if key in about
         }
         return arrays, crcs, known
     except FileNotFoundError:
