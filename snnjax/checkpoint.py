@@ -5,8 +5,10 @@ pytree. All are written completely or not at all, and nothing that is read is ex
 no file here is a pickle. For the checkpoints of a training run see `snnjax.runs`.
 """
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +27,7 @@ from snnjax._named_arrays import (
     flatten_dict,
     unflatten,
 )
-from snnjax._paths import require_local_path
+from snnjax._paths import AnyPath, as_absolute, as_path, is_remote
 from snnjax.layers import inspect
 from snnjax.models import description
 from snnjax.quantize import LqState, QuantSpec, packing
@@ -52,7 +54,7 @@ def export(
     config: Mapping[str, Any] | None = None,
     *,
     packed: bool = True,
-) -> Path:
+) -> AnyPath:
     """Write all arrays of a network to a ``.safetensors`` file.
 
     Parameters, BatchNorm's statistics, quantizers and neuron constants, by names such
@@ -65,14 +67,15 @@ def export(
     further training would move, are in the file with ``packed=False`` only.
 
     Args:
-        path: ends in ``.safetensors``; folders are created.
+        path: ends in ``.safetensors``; folders are created. Local, or ``gs://``,
+            ``s3://`` where gcsfs, s3fs is installed.
         model: an nnx model, or a pytree.
         config: arguments that build the network, as JSON values. Without one an
             existing file of that name is unchanged.
         packed: write quantized kernels as codes.
 
     Returns:
-        The path.
+        The path, a `pathlib.Path` or of a bucket an ``etils.epath.Path``.
 
     Raises:
         ValueError: another ending, or a config that JSON cannot hold.
@@ -118,7 +121,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
             ``.safetensors`` (`export`) or ``.snnjax-removed`` (`remove`).
         OSError: it cannot be written; an earlier checkpoint is unchanged.
     """
-    path = require_local_path("path", path).absolute()
+    path = as_absolute(as_path("path", path))
     if path.suffix in (SUFFIX, REMOVED):
         raise ValueError(
             f"the folder of a checkpoint must not end in {path.suffix}, got {path}; "
@@ -131,7 +134,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if there is a checkpoint to `load`."""
-    path = require_local_path("path", path)
+    path = as_path("path", path)
     return path.is_file() if path.suffix == SUFFIX else latest_step(path) is not None
 
 
@@ -156,7 +159,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             dtypes, a network of other choices (the first is named), a file without a
             description where none is given, or NaN or infinity in a file.
     """
-    if require_local_path("path", path).suffix != SUFFIX:
+    if as_path("path", path).suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
         loaded = None
@@ -220,7 +223,7 @@ def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
     return about
 
 
-def _unpack(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
+def _unpack(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> None:
     """Replace codes by weights of their levels."""
     modules = about.get(_NETWORK, {}).get("modules", {})
     for name, how in about.get(_PACKED, {}).items():
@@ -243,7 +246,7 @@ def _quantizer_state(spec: QuantSpec, name: str, arrays: Arrays) -> Any:
     return LqState(*(jnp.asarray(arrays[state + field]) for field in LqState._fields))
 
 
-def _build(path: Path, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
+def _build(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
     if _NETWORK not in about:
         raise ValueError(
             f"{path} does not describe its network; build it and give it: "
@@ -287,19 +290,25 @@ def _tree(model: Any) -> Any:
     return nnx.split(model)[1] if isinstance(model, nnx.Module) else model
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
-    path = require_local_path("path", path)
+def _checked(path: str | os.PathLike[str]) -> AnyPath:
+    path = as_path("path", path)
     if path.suffix != SUFFIX:
         raise ValueError(f"the file must end in {SUFFIX}, got {path}")
     return path
 
 
-def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
+def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
     """Return the arrays, and checksums and descriptions if the file has them."""
     import safetensors
 
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with contextlib.ExitStack() as stack:
+            local = path
+            if is_remote(path):
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                local = Path(folder) / path.name
+                local.write_bytes(path.read_bytes())
+            file = stack.enter_context(safetensors.safe_open(local, "numpy"))
             about = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         crcs = json.loads(about.get(_CRC, "{}"))
