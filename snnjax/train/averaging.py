@@ -51,7 +51,7 @@ def average_weights(
         average = jax.tree.map(jnp.asarray, params)
         return AverageState(optimizer.init(params), average, jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: AverageState, params: Any = None, **extra: Any):
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any):
         if params is None:
             raise ValueError("params must be given: the average is of the weights")
         updates, inner = optimizer.update(updates, state.inner, params, **extra)
@@ -66,7 +66,7 @@ def average_weights(
         )
         return updates, AverageState(inner, average, count)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def averaged_model(model: Model, state: TrainState, index: int = 0) -> Model:
