@@ -35,7 +35,9 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         ("warm_start_timesteps", "train_images"), (lambda x: x >= 1, "be at least 1")
     ),
     **dict.fromkeys(("cutout", "held_out"), (lambda x: x >= 0, "be at least 0")),
-    "average": (lambda x: 0 <= x < 1, "lie within [0, 1)"),
+    **dict.fromkeys(
+        ("average", "warm_start"), (lambda x: 0 <= x < 1, "lie within [0, 1)")
+    ),
     **dict.fromkeys(
         ("learning_rate", "qat_learning_rate"),
         (lambda x: 0 < x < math.inf, "be positive and finite"),
@@ -131,10 +133,10 @@ class StudyConfig:
     """Share of each label that is spread over all classes."""
     cutout: int = 0
     """Side of the black square in each augmented training image of the CIFARs."""
-    warm_start_epochs: int = 0
-    """Epochs of the baseline, the first ones, with fewer time steps."""
+    warm_start: float = 0.0
+    """Share of the baseline's steps, the first ones, with fewer time steps."""
     warm_start_timesteps: int = 1
-    """T of those epochs."""
+    """T of those steps."""
     average: float = 0.0
     """Decay of an average of the baseline's weights, which replaces them; 0: none."""
     held_out: int = 0
@@ -177,11 +179,6 @@ class StudyConfig:
             raise ValueError(
                 f"warmup_epochs must lie within 0 and the {self.epochs} epochs, got "
                 f"{self.warmup_epochs}"
-            )
-        if not 0 <= self.warm_start_epochs < self.epochs:
-            raise ValueError(
-                f"warm_start_epochs must lie within 0 and the {self.epochs} epochs, "
-                f"got {self.warm_start_epochs}"
             )
         if self.warmup_epochs and self.schedule == "one_cycle":
             raise ValueError(
@@ -244,7 +241,7 @@ class StudyConfig:
                             "none of them; give bits too"
                         )
             if "epochs" in unset:
-                unset |= {"warmup_epochs": 0, "warm_start_epochs": 0}
+                unset["warmup_epochs"] = 0
             config = dataclasses.replace(config, **unset)
         if config.out is None:
             name = f"{config.dataset}-{config.model}-w{config.width}"

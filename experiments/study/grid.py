@@ -120,7 +120,7 @@ class RunSpec:
         if self.mode == "control" and config.qat_epochs > 1:
             tested *= 2  # before its last epoch as well
         saved = 1 - config.warm_start_timesteps / config.timesteps
-        baseline = config.epochs - saved * config.warm_start_epochs
+        baseline = config.epochs * (1 - saved * config.warm_start)
         epochs = {"fp32": baseline, "ptq": 0}.get(self.mode, config.qat_epochs)
         return tested + epochs * per_epoch
 

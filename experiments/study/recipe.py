@@ -137,7 +137,7 @@ class Recipe:
             schedule = train.cosine(steps, peak, warmup)
         else:
             schedule = train.one_cycle(steps, peak)
-        warm_start = self.config.warm_start_epochs * self._per_epoch
+        warm_start = int(self.config.warm_start * steps)
         average = self.config.average
         [model] = self.train(
             [spec.name],

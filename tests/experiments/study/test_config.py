@@ -101,7 +101,7 @@ CHANGED = {
     "weight_decay": 0.0,
     "on_nonfinite": "skip",
     "cutout": 8,
-    "warm_start_epochs": 1,
+    "warm_start": 0.5,
     "warm_start_timesteps": 2,
     "average": 0.9,
     "held_out": 10,
