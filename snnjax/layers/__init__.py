@@ -7,6 +7,8 @@ of one `Hyperparameter` variable, so that they are traced and not part of the gr
 
 from snnjax.layers.linear import QuantConv as QuantConv
 from snnjax.layers.linear import QuantLinear as QuantLinear
+from snnjax.layers.linear import QuantScale as QuantScale
+from snnjax.layers.linear import keep_inputs as keep_inputs
 from snnjax.layers.linear import kaiming_normal_fan_out as kaiming_normal_fan_out
 from snnjax.layers.norm import EPSILON as EPSILON
 from snnjax.layers.norm import MOMENTUM as MOMENTUM

@@ -72,7 +72,13 @@ def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def _normalize(x, mean, factor, bias):
+    mean, factor, bias = (_per_channel(x, a) for a in (mean, factor, bias))
     return ((x.astype(mean.dtype) - mean) * factor + bias).astype(x.dtype)
+
+
+def _per_channel(x: Array, values: Array) -> Array:
+    """Return ``[C]`` with as many axes as x ``[..., C]``."""
+    return values.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def _normalize_fwd(x, mean, factor, bias):
@@ -84,9 +90,9 @@ def _normalize_bwd(residuals, dy):
     axes = tuple(range(x.ndim - 1))
     dy = dy.astype(mean.dtype)
     d_bias = jnp.sum(dy, axes)
-    d_factor = jnp.sum(dy * (x.astype(mean.dtype) - mean), axes)
+    d_factor = jnp.sum(dy * (x.astype(mean.dtype) - _per_channel(x, mean)), axes)
     d_mean = -factor * d_bias
-    dx = (dy * factor).astype(x.dtype)
+    dx = (dy * _per_channel(x, factor)).astype(x.dtype)
     return dx, d_mean, d_factor.astype(factor.dtype), d_bias.astype(bias.dtype)
 
 

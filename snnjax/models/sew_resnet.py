@@ -93,6 +93,14 @@ class SEWResNet(nnx.Module):
             raise ValueError(f"connect must be one of {(*CONNECT,)}, got {connect!r}")
         if remat not in REMAT:
             raise ValueError(f"remat must be one of {REMAT}, got {remat!r}")
+        silent = {"and": (BasicBlock, Bottleneck), "iand": (Bottleneck,)}
+        if zero_init_residual and issubclass(block, silent.get(connect, ())):
+            raise ValueError(
+                f"zero_init_residual with connect={connect!r} in a {block.__name__} "
+                "lets no spike and no gradient through: a silent branch makes the "
+                "output 0 and not the shortcut; leave zero_init_residual False, or take "
+                'connect="add"'
+            )
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
         several = isinstance(blocks, Sequence)
         if not several or not all(_checks.is_whole(n) and n >= 1 for n in blocks):

@@ -21,6 +21,12 @@ SITES = ("post_reset", "pre_fire")
 _UNROLL = 8
 
 
+_TAU_HINT = (
+    "; tau counts time steps, 1 / (1 - beta) of a decay beta a step. At 1 nothing is "
+    "left of the past, and the spikes are surrogate.atan(x_seq - v_threshold)"
+)
+
+
 def check_numbers(numbers: dict) -> None:
     """Check what is not JAX's, and may be traced: inside jit nothing can be raised."""
     for name, value in numbers.items():
@@ -28,9 +34,8 @@ def check_numbers(numbers: dict) -> None:
             continue
         _checks.require_finite(name, value)
         if name == "tau":
-            hint = "; a neuron without memory or leak is if_"
             _checks.require_values(
-                value, lambda x: x > 1, "tau must be above 1 step", hint
+                value, lambda x: x > 1, "tau must be above 1 step", _TAU_HINT
             )
         if name in ("v_threshold", "alpha"):
             _checks.require_values(value, lambda x: x > 0, f"{name} must be positive")
