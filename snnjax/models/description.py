@@ -22,7 +22,7 @@ from snnjax.models import blocks
 SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
-_PASSING |= {"remat", "keep"}
+_PASSING |= {"remat", "keep", "carried"}
 _KINDS = {kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)}
 _KINDS["QuantSpec"] = quantize.QuantSpec
 _NETWORKS = ("SEWResNet", "SpikingVGG")
@@ -127,8 +127,9 @@ def _restore_choices(module, name, described, arrays) -> None:
         module.neuron = Hyperparameters(
             _restore_value(f"{name}.neuron", described, arrays)
         )
-        if f"{name}.w" in arrays:
-            module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
+        for number in _pytree.data_fields(module.neuron.kind):
+            if f"{name}.{number}" in arrays:
+                module.learn(number, arrays[f"{name}.{number}"])
         site = {"site": described[name]["site"]}
     if hasattr(module, "quant"):
         quant = f"{name}.quant"

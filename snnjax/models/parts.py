@@ -160,17 +160,20 @@ def norm_and_spike(
         train: normalise by the batch; None follows the mode of ``norm``.
         timesteps: for how long a still image is seen.
     """
+    start = neurons.start_state()
     graphdef, state = nnx.split(neurons)
 
-    def run(h, affine, state):
+    def run(h, affine, state, start):
         currents = normalize(h, *affine)
         if timesteps is not None:
             # The gradient of a stack is a sum of its parts, which XLA fuses.
             currents = jnp.stack([currents] * timesteps)
-        return nnx.merge(graphdef, state, copy=True)(currents)
+        return nnx.merge(graphdef, state, copy=True).run(currents, start)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    return rematerialize(run, None, h, affine, state)
+    spikes, end = rematerialize(run, None, h, affine, state, start)
+    neurons.keep_state(end)
+    return spikes
 
 
 def remat_module(

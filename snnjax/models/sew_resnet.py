@@ -98,8 +98,8 @@ class SEWResNet(nnx.Module):
             raise ValueError(
                 f"zero_init_residual with connect={connect!r} in a {block.__name__} "
                 "lets no spike and no gradient through: a silent branch makes the "
-                "output 0 and not the shortcut; leave zero_init_residual False, or take "
-                'connect="add"'
+                "output 0 and not the shortcut; leave zero_init_residual False, or "
+                'take connect="add"'
             )
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
         several = isinstance(blocks, Sequence)
