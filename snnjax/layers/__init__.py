@@ -16,6 +16,12 @@ from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
 from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.pieces import run_piece as run_piece
+from snnjax.layers.recurrent import Recurrent as Recurrent
+from snnjax.layers.shapes import AvgPool as AvgPool
+from snnjax.layers.shapes import Dropout as Dropout
+from snnjax.layers.shapes import Flatten as Flatten
+from snnjax.layers.shapes import MaxPool as MaxPool
+from snnjax.layers.shapes import SumPool as SumPool
 from snnjax.layers.spiking import Readout as Readout
 from snnjax.layers.spiking import Spiking as Spiking
 from snnjax.layers.state import CarriedState as CarriedState

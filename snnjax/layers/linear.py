@@ -410,7 +410,7 @@ class QuantScale(_Quantized):
     Args:
         features: channels.
         init: first weight of all channels.
-        quant: quantizer of the weights ``[C]``.
+        quant: quantizer of the weights ``[C, 1]``, one channel of C weights.
         param_dtype: of the weights.
 
     Raises:
@@ -427,7 +427,7 @@ class QuantScale(_Quantized):
     ):
         check_sizes(features=features)
         _checks.require_finite("init", init)
-        self.kernel = nnx.Param(jnp.full(features, init, param_dtype))
+        self.kernel = nnx.Param(jnp.full((features, 1), init, param_dtype))
         self.use_running_average = False
         self.quantize(quant)
 

@@ -23,9 +23,10 @@ SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
 _PASSING |= {"remat", "keep", "carried"}
-_KINDS = {kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)}
+_NEURONS = (neurons.LIF, neurons.IF, neurons.PLIF, neurons.CubaLIF, neurons.LI)
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in _NEURONS}
 _KINDS["QuantSpec"] = quantize.QuantSpec
-_NETWORKS = ("SEWResNet", "SpikingVGG")
+_NETWORKS = ("SEWResNet", "SpikingVGG", "Sequential")
 
 
 def describe_network(model: nnx.Module) -> dict[str, Any]:
@@ -107,10 +108,11 @@ def build_network(
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
+    make = getattr(cls, "from_architecture", cls)
     modules = description["modules"]
 
     def build():
-        model = cls(**arguments, rngs=nnx.Rngs(0))
+        model = make(**arguments, rngs=nnx.Rngs(0))
         for path, module in list(nnx.iter_modules(model)):
             _restore_choices(module, ".".join(map(str, path)), modules, arrays)
         return model
@@ -139,7 +141,12 @@ def _restore_choices(module, name, described, arrays) -> None:
 
 def _restore_value(name, described, arrays) -> Any:
     choices = dict(described[name])
-    kind = _KINDS[choices.pop("kind")]
+    kind = _KINDS.get(named := choices.pop("kind"))
+    if kind is None:
+        raise ValueError(
+            f"the network has a neuron of its own, {named}, which a file cannot hold; "
+            "build the network and give it as model"
+        )
     choices = {key: _restore_choice(x) for key, x in choices.items()}
     # NumPy's, whose values an abstract network sees.
     numbers = {

@@ -63,12 +63,21 @@ class EvalSums(NamedTuple):
             without a reference.
         source_counts: sums of block outputs and of spikes behind pooling ``[H, W, C]``;
             empty unless asked for.
+        graded: number of batches with values that are no counts, of all of these.
     """
 
     spikes: Mapping[str, Array]
     latency: Mapping[str, Array]
     time_w1: Mapping[str, Array]
     source_counts: Mapping[str, Array]
+    graded: Mapping[str, Array]
+
+
+def is_graded(spikes: Array) -> Array:
+    """Return 1 where something is no whole number from 0, else 0: int32."""
+    if not jnp.issubdtype(spikes.dtype, jnp.inexact):
+        return jnp.any(spikes < 0).astype(jnp.int32)
+    return jnp.any((spikes != jnp.floor(spikes)) | (spikes < 0)).astype(jnp.int32)
 
 
 @functools.cache
@@ -127,6 +136,7 @@ def make_eval_step(
             {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
             {k: time_w1(found[k], train) for k, train in (trains or {}).items()},
             {k: firing.total(spikes, mask) for k, spikes in sources.items()},
+            {k: is_graded(spikes) for k, spikes in (found | sources).items()},
         )
         nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
         predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)

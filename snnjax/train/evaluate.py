@@ -100,7 +100,7 @@ def evaluate(
         ValueError: fewer than two images: there is no sampling noise then; labels
             beyond the network's outputs; a reference of other layers, or with T**2 x
             images from 2**31; networks of several structures; random keys in several;
-            an option of another kind.
+            an option of another kind; recorded values that are no spikes.
         NonFiniteError: NaN in a network's numbers or among its logits: a membrane that
             is NaN does not fire, so firing and accuracy would seem to be measured.
     """
@@ -188,6 +188,7 @@ def _evaluation(total: Any, images: int, timesteps: int) -> Evaluation:
             f"of {int(nan)} of {images} images the network's logits have NaN; look for "
             "it with jax.config.update('jax_debug_nans', True)"
         )
+    guards.check_graded({name: bool(x) for name, x in sums.graded.items()})
     groups = []
     for g in range(min(NUM_GROUPS, images)):
         spikes = {name: counts[g] for name, counts in sums.spikes.items()}

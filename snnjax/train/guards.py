@@ -96,6 +96,20 @@ def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, A
     return {k: jnp.mean(r < bound, dtype=jnp.float32) for k, r in rates.items()}
 
 
+def check_graded(graded: Mapping[str, bool]) -> None:
+    """Raise ValueError where a layer recorded values that are no whole numbers from 0.
+
+    Args:
+        graded: ``{layer: flag}``, which only the data can tell.
+    """
+    if names := [name for name, flag in graded.items() if flag]:
+        raise ValueError(
+            f"the network records values that are no spikes as {', '.join(names)}; "
+            "record what its neurons fire, whole numbers from 0, and leave membranes, "
+            "rates and pooled spikes out"
+        )
+
+
 class SilenceMonitor:
     """Finds layers whose dead fraction rises above a bound, from step to step."""
 

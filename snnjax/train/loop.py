@@ -198,7 +198,9 @@ def steps(
         NonFiniteError: a loss or gradient is not finite; a FloatingPointError.
         ValueError: at the call, if sizes, seed, epochs or steps cannot be; labels
             beyond the network's outputs; a start past the last step or of another
-            network or optimizer; a target without a penalty; a batch or networks that
+            network or optimizer; a network that is called otherwise than
+            `models.SpikingModel`, or whose recorded values are no spikes, where rates
+            are taken; a target without a penalty; a batch or networks that
             the devices cannot share; networks of several structures.
     """
     networks = checks.as_list(models)
@@ -267,6 +269,7 @@ def steps(
             indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
             state, metrics = train_step(state, arrays, indices, key, fixed)
             metrics = sharding.to_host(metrics)
+            guards.check_graded({k: x.any() for k, x in metrics.graded.items()})
             finite = metrics.finite.all(axis=1)
             in_a_row = np.where(finite, 0, in_a_row + 1)
             skip = on_nonfinite == "skip" and in_a_row.max() < guards.MOST_SKIPPED

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax import _checks
 from snnjax.layers import project_scales, synchronize
 from snnjax.train import checks, guards, sharding
+from snnjax.train.eval_step import is_graded
 from snnjax.train.losses import Loss, cross_entropy, mean_logits
 from snnjax.train.state import TrainState, split
 
@@ -33,12 +34,15 @@ class Metrics(NamedTuple):
             ``jax.tree.leaves(state.params)``.
         dead: ``{layer: fraction [networks]}`` of neurons whose rate in the batch is
             below 0.05; ``{}`` unless it was asked for.
+        graded: ``{layer: bool [networks]}``, True where what the layer recorded is no
+            whole numbers from 0; ``{}`` where no rates are taken.
     """
 
     loss: Array
     accuracy: Array
     finite: Array
     dead: dict[str, Array]
+    graded: Mapping[str, Array] = {}
 
 
 def make_train_step(
@@ -125,7 +129,8 @@ def _make_train_step(
         # Nothing of the trains is kept but what the backward pass needs.
         if penalty is None and not dead:
             return ()
-        return jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        rates = jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        return rates, is_graded(spikes)
 
     def train_step(state, dataset, indices, key, target=None):
         batch, labels = dataset.images(indices), dataset.labels[indices]
@@ -139,7 +144,9 @@ def _make_train_step(
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
             model.train()
             synchronize(model, axis)
-            logits, rates = model(batch, timesteps=timesteps, train=True, record=record)
+            logits, kept = model(batch, timesteps=timesteps, train=True, record=record)
+            rates = {k: x[0] for k, x in kept.items() if x}
+            graded = {k: x[1] for k, x in kept.items() if x}
             total = _scalar("loss", loss(logits, labels))
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
@@ -147,14 +154,21 @@ def _make_train_step(
             correct = jnp.argmax(mean_logits(logits), axis=-1) == labels
             accuracy = jnp.mean(correct)
             model.eval()
-            return total, (accuracy, split(model)[2], rates if dead else {})
+            return total, (
+                accuracy,
+                split(model)[2],
+                rates if dead else {},
+                graded,
+            )
 
         gradient = jax.value_and_grad(compute_loss, has_aux=True)
-        (value, (accuracy, model_state, rates)), grads = gradient(state.params)
+        (value, (accuracy, model_state, rates, graded)), grads = gradient(state.params)
         if axis is not None:
             # One all-reduce for all of them; model_state is equal on all devices.
             sums = value, accuracy, rates, grads
             value, accuracy, rates, grads = jax.lax.pmean(sums, axis)
+            graded = {k: jax.lax.pmax(x, axis) for k, x in graded.items()}
+        graded = {k: x > 0 for k, x in graded.items()}
         silent = {}
         if dead:
             silent = guards.dead_fractions(rates, timesteps * len(indices) * parts)
@@ -169,7 +183,7 @@ def _make_train_step(
             moved = guards.select(accept, moved, state[:3])
             skipped = skipped + (1 - accept.astype(jnp.int32))
         state = TrainState(*moved, state.step + 1, skipped)
-        return state, Metrics(value, accuracy, finite, silent)
+        return state, Metrics(value, accuracy, finite, silent, graded)
 
     networks = P(sharding.CONFIG)
     program = sharding.on_mesh(
