@@ -9,9 +9,7 @@ from flax import nnx
 from snnjax import layers, neurons
 from snnjax.layers.shapes import Pool
 
-_POOLS = {
-    pool.__name__: pool for pool in (layers.AvgPool, layers.MaxPool, layers.SumPool)
-}
+_POOLS = ("AvgPool", "MaxPool", "SumPool")
 
 
 def describe_layers(named: Mapping[str, nnx.Module]) -> list | None:
@@ -89,9 +87,7 @@ def build_layers(described: list, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
     Raises:
         ValueError: a kind of layer that this version does not have.
     """
-    return {
-        name: _build(kind, dict(options), rngs) for name, kind, options in described
-    }
+    return {name: _build(kind, options, rngs) for name, kind, options in described}
 
 
 def _build(kind: str, options: dict[str, Any], rngs: nnx.Rngs) -> nnx.Module:
@@ -110,7 +106,7 @@ def _build(kind: str, options: dict[str, Any], rngs: nnx.Rngs) -> nnx.Module:
         case "Readout":
             return layers.Readout()
     if kind in _POOLS:
-        return _POOLS[kind](**options)
+        return getattr(layers, kind)(**options)
     raise ValueError(
         f"the network has a layer of the kind {kind}, which this version of snnjax "
         "does not have; build the network and give it as model"

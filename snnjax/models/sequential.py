@@ -216,8 +216,8 @@ class Sequential(nnx.Module):
             shape = found[name] = y.shape[2:]
         if len(shape) != 1:
             raise ValueError(
-                f"the last layer must return logits [T, B, classes], got {shape} behind "
-                "time and batch; layers.Flatten and layers.QuantLinear make them"
+                f"the last layer must return logits [T, B, classes], got {shape} "
+                "behind time and batch; layers.Flatten and layers.QuantLinear make them"
             )
         return found
 

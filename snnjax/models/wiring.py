@@ -135,9 +135,8 @@ def _convolve(name: str, conv: QuantConv, feed: Feed, out: tuple[int, ...]) -> S
     """Return a convolution's row, pooling in front of it folded into its windows."""
     axes = len(conv.strides)
     padding, dilation = conv.padding, conv.dilation
-    windows = Windows(
-        conv.kernel.shape[:axes], conv.strides, tuple(p for p, _ in padding)
-    )
+    front = tuple(before for before, _ in padding)
+    windows = Windows(conv.kernel.shape[:axes], conv.strides, front)
     if feed.windows is not None:
         size, stride, front = feed.windows
         # A window behind the last pooled position, or gaps, would count too much.
