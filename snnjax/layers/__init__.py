@@ -14,6 +14,7 @@ from snnjax.layers.norm import EPSILON as EPSILON
 from snnjax.layers.norm import MOMENTUM as MOMENTUM
 from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
+from snnjax.layers.norm import mask_time as mask_time
 from snnjax.layers.norm import normalize as normalize
 from snnjax.layers.pieces import run_piece as run_piece
 from snnjax.layers.recurrent import Recurrent as Recurrent

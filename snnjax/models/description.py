@@ -22,7 +22,7 @@ from snnjax.models import blocks
 SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
-_PASSING |= {"remat", "keep", "carried"}
+_PASSING |= {"remat", "keep", "carried", "mask"}
 _NEURONS = (neurons.LIF, neurons.IF, neurons.PLIF, neurons.CubaLIF, neurons.LI)
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in _NEURONS}
 _KINDS["QuantSpec"] = quantize.QuantSpec

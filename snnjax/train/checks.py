@@ -202,7 +202,9 @@ def _logits_function(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., An
 
 def batch_shape(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
     """Return shape and dtype of a batch as a network takes it."""
-    images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
+    images = jax.ShapeDtypeStruct(
+        (size, *dataset.images.shape[1:]), dataset.images.dtype
+    )
     return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
 
 

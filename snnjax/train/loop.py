@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax.data import Dataset, epoch_order, on_device, train_batches
 from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
-from snnjax.train.losses import Loss, cross_entropy
+from snnjax.train.losses import Loss, check_mask_argument, cross_entropy
 from snnjax.train.state import (
     TrainState,
     copy_arrays,
@@ -222,6 +222,7 @@ def steps(
     checks.check_fraction(silent_above=silent_above)
     loss = cross_entropy if loss is None else loss
     check_functions(loss, augment, penalty)
+    _check_lengths(dataset, loss, mesh)
     guards.check_on_nonfinite(on_nonfinite)
     if target is not None and penalty is None:
         raise ValueError("target is what a penalty takes; give penalty as well")
@@ -296,6 +297,16 @@ def steps(
             yield Progress(state, step + 1, number, metrics, silent, found)
 
     return run()
+
+
+def _check_lengths(dataset, loss, mesh) -> None:
+    if dataset.lengths is None:
+        return
+    check_mask_argument(loss, True)
+    if mesh is not None:
+        raise ValueError(
+            "mesh: sequences of different lengths train on one device; leave mesh out"
+        )
 
 
 def make_key(seed: int) -> Array:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.layers import project_scales, synchronize
+from snnjax.layers import mask_time, project_scales, synchronize
 from snnjax.train import checks, guards, sharding
 from snnjax.train.eval_step import is_graded
 from snnjax.train.losses import Loss, cross_entropy, mean_logits
@@ -125,11 +125,16 @@ def _make_train_step(
 ):
     axis, parts = sharding.data_axis(mesh), sharding.data_devices(mesh)
 
-    def record(spikes):
+    def record(spikes, mask):
         # Nothing of the trains is kept but what the backward pass needs.
         if penalty is None and not dead:
             return ()
-        rates = jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        if mask is None:
+            rates = jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        else:
+            each = mask.reshape(*mask.shape, *(1,) * (spikes.ndim - 2))
+            total = jnp.where(each, spikes, 0).sum((0, 1), dtype=jnp.float32)
+            rates = total / jnp.sum(mask)
         return rates, is_graded(spikes)
 
     def train_step(state, dataset, indices, key, target=None):
@@ -139,19 +144,30 @@ def _make_train_step(
             part = 0 if axis is None else jax.lax.axis_index(axis)
             batch = augment(key, batch, part=(part, parts))
         batch = dataset.network_input(batch)
+        mask = dataset.mask(indices)
 
         def compute_loss(params):
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
             model.train()
             synchronize(model, axis)
-            logits, kept = model(batch, timesteps=timesteps, train=True, record=record)
+            if mask is not None:
+                mask_time(model, mask)
+            logits, kept = model(
+                batch,
+                timesteps=timesteps,
+                train=True,
+                record=functools.partial(record, mask=mask),
+            )
+            if mask is not None:
+                mask_time(model, None)
             rates = {k: x[0] for k, x in kept.items() if x}
             graded = {k: x[1] for k, x in kept.items() if x}
-            total = _scalar("loss", loss(logits, labels))
+            more = {} if mask is None else {"mask": mask}
+            total = _scalar("loss", loss(logits, labels, **more))
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 total = total + _scalar("penalty", penalty(whole, target))
-            correct = jnp.argmax(mean_logits(logits), axis=-1) == labels
+            correct = jnp.argmax(mean_logits(logits, mask), axis=-1) == labels
             accuracy = jnp.mean(correct)
             model.eval()
             return total, (
@@ -171,7 +187,8 @@ def _make_train_step(
         graded = {k: x > 0 for k, x in graded.items()}
         silent = {}
         if dead:
-            silent = guards.dead_fractions(rates, timesteps * len(indices) * parts)
+            steps = timesteps * len(indices) * parts if mask is None else jnp.sum(mask)
+            silent = guards.dead_fractions(rates, steps)
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
