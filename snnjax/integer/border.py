@@ -1,0 +1,186 @@
+"""Borders between floats and whole numbers: the input, and a last layer of floats."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from snnjax.integer import reference
+
+INPUT = "input"
+
+
+def check_input(x: Any, timesteps: int) -> np.ndarray:
+    """Return x as an array of images or a sequence; raise ValueError for others."""
+    if isinstance(timesteps, bool) or not isinstance(timesteps, (int, np.integer)):
+        raise ValueError(f"timesteps must be a whole number, got {timesteps!r}")
+    if timesteps < 1:
+        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
+    x = np.asarray(x)
+    if x.ndim not in (4, 5) or 0 in x.shape:
+        raise ValueError(
+            f"x must be [B, H, W, C] or [T, B, H, W, C], got shape {x.shape}"
+        )
+    if x.ndim == 5 and x.shape[0] != timesteps:
+        raise ValueError(
+            f"x has {x.shape[0]} time steps (shape {x.shape}, time first), but "
+            f"timesteps is {timesteps}"
+        )
+    if x.dtype.kind not in "iuf":
+        raise ValueError(f"x must be floating point or integers, got {x.dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise ValueError("x must be finite, got NaN or infinity")
+    return x
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pixels, or counts of events, as the first layer's whole numbers.
+
+    A pixel p is ``p * 2**fraction_bits - offset``: 0 is then what the normalised image
+    has where it is 0, in the padding too.
+
+    Attributes:
+        mean: [C], of the normalised image ``(p / full_scale - mean) / std``.
+        std: [C].
+        full_scale: the pixel that is 1: 255, or 1 for counts of events.
+        fraction_bits: bits of a pixel's fraction.
+        offset: int32 [C].
+        name: ``"input"``.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    full_scale: float
+    fraction_bits: int
+    offset: np.ndarray
+    name: str = INPUT
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Least and greatest value."""
+        top = 255 << self.fraction_bits
+        return int(-self.offset.max()), int(top - self.offset.min())
+
+    def encode(self, x: np.ndarray, timesteps: int) -> np.ndarray:
+        """Return the whole numbers of pixels, or of normalised images."""
+        if x.shape[-1] != len(self.offset):
+            raise ValueError(
+                f"x must have {len(self.offset)} channels, which come last, got shape "
+                f"{x.shape}"
+            )
+        pixels = x.astype(np.float64)
+        if x.dtype.kind == "f":
+            pixels = (pixels * self.std + self.mean) * self.full_scale
+        if pixels.min() < -0.5 or pixels.max() > 255.5:
+            raise ValueError(
+                f"x has values that are pixels from {pixels.min():.4g} to "
+                f"{pixels.max():.4g} by the network's mean, std and full_scale, and "
+                "they must be from 0 to 255; give from_model the mean and std by which "
+                "images are normalised"
+            )
+        scaled = np.clip(pixels, 0, 255) * 2**self.fraction_bits
+        return (np.rint(scaled).astype(np.int32) - self.offset).astype(np.int16)
+
+    def describe(self) -> str:
+        """Print the values and their width."""
+        return f"pixels, {self.fraction_bits} bits of fraction, {self.limits} in int16"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """First layer in full precision, in float64: its spikes are the border.
+
+    Attributes:
+        name: of its neurons.
+        kernel: ``[k, m, C_in / groups, C]``.
+        strides: (height, width).
+        padding: (height, width).
+        groups: of the convolution.
+        factor: [C], of BatchNorm and the convolution's bias: the current is
+            ``factor * sum + bias``.
+        bias: [C].
+        decay: [C], 1 / tau; 0 without leak.
+        threshold: [C].
+        reset: [C]; at rest where ``soft``.
+        soft: reset by subtraction of the threshold.
+        decay_input: the leak scales the input too.
+        mean: [C_in], by which integer pixels are normalised.
+        std: [C_in].
+        full_scale: the pixel that is 1.
+    """
+
+    name: str
+    kernel: np.ndarray
+    strides: tuple[int, int]
+    padding: tuple[int, int]
+    groups: int
+    factor: np.ndarray
+    bias: np.ndarray
+    decay: np.ndarray
+    threshold: np.ndarray
+    reset: np.ndarray
+    soft: bool
+    decay_input: bool
+    mean: np.ndarray
+    std: np.ndarray
+    full_scale: float
+
+    limits = (0, 1)
+
+    def encode(self, x: np.ndarray, timesteps: int) -> np.ndarray:
+        """Return the layer's spikes ``[T, B, H, W, C]``, int8."""
+        channels = self.kernel.shape[2] * self.groups
+        if x.shape[-1] != channels:
+            raise ValueError(
+                f"x must have {channels} channels, which come last, got shape {x.shape}"
+            )
+        if x.dtype.kind != "f":
+            x = (x / self.full_scale - self.mean) / self.std
+        x = x.astype(np.float64)
+        images = x.reshape(-1, *x.shape[-3:])
+        kernel = self.kernel.astype(np.float64)
+        current = reference.convolve(
+            images, kernel, self.strides, self.padding, self.groups
+        )
+        current = current * self.factor + self.bias
+        current = current.reshape(*x.shape[:-3], *current.shape[1:])
+        v = np.broadcast_to(self.reset, current.shape[-4:])
+        spikes = []
+        for t in range(timesteps):
+            i = current if x.ndim == 4 else current[t]
+            if self.decay_input:
+                h = v + (i - (v - self.reset)) * self.decay
+            else:
+                h = v - (v - self.reset) * self.decay + i
+            s = h >= self.threshold
+            v = np.where(s, h - self.threshold if self.soft else self.reset, h)
+            spikes.append(s.astype(np.int8))
+        return np.stack(spikes)
+
+    def describe(self) -> str:
+        """Print where the floats end."""
+        return f"a layer in float64 makes the spikes of {self.name}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatReadout:
+    """Last layer in full precision: logits of whole numbers.
+
+    Attributes:
+        source: the node that it reads.
+        kernel: ``[C_in, C]``.
+        bias: [C].
+        mean: it reads the mean over positions.
+    """
+
+    source: str
+    kernel: np.ndarray
+    bias: np.ndarray
+    mean: bool
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Return float32 logits ``[T, B, classes]`` of ``[T, B, H, W, C]``."""
+        x = x.astype(np.float64)
+        x = x.mean((2, 3)) if self.mean else x.reshape(*x.shape[:2], -1)
+        return (x @ self.kernel.astype(np.float64) + self.bias).astype(np.float32)

@@ -1,0 +1,109 @@
+"""Graph of a network: its layers, poolings and junctions in order of computation.
+
+The connection table (`connections.Synapse`) lists which neurons feed a layer, for
+counting. Programs that rebuild a network, such as the integer twin, NIR's graphs and
+snnTorch's modules, need each operation: that is what a graph lists.
+"""
+
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from snnjax.models.connections import INPUT
+from snnjax.models.sew_resnet import SEWResNet
+from snnjax.models.spiking_vgg import SpikingVGG
+
+
+class Node(NamedTuple):
+    """One operation of a network.
+
+    Attributes:
+        name: of its output: the spiking layer's, as the model records it; the linear
+            layer's for logits; ``"layer1.0.out"``, ``"pool1"``, ``"mean"`` for others.
+        kind: ``"layer"`` (a convolution or linear layer, perhaps BatchNorm, perhaps
+            neurons), ``"add"``, ``"and"``, ``"iand"`` (the first and not the second),
+            ``"max_pool"``, ``"mean_pool"`` or ``"flatten"``.
+        sources: names of the nodes that it reads; ``("input",)`` for the image.
+        weights: dotted name of a layer's convolution or linear module.
+        norm: dotted name of its BatchNorm; None without.
+        spiking: dotted name of its neurons; None for the layer of the logits.
+        window: (height, width) of a pooling; () for all positions.
+        strides: of a pooling.
+        padding: of a pooling, on each side.
+    """
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+    weights: str | None = None
+    norm: str | None = None
+    spiking: str | None = None
+    window: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+
+
+def network_graph(model: nnx.Module) -> tuple[Node, ...]:
+    """List a network's operations, each behind those that it reads.
+
+    Raises:
+        ValueError: a network of another class.
+    """
+    if isinstance(model, SEWResNet):
+        return tuple(_sew_resnet_nodes(model))
+    if isinstance(model, SpikingVGG):
+        return tuple(_vgg_nodes(model))
+    raise ValueError(
+        "model must be a models.SEWResNet or models.SpikingVGG, got "
+        f"{type(model).__name__}"
+    )
+
+
+def get_module(model: nnx.Module, name: str) -> Any:
+    """Return the module of a network that has this dotted name."""
+    part: Any = model
+    for key in name.split("."):
+        part = part[int(key)] if key.isdecimal() else getattr(part, key)
+    return part
+
+
+def _layer(spiking: str, source: str, weights: str, norm: str) -> Node:
+    return Node(spiking, "layer", (source,), weights, norm, spiking)
+
+
+def _sew_resnet_nodes(model: SEWResNet):
+    yield _layer("sn1", INPUT, "conv1", "bn1")
+    source = "sn1"
+    if model.stem == "imagenet":
+        source = "maxpool"
+        pooling = dict(window=(3, 3), strides=(2, 2), padding=(1, 1))
+        yield Node(source, "max_pool", ("sn1",), **pooling)
+    for name, block in model.blocks().items():
+        branch = source
+        for i in range(1, block.depth + 1):
+            parts = (f"{name}.{part}{i}" for part in ("conv", "bn"))
+            yield _layer(f"{name}.sn{i}", branch, *parts)
+            branch = f"{name}.sn{i}"
+        shortcut = source
+        if block.downsample is not None:
+            shortcut = f"{name}.downsample_sn"
+            parts = (f"{name}.downsample.{i}" for i in (0, 1))
+            yield _layer(shortcut, source, *parts)
+        source = f"{name}.out"
+        yield Node(source, block.connect, block.order(shortcut, branch))
+    yield Node("mean", "mean_pool", (source,))
+    yield Node("fc", "layer", ("mean",), "fc")
+
+
+def _vgg_nodes(model: SpikingVGG):
+    source, i = INPUT, 0
+    for stage, number in enumerate(model.stages, start=1):
+        for _ in range(number):
+            i += 1
+            yield _layer(f"sn{i}", source, f"conv{i}", f"bn{i}")
+            source = f"sn{i}"
+        pooling = dict(window=(2, 2), strides=(2, 2), padding=(0, 0))
+        yield Node(f"pool{stage}", "max_pool", (source,), **pooling)
+        source = f"pool{stage}"
+    yield Node("flatten", "flatten", (source,))
+    yield Node("fc", "layer", ("flatten",), "fc")
