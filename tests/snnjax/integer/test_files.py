@@ -137,7 +137,7 @@ def test_damaged_files_are_refused(network, tmp_path):
             # A flipped date changes nothing.
             assert_equal(found.run_numpy(np.zeros((1, 8, 8, 1), np.uint8)), expected)
             continue
-        with pytest.raises(ValueError, match="^[^\n]*cannot be read[^\n]*$"):
+        with pytest.raises(ValueError, match=r"^[^\n]*cannot be read[^\n]*$"):
             integer.load(damaged)
 
 
