@@ -49,6 +49,8 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
     Raises:
         ValueError: a network of another class.
     """
+    if isinstance(nodes := getattr(model, "nodes", None), tuple):
+        return nodes  # a GraphNetwork, or a network of one's own that lists them
     if isinstance(model, SEWResNet):
         return tuple(_sew_resnet_nodes(model))
     if isinstance(model, SpikingVGG):
