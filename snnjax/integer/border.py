@@ -37,14 +37,14 @@ def check_input(x: Any, timesteps: int) -> np.ndarray:
 class Pixels:
     """Pixels, or counts of events, as the first layer's whole numbers.
 
-    A pixel p is ``p * 2**fraction_bits - offset``: 0 is then what the normalised image
-    has where it is 0, in the padding too.
+    A pixel p is ``p * multiplier - offset``: 0 is then what the normalised image has
+    where it is 0, in the padding too, and one unit is worth the same in all channels.
 
     Attributes:
         mean: [C], of the normalised image ``(p / full_scale - mean) / std``.
         std: [C].
         full_scale: the pixel that is 1: 255, or 1 for counts of events.
-        fraction_bits: bits of a pixel's fraction.
+        multiplier: int32 [C].
         offset: int32 [C].
         name: ``"input"``.
     """
@@ -52,15 +52,20 @@ class Pixels:
     mean: np.ndarray
     std: np.ndarray
     full_scale: float
-    fraction_bits: int
+    multiplier: np.ndarray
     offset: np.ndarray
     name: str = INPUT
 
     @property
     def limits(self) -> tuple[int, int]:
         """Least and greatest value."""
-        top = 255 << self.fraction_bits
-        return int(-self.offset.max()), int(top - self.offset.min())
+        top = 255 * self.multiplier - self.offset
+        return int(-self.offset.max()), int(top.max())
+
+    @property
+    def scale(self) -> float:
+        """Worth of one unit in the normalised image, the mean over channels."""
+        return float(1 / np.mean(self.multiplier * self.full_scale * self.std))
 
     def encode(self, x: np.ndarray, timesteps: int) -> np.ndarray:
         """Return the whole numbers of pixels, or of normalised images."""
@@ -79,12 +84,39 @@ class Pixels:
                 "they must be from 0 to 255; give from_model the mean and std by which "
                 "images are normalised"
             )
-        scaled = np.clip(pixels, 0, 255) * 2**self.fraction_bits
-        return (np.rint(scaled).astype(np.int32) - self.offset).astype(np.int16)
+        whole = np.rint(np.clip(pixels, 0, 255) * self.multiplier)
+        return whole.astype(np.int32) - self.offset
 
     def describe(self) -> str:
         """Print the values and their width."""
-        return f"pixels, {self.fraction_bits} bits of fraction, {self.limits} in int16"
+        low, high = self.limits
+        return f"pixels, as whole numbers from {low} to {high}"
+
+
+def fit_pixels(
+    mean: np.ndarray, std: np.ndarray, full_scale: float, greatest: int
+) -> Pixels:
+    """Return pixels whose multipliers, up to ``greatest``, have the least error.
+
+    Errors are those of a pixel of 255 by the channels' relative scale, and of the
+    rounded offset, both in pixels.
+    """
+    first = np.arange(1, max(greatest, 1) + 1)[:, None]
+    # Multipliers in the inverse proportion of the deviations, the least one as given.
+    multipliers = np.rint(first * (std.max() / std))
+    units = multipliers * std
+    stretch = np.abs(units / units.mean(1, keepdims=True) - 1) * 255
+    offsets = mean * full_scale * multipliers
+    shift = np.abs(offsets - np.rint(offsets)) / multipliers
+    error = np.maximum(stretch, shift).max(1)
+    best = int(np.argmax(error <= error.min() + 1e-9))
+    return Pixels(
+        mean,
+        std,
+        float(full_scale),
+        multipliers[best].astype(np.int32),
+        np.rint(offsets[best]).astype(np.int32),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

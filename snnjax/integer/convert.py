@@ -25,7 +25,8 @@ from snnjax.models.connections import INPUT
 from snnjax.models.graph import Node, get_module, network_graph
 from snnjax.neurons import IF, PLIF
 
-_PIXEL_BITS = 6  # of a pixel's fraction at most
+# Greatest multipliers of pixels: in front of whole codes, and of rounded weights.
+_PIXELS, _ROUNDED = 4096, 16
 
 
 def from_model(
@@ -102,7 +103,9 @@ def from_model(
         start = _make_float_layer(model, nodes.pop(0), mean, std, full_scale)
         scale = np.ones(())
     else:
-        start, scale = _make_pixels(mean, std, full_scale)
+        greatest = _find_greatest_multiplier(get_module(model, first.weights))
+        start = border.fit_pixels(mean, std, full_scale, greatest)
+        scale = start.scale
     builder.add_source(start.name, start.limits, scale)
     pooled = [node for node in graph if node.kind == "mean_pool" and not node.window]
     if get_module(model, last.weights).quant is None:
@@ -339,13 +342,12 @@ def _make_float_layer(model, node, mean, std, full_scale) -> border.FloatLayer:
     )
 
 
-def _make_pixels(mean, std, full_scale) -> tuple[border.Pixels, np.ndarray]:
-    """Return the border of pixels, and what one of its units is worth by channel."""
-    zero = mean * full_scale
-    fraction = 0
-    while fraction < _PIXEL_BITS and np.any(zero * 2**fraction % 1):
-        fraction += 1
-    offset = np.rint(zero * 2**fraction).astype(np.int32)
-    scale = 1 / (full_scale * 2**fraction * std)
-    pixels = border.Pixels(mean, std, float(full_scale), fraction, offset)
-    return pixels, np.asarray(scale[0] if np.all(scale == scale[0]) else scale)
+def _find_greatest_multiplier(layer: Any) -> int:
+    """Return the greatest multiplier of pixels for which the layer's sums have room."""
+    spec, (codes, _) = layer.quant.get_value(), layer.encode()
+    if spec.method == "lq_net" or spec.group_size is not None:
+        return _ROUNDED  # weights that are rounded need the room too
+    total = np.abs(codes.astype(np.int64)).reshape(-1, codes.shape[-1]).sum(0).max()
+    inputs = codes.shape[-2] * layer.groups
+    room = min(2**29 // (256 * max(int(total), 1)), 2**21 // (256 * inputs))
+    return int(np.clip(room, 1, _PIXELS))

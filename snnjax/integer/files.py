@@ -251,7 +251,7 @@ def _build(described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]):
     cls = _BORDERS[start.pop("kind")]
     readout = described["readout"]
     network = IntegerNetwork(
-        border=cls(**_take(start, arrays, ("offset",))),
+        border=cls(**_take(start, arrays, ("multiplier", "offset"))),
         nodes=tuple(nodes),
         readout=readout and border.FloatReadout(**_take(readout, arrays, ())),
         timesteps=_whole(described["timesteps"], 1, 2**31),

@@ -182,7 +182,7 @@ class IntegerNetwork:
             timesteps: T; by default the network's.
 
         Returns:
-            Pixels, int16, of x's shape; or spikes ``[T, B, H, W, C]``, int8.
+            Pixels, int32, of x's shape; or spikes ``[T, B, H, W, C]``, int8.
 
         Raises:
             ValueError: x of another shape, or values that no pixel has.

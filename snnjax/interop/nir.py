@@ -12,8 +12,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax.interop.folding import fold_layer, widen
 from snnjax.interop.nir_reading import read_graph
-from snnjax.layers import EPSILON, QuantConv, Spiking, inspect
+from snnjax.layers import QuantConv, Spiking, inspect
 from snnjax.models.connections import INPUT
 from snnjax.models.graph import Node, get_module, network_graph
 from snnjax.models.graph_network import GraphNetwork
@@ -121,7 +122,7 @@ def describe_quantizers(model: nnx.Module) -> dict[str, Any]:
                 "bits": np.max(np.asarray(spec.bits)).item(),
             }
             _, scale = layer.encode()
-            factor = _fold(model, node)[0]
+            factor = fold_layer(model, node)[0]
             kind = "levels" if spec.method == "lq_net" else "scale"
             if kind == "levels" or scale.size in (1, len(factor)):
                 scale = scale if kind == "levels" else scale.reshape(-1)
@@ -174,7 +175,7 @@ class _Writer:
         metadata = {}
         if spec.spec is not None:
             metadata = {"bits": spec.bits, "quantizer": spec.spec.method}
-        kernel, shape = _widen(layer.quantized_kernel(train=False)), self.shapes[source]
+        kernel, shape = widen(layer.quantized_kernel(train=False)), self.shapes[source]
         is_conv = isinstance(layer, QuantConv)
         out = self.rows[node.weights].out_shape if is_conv else (1, 1, kernel.shape[-1])
         neurons = None
@@ -184,7 +185,7 @@ class _Writer:
             if not is_conv:
                 numbers = {key: value.reshape(-1) for key, value in numbers.items()}
             neurons = (nir.LIF if "tau" in numbers else nir.IF)(**numbers)
-        factor, bias = _fold(self.model, node)
+        factor, bias = fold_layer(self.model, node)
         weight = (kernel * factor).astype(kernel.dtype)
         bias = bias.astype(kernel.dtype)
         if is_conv:
@@ -302,40 +303,6 @@ def _import_nir() -> Any:
 
 def _name(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _widen(array: ArrayLike) -> np.ndarray:
-    """Return it in float32 at least, as membranes are: readers take nothing shorter."""
-    array = np.asarray(array)
-    return array.astype(np.promote_types(array.dtype, np.float32))
-
-
-def _fold(model: nnx.Module, node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Return factor and bias of a layer's output, with BatchNorm and the leak."""
-    layer = get_module(model, node.weights or "")
-    channels = layer.kernel.shape[-1]
-    factor, bias = np.ones(channels), np.zeros(channels)
-    if layer.bias is not None:
-        bias = np.asarray(layer.bias.get_value(), np.float64)
-    if node.norm is not None:
-        norm = get_module(model, node.norm)
-        scale, shift, mean, var = (
-            np.asarray(part.get_value(), np.float64)
-            for part in (norm.scale, norm.bias, norm.mean, norm.var)
-        )
-        factor = scale / np.sqrt(var + EPSILON)
-        bias = shift + (bias - mean) * factor
-    if node.spiking is not None:
-        neuron = get_module(model, node.spiking).learned_neuron()
-        if not isinstance(neuron, IF) and neuron.decay_input:
-            decay = 1 / np.asarray(neuron.tau, np.float64)
-            if decay.ndim and decay.size not in (1, channels):
-                raise ValueError(
-                    f"tau of {node.spiking} must be one number or one a channel where "
-                    f"the leak scales the input, got shape {decay.shape}"
-                )
-            factor, bias = factor * decay.reshape(-1), bias * decay.reshape(-1)
-    return factor, bias
 
 
 def _numbers(
