@@ -77,7 +77,7 @@ def load(graph: Any, *, dt: ArrayLike = 1e-4) -> GraphNetwork:
 
     Convolutions become `layers.QuantConv`, ``Affine`` and ``Linear``
     `layers.QuantLinear` and neurons `layers.Spiking`, under the nodes' names, in
-    float32, or in float64 where the graph is and JAX has it. Quantize it by
+    float32, or in float64 where the graph is and JAX runs so. Quantize it by
     `calibrate.quantize`. A neuron
     takes the input as it is (``decay_input=False``); what R makes of it is put into the
     weights before it. NIR fires above the threshold and we at it: at the number just
@@ -159,10 +159,10 @@ class _Writer:
             getattr(self, f"_{node.kind}")(node)
         last = nodes[-1].name
         classes = np.array(self.shapes[last][-1:])
-        self._put("output", nir.Output({"output": classes}), last)
+        self._add_node("output", nir.Output({"output": classes}), last)
         self.graph = nir.NIRGraph(self.nodes, self.edges)
 
-    def _put(self, name: str, node: Any, *sources: str) -> None:
+    def _add_node(self, name: str, node: Any, *sources: str) -> None:
         self.nodes[name] = node
         self.edges += [(feed, name) for s in sources for feed in self.feeds[s]]
 
@@ -205,10 +205,10 @@ class _Writer:
                 weight = weight.reshape(*before, -1).transpose(2, 0, 1, 3)
                 weight = weight.reshape(-1, weight.shape[-1])
             made = nir.Affine(weight.T.copy(), bias, metadata=metadata)
-        self._put(name, made, source)
+        self._add_node(name, made, source)
         self.shapes[node.name], self.feeds[node.name] = out, [name]
         if neurons is not None:
-            self._put(_name(node.spiking or ""), neurons, node.name)
+            self._add_node(_name(node.spiking or ""), neurons, node.name)
             self.feeds[node.name] = [_name(node.spiking or "")]
 
     def _add(self, node: Node) -> None:
@@ -217,7 +217,7 @@ class _Writer:
 
     def _mean_pool(self, node: Node) -> None:
         whole = not node.window
-        self._put_pooling("pool" if whole else _name(node.name), node)
+        self._add_pooling("pool" if whole else _name(node.name), node)
         if whole:
             channels = self.shapes[node.name][-1]
             self._flatten(Node("flatten", "flatten", (node.name,)))
@@ -226,7 +226,7 @@ class _Writer:
     def _max_pool(self, node: Node) -> None:
         """Average, and fire where the mean is above 0: a LIF that forgets."""
         name = _name(node.name)
-        self._put_pooling(f"{name}_mean", node)
+        self._add_pooling(f"{name}_mean", node)
         (height, width, channels), size = self.shapes[node.name], np.prod(node.window)
         full = np.ones((channels, height, width), np.float32)
         # Half a spike's share of the mean: it fires from one spike on, and forgets.
@@ -237,16 +237,16 @@ class _Writer:
             v_threshold=full * np.float32(0.5 / size),
             v_reset=0 * full,
         )
-        self._put(name, neurons, node.name)
+        self._add_node(name, neurons, node.name)
         self.feeds[node.name] = [name]
 
-    def _put_pooling(self, name: str, node: Node) -> None:
+    def _add_pooling(self, name: str, node: Node) -> None:
         (source,) = node.sources
         height, width, channels = self.shapes[source]
         window = np.array(node.window or (height, width))
         strides = np.array(node.strides or window)
         padding = np.array(node.padding or (0, 0))
-        self._put(name, self.nir.AvgPool2d(window, strides, padding), source)
+        self._add_node(name, self.nir.AvgPool2d(window, strides, padding), source)
         size = (np.array([height, width]) + 2 * padding - window) // strides + 1
         self.shapes[node.name] = (*size.tolist(), channels)
         self.feeds[node.name] = [name]
@@ -256,7 +256,7 @@ class _Writer:
         height, width, channels = self.shapes[source]
         shape = {"input": np.array([channels, height, width])}
         made = self.nir.Flatten(shape, start_dim=0, end_dim=-1)
-        self._put(_name(node.name), made, source)
+        self._add_node(_name(node.name), made, source)
         self.feeds[node.name] = [_name(node.name)]
         self.shapes[node.name] = ((height, width, channels),)
 

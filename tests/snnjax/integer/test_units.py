@@ -144,7 +144,7 @@ def test_too_wide_sums_are_refused():
         blocks=(1,),
         weight_quant=QuantSpec(bits=16, clip="absmax"),
         quantize_all=True,
-        in_channels=30,
+        in_channels=300,
     )
     with pytest.raises(ValueError, match="sums of conv1"):
         integer.from_model(model, image_size=(8, 8), mean=0.3017)
