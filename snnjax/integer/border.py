@@ -46,6 +46,8 @@ class Pixels:
         full_scale: the pixel that is 1: 255, or 1 for counts of events.
         multiplier: int32 [C].
         offset: int32 [C].
+        pixel_range: least and greatest pixel: (0, 255), or more where the
+            normalisation is unknown.
         name: ``"input"``.
     """
 
@@ -54,13 +56,16 @@ class Pixels:
     full_scale: float
     multiplier: np.ndarray
     offset: np.ndarray
+    pixel_range: tuple[int, int] = (0, 255)
     name: str = INPUT
 
     @property
     def limits(self) -> tuple[int, int]:
         """Least and greatest value."""
-        top = 255 * self.multiplier - self.offset
-        return int(-self.offset.max()), int(top.max())
+        low, high = (
+            int(end) * self.multiplier - self.offset for end in self.pixel_range
+        )
+        return int(low.min()), int(high.max())
 
     @property
     def scale(self) -> float:
@@ -77,20 +82,41 @@ class Pixels:
         pixels = x.astype(np.float64)
         if x.dtype.kind == "f":
             pixels = (pixels * self.std + self.mean) * self.full_scale
-        if pixels.min() < -0.5 or pixels.max() > 255.5:
+        low, high = self.pixel_range
+        if pixels.min() < low - 0.5 or pixels.max() > high + 0.5:
             raise ValueError(
                 f"x has values that are pixels from {pixels.min():.4g} to "
                 f"{pixels.max():.4g} by the network's mean, std and full_scale, and "
-                "they must be from 0 to 255; give from_model the mean and std by which "
-                "images are normalised"
+                f"they must be from {low} to {high}; give from_model the mean and std "
+                "by which images are normalised"
             )
-        whole = np.rint(np.clip(pixels, 0, 255) * self.multiplier)
+        whole = np.rint(np.clip(pixels, low, high) * self.multiplier)
         return whole.astype(np.int32) - self.offset
 
     def describe(self) -> str:
         """Print the values and their width."""
         low, high = self.limits
         return f"pixels, as whole numbers from {low} to {high}"
+
+
+_SPREAD = 8  # normalised images of unknown mean: up to so many units from 0
+
+
+def make_unknown_pixels(channels: int, full_scale: float, greatest: int) -> Pixels:
+    """Return pixels of images whose normalisation is unknown: floats within 8 of 0.
+
+    The multiplier is a power of 2, so that multiples of such are exact.
+    """
+    multiplier = 1 << max(0, (greatest // _SPREAD).bit_length() - 1)
+    reach = _SPREAD * int(np.ceil(full_scale))
+    return Pixels(
+        np.zeros(channels),
+        np.ones(channels),
+        float(full_scale),
+        np.full(channels, multiplier, np.int32),
+        np.zeros(channels, np.int32),
+        (-reach, max(reach, 255)),
+    )
 
 
 def fit_pixels(

@@ -67,9 +67,12 @@ def from_model(
         image_size: (height, width), for which sums over positions are proven; as the
             network's ``synapses()`` where not given.
         timesteps: T for which membranes without leak are proven, and of a run.
-        mean: of each channel of the images, ``(p / full_scale - mean) / std``; 0 where
-            not given. A first layer of floats takes it for integer images only.
-        std: likewise; 1 where not given.
+        mean: of each channel of the images, ``(p / full_scale - mean) / std``. A
+            quantized first layer then takes the pixels exactly, or to 1e-6 of one.
+            Where neither is given, it takes pixels over full_scale, or floats within 8
+            of 0, rounded to 2e-5 or finer. A first layer of floats needs them for
+            integer images only.
+        std: likewise.
         full_scale: the pixel that is 1; 1 for counts of events.
         membrane_bits: width of a membrane, 8 to 30.
         example: input ``[B, H, W, C]`` of the test vector in the file; random pixels
@@ -89,6 +92,7 @@ def from_model(
     rows = {row.name: row for row in model.synapses(image_size)}  # pyrefly: ignore
     first, last = graph[0], graph[-1]
     channels = rows[first.weights].in_shape[-1]
+    known = mean is not None or std is not None
     mean, std = (
         np.broadcast_to(
             np.asarray(default if x is None else x, np.float64), (channels,)
@@ -104,7 +108,10 @@ def from_model(
         scale = np.ones(())
     else:
         greatest = _find_greatest_multiplier(get_module(model, first.weights))
-        start = border.fit_pixels(mean, std, full_scale, greatest)
+        if known:
+            start = border.fit_pixels(mean, std, full_scale, greatest)
+        else:
+            start = border.make_unknown_pixels(channels, full_scale, greatest)
         scale = start.scale
     builder.add_source(start.name, start.limits, scale)
     pooled = [node for node in graph if node.kind == "mean_pool" and not node.window]
@@ -186,7 +193,7 @@ class _Builder:
             source=source,
             codes=kernel.codes,
             strides=layer.strides if is_conv else (1, 1),
-            padding=tuple(p for p, _ in layer.padding) if is_conv else (0, 0),
+            padding=_one_side(layer.padding) if is_conv else (0, 0),
             groups=layer.groups if is_conv else 1,
             shift=blank,
             bias=blank,
@@ -273,22 +280,24 @@ def _dynamics(name: str, spiking: Spiking, channels: int) -> tuple[Dynamics, boo
     else:
         decay = 1 / np.asarray(neuron.tau, np.float64)
     soft = neuron.v_reset is None
-    numbers = {
-        "tau": decay,
-        "v_threshold": neuron.v_threshold,
-        "v_reset": 0.0 if soft else neuron.v_reset,
-    }
-    for key, value in numbers.items():
+
+    def spread(key: str, value: Any) -> np.ndarray:
         value = np.asarray(value, np.float64)
-        if value.ndim > 1 and value.size != channels:
+        if value.size not in (1, channels):
             raise ValueError(
                 f"{key} of {name} must be one number or one a channel, got shape "
                 f"{value.shape}"
             )
-        numbers[key] = np.broadcast_to(value.reshape(-1), (channels,))
-    decays = not isinstance(neuron, IF) and neuron.decay_input
-    levels = _membrane_levels(name, spiking)
-    return Dynamics(*numbers.values(), soft, levels), decays
+        return np.broadcast_to(value.reshape(-1), (channels,))
+
+    dynamics = Dynamics(
+        decay=spread("tau", decay),
+        threshold=spread("v_threshold", neuron.v_threshold),
+        reset=spread("v_reset", 0.0 if soft else neuron.v_reset),
+        soft=soft,
+        levels=_membrane_levels(name, spiking),
+    )
+    return dynamics, not isinstance(neuron, IF) and neuron.decay_input
 
 
 def _membrane_levels(name: str, spiking: Spiking) -> MembraneLevels | None:
@@ -327,7 +336,7 @@ def _make_float_layer(model, node, mean, std, full_scale) -> border.FloatLayer:
         name=node.name,
         kernel=np.asarray(layer.kernel.get_value(), np.float64),
         strides=layer.strides,
-        padding=tuple(p for p, _ in layer.padding),
+        padding=_one_side(layer.padding),
         groups=layer.groups,
         factor=factor,
         bias=bias,
@@ -340,6 +349,11 @@ def _make_float_layer(model, node, mean, std, full_scale) -> border.FloatLayer:
         std=std,
         full_scale=float(full_scale),
     )
+
+
+def _one_side(padding: Any) -> tuple[int, int]:
+    (top, _), (left, _) = padding
+    return top, left
 
 
 def _find_greatest_multiplier(layer: Any) -> int:

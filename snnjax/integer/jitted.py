@@ -90,10 +90,10 @@ def _run(network, weights, inputs, timesteps):
 
 def _compute_current(layer: Layer, parts, x: Array, positions: int) -> Array:
     images = x.reshape(-1, *x.shape[-3:]).astype(jnp.float32)
-    sums = sum(
-        _convolve(images, w, layer.strides, layer.padding, layer.groups) << bits
-        for bits, w in parts
-    )
+    sums = jnp.zeros((), jnp.int32)
+    for bits, w in parts:
+        part = _convolve(images, w, layer.strides, layer.padding, layer.groups)
+        sums = sums + (part << bits)
     left, right = np.maximum(layer.shift, 0), np.maximum(-layer.shift, 0)
     half = np.where(right > 0, 1 << np.maximum(right - 1, 0), 0).astype(np.int32)
     current = ((sums << left) + half >> right) + layer.bias * positions

@@ -93,7 +93,7 @@ def round_to_level(n: Any, v: np.ndarray) -> np.ndarray:
     return np.clip(code, n.low, n.high) * n.step
 
 
-def apply_operation(node: Any, x: np.ndarray, y: np.ndarray | None = None):
+def apply_operation(node: Any, x: np.ndarray, y: Any = None) -> np.ndarray:
     """Join two nodes, or pool one: ``[..., H, W, C]``."""
     match node.kind:
         case "add":

@@ -78,10 +78,9 @@ def load(graph: Any, *, dt: ArrayLike = 1e-4) -> GraphNetwork:
     Convolutions become `layers.QuantConv`, ``Affine`` and ``Linear``
     `layers.QuantLinear` and neurons `layers.Spiking`, under the nodes' names, in
     float32, or in float64 where the graph is and JAX runs so. Quantize it by
-    `calibrate.quantize`. A neuron
-    takes the input as it is (``decay_input=False``); what R makes of it is put into the
-    weights before it. NIR fires above the threshold and we at it: at the number just
-    above.
+    `calibrate.quantize`. A neuron takes the input as it is (``decay_input=False``);
+    what R makes of it is put into the weights before it. NIR fires above the threshold
+    and we at it: at the number just above.
 
     Args:
         graph: a ``NIRGraph``, or the path of a file that ``nir.write`` wrote.
@@ -152,7 +151,7 @@ class _Writer:
         size = np.array([channels, height, width])
         self.nodes: dict[str, Any] = {INPUT: nir.Input({"input": size})}
         self.edges: list[tuple[str, str]] = []
-        self.shapes = {INPUT: (height, width, channels)}
+        self.shapes: dict[str, Any] = {INPUT: (height, width, channels)}
         # The names of NIR's nodes that give what a node of ours gives.
         self.feeds: dict[str, list[str]] = {INPUT: [INPUT]}
         for node in nodes:

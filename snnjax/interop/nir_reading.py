@@ -57,7 +57,7 @@ class _Reader:
                 "read"
             )
         channels, height, width = (int(n) for n in shape)
-        self.shapes: dict[str, tuple[int, ...]] = {INPUT: (height, width, channels)}
+        self.shapes: dict[str, Any] = {INPUT: (height, width, channels)}
         self.outputs = {starts[0]: INPUT}  # names of NIR's nodes, and of ours
         self.nodes: list[Node] = []
         self.modules: dict[str, nnx.Module] = {}
@@ -116,7 +116,7 @@ class _Reader:
             source = self._source(name)
             shape = self.shapes[source]
             self.nodes.append(Node(name, "flatten", (source,)))
-            self.shapes[name], self.outputs[name] = (shape,), name  # type: ignore
+            self.shapes[name], self.outputs[name] = (shape,), name
         elif isinstance(node, (nir.LIF, nir.IF)):
             raise ValueError(
                 f"{name} must read one Conv2d, Affine, Linear or AvgPool2d of its own"
@@ -146,12 +146,15 @@ class _Reader:
     def _read_layer(self, name: str, node: Any) -> None:
         nir, source, after = self.nir, self._source(name), self._neurons_of(name)
         weight = np.asarray(node.weight)
-        dtype = np.promote_types(weight.dtype, np.float32)
-        if not jax.config.jax_enable_x64:
-            dtype = np.dtype(np.float32)
+        # float64 where JAX runs so.
+        dtype = jnp.promote_types(weight.dtype, np.float32)
+        dtype = np.dtype(jax.dtypes.canonicalize_dtype(dtype))
         bias = getattr(node, "bias", None)
         bias = np.zeros(len(weight)) if bias is None else np.asarray(bias)
-        neuron, gain = (None, 1.0) if after is None else self._neuron(after, dtype)
+        neuron: Any = None
+        gain = 1.0
+        if after is not None:
+            neuron, gain = self._neuron(after, dtype)
         shape, rngs = self.shapes[source], nnx.Rngs(0)
         if isinstance(node, nir.Conv2d):
             padding, dilation = node.padding, np.ravel(node.dilation)

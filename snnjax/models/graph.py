@@ -61,8 +61,10 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
     )
 
 
-def get_module(model: nnx.Module, name: str) -> Any:
-    """Return the module of a network that has this dotted name."""
+def get_module(model: nnx.Module, name: str | None) -> Any:
+    """Return the module of a network that has a dotted name."""
+    if name is None:
+        raise ValueError("name must be a module's, got None: the node has none")
     part: Any = model
     for key in name.split("."):
         part = part[int(key)] if key.isdecimal() else getattr(part, key)

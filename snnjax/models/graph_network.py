@@ -107,7 +107,7 @@ class GraphNetwork(nnx.Module):
                 raise ValueError(
                     f"the network was made for images of {size}, got {image_size}"
                 )
-        shapes = {INPUT: self.input_shape}
+        shapes: dict[str, Any] = {INPUT: self.input_shape}
         feeds: dict[str, tuple[str, ...]] = {INPUT: (INPUT,)}
         table = []
         for node in self.nodes:

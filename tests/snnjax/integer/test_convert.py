@@ -229,6 +229,19 @@ def test_inputs_at_the_border():
         vgg.run_numpy(np.zeros((1, 16, 16, 1)))
 
 
+def test_images_of_unknown_normalisation():
+    model = twins.make(
+        models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True
+    )
+    twin = integer.from_model(model, image_size=SIZE)
+    images = np.random.default_rng(0).normal(size=(16, *SIZE, 1))
+    found = integer.count_differences(twin, model, images)
+    size = sum(layer.size for layer in found.values())
+    assert sum(layer.differing for layer in found.values()) <= 1e-4 * size
+    with pytest.raises(ValueError, match="mean and std"):
+        twin.encode_input(images + 20)
+
+
 def test_sequences_and_other_numbers_of_steps():
     model = twins.make(
         models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True
