@@ -64,7 +64,7 @@ def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tr
     """Return a tree of ``like``'s structure; ``names`` are its leaves' in order."""
     old, structure = jax.tree.flatten(like)
     leaves = [
-        jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=jax.random.key_impl(x))
+        jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=_key_impl(x))
         if _is_key(x)
         else arrays[name]
         for name, x in zip(names, old, strict=True)
@@ -77,9 +77,17 @@ def _is_key(x: Any) -> bool:
     return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
 
 
+def _key_impl(x: Any) -> Any:
+    """Return the kind of a random key, or of one that is only a shape."""
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), x)
+    return found[0]
+
+
 def _plain(x: Any) -> Any:
     """Return the numbers of a random key, zeros of a shape; others unchanged."""
     if isinstance(x, jax.ShapeDtypeStruct):
+        x = jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x
         return np.broadcast_to(np.zeros((), x.dtype), x.shape)
     return jax.random.key_data(x) if _is_key(x) else x
 

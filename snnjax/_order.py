@@ -58,7 +58,7 @@ def _rematerialize_bwd(function, keep, residuals, cotangents):
     first, rest = residuals
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
-        known = forbid_second_derivative(known, NEEDS_INPUTS)
+        known = forbid_second_derivative(known, KEPT_BLOCKS)
     # In float32 there is no second copy, and a TPU needs no barrier.
     narrow = jnp.finfo(known.dtype).bits < 32
     first = delay_until(first, known, force_recompute=narrow).astype(known.dtype)
@@ -68,9 +68,13 @@ def _rematerialize_bwd(function, keep, residuals, cotangents):
 rematerialize.defvjp(_rematerialize_fwd, _rematerialize_bwd)
 
 
+KEPT_BLOCKS = (
+    "second derivatives need the inputs of blocks, which remat keeps as int8 spikes in "
+    'training; make the network with remat="none", or take it in evaluation mode'
+)
 NEEDS_INPUTS = (
-    "second derivatives need the inputs of convolutions, which were kept as spikes "
-    "only; use conv2d(..., keep=None) or QuantConv(..., spikes=False)"
+    "second derivatives need the inputs of convolutions, which training keeps as int8 "
+    "spikes; call layers.keep_inputs(model), or take the network in evaluation mode"
 )
 
 

@@ -28,9 +28,11 @@ def fan_out(synapse: "snnjax.models.connections.Synapse") -> np.ndarray:
         start = np.arange(synapse.out_shape[axis]) * synapse.strides[axis]
         start = start - synapse.padding[axis][0]
         offset = np.arange(synapse.in_shape[axis])[:, None] - start
-        inside = (offset >= 0) & (offset < synapse.kernel_size[axis])
+        apart = synapse.dilation[axis] if synapse.dilation else 1
+        inside = (offset >= 0) & (offset < synapse.kernel_size[axis] * apart)
+        inside &= offset % apart == 0
         reached = np.multiply.outer(reached, inside.sum(axis=1))
-    return np.asarray(reached * synapse.out_shape[-1])
+    return np.asarray(reached * (synapse.out_shape[-1] // synapse.groups))
 
 
 def synaptic_operations(

@@ -18,11 +18,14 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _batch_statistics(graphdef, state, images: Array, timesteps: int) -> nnx.State:
+def _batch_statistics(
+    graphdef, state, images: Array, timesteps: int, mask: Array | None = None
+) -> nnx.State:
     """Mean and variance of every BatchNorm on one batch of normalised images."""
     model = nnx.merge(graphdef, state, copy=True)
     zero = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.BatchStat))
     nnx.update(model, zero)
+    layers.mask_time(model, mask)
     model(images, timesteps=timesteps, train=True)
     # From zero, one step of the moving average is its weight times the batch's value.
     return jax.tree.map(lambda x: x / layers.MOMENTUM, nnx.state(model, nnx.BatchStat))
@@ -57,15 +60,19 @@ def _network_inputs(
     batch_size: int,
     augment: Callable[..., Any] | None,
     seed: int,
-) -> Iterator[Array]:
-    """Yield full batches of the first images, augmented and normalised."""
+) -> Iterator[tuple[Array, Array | None]]:
+    """Yield full batches of the first images, normalised, and masks of their steps."""
     size = min(batch_size, images, len(dataset))
     for first in range(0, min(images, len(dataset)) - size + 1, size):
         batch = dataset.images[first : first + size]
         if augment is not None:
             key = jax.random.fold_in(jax.random.key(seed), first)
             batch = augment(key, batch, part=(0, 1))
-        yield data.network_input(batch, dataset.mean, dataset.std)
+        mask = None
+        if dataset.lengths is not None:
+            steps = np.arange(dataset.images.shape[1])[:, None]
+            mask = jnp.asarray(steps < dataset.lengths[None, first : first + size])
+        yield data.network_input(batch, dataset.mean, dataset.std), mask
 
 
 def reestimate_batchnorm(
@@ -126,17 +133,17 @@ def reestimate_batchnorm(
             raise ValueError(
                 "augment needs a data.Dataset; augment prepared batches yourself"
             )
-        batches = dataset
+        batches = ((batch, None) for batch in dataset)
     graphdef, state = nnx.split(model)
     total, number, shape = None, 0, None
-    for batch in batches:
+    for batch, mask in batches:
         shape = shape or jnp.shape(batch)
         if jnp.shape(batch) != shape:
             raise ValueError(
                 f"batches must all have one shape, got {shape} and then "
                 f"{jnp.shape(batch)}; leave out a last one that is not full"
             )
-        stats = _batch_statistics(graphdef, state, batch, timesteps)
+        stats = _batch_statistics(graphdef, state, batch, timesteps, mask)
         total = stats if total is None else jax.tree.map(jnp.add, total, stats)
         number += 1
         on_step()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +26,13 @@ def conv2d(
     strides: int | tuple[int, int] = 1,
     padding: int | Padding = 0,
     groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
     keep: DTypeLike | None = None,
+    spikes: bool | None = None,
 ) -> Array:
     r"""2-D convolution, fast to train on a CPU.
 
-    .. math:: y_{nhwk} = \sum_{ijc} x_{n,\,sh+i-p,\,tw+j-q,\,c}\; w_{ijck}
+    .. math:: y_{nhwk} = \sum_{ijc} x_{n,\,sh+di-p,\,tw+ej-q,\,c}\; w_{ijck}
 
     On a GPU or TPU this is XLA's convolution with its gradients. On a CPU, kernel
     gradients are matrix products in chunks that stay in the cache, and 3x3 convolutions
@@ -44,8 +47,13 @@ def conv2d(
         padding: zeros on each side, or ``((top, bottom), (left, right))``.
         groups: K / groups output channels see C / groups input channels each, in order;
             more than one is XLA's convolution everywhere.
+        dilation: d and e, the distance of the kernel's entries along both axes, or each
+            axis; more than 1 is XLA's convolution everywhere.
         keep: keep x for the backward pass in this dtype, which must hold it exactly:
-            int8 for spikes. Then there are no second derivatives.
+            int8 for spikes. Then there are no second derivatives, and where x is not
+            held exactly, the gradients are NaN.
+        spikes: x is whole numbers up to 127, which a TPU multiplies in fewer products;
+            None is True with ``keep=jnp.int8``.
 
     Returns:
         ``[N, H', W', K]``.
@@ -71,13 +79,36 @@ def conv2d(
             "padding must be at least 0 on each side, a whole number or ((top, "
             f"bottom), (left, right)), got {padding!r}"
         )
-    image, kernel = x.shape[1:3], w.shape[:2]
+    apart = (dilation, dilation) if isinstance(dilation, int | np.integer) else dilation
+    if not _is_whole_pair(apart, 1):
+        raise ValueError(
+            f"dilation must be at least 1, got {dilation!r}; give a whole number or two"
+        )
+    image = x.shape[1:3]
+    kernel = tuple((k - 1) * d + 1 for k, d in zip(w.shape[:2], apart, strict=True))
     if any(n + sum(p) < k for n, p, k in zip(image, pads, kernel, strict=True)):
         raise ValueError(
             f"the kernel {kernel} is larger than the image {image} with its padding "
             f"{pads}"
         )
-    return _conv2d(*match_varying_axes(x, w), pair, pads, groups, keep)
+    spikes = _are_spikes(keep) if spikes is None else spikes
+    form = _Form(pair, pads, groups, apart, spikes)
+    return _conv2d(*match_varying_axes(x, w), form, keep)
+
+
+class _Form(NamedTuple):
+    """Static choices of a convolution, checked."""
+
+    strides: tuple[int, int]
+    padding: Padding
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+    spikes: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """True where the algorithms of this package apply."""
+        return self.groups == 1 and self.dilation == (1, 1)
 
 
 def _is_whole_pair(pair, least: int = 0) -> bool:
@@ -104,66 +135,56 @@ def _check(x, w, groups):
         )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _conv2d(x, w, strides, padding, groups, keep):
-    native = partial(
-        _convolve_by_xla,
-        strides=strides,
-        padding=padding,
-        groups=groups,
-        spikes=_are_spikes(keep),
-    )
-    if groups > 1 or not _suits_winograd(x, w, strides, padding):
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x, w, form, keep):
+    native = partial(_convolve_by_xla, form=form)
+    if not (form.is_plain and _suits_winograd(x, w, form.strides, form.padding)):
         return native(x, w)
-    fast = partial(winograd.convolve, padding=padding)
+    fast = partial(winograd.convolve, padding=form.padding)
     return jax.lax.platform_dependent(x, w, cpu=fast, default=native)
 
 
-def _conv2d_fwd(x, w, strides, padding, groups, keep):
-    kept = x if keep is None else x.astype(keep)
-    return _conv2d(x, w, strides, padding, groups, keep), (kept, w)
+def _conv2d_fwd(x, w, form, keep):
+    y = _conv2d(x, w, form, keep)
+    if keep is None:
+        return y, (x, w, None)
+    kept = x.astype(keep)
+    return y, (kept, w, jnp.all(kept.astype(x.dtype) == x))
 
 
-def _conv2d_bwd(strides, padding, groups, keep, residuals, dy):
-    x, w = residuals
+def _conv2d_bwd(form, keep, residuals, dy):
+    x, w, is_exact = residuals
     if keep is not None:
         w, dy = (forbid_second_derivative(a, NEEDS_INPUTS) for a in (w, dy))
+        # Inside jit nothing can be raised; NaN is what training looks for.
+        dy = jnp.where(is_exact, dy, jnp.nan)
 
     def native_gradient(x, dy):
-        native = partial(
-            _convolve_by_xla,
-            x.astype(dy.dtype),
-            strides=strides,
-            padding=padding,
-            groups=groups,
-            spikes=_are_spikes(keep),
-        )
+        native = partial(_convolve_by_xla, x.astype(dy.dtype), form=form)
         return jax.vjp(native, w)[1](dy)[0]
 
     fast = None
-    if groups == 1:
-        fast = _choose_kernel_gradient(x, w, dy, strides, padding)
+    if form.is_plain:
+        fast = _choose_kernel_gradient(x, w, dy, form.strides, form.padding)
     if fast is None:
         dw = native_gradient(x, dy)
     else:
         dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
     # The next layer's gradients wait for this kernel's, whose arrays are then freed.
-    return delay_until(_input_gradient(x, w, dy, strides, padding, groups), dw), dw
+    return delay_until(_input_gradient(x, w, dy, form), dw), dw
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
-def _input_gradient(x, w, dy, strides, padding, groups):
-    if strides == (1, 1) and groups == 1:
+def _input_gradient(x, w, dy, form):
+    if form.strides == (1, 1) and form.is_plain:
         # This is a convolution with the flipped kernel, and as fast as one.
-        sizes = zip(w.shape[:2], padding, strict=True)
+        sizes = zip(w.shape[:2], form.padding, strict=True)
         pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
         turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
-        return _conv2d(dy, turned, strides, pads, 1, None)
-    native = partial(
-        _convolve_by_xla, w=w, strides=strides, padding=padding, groups=groups
-    )
+        return _conv2d(dy, turned, _Form((1, 1), pads), None)
+    native = partial(_convolve_by_xla, w=w, form=form._replace(spikes=False))
     return jax.vjp(native, x.astype(dy.dtype))[1](dy)[0]
 
 
@@ -172,7 +193,7 @@ def _are_spikes(keep) -> bool:
     return keep is not None and jnp.dtype(keep) == jnp.int8
 
 
-def _convolve_by_xla(x, w, strides, padding, groups=1, spikes=False):
+def _convolve_by_xla(x, w, form):
     # A TPU multiplies bfloat16: "highest" takes six products. Spikes are exact in
     # bfloat16, so three products give the same sum. Other backends use the stricter of
     # the two precisions.
@@ -182,11 +203,12 @@ def _convolve_by_xla(x, w, strides, padding, groups=1, spikes=False):
     return jax.lax.conv_general_dilated(
         x,
         w,
-        strides,
-        padding,
+        form.strides,
+        form.padding,
+        rhs_dilation=form.dilation,
         dimension_numbers=_LAYOUT,
-        feature_group_count=groups,
-        precision=split if spikes and full else None,
+        feature_group_count=form.groups,
+        precision=split if form.spikes and full else None,
     )
 
 

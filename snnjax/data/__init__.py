@@ -8,6 +8,8 @@ stay uint8 until the step that needs them. Augmentation is a pure function of it
 from snnjax.data.dataset import Dataset as Dataset
 from snnjax.data.dataset import from_arrays as from_arrays
 from snnjax.data.dataset import from_npz as from_npz
+from snnjax.data.events import frames_from_events as frames_from_events
+from snnjax.data.events import pad_sequences as pad_sequences
 from snnjax.data.loading import DATASETS as DATASETS
 from snnjax.data.loading import SPLITS as SPLITS
 from snnjax.data.loading import load as load

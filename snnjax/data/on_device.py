@@ -18,11 +18,12 @@ class DeviceDataset:
     them into another order before it takes a batch, in every step. So images are rows.
 
     Attributes:
-        rows: uint8 ``[N, H * W * C]``, or with T for event frames.
+        rows: ``[N, H * W * C]``, or with T for sequences, uint8 or float32.
         labels: int32 ``[N]``.
         mean: float32 ``[C]``.
         std: float32 ``[C]``.
-        shape: (H, W, C), or (T, H, W, C) for event frames.
+        shape: (H, W, C), or (T, H, W, C) for event frames, (T, F) for trains.
+        lengths: steps of each sequence, int32 ``[N]``, or None.
     """
 
     rows: Array
@@ -30,9 +31,16 @@ class DeviceDataset:
     mean: Array
     std: Array
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    lengths: Array | None = None
+
+    def mask(self, indices: Array) -> Array | None:
+        """Return True for the steps of these sequences, bool ``[T, B]``, or None."""
+        if self.lengths is None:
+            return None
+        return jnp.arange(self.shape[0])[:, None] < self.lengths[indices][None]
 
     def images(self, indices: Array) -> Array:
-        """Return the images at these places, uint8 ``[B, H, W, C]``."""
+        """Return the images or sequences at these places, ``[B, ...]``."""
         return self.rows[indices].reshape(*indices.shape, *self.shape)
 
     def network_input(self, images: Array) -> Array:
@@ -52,4 +60,5 @@ def on_device(dataset: Dataset) -> DeviceDataset:
         jnp.asarray(dataset.mean),
         jnp.asarray(dataset.std),
         images.shape[1:],
+        None if dataset.lengths is None else jnp.asarray(dataset.lengths),
     )

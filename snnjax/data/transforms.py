@@ -25,43 +25,46 @@ def normalize(images, mean, std) -> Float32[Array, "..."]:
 def network_input(images, mean, std) -> Float32[Array, "..."]:
     """A batch of a `Dataset` as a model takes it, float32 and time first.
 
-    Images are normalised, see `normalize`. Event frames are ``(frames - mean) / std``:
+    Images are normalised, see `normalize`. Sequences are ``(frames - mean) / std``:
     with mean 0 and std 1 the counts themselves.
 
     Args:
-        images: uint8 ``[B, H, W, C]``, or event frames ``[B, T, H, W, C]``.
+        images: uint8 ``[B, H, W, C]``, or event frames ``[B, T, H, W, C]`` or trains
+            ``[B, T, F]``, uint8 or float32.
         mean: of each channel, ``[C]``.
         std: of each channel, ``[C]``.
 
     Returns:
-        ``[B, H, W, C]``, or ``[T, B, H, W, C]``.
+        ``[B, H, W, C]``, ``[T, B, H, W, C]`` or ``[T, B, F]``.
 
     Raises:
         ValueError: if images are of another rank, or as `normalize`.
     """
     if np.ndim(images) == 4:
         return normalize(images, mean, std)
-    frames, mean, std = _checked_images(images, mean, std)
-    if frames.ndim != 5:
+    frames, mean, std = _checked_images(images, mean, std, (jnp.uint8, jnp.float32))
+    if frames.ndim not in (3, 5):
         raise ValueError(
-            "expected images [B, H, W, C] or event frames [B, T, H, W, C], got "
-            f"{list(frames.shape)}"
+            "expected images [B, H, W, C], event frames [B, T, H, W, C] or trains [B, "
+            f"T, F], got {list(frames.shape)}"
         )
     return jnp.moveaxis((frames - mean) / std, 1, 0)
 
 
-def _checked_images(images: Any, mean: Any, std: Any) -> tuple[Array, Array, Array]:
+def _checked_images(
+    images: Any, mean: Any, std: Any, dtypes: tuple[Any, ...] = (jnp.uint8,)
+) -> tuple[Array, Array, Array]:
     """All three as float32."""
     images = jnp.asarray(_checks.require_real("images", images))
     _checks.require_finite("mean", mean)
     _checks.require_positive("std", std)
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     fits = images.shape[-1:] == mean.shape == std.shape
-    if images.dtype != jnp.uint8 or not fits:
+    if images.dtype not in dtypes or not fits:
         raise ValueError(
-            "expected uint8 images [..., C] with mean and std [C], got "
-            f"{images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass pixels 0 "
-            "to 255, and normalize them once"
+            f"expected {jnp.dtype(dtypes[0])} images [..., C] with mean and std [C], "
+            f"got {images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass pixels "
+            "0 to 255, and normalize them once"
         )
     return images.astype(jnp.float32), mean, std
 

@@ -112,7 +112,7 @@ def save(model: nnx.Module) -> dict[str, np.ndarray]:
 
     Returns:
         ``{name: array}``, for ``torch.from_numpy`` and ``load_state_dict``, or
-        ``safetensors.numpy.save_file``.
+        ``safetensors.numpy.save_file``; bfloat16 parameters as float32.
 
     Raises:
         ValueError: another network.
@@ -160,6 +160,8 @@ def _from_torch(array: np.ndarray) -> np.ndarray:
 
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
+    if array.dtype == jnp.bfloat16:
+        array = array.astype(np.float32)  # torch.from_numpy takes NumPy's dtypes alone
     turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
     return np.array(turned, order="C")  # torch may write to it, to JAX's nobody may
 

@@ -7,13 +7,25 @@ of one `Hyperparameter` variable, so that they are traced and not part of the gr
 
 from snnjax.layers.linear import QuantConv as QuantConv
 from snnjax.layers.linear import QuantLinear as QuantLinear
+from snnjax.layers.linear import QuantScale as QuantScale
 from snnjax.layers.linear import kaiming_normal_fan_out as kaiming_normal_fan_out
+from snnjax.layers.linear import keep_inputs as keep_inputs
 from snnjax.layers.norm import EPSILON as EPSILON
 from snnjax.layers.norm import MOMENTUM as MOMENTUM
 from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
+from snnjax.layers.norm import mask_time as mask_time
 from snnjax.layers.norm import normalize as normalize
+from snnjax.layers.pieces import run_piece as run_piece
+from snnjax.layers.recurrent import Recurrent as Recurrent
+from snnjax.layers.shapes import AvgPool as AvgPool
+from snnjax.layers.shapes import Dropout as Dropout
+from snnjax.layers.shapes import Flatten as Flatten
+from snnjax.layers.shapes import MaxPool as MaxPool
+from snnjax.layers.shapes import SumPool as SumPool
+from snnjax.layers.spiking import Readout as Readout
 from snnjax.layers.spiking import Spiking as Spiking
+from snnjax.layers.state import CarriedState as CarriedState
 from snnjax.layers.synchronize import synchronize as synchronize
 from snnjax.layers.variables import Hyperparameter as Hyperparameter
 from snnjax.layers.variables import Hyperparameters as Hyperparameters

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from snnjax import _checks, cost
-from snnjax.layers.linear import QuantConv, QuantLinear
+from snnjax.layers.linear import QuantConv, QuantLinear, QuantScale
 from snnjax.layers.spiking import Spiking
 from snnjax.layers.variables import QuantState
 from snnjax.quantize import QuantSpec
@@ -25,13 +25,13 @@ def check_model(model: nnx.Module) -> None:
 
 def quantizable_layers(
     model: nnx.Module,
-) -> dict[str, QuantConv | QuantLinear | Spiking]:
+) -> dict[str, QuantConv | QuantLinear | QuantScale | Spiking]:
     """Collect the layers that take a quantizer, each once, by dotted name."""
     check_model(model)
     return {
         ".".join(str(part) for part in path): module
         for path, module in nnx.iter_modules(model)
-        if isinstance(module, (QuantConv, QuantLinear, Spiking))
+        if isinstance(module, (QuantConv, QuantLinear, QuantScale, Spiking))
     }
 
 
@@ -106,7 +106,7 @@ class KernelError(NamedTuple):
     bound: float
 
 
-def kernel_error(layer: QuantConv | QuantLinear) -> KernelError:
+def kernel_error(layer: QuantConv | QuantLinear | QuantScale) -> KernelError:
     """Measure what quantizing does to a layer's kernel as it is.
 
     Of MINT the levels stand for tanh of the weights, and the error is theirs.
@@ -167,7 +167,7 @@ def describe(model: nnx.Module) -> str:
     return "\n".join(lines)
 
 
-def _describe_error(layer: QuantConv | QuantLinear) -> str:
+def _describe_error(layer: QuantConv | QuantLinear | QuantScale) -> str:
     if isinstance(layer.kernel.get_value(), jax.core.Tracer):
         return ""
     beyond, rms, bound = kernel_error(layer)

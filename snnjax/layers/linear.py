@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import errors, nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
@@ -107,7 +107,7 @@ class _Quantized(nnx.Module):
         spec = self.quant.get_value()
         if spec.rounding == "stochastic" and is_training(self, train):
             seed, count = self.quant_state.get_value()
-            self.quant_state.set_value(DrawState(seed, count + 1))
+            self._move_state(DrawState(seed, count + 1))
             return spec(w, key=jax.random.fold_in(jax.random.key(seed), count))
         if spec.method != "lq_net":
             return spec(w, value_of(self.quant_scale))
@@ -115,8 +115,21 @@ class _Quantized(nnx.Module):
         state = LqState(*self.quant_state.get_value())
         if is_training(self, train):
             learned = quantize.lq_update(jax.lax.stop_gradient(w), state)
-            self.quant_state.set_value(learned)
+            self._move_state(learned)
         return quantize.lq_net(w, state)
+
+    def _move_state(self, state: Any) -> None:
+        try:
+            self.quant_state.set_value(state)
+        except errors.TraceContextError:
+            method = self.quant.get_value().method
+            raise ValueError(
+                "call quantized_kernel(train=True) once, in front of the loop: the "
+                f"{method} quantizer moves its state once a training step, and a body "
+                "of jax.lax.scan, jax.vmap or jax.checkpoint cannot; use the kernel it "
+                "returns in the loop, spikes @ kernel + bias, or call the layer there "
+                "with train=False"
+            ) from None
 
     def _clipped_kernel(self, spec: QuantSpec) -> Array:
         w = self.kernel.get_value()
@@ -173,29 +186,35 @@ def _warn_about_zeros(name: str, spec: QuantSpec | None, w: Array) -> None:
         )
 
 
-def _as_pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """Return one number for both axes as two; raise ValueError for any other."""
-    pair = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
-    for number in pair:
+def as_sizes(
+    name: str, value: int | tuple[int, ...], axes: int, least: int
+) -> tuple[int, ...]:
+    """Return one number for each axis; raise ValueError for any other."""
+    several = isinstance(value, tuple) and len(value) == axes
+    sizes = tuple(value) if several else (value,) * axes
+    for number in sizes:
         _checks.require_whole(name, number, least)
-    return pair
+    return sizes
 
 
 class QuantConv(_Quantized):
-    """2-D convolution, its kernel quantized if asked.
+    """2-D or 1-D convolution, its kernel quantized if asked.
 
     Args:
         in_features: input channels.
         out_features: output channels.
-        kernel_size: of both axes, or of each.
-        strides: of both axes, or of each.
-        padding: zeros on each side, as in torch, of both axes, or of each.
+        kernel_size: of both axes, or (height, width); (length,) convolves one axis.
+        strides: of all axes, or of each.
+        padding: zeros on each side, as in torch, of all axes, or of each.
+        dilation: distance of the kernel's entries, of all axes, or of each.
         groups: output channels see only their group's input channels; ``in_features``
             groups make a depthwise convolution.
         use_bias: add a bias to each output channel, at first 0.
-        quant: quantizer of the kernel ``[k, m, C_in / groups, C_out]``.
-        spikes: the input is spikes, or sums of up to 127: kept for the backward pass as
-            int8, exactly, in a quarter of the memory.
+        quant: quantizer of the kernel ``[k, m, C_in / groups, C_out]``, or
+            ``[k, C_in / groups, C_out]``.
+        spikes: the input is spikes, or sums of up to 127: kept in training for the
+            backward pass as int8, exactly, in a quarter of the memory. Of other inputs
+            the gradients are then NaN, and outside jit an error.
         dtype: of the computation; None is the input's.
         param_dtype: of the kernel.
         rngs: for the kernel, see `kaiming_normal_fan_out`.
@@ -210,9 +229,10 @@ class QuantConv(_Quantized):
         in_features: int,
         out_features: int,
         *,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         use_bias: bool = False,
         quant: QuantSpec | None = None,
@@ -227,10 +247,16 @@ class QuantConv(_Quantized):
                 f"groups must divide in_features and out_features, got {groups} for "
                 f"{in_features} and {out_features}"
             )
-        sizes = _as_pair("kernel_size", kernel_size, 1)
-        self.strides = _as_pair("strides", strides, 1)
-        high, wide = _as_pair("padding", padding, 0)
-        self.padding = ((high, high), (wide, wide))
+        axes = len(kernel_size) if isinstance(kernel_size, tuple) else 2
+        if axes not in (1, 2):
+            raise ValueError(
+                "kernel_size must be one number, (height, width) or (length,), got "
+                f"{kernel_size}"
+            )
+        sizes = as_sizes("kernel_size", kernel_size, axes, 1)
+        self.strides = as_sizes("strides", strides, axes, 1)
+        self.padding = tuple((n, n) for n in as_sizes("padding", padding, axes, 0))
+        self.dilation = as_sizes("dilation", dilation, axes, 1)
         check_rngs(rngs)
         shape = (*sizes, in_features // groups, out_features)
         kernel = kaiming_normal_fan_out(rngs.params(), shape, param_dtype)
@@ -246,25 +272,73 @@ class QuantConv(_Quantized):
     def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:
         """Convolve ``[..., H, W, C_in]`` to ``[..., H', W', C_out]``.
 
+        Of one axis, ``[..., L, C_in]`` to ``[..., L', C_out]``.
         ``train``: update LQ-Net's basis; None follows ``.train()`` and ``.eval()``.
 
         Raises:
-            ValueError: x of another shape, or not floating point.
+            ValueError: x of another shape, or not floating point; outside jit x that
+                is no spikes in a layer with ``spikes=True``.
         """
-        x = check_features(x, "H W C", self.kernel.shape[-2] * self.groups)
+        axes = len(self.strides)
+        names = "H W C" if axes == 2 else "L C"
+        x = check_features(x, names, self.kernel.shape[-2] * self.groups)
         w = self.quantized_kernel(train=train)
         dtype = self.dtype or x.dtype
+        # Evaluation keeps what second derivatives need.
+        keep = self.keep if is_training(self, train) else None
+        if self.keep is not None:
+            _require_spikes(x)
+        # One axis is two, of which the second has length 1.
+        more = (1,) * (2 - axes)
         y = conv2d(
-            x.reshape(-1, *x.shape[-3:]).astype(dtype),
-            w.astype(dtype),
-            strides=self.strides,
-            padding=self.padding,
+            x.reshape(-1, *x.shape[-1 - axes : -1], *more, x.shape[-1]).astype(dtype),
+            w.reshape(*w.shape[:axes], *more, *w.shape[axes:]).astype(dtype),
+            strides=(*self.strides, *more),
+            padding=(*self.padding, *((0, 0),) * len(more)),
             groups=self.groups,
-            keep=self.keep,
+            dilation=(*self.dilation, *more),
+            keep=keep,
+            spikes=self.keep is not None,
         )
-        if self.bias is not None:
-            y = y + self.bias.get_value().astype(dtype)
-        return y.reshape(*x.shape[:-3], *y.shape[1:])
+        y = y.reshape(*x.shape[: -1 - axes], *y.shape[1 : 1 + axes], y.shape[-1])
+        return add_bias(y, self.bias)
+
+
+def _require_spikes(x: Array) -> None:
+    is_spike = lambda x: (x == jnp.round(x)) & (jnp.abs(x) <= 127)  # noqa: E731
+    if not _checks.all_satisfy(x, is_spike):
+        raise ValueError(
+            "x must be spikes, or whole numbers up to 127, in a convolution that was "
+            "made with spikes=True; make it with spikes=False for an input of other "
+            "numbers, such as an image or average-pooled spikes"
+        )
+
+
+def keep_inputs(model: nnx.Module) -> nnx.Module:
+    """Copy ``model`` so that its convolutions have second derivatives in training too.
+
+    They keep their inputs for the backward pass in floating point, in four times the
+    memory of the int8 spikes that they keep otherwise.
+
+    Args:
+        model: any NNX model of `layers`.
+
+    Returns:
+        The copy, in the mode of ``model``.
+    """
+    copy = nnx.clone(model)
+    for _, module in nnx.iter_modules(copy):
+        if isinstance(module, QuantConv):
+            module.keep = None
+    return copy
+
+
+def add_bias(y: Array, bias: nnx.Param | None) -> Array:
+    """Add a bias ``[C]`` to ``[..., C]``, in its dtype; None adds nothing."""
+    if bias is None:
+        return y
+    value = bias.get_value().astype(y.dtype)
+    return y + value.reshape(*(1,) * (y.ndim - 1), -1)
 
 
 class QuantLinear(_Quantized):
@@ -329,4 +403,42 @@ class QuantLinear(_Quantized):
         x = check_features(x, "C", self.kernel.shape[0])
         dtype = self.dtype or x.dtype
         w = self.quantized_kernel(train=train).astype(dtype)
-        return x.astype(dtype) @ w + self.bias.get_value().astype(dtype)
+        return add_bias(x.astype(dtype) @ w, self.bias)
+
+
+class QuantScale(_Quantized):
+    """Multiply each channel by a weight of its own, quantized if asked.
+
+    Args:
+        features: channels.
+        init: first weight of all channels.
+        quant: quantizer of the weights ``[C, 1]``, one channel of C weights.
+        param_dtype: of the weights.
+
+    Raises:
+        ValueError: features below 1, or a weight that is not finite.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        init: float = 1.0,
+        quant: QuantSpec | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+    ):
+        check_sizes(features=features)
+        _checks.require_finite("init", init)
+        self.kernel = nnx.Param(jnp.full((features, 1), init, param_dtype))
+        self.use_running_average = False
+        self.quantize(quant)
+
+    def __call__(self, x: ArrayLike, *, train: bool | None = None) -> Array:
+        """Scale ``[..., C]``.
+
+        Raises:
+            ValueError: x of another shape, or not floating point.
+        """
+        x = check_features(x, "C", self.kernel.shape[0])
+        w = self.quantized_kernel(train=train).astype(x.dtype)
+        return x * w.reshape(*(1,) * (x.ndim - 1), -1)

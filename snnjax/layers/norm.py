@@ -72,7 +72,13 @@ def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def _normalize(x, mean, factor, bias):
+    mean, factor, bias = (_per_channel(x, a) for a in (mean, factor, bias))
     return ((x.astype(mean.dtype) - mean) * factor + bias).astype(x.dtype)
+
+
+def _per_channel(x: Array, values: Array) -> Array:
+    """Return ``[C]`` with as many axes as x ``[..., C]``."""
+    return values.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def _normalize_fwd(x, mean, factor, bias):
@@ -84,9 +90,9 @@ def _normalize_bwd(residuals, dy):
     axes = tuple(range(x.ndim - 1))
     dy = dy.astype(mean.dtype)
     d_bias = jnp.sum(dy, axes)
-    d_factor = jnp.sum(dy * (x.astype(mean.dtype) - mean), axes)
+    d_factor = jnp.sum(dy * (x.astype(mean.dtype) - _per_channel(x, mean)), axes)
     d_mean = -factor * d_bias
-    dx = (dy * factor).astype(x.dtype)
+    dx = (dy * _per_channel(x, factor)).astype(x.dtype)
     return dx, d_mean, d_factor.astype(factor.dtype), d_bias.astype(bias.dtype)
 
 
@@ -171,6 +177,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
         self.axis_name = axis_name
+        self.mask = nnx.data(None)  # see `mask_time`
         self.use_running_average = False
 
     def __call__(
@@ -201,6 +208,10 @@ class BatchNorm(nnx.Module):
             wide = np.promote_types(x.dtype, self.mean.get_value().dtype)
             mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
             return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+        if self.mask is not None:
+            mean, var, n = self._masked_statistics(x)
+            self._move(mean, var * (n / jnp.maximum(n - 1, 1)))
+            return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
         pivot = jax.lax.stop_gradient(self.mean.get_value())
         mean, var = statistics(x, pivot, self.axis_name)
         parts = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
@@ -210,8 +221,60 @@ class BatchNorm(nnx.Module):
                 "BatchNorm needs more than one value a channel to train, got shape "
                 f"{x.shape}; use a larger batch, or model.eval(), or train=False"
             )
-        for running, new in ((self.mean, mean), (self.var, var * (n / (n - 1)))):
+        self._move(mean, var * (n / (n - 1)))
+        return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+
+    def _move(self, mean: Array, var: Array) -> None:
+        """Move the running statistics towards a batch's."""
+        for running, new in ((self.mean, mean), (self.var, var)):
             old = running.get_value()
             moved = (1 - MOMENTUM) * old + MOMENTUM * jax.lax.stop_gradient(new)
             running.set_value(moved.astype(old.dtype))
-        return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+
+    def _masked_statistics(self, x: Array) -> tuple[Array, Array, Array]:
+        """Return mean and variance over the steps of the mask, and their number."""
+        mask = self.mask.get_value()
+        if x.shape[:2] != mask.shape:
+            raise ValueError(
+                f"x must be [T, B, ...] of the mask's T and B, {mask.shape}, got "
+                f"{x.shape}; hand sequences to BatchNorm with time and batch in front"
+            )
+        if self.axis_name is not None:
+            raise ValueError(
+                "sequences of different lengths train on one device; leave mesh out"
+            )
+        wide = x.astype(np.promote_types(x.dtype, np.float32))
+        weight = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
+        axes, n = (
+            tuple(range(x.ndim - 1)),
+            jnp.sum(mask) * (x[0, 0].size // x.shape[-1]),
+        )
+        mean = jnp.sum(jnp.where(weight, wide, 0), axes) / n
+        away = jnp.square(wide - _per_channel(x, mean))
+        return mean, jnp.sum(jnp.where(weight, away, 0), axes) / n, n
+
+
+class TimeMask(nnx.Variable):
+    """True for the steps of each sequence, bool ``[T, B]``; not trained."""
+
+
+def mask_time(model: nnx.Module, mask: Array | None) -> None:
+    """Let BatchNorm's statistics see the steps of sequences alone, not their padding.
+
+    For a training step of your own; `train.fit` calls it where a data set has
+    ``lengths``. Neurons need none: padding behind the end changes nothing before it.
+
+    Args:
+        model: changed in place.
+        mask: bool ``[T, B]``, True for steps; None takes it off.
+
+    Raises:
+        ValueError: a mask of another shape or kind.
+    """
+    if mask is not None and (jnp.ndim(mask) != 2 or jnp.result_type(mask) != jnp.bool_):
+        raise ValueError(f"mask must be bool [T, B], got {_checks.format_value(mask)}")
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            module.mask = nnx.data(
+                None if mask is None else TimeMask(jnp.asarray(mask))
+            )

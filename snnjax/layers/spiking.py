@@ -1,6 +1,8 @@
 """Neurons as a layer."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,29 +11,46 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
+from snnjax.layers.state import Stateful
 from snnjax.layers.variables import (
     Hyperparameters,
     LearnedScale,
+    LearnedTau,
     check_spec,
     value_of,
 )
-from snnjax.neurons import PLIF, Neuron
+from snnjax.neurons import LI, PLIF, Neuron
 from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
 
+# Numbers that can be learned, and how a training step keeps them in their range.
+_LEARNABLE = {
+    "tau": LearnedTau,
+    "tau_syn": LearnedTau,
+    "v_threshold": LearnedScale,
+    "alpha": LearnedScale,
+}
+_NO_STATE: Any = object()
 
-class Spiking(nnx.Module):
+
+class Spiking(Stateful):
     """A layer of neurons, its membrane quantized if asked.
 
     Args:
-        neuron: `neurons.LIF`, `neurons.IF` or `neurons.PLIF`, whose ``w`` becomes a
-            parameter of this layer.
+        neuron: `neurons.LIF`, `neurons.IF`, `neurons.CubaLIF` or one of
+            `neurons.from_step`; or `neurons.PLIF`, whose ``w`` becomes a parameter of
+            this layer.
         quant: quantizer of the membrane: uniform, LSQ, LQ-Net or MINT.
         site: ``"post_reset"``, the stored membrane, or ``"pre_fire"``, the one compared
             with the threshold.
+        learn: numbers of the neuron that become parameters of this layer, such as
+            ``("v_threshold", "tau")``: one for the layer, or one a channel where the
+            neuron has them as ``[C]``. A step of `train` keeps thresholds and slopes
+            positive and time constants above 1, see `project_scales`.
 
     Raises:
-        ValueError: a neuron that is none of these, or as `quantize`.
+        ValueError: a neuron that is none of these, a number that it has not, or as
+            `quantize`.
     """
 
     def __init__(
@@ -40,20 +59,32 @@ class Spiking(nnx.Module):
         *,
         quant: QuantSpec | None = None,
         site: str = "post_reset",
+        learn: Sequence[str] = (),
     ):
-        if not isinstance(neuron, Neuron):
-            raise ValueError(
-                "neuron must be a neurons.LIF(), neurons.IF() or neurons.PLIF(), got "
-                f"{_checks.format_value(neuron)}"
-            )
-        if isinstance(neuron, PLIF):
-            self.w = nnx.Param(jnp.asarray(neuron.w))
-            neuron = _pytree.replace(neuron, w=None)
-        else:
-            self.w = None
+        self._check_neuron(neuron)
+        self.w = None
+        self.carried = nnx.data(None)
+        names = ("w", *learn) if isinstance(neuron, PLIF) else tuple(learn)
+        for name in dict.fromkeys(names):
+            self.learn(name, _learned_value(neuron, name))
+            neuron = _pytree.replace(neuron, **{name: None})
         self.neuron = Hyperparameters(neuron)
         self.axis_name: str | None = None  # see `synchronize`
         self.quantize(quant, site=site)
+
+    @staticmethod
+    def _check_neuron(neuron: Any) -> None:
+        if not isinstance(neuron, Neuron):
+            raise ValueError(
+                "neuron must be a neurons.LIF(), neurons.IF(), neurons.PLIF(), "
+                "neurons.CubaLIF() or one of neurons.from_step, got "
+                f"{_checks.format_value(neuron)}"
+            )
+
+    def learn(self, name: str, value: ArrayLike) -> None:
+        """Make a number of the neuron a parameter that begins with this value."""
+        kind = _LEARNABLE.get(name, nnx.Param)
+        setattr(self, name, nnx.data(kind(jnp.asarray(value))))
 
     def quantize(self, spec: QuantSpec | None, *, site: str = "post_reset") -> None:
         """Put a quantizer on the membrane, or take it off (None, or method "none").
@@ -78,15 +109,37 @@ class Spiking(nnx.Module):
         self.quant_scale = nnx.data(None if scale is None else kind(scale))
         self.site = site
 
-    def learned_neuron(self) -> Neuron:
-        """The neuron, a `neurons.PLIF` with the ``w`` of this layer."""
-        neuron = self.neuron.get_value()
-        if self.w is None:
-            return neuron
-        return _pytree.replace(neuron, w=self.w.get_value())
+    def learned_numbers(self) -> dict[str, nnx.Param]:
+        """Return the numbers of the neuron that are parameters of this layer."""
+        names = _pytree.data_fields(self.neuron.kind)
+        found = {name: getattr(self, name, None) for name in names}
+        return {k: x for k, x in found.items() if isinstance(x, nnx.Param)}
 
-    def __call__(self, x_seq: ArrayLike) -> Array:
-        """Currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
+    def learned_neuron(self) -> Neuron:
+        """The neuron, with the learned numbers of this layer."""
+        learned = {k: x.get_value() for k, x in self.learned_numbers().items()}
+        return _pytree.replace(self.neuron.get_value(), **learned)
+
+    def __call__(self, x_seq: ArrayLike, *, v_init: Any = _NO_STATE) -> Any:
+        """Currents ``[T, B, ...]`` to spikes ``[T, B, ...]``.
+
+        Args:
+            x_seq: currents, time first.
+            v_init: the state before the first step, None at rest. Where it is given,
+                the result is (spikes, state after the last step), as of `neurons.lif`.
+                Without it the layer begins at rest, or where `run_piece` carries on.
+        """
+        if v_init is not _NO_STATE:
+            return self.run(x_seq, v_init)
+        spikes, end = self.run(x_seq, self.start_state())
+        self.keep_state(end)
+        return spikes
+
+    def run(self, x_seq: ArrayLike, v_init: Any) -> tuple[Array, Any]:
+        """Return the spikes ``[T, B, ...]`` and the state after the last step.
+
+        ``v_init`` is the state before the first step, None at rest.
+        """
         neuron = self.learned_neuron()
         quantizer = None
         if self.quant is not None:
@@ -100,8 +153,25 @@ class Spiking(nnx.Module):
             quantizer = self.quant.get_value().bind_membrane(
                 site=self.site, leak=leak_factor(tau, w), scale=scale
             )
-        spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
-        return spikes
+        return neuron(
+            x_seq,
+            v_init=v_init,
+            membrane_quantizer=quantizer,
+            membrane_site=self.site,
+        )
+
+
+def _learned_value(neuron: Neuron, name: str) -> ArrayLike:
+    """Return the number that learning starts from; ValueError where there is none."""
+    numbers = _pytree.data_fields(type(neuron))
+    reserved = name in vars(Spiking) or name in ("neuron", "quant", "site")
+    value = getattr(neuron, name, None) if name in numbers else None
+    if value is None or reserved:
+        known = [n for n in numbers if getattr(neuron, n) is not None]
+        raise ValueError(
+            f"learn must name numbers that the neuron has, among {known}, got {name!r}"
+        )
+    return value
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -111,3 +181,37 @@ def _scale_gradient(x: Array, factor: float) -> Array:
 
 
 _scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, d: (factor * d,))
+
+
+class Readout(Spiking):
+    """Leaky integrators that never fire: the membranes are the output ``[T, B, C]``.
+
+    A layer to read logits out of spikes at each step; its state carries on, and its
+    membrane is quantized, as those of `Spiking`.
+
+    Args:
+        neuron: `neurons.LI` with its time constant.
+        quant: quantizer of the membrane.
+        learn: ``("tau",)`` makes the time constant a parameter.
+
+    Raises:
+        ValueError: another neuron, or as `Spiking`.
+    """
+
+    def __init__(
+        self,
+        neuron: LI | None = None,
+        *,
+        quant: QuantSpec | None = None,
+        learn: Sequence[str] = (),
+    ):
+        super().__init__(LI() if neuron is None else neuron, quant=quant, learn=learn)
+
+    @staticmethod
+    def _check_neuron(neuron: Any) -> None:
+        if not isinstance(neuron, LI):
+            raise ValueError(
+                "the neuron of a Readout must be a neurons.LI(), got "
+                f"{_checks.format_value(neuron)}; layers.Spiking takes neurons that "
+                "fire"
+            )

@@ -48,7 +48,18 @@ class Hyperparameters(nnx.Module):
 
 
 class LearnedScale(nnx.Param):
-    """Scale of LSQ or MINT: positive, see `project_scales`."""
+    """Learned number above ``least``, see `project_scales`.
+
+    A scale of LSQ or MINT, a threshold, the slope of a surrogate: positive.
+    """
+
+    least = 0.0
+
+
+class LearnedTau(LearnedScale):
+    """Learned time constant in steps: above 1."""
+
+    least = 1.0
 
 
 class QuantState(nnx.Variable):
@@ -59,11 +70,12 @@ class QuantState(nnx.Variable):
 
 
 def project_scales(old: Any, new: Any) -> Any:
-    """Return the new parameters, with scales that the step left positive.
+    """Return the new parameters, with scales that the step left above their bound.
 
     Where a `LearnedScale` is not positive after an optimizer's step, it is half of the
-    old one: the gradient is the published one, and only such a step is cut. The
-    training step of `train` calls it; a loop of your own does after the update.
+    old one (a `LearnedTau` halfway from the old one to 1): the gradient is the
+    published one, and only such a step is cut. The training step of `train` calls it; a
+    loop of your own does after the update.
 
     Args:
         old: parameters before the step, as ``nnx.state(model, nnx.Param)``.
@@ -74,7 +86,8 @@ def project_scales(old: Any, new: Any) -> Any:
         if not isinstance(new, LearnedScale):
             return new
         scale, first = new.get_value(), old.get_value()
-        return new.replace(jnp.where(scale > 0, scale, first / 2))
+        least = type(new).least
+        return new.replace(jnp.where(scale > least, scale, (first + least) / 2))
 
     is_leaf = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
     return jax.tree.map(project, old, new, is_leaf=is_leaf)

@@ -4,6 +4,9 @@ from snnjax.models.connections import Synapse as Synapse
 from snnjax.models.graph import Node as Node
 from snnjax.models.graph import network_graph as network_graph
 from snnjax.models.graph_network import GraphNetwork as GraphNetwork
+from snnjax.models.protocol import SpikingModel as SpikingModel
+from snnjax.models.protocol import check_model_call as check_model_call
+from snnjax.models.sequential import Sequential as Sequential
 from snnjax.models.sew_resnet import SEWResNet as SEWResNet
 from snnjax.models.sew_resnet import sew_resnet8 as sew_resnet8
 from snnjax.models.sew_resnet import sew_resnet18 as sew_resnet18

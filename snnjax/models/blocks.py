@@ -50,7 +50,7 @@ class Block(nnx.Module):
             setattr(
                 self, f"bn{i}", factory.norm(c_out, scale_init=0.0 if silent else 1.0)
             )
-            setattr(self, f"sn{i}", factory.spiking())
+            setattr(self, f"sn{i}", factory.spiking(c_out))
         self.connect = connect
         out = features * self.expansion
         if strides == 1 and in_features == out:
@@ -58,7 +58,7 @@ class Block(nnx.Module):
         else:
             conv = factory.conv(in_features, out, kernel_size=1, strides=strides)
             self.downsample = nnx.List([conv, factory.norm(out)])
-            self.downsample_sn = factory.spiking()
+            self.downsample_sn = factory.spiking(out)
 
     @staticmethod
     def branch(

@@ -15,11 +15,13 @@ class Synapse(NamedTuple):
         sources: the spiking layers that feed it, the shortcut's first and then the
             branches of each block in turn; ``("input",)`` for the image.
         connect: how they are joined: ``"add"``, ``"and"``, ``"iand"``.
-        kernel_size: (height, width); () for a linear layer.
+        kernel_size: (height, width), or (length,) of one axis; () for a linear layer.
         strides: likewise.
-        padding: ((top, bottom), (left, right)); () for a linear layer.
+        padding: ((top, bottom), (left, right)), likewise.
         in_shape: (height, width, channels) of the input; (channels,) for linear.
         out_shape: the same of the output.
+        dilation: distance of the kernel's entries, along each axis; () is 1.
+        groups: in_shape's channels reach only the output channels of their group.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Synapse(NamedTuple):
     padding: tuple[tuple[int, int], ...]
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
 
     @property
     def reads_input(self) -> bool:

@@ -22,12 +22,11 @@ from snnjax.models import blocks
 SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
-_PASSING |= {"remat", "keep"}
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)
-}
+_PASSING |= {"remat", "keep", "carried", "mask"}
+_NEURONS = (neurons.LIF, neurons.IF, neurons.PLIF, neurons.CubaLIF, neurons.LI)
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in _NEURONS}
 _KINDS["QuantSpec"] = quantize.QuantSpec
-_NETWORKS = ("SEWResNet", "SpikingVGG")
+_NETWORKS = ("SEWResNet", "SpikingVGG", "Sequential")
 
 
 def describe_network(model: nnx.Module) -> dict[str, Any]:
@@ -109,10 +108,11 @@ def build_network(
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
+    make = getattr(cls, "from_architecture", cls)
     modules = description["modules"]
 
     def build():
-        model = cls(**arguments, rngs=nnx.Rngs(0))
+        model = make(**arguments, rngs=nnx.Rngs(0))
         for path, module in list(nnx.iter_modules(model)):
             _restore_choices(module, ".".join(map(str, path)), modules, arrays)
         return model
@@ -134,8 +134,9 @@ def _restore_choices(module, name, described, arrays) -> None:
         module.neuron = Hyperparameters(
             restore_value(f"{name}.neuron", described, arrays)
         )
-        if f"{name}.w" in arrays:
-            module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
+        for number in _pytree.data_fields(module.neuron.kind):
+            if f"{name}.{number}" in arrays:
+                module.learn(number, arrays[f"{name}.{number}"])
         site = {"site": described[name]["site"]}
     if hasattr(module, "quant"):
         quant = f"{name}.quant"
@@ -148,7 +149,12 @@ def restore_value(
 ) -> Any:
     """Return the neuron or the quantizer of this dotted name, its numbers NumPy's."""
     choices = dict(described[name])
-    kind = _KINDS[choices.pop("kind")]
+    kind = _KINDS.get(named := choices.pop("kind"))
+    if kind is None:
+        raise ValueError(
+            f"the network has a neuron of its own, {named}, which a file cannot hold; "
+            "build the network and give it as model"
+        )
     choices = {key: _restore_choice(x) for key, x in choices.items()}
     numbers = {
         field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)

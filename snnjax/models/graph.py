@@ -9,7 +9,20 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
+from snnjax.layers import (
+    AvgPool,
+    BatchNorm,
+    Dropout,
+    Flatten,
+    MaxPool,
+    QuantConv,
+    QuantLinear,
+    Readout,
+    Spiking,
+    SumPool,
+)
 from snnjax.models.connections import INPUT
+from snnjax.models.sequential import Sequential
 from snnjax.models.sew_resnet import SEWResNet
 from snnjax.models.spiking_vgg import SpikingVGG
 
@@ -22,7 +35,7 @@ class Node(NamedTuple):
             layer's for logits; ``"layer1.0.out"``, ``"pool1"``, ``"mean"`` for others.
         kind: ``"layer"`` (a convolution or linear layer, perhaps BatchNorm, perhaps
             neurons), ``"add"``, ``"and"``, ``"iand"`` (the first and not the second),
-            ``"max_pool"``, ``"mean_pool"`` or ``"flatten"``.
+            ``"max_pool"``, ``"mean_pool"``, ``"sum_pool"`` or ``"flatten"``.
         sources: names of the nodes that it reads; ``("input",)`` for the image.
         weights: dotted name of a layer's convolution or linear module.
         norm: dotted name of its BatchNorm; None without.
@@ -47,7 +60,9 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
     """List a network's operations, each behind those that it reads.
 
     Raises:
-        ValueError: a network of another class.
+        ValueError: a network of another class; a `models.Sequential` with recurrent
+            layers, membrane readouts, neurons without weights in front of them or
+            layers of one's own.
     """
     if isinstance(nodes := getattr(model, "nodes", None), tuple):
         return nodes  # a GraphNetwork, or a network of one's own that lists them
@@ -55,8 +70,10 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
         return tuple(_sew_resnet_nodes(model))
     if isinstance(model, SpikingVGG):
         return tuple(_vgg_nodes(model))
+    if isinstance(model, Sequential):
+        return tuple(_sequential_nodes(model))
     raise ValueError(
-        "model must be a models.SEWResNet or models.SpikingVGG, got "
+        "model must be a models.SEWResNet or a models.SpikingVGG or Sequential, got "
         f"{type(model).__name__}"
     )
 
@@ -111,3 +128,39 @@ def _vgg_nodes(model: SpikingVGG):
         source = f"pool{stage}"
     yield Node("flatten", "flatten", (source,))
     yield Node("fc", "layer", ("flatten",), "fc")
+
+
+def _sequential_nodes(model: Sequential):
+    source, weights, norm = INPUT, None, None
+    for name, layer in model.layers().items():
+        is_neuron = isinstance(layer, Spiking) and not isinstance(layer, Readout)
+        if is_neuron and weights is not None:
+            yield Node(name, "layer", (source,), weights, norm, name)
+            source, weights, norm = name, None, None
+            continue
+        if isinstance(layer, BatchNorm) and weights is not None and norm is None:
+            norm = name
+            continue
+        if isinstance(layer, Dropout):
+            continue  # of training alone
+        if weights is not None:  # a layer without neurons
+            yield Node(weights, "layer", (source,), weights, norm)
+            source, weights, norm = weights, None, None
+        if isinstance(layer, (QuantConv, QuantLinear)):
+            weights = name
+        elif isinstance(layer, Flatten):
+            yield Node(name, "flatten", (source,))
+            source = name
+        elif isinstance(layer, (AvgPool, MaxPool, SumPool)):
+            kinds = {AvgPool: "mean_pool", MaxPool: "max_pool", SumPool: "sum_pool"}
+            sizes = (layer.window or (), layer.strides or (), layer.padding or ())
+            yield Node(name, kinds[type(layer)], (source,), None, None, None, *sizes)
+            source = name
+        else:
+            raise ValueError(
+                f"{name}, a {type(layer).__name__}, cannot be listed: convolutions and "
+                "linear layers, each with BatchNorm and neurons behind it or without, "
+                "pooling and Flatten can"
+            )
+    if weights is not None:
+        yield Node(weights, "layer", (source,), weights, norm)

@@ -24,6 +24,7 @@ from snnjax.quantize import QuantSpec
 Parameters = ParamSpec("Parameters")
 Network = TypeVar("Network")
 Record = Callable[[Array], Any]
+NeuronChoice = Neuron | Callable[[int], Neuron]
 PRESET = ("self", "block", "blocks", "stages")
 
 
@@ -55,7 +56,8 @@ class LayerFactory:
     in full precision unless ``quantize_all``.
     """
 
-    neuron: Neuron
+    neuron: NeuronChoice
+    learn: Sequence[str]
     weight_quant: QuantSpec | None
     membrane_quant: QuantSpec | None
     membrane_site: str
@@ -79,10 +81,23 @@ class LayerFactory:
         """Make a BatchNorm."""
         return BatchNorm(features, param_dtype=self.param_dtype, **options)
 
-    def spiking(self, *, is_boundary: bool = False) -> Spiking:
-        """Make a layer of neurons."""
+    def spiking(self, features: int, *, is_boundary: bool = False) -> Spiking:
+        """Make a layer of neurons for so many channels."""
         quant = None if is_boundary and not self.quantize_all else self.membrane_quant
-        return Spiking(self.neuron, quant=quant, site=self.membrane_site)
+        neuron = self.neuron
+        if not isinstance(neuron, Neuron) and callable(neuron):
+            neuron = neuron(features)
+        layer = Spiking(neuron, quant=quant, site=self.membrane_site, learn=self.learn)
+        numbers = jax.tree.leaves(layer.learned_neuron())
+        sizes = {np.shape(x)[-1] for x in numbers if np.ndim(x)}
+        if sizes - {1, features}:
+            raise ValueError(
+                f"neuron has numbers of shape [{', '.join(map(str, sizes))}] for a "
+                f"layer of {features} channels; give a function of the number of "
+                "channels: neuron=lambda channels: neurons.LIF(v_threshold="
+                "jnp.ones(channels))"
+            )
+        return layer
 
     def _weights(self, is_boundary: bool) -> dict[str, Any]:
         quant = None if is_boundary and not self.quantize_all else self.weight_quant
@@ -160,17 +175,20 @@ def norm_and_spike(
         train: normalise by the batch; None follows the mode of ``norm``.
         timesteps: for how long a still image is seen.
     """
+    start = neurons.start_state()
     graphdef, state = nnx.split(neurons)
 
-    def run(h, affine, state):
+    def run(h, affine, state, start):
         currents = normalize(h, *affine)
         if timesteps is not None:
             # The gradient of a stack is a sum of its parts, which XLA fuses.
             currents = jnp.stack([currents] * timesteps)
-        return nnx.merge(graphdef, state, copy=True)(currents)
+        return nnx.merge(graphdef, state, copy=True).run(currents, start)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    return rematerialize(run, None, h, affine, state)
+    spikes, end = rematerialize(run, None, h, affine, state, start)
+    neurons.keep_state(end)
+    return spikes
 
 
 def remat_module(
@@ -211,11 +229,12 @@ def conv_synapse(
     size: tuple[int, ...],
 ) -> Synapse:
     """Return a convolution's row in the connection table, for an input of this size."""
-    kernel, (c_in, c_out) = conv.kernel.shape[:2], conv.kernel.shape[2:]
+    axes = len(conv.strides)
+    kernel, (c_in, c_out) = conv.kernel.shape[:axes], conv.kernel.shape[axes:]
     out = tuple(
-        (n + sum(pad) - k) // stride + 1
-        for n, k, stride, pad in zip(
-            size, kernel, conv.strides, conv.padding, strict=True
+        (n + sum(pad) - (k - 1) * apart - 1) // stride + 1
+        for n, k, stride, pad, apart in zip(
+            size, kernel, conv.strides, conv.padding, conv.dilation, strict=True
         )
     )
     return Synapse(
@@ -225,6 +244,8 @@ def conv_synapse(
         kernel,
         conv.strides,
         conv.padding,
-        (*size, c_in),
+        (*size, c_in * conv.groups),
         (*out, c_out),
+        conv.dilation,
+        conv.groups,
     )

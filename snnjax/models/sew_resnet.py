@@ -19,6 +19,7 @@ from snnjax.models.blocks import CONNECT, BasicBlock, Block, Bottleneck
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
     LayerFactory,
+    NeuronChoice,
     Record,
     check_input,
     conv_synapse,
@@ -48,7 +49,9 @@ class SEWResNet(nnx.Module):
             max-pooling of stride 2).
         connect: ``"add"``, ``"and"`` or ``"iand"`` (shortcut and not branch; in a
             bottleneck branch and not shortcut, as in SpikingJelly).
-        neuron: `neurons.LIF`, `neurons.IF` or `neurons.PLIF`, for all layers.
+        neuron: `neurons.LIF`, or another of `layers.Spiking`, for all layers; or a
+            function from a layer's channels to its neuron, with numbers ``[C]``.
+        learn: numbers of the neuron that each layer learns, as of `layers.Spiking`.
         weight_quant: quantizer of the blocks' kernels.
         membrane_quant: quantizer of the blocks' membranes.
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
@@ -76,7 +79,8 @@ class SEWResNet(nnx.Module):
         in_channels: int = 3,
         stem: str = "cifar",
         connect: str = "add",
-        neuron: neurons.Neuron | None = None,
+        neuron: NeuronChoice | None = None,
+        learn: Sequence[str] = (),
         weight_quant: QuantSpec | None = None,
         membrane_quant: QuantSpec | None = None,
         membrane_site: str = "post_reset",
@@ -93,6 +97,14 @@ class SEWResNet(nnx.Module):
             raise ValueError(f"connect must be one of {(*CONNECT,)}, got {connect!r}")
         if remat not in REMAT:
             raise ValueError(f"remat must be one of {REMAT}, got {remat!r}")
+        silent = {"and": (BasicBlock, Bottleneck), "iand": (Bottleneck,)}
+        if zero_init_residual and issubclass(block, silent.get(connect, ())):
+            raise ValueError(
+                f"zero_init_residual with connect={connect!r} in a {block.__name__} "
+                "lets no spike and no gradient through: a silent branch makes the "
+                "output 0 and not the shortcut; leave zero_init_residual False, or "
+                'take connect="add"'
+            )
         check_sizes(num_classes=num_classes, width=width, in_channels=in_channels)
         several = isinstance(blocks, Sequence)
         if not several or not all(_checks.is_whole(n) and n >= 1 for n in blocks):
@@ -115,6 +127,7 @@ class SEWResNet(nnx.Module):
         )
         factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
+            learn=learn,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
             membrane_site=membrane_site,
@@ -133,7 +146,7 @@ class SEWResNet(nnx.Module):
             is_boundary=True,
         )
         self.bn1 = factory.norm(width)
-        self.sn1 = factory.spiking(is_boundary=True)
+        self.sn1 = factory.spiking(width, is_boundary=True)
         self.stem = stem
         features = width
         self.stages = tuple(f"layer{i + 1}" for i in range(len(blocks)))

@@ -19,6 +19,7 @@ from snnjax.layers.variables import check_sizes
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.parts import (
     LayerFactory,
+    NeuronChoice,
     Record,
     check_input,
     conv_synapse,
@@ -41,7 +42,9 @@ class SpikingVGG(nnx.Module):
         image_size: (height, width), of at least 2 ** stages: the linear layer sees all
             positions of the last stage.
         in_channels: of the image.
-        neuron: `neurons.LIF`, `neurons.IF` or `neurons.PLIF`, for all layers.
+        neuron: `neurons.LIF`, or another of `layers.Spiking`, for all layers; or a
+            function from a layer's channels to its neuron, with numbers ``[C]``.
+        learn: numbers of the neuron that each layer learns, as of `layers.Spiking`.
         weight_quant: quantizer of the kernels behind the first layer.
         membrane_quant: quantizer of the membranes behind the first layer.
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
@@ -65,7 +68,8 @@ class SpikingVGG(nnx.Module):
         width: int = 64,
         image_size: tuple[int, int] = (32, 32),
         in_channels: int = 3,
-        neuron: neurons.Neuron | None = None,
+        neuron: NeuronChoice | None = None,
+        learn: Sequence[str] = (),
         weight_quant: QuantSpec | None = None,
         membrane_quant: QuantSpec | None = None,
         membrane_site: str = "post_reset",
@@ -93,6 +97,7 @@ class SpikingVGG(nnx.Module):
         )
         factory = LayerFactory(
             neuron=neurons.LIF() if neuron is None else neuron,
+            learn=learn,
             weight_quant=weight_quant,
             membrane_quant=membrane_quant,
             membrane_site=membrane_site,
@@ -113,7 +118,7 @@ class SpikingVGG(nnx.Module):
                 )
                 setattr(self, f"conv{i}", conv)
                 setattr(self, f"bn{i}", factory.norm(out))
-                setattr(self, f"sn{i}", factory.spiking(is_boundary=i == 1))
+                setattr(self, f"sn{i}", factory.spiking(out, is_boundary=i == 1))
                 features = out
         height, length = (n // 2 ** len(stages) for n in image_size)
         # SpikingJelly's VGGs start so; its SEW-ResNets keep torch's own.

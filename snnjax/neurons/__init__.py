@@ -16,10 +16,17 @@ the threshold, snnTorch subtracts again before the next spike); Norse's ``lif_bo
 threshold only ours and SpikingJelly's do.
 """
 
+from snnjax.neurons.current import CubaState as CubaState
+from snnjax.neurons.current import cuba_lif as cuba_lif
+from snnjax.neurons.integrator import li as li
 from snnjax.neurons.modules import IF as IF
+from snnjax.neurons.modules import LI as LI
 from snnjax.neurons.modules import LIF as LIF
 from snnjax.neurons.modules import PLIF as PLIF
+from snnjax.neurons.modules import CubaLIF as CubaLIF
 from snnjax.neurons.modules import Neuron as Neuron
+from snnjax.neurons.own import StepNeuron as StepNeuron
+from snnjax.neurons.own import from_step as from_step
 from snnjax.neurons.sequence import if_ as if_
 from snnjax.neurons.sequence import lif as lif
 from snnjax.neurons.sequence import plif as plif

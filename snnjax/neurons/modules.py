@@ -9,6 +9,9 @@ from jax.typing import ArrayLike
 
 from snnjax import _pytree
 from snnjax import surrogate as surrogates
+from snnjax.neurons.current import CubaState, cuba_lif
+from snnjax.neurons.integrator import li
+from snnjax.neurons.own import StepNeuron
 from snnjax.neurons.sequence import if_, lif, plif, w_from_tau
 from snnjax.neurons.step import check_numbers
 from snnjax.surrogate import Surrogate
@@ -27,8 +30,9 @@ def _leaves_from_numbers(neuron, names: tuple[str, ...]) -> None:
 class LIF:
     """`lif` with its numbers: ``LIF(tau=2.0)(x_seq) -> (spikes, v_final)``.
 
-    A registered dataclass: ``tau``, ``v_threshold``, ``v_reset`` and ``alpha`` are
-    float32 leaves, the rest is static. For the meaning of each field see `lif`.
+    A registered dataclass: ``tau``, ``v_threshold``, ``v_reset``, ``alpha`` and
+    ``v_min`` are float32 leaves, the rest is static. For the meaning of each field see
+    `lif`.
     """
 
     tau: Leaf = 2.0
@@ -40,9 +44,11 @@ class LIF:
     surrogate: Surrogate = dataclasses.field(
         default=surrogates.atan, metadata={"static": True}
     )
+    v_min: Leaf = None
 
     def __post_init__(self):
-        _leaves_from_numbers(self, ("tau", "v_threshold", "v_reset", "alpha"))
+        names = ("tau", "v_threshold", "v_reset", "alpha", "v_min")
+        _leaves_from_numbers(self, names)
 
     def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
         """Run; ``state`` are `lif`'s v_init, membrane_quantizer, membrane_site."""
@@ -53,8 +59,8 @@ class LIF:
 class IF:
     """`if_` with its numbers: ``IF()(x_seq) -> (spikes, v_final)``.
 
-    A registered dataclass: ``v_threshold``, ``v_reset`` and ``alpha`` are float32
-    leaves, the rest is static. For the meaning of each field see `if_`.
+    A registered dataclass: ``v_threshold``, ``v_reset``, ``alpha`` and ``v_min`` are
+    float32 leaves, the rest is static. For the meaning of each field see `if_`.
     """
 
     v_threshold: Leaf = 1.0
@@ -64,9 +70,10 @@ class IF:
     surrogate: Surrogate = dataclasses.field(
         default=surrogates.atan, metadata={"static": True}
     )
+    v_min: Leaf = None
 
     def __post_init__(self):
-        _leaves_from_numbers(self, ("v_threshold", "v_reset", "alpha"))
+        _leaves_from_numbers(self, ("v_threshold", "v_reset", "alpha", "v_min"))
 
     def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
         """Run; ``state`` are `if_`'s v_init, membrane_quantizer, membrane_site."""
@@ -77,9 +84,10 @@ class IF:
 class PLIF:
     """`plif` with its numbers: ``PLIF(tau=2.0)(x_seq) -> (spikes, v_final)``.
 
-    A registered dataclass: ``w``, ``v_threshold``, ``v_reset`` and ``alpha`` are
-    float32 leaves, the rest is static. In a network, `layers.Spiking` makes ``w`` a
-    parameter of its own for each layer. For the meaning of each field see `plif`.
+    A registered dataclass: ``w``, ``v_threshold``, ``v_reset``, ``alpha`` and
+    ``v_min`` are float32 leaves, the rest is static. In a network, `layers.Spiking`
+    makes ``w`` a parameter of its own for each layer. For the meaning of each field see
+    `plif`.
 
     Raises:
         ValueError: as `plif`; both tau and w.
@@ -92,6 +100,7 @@ class PLIF:
     decay_input: bool = dataclasses.field(metadata={"static": True})
     detach_reset: bool = dataclasses.field(metadata={"static": True})
     surrogate: Surrogate = dataclasses.field(metadata={"static": True})
+    v_min: Leaf
 
     def __init__(
         self,
@@ -102,6 +111,7 @@ class PLIF:
         decay_input: bool = True,
         detach_reset: bool = True,
         surrogate: Surrogate = surrogates.atan,
+        v_min: Leaf = None,
         *,
         w: Leaf = None,
     ):
@@ -114,9 +124,10 @@ class PLIF:
         if w is None:
             w = w_from_tau(2.0 if tau is None else tau)
         values = (w, v_threshold, v_reset, alpha, decay_input, detach_reset, surrogate)
+        values = (*values, v_min)
         for field, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)
-        _leaves_from_numbers(self, ("w", "v_threshold", "v_reset", "alpha"))
+        _leaves_from_numbers(self, ("w", "v_threshold", "v_reset", "alpha", "v_min"))
 
     @property
     def tau(self) -> Array:
@@ -132,6 +143,54 @@ def _fields(neuron) -> dict:
     return {f.name: getattr(neuron, f.name) for f in dataclasses.fields(neuron)}
 
 
-Neuron = LIF | IF | PLIF
-for neuron in (LIF, IF, PLIF):
+@dataclasses.dataclass(frozen=True)
+class CubaLIF:
+    """`cuba_lif` with its numbers: ``CubaLIF(tau=4.0, tau_syn=2.0)(x_seq)``.
+
+    A registered dataclass: ``tau``, ``tau_syn``, ``v_threshold``, ``v_reset``,
+    ``alpha`` and ``v_min`` are float32 leaves, the rest is static. For the meaning of
+    each field see `cuba_lif`.
+    """
+
+    tau: Leaf = 2.0
+    tau_syn: Leaf = 2.0
+    v_threshold: Leaf = 1.0
+    v_reset: Leaf = 0.0
+    alpha: Leaf = None
+    decay_input: bool = dataclasses.field(default=True, metadata={"static": True})
+    detach_reset: bool = dataclasses.field(default=True, metadata={"static": True})
+    surrogate: Surrogate = dataclasses.field(
+        default=surrogates.atan, metadata={"static": True}
+    )
+    v_min: Leaf = None
+
+    def __post_init__(self):
+        names = ("tau", "tau_syn", "v_threshold", "v_reset", "alpha", "v_min")
+        _leaves_from_numbers(self, names)
+
+    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, CubaState]:
+        """Run; ``state``: `cuba_lif`'s v_init, membrane_quantizer, membrane_site."""
+        return cuba_lif(x_seq, **_fields(self), **state)
+
+
+@dataclasses.dataclass(frozen=True)
+class LI:
+    """`li` with its numbers: ``LI(tau=2.0)(x_seq) -> (potentials, v_final)``.
+
+    A registered dataclass: ``tau`` is a float32 leaf, the rest is static.
+    """
+
+    tau: Leaf = 2.0
+    decay_input: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    def __post_init__(self):
+        _leaves_from_numbers(self, ("tau",))
+
+    def __call__(self, x_seq: ArrayLike, **state) -> tuple[Array, Array]:
+        """Run; ``state`` are `li`'s v_init, membrane_quantizer, membrane_site."""
+        return li(x_seq, **_fields(self), **state)
+
+
+for neuron in (LIF, IF, PLIF, CubaLIF, LI):
     _pytree.register(neuron)
+Neuron = LIF | IF | PLIF | CubaLIF | StepNeuron

@@ -20,6 +20,7 @@ def lif(
     detach_reset: bool = True,
     surrogate: Surrogate = surrogates.atan,
     alpha: ArrayLike | None = None,
+    v_min: ArrayLike | None = None,
     v_init: ArrayLike | None = None,
     membrane_quantizer: Quantizer | None = None,
     membrane_site: str = "post_reset",
@@ -51,6 +52,7 @@ def lif(
         detach_reset: whether the reset is a constant to the gradient.
         surrogate: spike function, called as ``surrogate(H - v_threshold, alpha)``.
         alpha: slope of the surrogate; None is the surrogate's own default.
+        v_min: lower bound of H, at most the potential at rest; None is none.
         v_init: potential before the first step ``[...]``; None is at rest.
         membrane_quantizer: applied to the membrane at every step: a function, or a
             `quantize.QuantSpec` of a method for membranes (LSQ and MINT by the scale
@@ -77,6 +79,7 @@ def lif(
     [0.0, 1.0, 0.0]
     """
     numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    numbers["v_min"] = v_min
     check_numbers(numbers)
     return run(
         x_seq,
@@ -98,6 +101,7 @@ def if_(
     detach_reset: bool = True,
     surrogate: Surrogate = surrogates.atan,
     alpha: ArrayLike | None = None,
+    v_min: ArrayLike | None = None,
     v_init: ArrayLike | None = None,
     membrane_quantizer: Quantizer | None = None,
     membrane_site: str = "post_reset",
@@ -111,6 +115,7 @@ def if_(
         detach_reset: whether the reset is a constant to the gradient.
         surrogate: spike function, called as ``surrogate(H - v_threshold, alpha)``.
         alpha: slope of the surrogate; None is the surrogate's own default.
+        v_min: lower bound of H, at most the potential at rest; None is none.
         v_init: potential before the first step ``[...]``; None is ``v_reset`` or 0.
         membrane_quantizer: applied to the membrane at every step.
         membrane_site: ``"post_reset"`` or ``"pre_fire"``.
@@ -128,6 +133,7 @@ def if_(
     [0.0, 1.0, 0.0]
     """
     numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    numbers["v_min"] = v_min
     check_numbers(numbers)
     return run(
         x_seq,
@@ -152,6 +158,7 @@ def plif(
     detach_reset: bool = True,
     surrogate: Surrogate = surrogates.atan,
     alpha: ArrayLike | None = None,
+    v_min: ArrayLike | None = None,
     v_init: ArrayLike | None = None,
     membrane_quantizer: Quantizer | None = None,
     membrane_site: str = "post_reset",
@@ -172,6 +179,7 @@ def plif(
         detach_reset: see `lif`.
         surrogate: see `lif`.
         alpha: see `lif`.
+        v_min: see `lif`.
         v_init: see `lif`.
         membrane_quantizer: see `lif`.
         membrane_site: see `lif`.
@@ -191,6 +199,7 @@ def plif(
     """
     check_numbers(dict(tau=tau, w=w))
     numbers = dict(v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    numbers["v_min"] = v_min
     check_numbers(numbers)
     return run(
         x_seq,

@@ -1,6 +1,7 @@
 """The dynamics of a step and of a sequence: charge, fire, reset."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,12 @@ SITES = ("post_reset", "pre_fire")
 _UNROLL = 8
 
 
+_TAU_HINT = (
+    "; tau counts time steps, 1 / (1 - beta) of a decay beta a step. At 1 nothing is "
+    "left of the past, and the spikes are surrogate.atan(x_seq - v_threshold)"
+)
+
+
 def check_numbers(numbers: dict) -> None:
     """Check what is not JAX's, and may be traced: inside jit nothing can be raised."""
     for name, value in numbers.items():
@@ -28,12 +35,33 @@ def check_numbers(numbers: dict) -> None:
             continue
         _checks.require_finite(name, value)
         if name == "tau":
-            hint = "; a neuron without memory or leak is if_"
             _checks.require_values(
-                value, lambda x: x > 1, "tau must be above 1 step", hint
+                value, lambda x: x > 1, "tau must be above 1 step", _TAU_HINT
+            )
+        if name == "tau_syn":
+            hint = "; lif is the neuron without a synaptic current"
+            _checks.require_values(
+                value, lambda x: x > 1, "tau_syn must be above 1 step", hint
             )
         if name in ("v_threshold", "alpha"):
             _checks.require_values(value, lambda x: x > 0, f"{name} must be positive")
+    _check_bound(**{name: numbers.get(name) for name in _BOUND})
+
+
+_BOUND = ("v_min", "v_reset")
+
+
+def _check_bound(v_min, v_reset) -> None:
+    """Check that a neuron at rest is above its lower bound."""
+    values = [x for x in (v_min, v_reset) if x is not None]
+    if v_min is None or any(isinstance(x, jax.core.Tracer) for x in values):
+        return
+    rest = 0.0 if v_reset is None else v_reset
+    if np.any(np.asarray(v_min) > np.asarray(rest)):
+        raise ValueError(
+            "v_min must be at most the potential at rest, v_reset or 0, got v_min "
+            f"{_checks.format_value(v_min)} and v_reset {_checks.format_value(v_reset)}"
+        )
 
 
 def check_site(name: str, site: str) -> None:
@@ -69,7 +97,7 @@ def leak_factor(tau: ArrayLike | None, w: ArrayLike | None = None) -> Array | No
     return None if tau is None else 1 - 1 / jnp.asarray(tau)
 
 
-def _bind_quantizer(
+def bind_quantizer(
     quantizer: Quantizer | None,
     site: str,
     tau: ArrayLike | None,
@@ -92,6 +120,7 @@ def step(
     detach_reset: bool = True,
     surrogate: Surrogate = surrogates.atan,
     alpha: ArrayLike | None = None,
+    v_min: ArrayLike | None = None,
     membrane_quantizer: Quantizer | None = None,
     membrane_site: str = "post_reset",
 ) -> tuple[Array, Array]:
@@ -105,6 +134,7 @@ def step(
         ValueError: as `lif`; an integer ``v``.
     """
     numbers = dict(tau=tau, v_threshold=v_threshold, v_reset=v_reset, alpha=alpha)
+    numbers["v_min"] = v_min
     check_numbers(numbers)
     v, x = _checks.require_floating("v", v), _checks.require_floating("x", x)
     _checks.require_broadcast("x", x, "v", v.shape)
@@ -119,7 +149,8 @@ def step(
         detach_reset=detach_reset,
         surrogate=surrogate,
         alpha=alpha,
-        membrane_quantizer=_bind_quantizer(membrane_quantizer, membrane_site, tau),
+        v_min=v_min,
+        membrane_quantizer=bind_quantizer(membrane_quantizer, membrane_site, tau),
         membrane_site=membrane_site,
     )
 
@@ -137,6 +168,7 @@ def _step(
     alpha,
     membrane_quantizer,
     membrane_site,
+    v_min=None,
 ):
     check_site("membrane_site", membrane_site)
     rest = 0.0 if v_reset is None else v_reset
@@ -148,6 +180,9 @@ def _step(
         h = v + (x - (v - rest)) * decay
     else:
         h = v - (v - rest) * decay + x
+    if v_min is not None:
+        # Not jnp.maximum, which halves the gradient of a potential at the bound.
+        h = jnp.where(h < v_min, v_min, h)
     if membrane_quantizer is not None and membrane_site == "pre_fire":
         h = membrane_quantizer(h)
     spike = surrogate(h - v_threshold, *(() if alpha is None else (alpha,)))
@@ -173,34 +208,72 @@ def run(
     **static,
 ) -> tuple[Array, Array]:
     """Check a sequence, and return its spikes and the last potential."""
+    x_seq, numbers = prepare(x_seq, numbers, membrane_quantizer, **static)
+    rest = numbers["v_reset"]
+    v = start_state("v_init", v_init, 0 if rest is None else rest, x_seq)
+    body, x_seq, v = make_body(x_seq, v, numbers, membrane_quantizer, **static)
+    return scan_steps(body, v, x_seq)
+
+
+def prepare(
+    x_seq: ArrayLike, numbers: dict, membrane_quantizer: Quantizer | None, **static
+) -> tuple[Array, dict]:
+    """Check a sequence and numbers; return them as arrays of the state's dtype."""
+    x_seq = require_sequence(x_seq)
+    check_site("membrane_site", static["membrane_site"])
+    parts = (numbers, static["surrogate"], membrane_quantizer)
+    _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
+    dtype = state_dtype(x_seq)
+    return x_seq, {
+        name: None if value is None else _as_leading(value, dtype, x_seq.ndim - 1)
+        for name, value in numbers.items()
+    }
+
+
+def require_sequence(x_seq: ArrayLike) -> Array:
+    """Convert to an array ``[T, ...]``; ValueError unless it is floating point."""
     x_seq = _checks.as_array("x_seq", x_seq)
     if x_seq.ndim == 0 or x_seq.shape[0] == 0:
         raise ValueError(
             f"x_seq must be [T, ...] with T at least 1, got shape {x_seq.shape}"
         )
-    _checks.require_floating("x_seq", x_seq)
-    check_site("membrane_site", static["membrane_site"])
-    parts = (numbers, static["surrogate"], membrane_quantizer)
-    _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
+    return _checks.require_floating("x_seq", x_seq)
+
+
+def state_dtype(x_seq: Array) -> np.dtype:
+    """Return the dtype of a neuron's state for currents of this dtype."""
     # A float32 flip at the threshold cascades through a deep net: never below it.
-    dtype = np.promote_types(x_seq.dtype, np.float32)
-    numbers = {
-        name: None if value is None else jnp.asarray(value, dtype)
-        for name, value in numbers.items()
-    }
-    if v_init is None:
-        rest = numbers["v_reset"]
-        v = jnp.full(x_seq.shape[1:], 0 if rest is None else rest, dtype)
-    else:
-        v = jnp.asarray(_checks.require_real("v_init", v_init), dtype)
-        if v.shape != x_seq.shape[1:]:
-            raise ValueError(
-                f"v_init must have the shape of one step of x_seq, {x_seq.shape[1:]}, "
-                f"got {v.shape}"
-            )
+    return np.promote_types(x_seq.dtype, np.float32)
+
+
+def _as_leading(value: ArrayLike, dtype: np.dtype, ndim: int) -> Array:
+    """Return an array with ``ndim`` axes, or a scalar."""
+    value = jnp.asarray(value, dtype)
+    return (
+        value.reshape((1,) * (ndim - value.ndim) + value.shape) if value.ndim else value
+    )
+
+
+def start_state(name: str, given: Any, rest: ArrayLike, x_seq: Array) -> Array:
+    """Return the state before the first step, of one step's shape."""
+    dtype, shape = state_dtype(x_seq), x_seq.shape[1:]
+    if given is None:
+        return jnp.broadcast_to(jnp.asarray(rest, dtype), shape)
+    v = jnp.asarray(_checks.require_real(name, given), dtype)
+    if v.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape of one step of x_seq, {shape}, got {v.shape}"
+        )
+    return v
+
+
+def make_body(
+    x_seq: Array, v: Array, numbers: dict, membrane_quantizer: Any, **static
+) -> tuple[Callable, Array, Array]:
+    """Return (v, x) -> (v, spikes) of prepared numbers, and x_seq and v to scan it."""
     tau, w = numbers.get("tau"), numbers.get("w")
     site = static["membrane_site"]
-    quantizer = _bind_quantizer(membrane_quantizer, site, tau, w)
+    quantizer = bind_quantizer(membrane_quantizer, site, tau, w)
     x_seq, v, *varied = match_varying_axes(x_seq, v, *jax.tree.leaves(numbers))
     numbers = jax.tree.unflatten(jax.tree.structure(numbers), varied)
     if "w" in numbers:
@@ -210,22 +283,31 @@ def run(
         numbers["decay"] = None if tau is None else 1 / tau
 
     def body(v, x):
-        v, spike = _step(
+        return _step(
             v,
             x.astype(v.dtype),
             membrane_quantizer=quantizer,
             **numbers,
             **static,
         )
-        return v, spike.astype(x.dtype)
+
+    return body, x_seq, v
+
+
+def scan_steps(body: Callable, state: Any, x_seq: Array) -> tuple[Array, Any]:
+    """Scan (state, x) -> (state, output) over time: (outputs in x's dtype, state)."""
+
+    def step(state, x):
+        state, output = body(state, x)
+        return state, output.astype(x.dtype)
 
     if x_seq.shape[0] > _UNROLL:
-        v, spikes = jax.lax.scan(body, v, x_seq)
-        return spikes, v
-    spikes = []
+        state, outputs = jax.lax.scan(step, state, x_seq)
+        return outputs, state
+    outputs = []
     # Split, not indexed: the gradient of a split is one concatenation, that of indexing
     # a sum of padded arrays.
     for x in jax.lax.split(x_seq, [1] * x_seq.shape[0]):
-        v, spike = body(v, x[0])
-        spikes.append(spike)
-    return jnp.stack(spikes), v
+        state, output = step(state, x[0])
+        outputs.append(output)
+    return jnp.stack(outputs), state

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from snnjax import _checks, _pytree, data
 from snnjax.data import Dataset
 from snnjax.layers import Hyperparameter
+from snnjax.models.protocol import call_checked
 from snnjax.train import sharding
 
 
@@ -194,14 +195,16 @@ def _logits_function(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., An
     def logits(params, rest, x):
         model = nnx.merge(graphdef, params, rest, copy=True)
         model.eval()
-        return model(x, timesteps=timesteps, record=lambda spikes: ())[0]
+        return call_checked(model, x, timesteps=timesteps)
 
     return logits
 
 
 def batch_shape(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
     """Return shape and dtype of a batch as a network takes it."""
-    images = jax.ShapeDtypeStruct((size, *dataset.images.shape[1:]), np.uint8)
+    images = jax.ShapeDtypeStruct(
+        (size, *dataset.images.shape[1:]), dataset.images.dtype
+    )
     return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
 
 
@@ -220,7 +223,7 @@ def check_outputs(
     graphdef, params, rest = parts
     x = batch_shape(dataset, 1)
     shape = jax.eval_shape(_logits_function(graphdef, timesteps), params, rest, x).shape
-    if len(shape) != 3 or shape[:2] != (timesteps, 1):
+    if shape[1] != 1:
         raise ValueError(
             f"the network must return logits [T, B, classes], for an image and T = "
             f"{timesteps} [{timesteps}, 1, classes], got {list(shape)}"

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax import firing, spiketrain
 from snnjax.models.connections import is_output
 from snnjax.train import checks, sharding
+from snnjax.train.losses import mean_logits
 
 # Sets of images that are counted apart: their differences are the sampling noise.
 NUM_GROUPS = 32
@@ -44,7 +45,8 @@ def make_trains_step(
         model = nnx.merge(graphdef, params, model_state, copy=True)
         model.eval()
         batch = dataset.network_input(dataset.images(indices))
-        record = lambda spikes: spikes != 0  # noqa: E731
+        mask = dataset.mask(indices)
+        record = lambda spikes: _steps_only(spikes, mask) != 0  # noqa: E731
         return model(batch, timesteps=timesteps, record=record)[1]
 
     specs = (P(), P(), P(), P(sharding.DATA))
@@ -63,12 +65,29 @@ class EvalSums(NamedTuple):
             without a reference.
         source_counts: sums of block outputs and of spikes behind pooling ``[H, W, C]``;
             empty unless asked for.
+        graded: number of batches with values that are no counts, of all of these.
     """
 
     spikes: Mapping[str, Array]
     latency: Mapping[str, Array]
     time_w1: Mapping[str, Array]
     source_counts: Mapping[str, Array]
+    graded: Mapping[str, Array]
+
+
+def _steps_only(spikes: Array, steps: Array | None) -> Array:
+    """Return the spikes of a sequence's own steps, 0 in the padding behind it."""
+    if steps is None:
+        return spikes
+    mask = steps.reshape(*steps.shape, *(1,) * (spikes.ndim - 2))
+    return jnp.where(mask, spikes, jnp.zeros((), spikes.dtype))
+
+
+def is_graded(spikes: Array) -> Array:
+    """Return 1 where something is no whole number from 0, else 0: int32."""
+    if not jnp.issubdtype(spikes.dtype, jnp.inexact):
+        return jnp.any(spikes < 0).astype(jnp.int32)
+    return jnp.any((spikes != jnp.floor(spikes)) | (spikes < 0)).astype(jnp.int32)
 
 
 @functools.cache
@@ -109,6 +128,8 @@ def make_eval_step(
         group = jnp.where(mask, indices % NUM_GROUPS, NUM_GROUPS)
         more = {"outputs": True} if outputs else {}
         logits, found = model(batch, timesteps=timesteps, **more)
+        steps = dataset.mask(indices)
+        found = {k: _steps_only(spikes, steps) for k, spikes in found.items()}
         sources = {k: found.pop(k) for k in list(found) if outputs and is_output(k)}
         if trains is not None and set(trains) != set(found):
             raise ValueError(
@@ -127,9 +148,10 @@ def make_eval_step(
             {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
             {k: time_w1(found[k], train) for k, train in (trains or {}).items()},
             {k: firing.total(spikes, mask) for k, spikes in sources.items()},
+            {k: is_graded(spikes) for k, spikes in (found | sources).items()},
         )
         nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
-        predicted = jnp.argmax(jnp.mean(logits.astype(jnp.float32), axis=0), axis=-1)
+        predicted = jnp.argmax(mean_logits(logits, steps), axis=-1)
         correct = jnp.sum((predicted == dataset.labels[indices]) & mask)
         found = correct, jnp.sum(nan & mask), sums
         return found if mesh is None else jax.tree.map(lambda x: x[None], found)

@@ -100,7 +100,7 @@ def evaluate(
         ValueError: fewer than two images: there is no sampling noise then; labels
             beyond the network's outputs; a reference of other layers, or with T**2 x
             images from 2**31; networks of several structures; random keys in several;
-            an option of another kind.
+            an option of another kind; recorded values that are no spikes.
         NonFiniteError: NaN in a network's numbers or among its logits: a membrane that
             is NaN does not fire, so firing and accuracy would seem to be measured.
     """
@@ -108,7 +108,10 @@ def evaluate(
     total = _sum_over_images(
         networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
     )
-    found = [_evaluation(one, len(dataset), timesteps) for one in unstack(total)]
+    steps = dataset.lengths
+    if steps is None:
+        steps = np.full(len(dataset), timesteps)
+    found = [_evaluation(one, steps) for one in unstack(total)]
     return found[0] if isinstance(models, nnx.Module) else found
 
 
@@ -181,17 +184,20 @@ def _sum_of_devices(mesh: Mesh) -> jax.stages.Wrapped:
     )
 
 
-def _evaluation(total: Any, images: int, timesteps: int) -> Evaluation:
+def _evaluation(total: Any, steps: np.ndarray) -> Evaluation:
+    """Return the evaluation of one network; ``steps`` are those of each image."""
+    images = len(steps)
     correct, nan, sums = jax.tree.map(lambda x: x[0], total)
     if nan:
         raise guards.NonFiniteError(
             f"of {int(nan)} of {images} images the network's logits have NaN; look for "
             "it with jax.config.update('jax_debug_nans', True)"
         )
+    guards.check_graded({name: bool(x) for name, x in sums.graded.items()})
     groups = []
     for g in range(min(NUM_GROUPS, images)):
         spikes = {name: counts[g] for name, counts in sums.spikes.items()}
-        observations = timesteps * len(range(g, images, NUM_GROUPS))
+        observations = int(steps[g::NUM_GROUPS].sum())
         groups.append(FiringCounts(spikes, observations))
     time_w1 = None
     if sums.time_w1:

@@ -70,7 +70,9 @@ def select(accept: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
 
 
-def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, Array]:
+def dead_fractions(
+    rates: Mapping[str, Array], observations: int | Array
+) -> dict[str, Array]:
     """Return the fraction of each layer's neurons with a rate below `firing.DEAD`.
 
     Args:
@@ -87,13 +89,30 @@ def dead_fractions(rates: Mapping[str, Array], observations: int) -> dict[str, A
         )
     # Halfway between the most spikes of a dead neuron and the fewest of a living one:
     # the same neurons as by exact counts, however float32 rounds.
-    fewest = next(
-        n
-        for n in range(math.floor(firing.DEAD * observations), observations + 1)
-        if n / observations >= firing.DEAD
-    )
+    if isinstance(observations, int):
+        fewest = next(
+            n
+            for n in range(math.floor(firing.DEAD * observations), observations + 1)
+            if n / observations >= firing.DEAD
+        )
+    else:
+        fewest = jnp.ceil(firing.DEAD * observations - 1e-4)
     bound = (fewest - 0.5) / observations
     return {k: jnp.mean(r < bound, dtype=jnp.float32) for k, r in rates.items()}
+
+
+def check_graded(graded: Mapping[str, bool]) -> None:
+    """Raise ValueError where a layer recorded values that are no whole numbers from 0.
+
+    Args:
+        graded: ``{layer: flag}``, which only the data can tell.
+    """
+    if names := [name for name, flag in graded.items() if flag]:
+        raise ValueError(
+            f"the network records values that are no spikes as {', '.join(names)}; "
+            "record what its neurons fire, whole numbers from 0, and leave membranes, "
+            "rates and pooled spikes out"
+        )
 
 
 class SilenceMonitor:

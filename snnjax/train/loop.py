@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax.data import Dataset, epoch_order, on_device, train_batches
 from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
-from snnjax.train.losses import Loss, cross_entropy
+from snnjax.train.losses import Loss, check_mask_argument, cross_entropy
 from snnjax.train.state import (
     TrainState,
     copy_arrays,
@@ -198,7 +198,9 @@ def steps(
         NonFiniteError: a loss or gradient is not finite; a FloatingPointError.
         ValueError: at the call, if sizes, seed, epochs or steps cannot be; labels
             beyond the network's outputs; a start past the last step or of another
-            network or optimizer; a target without a penalty; a batch or networks that
+            network or optimizer; a network that is called otherwise than
+            `models.SpikingModel`, or whose recorded values are no spikes, where rates
+            are taken; a target without a penalty; a batch or networks that
             the devices cannot share; networks of several structures.
     """
     networks = checks.as_list(models)
@@ -220,6 +222,7 @@ def steps(
     checks.check_fraction(silent_above=silent_above)
     loss = cross_entropy if loss is None else loss
     check_functions(loss, augment, penalty)
+    _check_lengths(dataset, loss, mesh)
     guards.check_on_nonfinite(on_nonfinite)
     if target is not None and penalty is None:
         raise ValueError("target is what a penalty takes; give penalty as well")
@@ -267,6 +270,7 @@ def steps(
             indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
             state, metrics = train_step(state, arrays, indices, key, fixed)
             metrics = sharding.to_host(metrics)
+            guards.check_graded({k: x.any() for k, x in metrics.graded.items()})
             finite = metrics.finite.all(axis=1)
             in_a_row = np.where(finite, 0, in_a_row + 1)
             skip = on_nonfinite == "skip" and in_a_row.max() < guards.MOST_SKIPPED
@@ -293,6 +297,16 @@ def steps(
             yield Progress(state, step + 1, number, metrics, silent, found)
 
     return run()
+
+
+def _check_lengths(dataset, loss, mesh) -> None:
+    if dataset.lengths is None:
+        return
+    check_mask_argument(loss, True)
+    if mesh is not None:
+        raise ValueError(
+            "mesh: sequences of different lengths train on one device; leave mesh out"
+        )
 
 
 def make_key(seed: int) -> Array:

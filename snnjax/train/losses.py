@@ -1,6 +1,7 @@
 """Losses of logits over time, and the loss function for training loops of one's own."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +14,30 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax.layers import mask_time
 from snnjax.train import checks
 
 Loss = Callable[[Array, Array], Array]
 
 
-def mean_logits(logits: Array) -> Array:
-    """Return the logits' mean over time ``[B, classes]``, float32 at least."""
-    wide = np.promote_types(logits.dtype, np.float32)
-    return jnp.mean(logits.astype(wide), axis=0)
+def mean_logits(logits: Array, mask: Array | None = None) -> Array:
+    """Return the logits' mean over time ``[B, classes]``, float32 at least.
+
+    ``mask`` ``[T, B]`` is True for the steps of each sequence; None is all.
+    """
+    wide = logits.astype(np.promote_types(logits.dtype, np.float32))
+    if mask is None:
+        return jnp.mean(wide, axis=0)
+    total = jnp.sum(jnp.where(mask[..., None], wide, 0), axis=0)
+    return total / jnp.sum(mask, axis=0)[:, None]
 
 
 def cross_entropy(
-    logits: Array, labels: ArrayLike, *, label_smoothing: float = 0.0
+    logits: Array,
+    labels: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    mask: Array | None = None,
 ) -> Array:
     r"""Return the mean cross-entropy of the logits' mean over time.
 
@@ -37,6 +49,8 @@ def cross_entropy(
         logits: ``[T, B, classes]``.
         labels: whole numbers ``[B]``.
         label_smoothing: share s in [0, 1) that is spread evenly over all classes.
+        mask: bool ``[T, B]``, True for the steps of each sequence, of which alone the
+            mean is taken; None is all.
 
     Raises:
         ValueError: label smoothing outside [0, 1).
@@ -45,7 +59,7 @@ def cross_entropy(
     <https://arxiv.org/abs/1512.00567>`_, 2016, section 7.
     """
     _check_smoothing(label_smoothing)
-    logits = mean_logits(logits)
+    logits = mean_logits(logits, mask)
     if not label_smoothing:
         each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     else:
@@ -81,6 +95,7 @@ def loss_fn(
     labels: ArrayLike,
     timesteps: int = 4,
     loss: Loss = cross_entropy,
+    mask: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
     """Return loss and logits of a batch, for ``nnx.value_and_grad(..., has_aux=True)``.
 
@@ -94,6 +109,9 @@ def loss_fn(
         labels: whole numbers ``[B]``.
         timesteps: T.
         loss: of (logits ``[T, B, classes]``, labels).
+        mask: bool ``[T, B]``, True for the steps of each sequence, behind which padding
+            counts neither in BatchNorm's statistics nor in the loss, which takes
+            ``mask``; None is all.
 
     Returns:
         The loss, and the mean of the logits over time ``[B, classes]``.
@@ -110,8 +128,26 @@ def loss_fn(
             "BatchNorm statistics stay as they are; call model.train() before the "
             "loop, and model.eval() after it"
         )
+    known = None if mask is None else jnp.asarray(mask)
+    check_mask_argument(loss, known is not None)
+    if known is not None:
+        mask_time(model, known)
     logits, _ = model(images, timesteps=timesteps, record=lambda spikes: ())
-    return loss(logits, jnp.asarray(labels)), mean_logits(logits)
+    more = {}
+    if known is not None:
+        mask_time(model, None)
+        more["mask"] = known
+    return loss(logits, jnp.asarray(labels), **more), mean_logits(logits, known)
+
+
+def check_mask_argument(loss: Loss, masked: bool) -> None:
+    """Raise ValueError unless a loss of padded sequences takes their mask."""
+    if masked and "mask" not in inspect.signature(loss).parameters:
+        raise ValueError(
+            "loss must take mask=..., bool [T, B], for sequences of different lengths: "
+            "it is True for their steps, and padding must not count; "
+            "train.cross_entropy takes it"
+        )
 
 
 def is_evaluating(model: nnx.Module) -> bool:

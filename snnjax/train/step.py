@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.layers import project_scales, synchronize
+from snnjax.layers import mask_time, project_scales, synchronize
 from snnjax.train import checks, guards, sharding
+from snnjax.train.eval_step import is_graded
 from snnjax.train.losses import Loss, cross_entropy, mean_logits
 from snnjax.train.state import TrainState, split
 
@@ -33,12 +34,15 @@ class Metrics(NamedTuple):
             ``jax.tree.leaves(state.params)``.
         dead: ``{layer: fraction [networks]}`` of neurons whose rate in the batch is
             below 0.05; ``{}`` unless it was asked for.
+        graded: ``{layer: bool [networks]}``, True where what the layer recorded is no
+            whole numbers from 0; ``{}`` where no rates are taken.
     """
 
     loss: Array
     accuracy: Array
     finite: Array
     dead: dict[str, Array]
+    graded: Mapping[str, Array] = {}
 
 
 def make_train_step(
@@ -121,11 +125,17 @@ def _make_train_step(
 ):
     axis, parts = sharding.data_axis(mesh), sharding.data_devices(mesh)
 
-    def record(spikes):
+    def record(spikes, mask):
         # Nothing of the trains is kept but what the backward pass needs.
         if penalty is None and not dead:
             return ()
-        return jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        if mask is None:
+            rates = jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
+        else:
+            each = mask.reshape(*mask.shape, *(1,) * (spikes.ndim - 2))
+            total = jnp.where(each, spikes, 0).sum((0, 1), dtype=jnp.float32)
+            rates = total / jnp.sum(mask)
+        return rates, is_graded(spikes)
 
     def train_step(state, dataset, indices, key, target=None):
         batch, labels = dataset.images(indices), dataset.labels[indices]
@@ -134,30 +144,51 @@ def _make_train_step(
             part = 0 if axis is None else jax.lax.axis_index(axis)
             batch = augment(key, batch, part=(part, parts))
         batch = dataset.network_input(batch)
+        mask = dataset.mask(indices)
 
         def compute_loss(params):
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
             model.train()
             synchronize(model, axis)
-            logits, rates = model(batch, timesteps=timesteps, train=True, record=record)
-            total = _scalar("loss", loss(logits, labels))
+            if mask is not None:
+                mask_time(model, mask)
+            logits, kept = model(
+                batch,
+                timesteps=timesteps,
+                train=True,
+                record=functools.partial(record, mask=mask),
+            )
+            if mask is not None:
+                mask_time(model, None)
+            rates = {k: x[0] for k, x in kept.items() if x}
+            graded = {k: x[1] for k, x in kept.items() if x}
+            more = {} if mask is None else {"mask": mask}
+            total = _scalar("loss", loss(logits, labels, **more))
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 total = total + _scalar("penalty", penalty(whole, target))
-            correct = jnp.argmax(mean_logits(logits), axis=-1) == labels
+            correct = jnp.argmax(mean_logits(logits, mask), axis=-1) == labels
             accuracy = jnp.mean(correct)
             model.eval()
-            return total, (accuracy, split(model)[2], rates if dead else {})
+            return total, (
+                accuracy,
+                split(model)[2],
+                rates if dead else {},
+                graded,
+            )
 
         gradient = jax.value_and_grad(compute_loss, has_aux=True)
-        (value, (accuracy, model_state, rates)), grads = gradient(state.params)
+        (value, (accuracy, model_state, rates, graded)), grads = gradient(state.params)
         if axis is not None:
             # One all-reduce for all of them; model_state is equal on all devices.
             sums = value, accuracy, rates, grads
             value, accuracy, rates, grads = jax.lax.pmean(sums, axis)
+            graded = {k: jax.lax.pmax(x, axis) for k, x in graded.items()}
+        graded = {k: x > 0 for k, x in graded.items()}
         silent = {}
         if dead:
-            silent = guards.dead_fractions(rates, timesteps * len(indices) * parts)
+            steps = timesteps * len(indices) * parts if mask is None else jnp.sum(mask)
+            silent = guards.dead_fractions(rates, steps)
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -169,7 +200,7 @@ def _make_train_step(
             moved = guards.select(accept, moved, state[:3])
             skipped = skipped + (1 - accept.astype(jnp.int32))
         state = TrainState(*moved, state.step + 1, skipped)
-        return state, Metrics(value, accuracy, finite, silent)
+        return state, Metrics(value, accuracy, finite, silent, graded)
 
     networks = P(sharding.CONFIG)
     program = sharding.on_mesh(

@@ -1,0 +1,96 @@
+"""State that carries on: a sequence in pieces, or a step at a time."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+from jax.typing import ArrayLike
+
+from snnjax import _checks
+from snnjax.layers.inspect import check_model
+from snnjax.layers.state import CarriedState, Ends, Stateful
+
+State = dict[str, Any]
+
+
+def run_piece(
+    model: nnx.Module, x: ArrayLike, state: State | None, **options: Any
+) -> tuple[Any, State]:
+    """Run the next piece of a sequence through a network: its result and state.
+
+    Under `jax.jit`, pieces give what the whole sequence gives in one piece, and a step
+    at a time takes memory that does not grow with the sequence::
+
+        @jax.jit
+        def advance(weights, x, state):
+            return layers.run_piece(nnx.merge(graphdef, weights), x, state)
+
+        state = None  # at rest
+        for x in stream:  # [T, B, ...], T = 1 for a step at a time
+            (logits, spikes), state = advance(weights, x, state)
+
+    A gradient flows back through the state; truncate it with
+    ``jax.lax.stop_gradient(state)``. Training moves the statistics of ``model`` as a
+    call of it does, by those of each piece.
+
+    Args:
+        model: any network of `layers`, which is called once; a layer that calls
+            `neurons` itself must take part as `layers.Spiking` with its neuron.
+        x: the piece ``[T, B, ...]``, time first, also of one step.
+        state: as the last piece returned it; None at the beginning. There is no
+            default, so that a piece begins at rest only where that is written.
+        options: of the call: ``record``, ``train`` and such; ``timesteps`` is T.
+
+    Returns:
+        What the network returns, and ``{layer: state}`` after the piece.
+
+    Raises:
+        ValueError: a network without layers that have a state, or that calls one of
+            them twice; a state of other layers or another batch size.
+    """
+    check_model(model)
+    layers = {
+        ".".join(map(str, path)): module
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, Stateful)
+    }
+    if not layers:
+        raise ValueError(
+            "model has no layer with a state to carry on; build it of layers.Spiking, "
+            "layers.Recurrent or layers.Readout"
+        )
+    if state is not None and not (
+        isinstance(state, Mapping) and layers.keys() >= state.keys()
+    ):
+        raise ValueError(
+            "state must be None, at rest, or what run_piece of this network returned, "
+            f"a state of {sorted(layers)}; got {_checks.format_value(state)}"
+        )
+    x = _checks.as_array("x", x)
+    if x.ndim < 3:
+        raise ValueError(
+            f"x must be a piece [T, B, ...], time first, got shape {x.shape}; a single "
+            "step is x[None]"
+        )
+    if "timesteps" in inspect.signature(model.__call__).parameters:  # pyrefly: ignore
+        options = {"timesteps": x.shape[0]} | options
+    given = {} if state is None else state
+    try:
+        for name, layer in layers.items():
+            layer.carried = nnx.data(CarriedState(Ends(given.get(name), None)))
+        result = model(x, **options)  # pyrefly: ignore[not-callable]
+        ends = {
+            name: layer.carried.get_value().end  # pyrefly: ignore
+            for name, layer in layers.items()
+        }
+    finally:
+        for layer in layers.values():
+            layer.carried = nnx.data(None)
+    ends = {name: end for name, end in ends.items() if end is not None}
+    if not ends or (state is not None and ends.keys() != given.keys()):
+        raise ValueError(
+            f"the network called the layers {sorted(ends)}, and state is of "
+            f"{sorted(given)}; give the state of the last piece of this network"
+        )
+    return result, ends
