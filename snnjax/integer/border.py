@@ -10,18 +10,25 @@ from snnjax.integer import reference
 INPUT = "input"
 
 
-def check_input(x: Any, timesteps: int) -> np.ndarray:
-    """Return x as an array of images or a sequence; raise ValueError for others."""
+def check_input(x: Any, timesteps: int, rank: int) -> np.ndarray:
+    """Return x as an array of inputs or a sequence; raise ValueError for others.
+
+    Args:
+        x: inputs.
+        timesteps: T.
+        rank: of one input: 3 of an image, 1 of a vector.
+    """
     if isinstance(timesteps, bool) or not isinstance(timesteps, (int, np.integer)):
         raise ValueError(f"timesteps must be a whole number, got {timesteps!r}")
     if timesteps < 1:
         raise ValueError(f"timesteps must be at least 1, got {timesteps}")
     x = np.asarray(x)
-    if x.ndim not in (4, 5) or 0 in x.shape:
+    if x.ndim not in (rank + 1, rank + 2) or 0 in x.shape:
+        each = "H, W, C" if rank == 3 else "C"
         raise ValueError(
-            f"x must be [B, H, W, C] or [T, B, H, W, C], got shape {x.shape}"
+            f"x must be [B, {each}] or [T, B, {each}], got shape {x.shape}"
         )
-    if x.ndim == 5 and x.shape[0] != timesteps:
+    if x.ndim == rank + 2 and x.shape[0] != timesteps:
         raise ValueError(
             f"x has {x.shape[0]} time steps (shape {x.shape}, time first), but "
             f"timesteps is {timesteps}"

@@ -19,11 +19,11 @@ from snnjax.integer.network import (
 )
 from snnjax.integer.units import Dynamics, MembraneLevels, fold_neurons
 from snnjax.integer.weights import encode_kernel
-from snnjax.layers import EPSILON, QuantConv, Spiking
+from snnjax.layers import EPSILON, QuantLinear, Spiking
 from snnjax.layers.variables import value_of
 from snnjax.models.connections import INPUT
 from snnjax.models.graph import Node, get_module, network_graph
-from snnjax.neurons import IF, PLIF
+from snnjax.neurons import IF, LIF, PLIF
 
 # Greatest multipliers of pixels: in front of whole codes, and of rounded weights.
 _PIXELS, _ROUNDED = 4096, 16
@@ -62,8 +62,10 @@ def from_model(
     layer's kernel quantized, the network takes pixels.
 
     Args:
-        model: a `models.SEWResNet` or `models.SpikingVGG`, every kernel quantized but
-            perhaps the first and the last; membranes by uniform or LSQ, or not.
+        model: what `models.network_graph` lists: a `models.SEWResNet`, `SpikingVGG`,
+            `Sequential` of convolutions, linear layers and pooling, or `GraphNetwork`;
+            every kernel quantized but perhaps the first and the last; membranes by
+            uniform or LSQ, or not.
         image_size: (height, width), for which sums over positions are proven; as the
             network's ``synapses()`` where not given.
         timesteps: T for which membranes without leak are proven, and of a run.
@@ -92,6 +94,7 @@ def from_model(
     rows = {row.name: row for row in model.synapses(image_size)}  # pyrefly: ignore
     first, last = graph[0], graph[-1]
     channels = rows[first.weights].in_shape[-1]
+    has_positions = len(_input_shape(model, rows[first.weights])) == 3
     known = mean is not None or std is not None
     mean, std = (
         np.broadcast_to(
@@ -115,21 +118,31 @@ def from_model(
         scale = start.scale
     builder.add_source(start.name, start.limits, scale)
     pooled = [node for node in graph if node.kind == "mean_pool" and not node.window]
-    if get_module(model, last.weights).quant is None:
-        before = nodes.pop(-2)
+    has_float_end = get_module(model, last.weights).quant is None
+    source, is_mean = last.sources[0], False
+    if has_float_end:
         nodes.pop()
-        layer = get_module(model, last.weights)
-        readout = border.FloatReadout(
-            before.sources[0],
-            np.asarray(layer.kernel.get_value(), np.float32),
-            np.asarray(layer.bias.get_value(), np.float32),
-            before.kind == "mean_pool",
-        )
+        if nodes and nodes[-1].kind == "flatten":
+            source = nodes.pop().sources[0]
+        elif nodes and nodes[-1].kind == "mean_pool" and not nodes[-1].window:
+            source, is_mean = nodes.pop().sources[0], True
     elif pooled:
-        row = [r for r in rows.values() if r.name != last.weights][-1]
+        row = [row for row in rows.values() if row.name != last.weights][-1]
         most = builder.positions = int(np.prod(row.out_shape[:2]))
     for node in nodes:
+        if node.kind == "layer" and node.spiking is None and node is not last:
+            raise ValueError(
+                f"{node.weights} has no neurons behind it, and more layers follow; put "
+                "neurons behind it"
+            )
         builder.add(node)
+    if has_float_end:
+        layer = get_module(model, last.weights)
+        # A window's sum is what its mean was.
+        kernel = np.asarray(layer.kernel.get_value(), np.float64)
+        bias = np.asarray(layer.bias.get_value(), np.float64)
+        kernel = kernel * builder.scales[source]
+        readout = border.FloatReadout(source, kernel, bias, is_mean)
     network = IntegerNetwork(
         border=start,
         nodes=tuple(builder.nodes),
@@ -137,9 +150,11 @@ def from_model(
         timesteps=timesteps,
         membrane_bits=membrane_bits,
         most_positions=most,
+        has_positions=has_positions,
     )
     row = rows[first.weights]
     shape = row.in_shape if start.name == INPUT else row.out_shape
+    shape = shape if has_positions else (1, 1, shape[-1])
     return examples.add_example(network, shape, example)
 
 
@@ -164,12 +179,13 @@ class _Builder:
         self.nodes.append(made)
 
     def _operation(self, node: Node) -> Operation:
-        kind = "sum_pool" if node.kind == "mean_pool" else node.kind
+        is_mean = node.kind == "mean_pool"
+        kind = "sum_pool" if is_mean else node.kind
         made = Operation(
             node.name, kind, node.sources, node.window, node.strides, node.padding
         )
         scale = self.scales[node.sources[0]]
-        if kind == "sum_pool" and node.window:
+        if is_mean and node.window:
             # Of a mean over all positions their number is known when it runs.
             scale = scale / np.prod(node.window)
         limits = find_range(made, self.ranges, self.positions)
@@ -186,20 +202,21 @@ class _Builder:
         factor, bias = _affine(self.model, node, layer)
         gain = kernel.scale * factor
         kernel, gain = kernel.flip(gain < 0), np.abs(gain)
-        is_conv = isinstance(layer, QuantConv)
+        strides, padding, groups = _find_geometry(name, layer)
         blank = np.zeros(len(gain), np.int32)
         plain = Layer(
             name=node.name,
             source=source,
             codes=kernel.codes,
-            strides=layer.strides if is_conv else (1, 1),
-            padding=_one_side(layer.padding) if is_conv else (0, 0),
-            groups=layer.groups if is_conv else 1,
+            strides=strides,
+            padding=padding,
+            groups=groups,
             shift=blank,
             bias=blank,
             unit=gain,
             table=kernel.table,
             weight_bits=kernel.bits,
+            is_linear=isinstance(layer, QuantLinear),
         )
         sums = accumulator_ranges(plain, low, high)
         most = max(-sums[0].min(), sums[1].max())
@@ -273,6 +290,11 @@ def _affine(model: nnx.Module, node: Node, layer: Any) -> tuple[np.ndarray, np.n
 def _dynamics(name: str, spiking: Spiking, channels: int) -> tuple[Dynamics, bool]:
     """Return the neurons' numbers, and whether their leak scales the input."""
     neuron = spiking.learned_neuron()
+    if not isinstance(neuron, (IF, LIF, PLIF)) or neuron.v_min is not None:
+        raise ValueError(
+            f"the neurons of {name} must be neurons.LIF, IF or PLIF without v_min, got "
+            f"{type(neuron).__name__}"
+        )
     if isinstance(neuron, IF):
         decay: Any = 0.0
     elif isinstance(neuron, PLIF):
@@ -332,12 +354,14 @@ def _make_float_layer(model, node, mean, std, full_scale) -> border.FloatLayer:
         )
     factor, bias = _affine(model, node, layer)
     dynamics, decay_input = _dynamics(node.name, spiking, len(factor))
+    kernel = np.asarray(layer.kernel.get_value(), np.float64)
+    strides, padding, groups = _find_geometry(node.weights, layer)
     return border.FloatLayer(
         name=node.name,
-        kernel=np.asarray(layer.kernel.get_value(), np.float64),
-        strides=layer.strides,
-        padding=_one_side(layer.padding),
-        groups=layer.groups,
+        kernel=kernel if kernel.ndim == 4 else kernel[None, None],
+        strides=strides,
+        padding=padding,
+        groups=groups,
         factor=factor,
         bias=bias,
         decay=dynamics.decay,
@@ -351,9 +375,22 @@ def _make_float_layer(model, node, mean, std, full_scale) -> border.FloatLayer:
     )
 
 
-def _one_side(padding: Any) -> tuple[int, int]:
-    (top, _), (left, _) = padding
-    return top, left
+def _find_geometry(name: str, layer: Any) -> tuple[Any, Any, int]:
+    """Return strides, padding and groups of a convolution, or of one window."""
+    if isinstance(layer, QuantLinear):
+        return (1, 1), (0, 0), 1
+    if layer.kernel.ndim != 4 or set(layer.dilation) != {1}:
+        raise ValueError(
+            f"{name} must be a convolution of two axes without dilation, got a kernel "
+            f"of shape {layer.kernel.shape}, dilation {layer.dilation}"
+        )
+    (top, _), (left, _) = layer.padding
+    return layer.strides, (top, left), layer.groups
+
+
+def _input_shape(model: Any, row: Any) -> tuple[int, ...]:
+    """Return the shape of one input: (H, W, C), or (C,)."""
+    return getattr(model, "in_shape", getattr(model, "input_shape", row.in_shape))
 
 
 def _find_greatest_multiplier(layer: Any) -> int:
@@ -362,6 +399,6 @@ def _find_greatest_multiplier(layer: Any) -> int:
     if spec.method == "lq_net" or spec.group_size is not None:
         return _ROUNDED  # weights that are rounded need the room too
     total = np.abs(codes.astype(np.int64)).reshape(-1, codes.shape[-1]).sum(0).max()
-    inputs = codes.shape[-2] * layer.groups
+    inputs = codes.shape[-2] * getattr(layer, "groups", 1)
     room = min(2**29 // (256 * max(int(total), 1)), 2**21 // (256 * inputs))
     return int(np.clip(room, 1, _PIXELS))

@@ -119,6 +119,7 @@ def _describe(network: IntegerNetwork, arrays: dict[str, np.ndarray]) -> dict[st
         "timesteps": network.timesteps,
         "membrane_bits": network.membrane_bits,
         "most_positions": network.most_positions,
+        "has_positions": network.has_positions,
         "ranges": network.ranges,
         "border": {"kind": kind, **_fields(network.border, "border", arrays)},
         "nodes": nodes,
@@ -257,6 +258,7 @@ def _build(described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]):
         timesteps=_whole(described["timesteps"], 1, 2**31),
         membrane_bits=_whole(described["membrane_bits"], 8, 31),
         most_positions=_whole(described["most_positions"], 0, 2**31),
+        has_positions=described["has_positions"] is True,
         example={
             name.removeprefix("example."): array
             for name, array in arrays.items()

@@ -69,6 +69,7 @@ class Layer:
         neurons: their numbers; None for logits.
         table: int32 ``[levels, C]``: the weights that the codes of LQ-Net index.
         weight_bits: bits of a code.
+        is_linear: it has no positions: its spikes are ``[T, B, C]``.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Layer:
     neurons: Neurons | None = None
     table: np.ndarray | None = None
     weight_bits: int = 8
+    is_linear: bool = False
 
     @functools.cached_property
     def weights(self) -> np.ndarray:
@@ -148,6 +150,7 @@ class IntegerNetwork:
         membrane_bits: width of a membrane, to which it saturates.
         most_positions: greatest number of positions that are pooled to one where the
             logits are whole numbers, for which sums are proven; 0 without.
+        has_positions: inputs are images; else ``[B, C]`` or ``[T, B, C]``.
         example: input at the border and what comes out, for readers in other languages:
             ``{"input", "logits", "spikes.LAYER"}``.
     """
@@ -158,6 +161,7 @@ class IntegerNetwork:
     timesteps: int
     membrane_bits: int
     most_positions: int = 0
+    has_positions: bool = True
     example: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -188,7 +192,10 @@ class IntegerNetwork:
             ValueError: x of another shape, or values that no pixel has.
         """
         steps = self.timesteps if timesteps is None else timesteps
-        return self.border.encode(border.check_input(x, steps), steps)
+        x = border.check_input(x, steps, 3 if self.has_positions else 1)
+        return self.border.encode(
+            x if self.has_positions else x[..., None, None, :], steps
+        )
 
     def run(self, x: Any, *, timesteps: int | None = None) -> Result:
         """Run by JAX; the border and a last layer of floats are numpy's.
@@ -225,6 +232,10 @@ class IntegerNetwork:
     def _finish(self, inputs: Any, last: Any, spikes: dict[str, Any]) -> Result:
         if self.border.name != border.INPUT:
             spikes = {self.border.name: np.asarray(inputs, np.int8)} | spikes
+        flat = {name for name, layer in self.layers().items() if layer.is_linear}
+        if not self.has_positions:
+            flat.add(self.border.name)
+        spikes = {k: s[..., 0, 0, :] if k in flat else s for k, s in spikes.items()}
         if self.readout is not None:
             return Result(self.readout.run(np.asarray(last)), spikes, 1.0)
         scale = next(reversed(self.layers().values())).unit.item()

@@ -18,7 +18,7 @@ from snnjax.layers import QuantConv, Spiking, inspect
 from snnjax.models.connections import INPUT
 from snnjax.models.graph import Node, get_module, network_graph
 from snnjax.models.graph_network import GraphNetwork
-from snnjax.neurons import IF
+from snnjax.neurons import IF, LIF, PLIF
 
 
 def graph(
@@ -60,7 +60,8 @@ def graph(
 
     Raises:
         ValueError: another network, stem or connection, quantized membranes, soft
-            reset, a dt that is not positive, or no image size.
+            reset, kernels that are not square, neurons that NIR has not, a dt that is
+            not positive, or no image size.
         ImportError: the package ``nir`` is missing.
 
     Source: Pedersen et al., `Neuromorphic Intermediate Representation
@@ -147,11 +148,11 @@ class _Writer:
     def __init__(self, nir, model, nodes, image_size, dt):
         self.nir, self.model, self.dt = nir, model, dt
         self.rows = {row.name: row for row in model.synapses(image_size)}
-        height, width, channels = self.rows[nodes[0].weights].in_shape
-        size = np.array([channels, height, width])
+        shape = getattr(model, "in_shape", self.rows[nodes[0].weights].in_shape)
+        size = np.array([shape[-1], *shape[:-1]])
         self.nodes: dict[str, Any] = {INPUT: nir.Input({"input": size})}
         self.edges: list[tuple[str, str]] = []
-        self.shapes: dict[str, Any] = {INPUT: (height, width, channels)}
+        self.shapes: dict[str, Any] = {INPUT: shape}
         # The names of NIR's nodes that give what a node of ours gives.
         self.feeds: dict[str, list[str]] = {INPUT: [INPUT]}
         for node in nodes:
@@ -190,11 +191,11 @@ class _Writer:
         if is_conv:
             made = nir.Conv2d(
                 input_shape=shape[:2],
-                weight=weight.transpose(3, 2, 0, 1).copy(),
+                weight=_ungroup(weight, layer.groups).transpose(3, 2, 0, 1).copy(),
                 stride=layer.strides,
                 padding=tuple(pad for pad, _ in layer.padding),
-                dilation=(1, 1),
-                groups=layer.groups,
+                dilation=layer.dilation,
+                groups=1,
                 bias=bias,
                 metadata=metadata,
             )
@@ -252,8 +253,9 @@ class _Writer:
 
     def _flatten(self, node: Node) -> None:
         (source,) = node.sources
-        height, width, channels = self.shapes[source]
-        shape = {"input": np.array([channels, height, width])}
+        *sizes, channels = self.shapes[source]
+        height, width = sizes or (1, 1)
+        shape = {"input": np.array([channels, height, width][: len(sizes) + 1])}
         made = self.nir.Flatten(shape, start_dim=0, end_dim=-1)
         self._add_node(_name(node.name), made, source)
         self.feeds[node.name] = [_name(node.name)]
@@ -277,9 +279,21 @@ def _check(model: nnx.Module, nodes: tuple[Node, ...], dt: ArrayLike) -> None:
             f"{sorted(connects)}"
         )
     for node in nodes:
+        if node.weights is not None:
+            layer = get_module(model, node.weights)
+            if isinstance(layer, QuantConv) and layer.kernel.ndim != 4:
+                raise ValueError(f"{node.weights} must be a convolution of two axes")
+            if isinstance(layer, QuantConv) and len(set(layer.kernel.shape[:2])) > 1:
+                raise ValueError(
+                    f"{node.weights} must have a square kernel, as the package nir takes "
+                    f"all for square, got {layer.kernel.shape[:2]}"
+                )
+        if node.kind == "sum_pool":
+            raise ValueError(f"{node.name} must be layers.AvgPool, not SumPool")
         if node.spiking is None:
             continue
         layer = get_module(model, node.spiking)
+        require_known(node.spiking, layer.neuron.get_value())
         if layer.neuron.get_value().v_reset is None:
             raise ValueError("NIR has no soft reset: make the model with a v_reset")
         if layer.quant is not None:
@@ -290,6 +304,15 @@ def _check(model: nnx.Module, nodes: tuple[Node, ...], dt: ArrayLike) -> None:
             )
 
 
+def require_known(name: str, neuron: Any) -> None:
+    """Raise ValueError unless other libraries have these neurons."""
+    if not isinstance(neuron, (IF, LIF, PLIF)) or neuron.v_min is not None:
+        raise ValueError(
+            f"the neurons of {name} must be neurons.LIF, IF or PLIF without v_min, got "
+            f"{type(neuron).__name__}"
+        )
+
+
 def _import_nir() -> Any:
     try:
         import nir
@@ -298,6 +321,22 @@ def _import_nir() -> Any:
             "graphs are made by the package nir; run: pip install 'snnjax[interop]'"
         ) from error
     return nir
+
+
+def _ungroup(kernel: np.ndarray, groups: int) -> np.ndarray:
+    """Return a kernel of one group, with zeros: NIR's package takes no others as valid.
+
+    ``[k, m, C_in / groups, C]`` to ``[k, m, C_in, C]``.
+    """
+    inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
+    whole = np.zeros(
+        (*kernel.shape[:2], inputs * groups, kernel.shape[3]), kernel.dtype
+    )
+    for g in range(groups):
+        rows = slice(g * inputs, (g + 1) * inputs)
+        columns = slice(g * outputs, (g + 1) * outputs)
+        whole[:, :, rows, columns] = kernel[..., columns]
+    return whole
 
 
 def _name(name: str) -> str:

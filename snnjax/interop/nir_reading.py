@@ -51,13 +51,13 @@ class _Reader:
                 f"{len(ends)}"
             )
         shape = np.ravel(next(iter(graph.nodes[starts[0]].input_type.values())))
-        if len(shape) != 3:
+        if len(shape) not in (1, 3):
             raise ValueError(
-                f"the Input must be [C, H, W], got {shape.tolist()}: images alone are "
-                "read"
+                f"the Input must be [C, H, W] or [C], got {shape.tolist()}"
             )
-        channels, height, width = (int(n) for n in shape)
-        self.shapes: dict[str, Any] = {INPUT: (height, width, channels)}
+        channels, *sizes = (int(n) for n in shape)
+        input_shape = (*sizes, channels)
+        self.shapes: dict[str, Any] = {INPUT: input_shape}
         self.outputs = {starts[0]: INPUT}  # names of NIR's nodes, and of ours
         self.nodes: list[Node] = []
         self.modules: dict[str, nnx.Module] = {}
@@ -72,9 +72,7 @@ class _Reader:
                 "the last node must be Affine or Linear, which makes the logits; a "
                 "network that ends in neurons has none"
             )
-        self.network = GraphNetwork(
-            tuple(self.nodes), self.modules, (height, width, channels)
-        )
+        self.network = GraphNetwork(tuple(self.nodes), self.modules, input_shape)
 
     def _order(self) -> list[str]:
         order, left = [], {name: set(s) for name, s in self.sources.items()}
@@ -182,7 +180,9 @@ class _Reader:
                 weight.shape[1], weight.shape[0], param_dtype=dtype, rngs=rngs
             )
             kernel, out = weight.T, (weight.shape[0],)
-            if isinstance(shape[0], tuple):  # NIR flattens C, H, W and we H, W, C
+            if (
+                isinstance(shape[0], tuple) and len(shape[0]) == 3
+            ):  # NIR flattens C, H, W and we H, W, C
                 height, width, channels = shape[0]
                 kernel = kernel.reshape(channels, height, width, -1)
                 kernel = kernel.transpose(1, 2, 0, 3).reshape(weight.shape[1], -1)

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from snnjax.interop.folding import fold_layer, widen
-from snnjax.interop.nir import describe_quantizers
+from snnjax.interop.nir import describe_quantizers, require_known
 from snnjax.layers import QuantConv
 from snnjax.models.connections import INPUT
 from snnjax.models.graph import Node, get_module, network_graph
@@ -166,7 +166,8 @@ def _layer(model: nnx.Module, node: Node, arrays, rank) -> str:
         padding = tuple(pad for pad, _ in layer.padding)
         return (
             f"nn.Conv2d({sizes[0]}, {sizes[1]}, {tuple(layer.kernel.shape[:2])}, "
-            f"stride={layer.strides}, padding={padding}, groups={layer.groups})"
+            f"stride={layer.strides}, padding={padding}, dilation={layer.dilation}, "
+            f"groups={layer.groups})"
         )
     inputs, outputs = weight.shape
     if rank.get(node.sources[0]) == "flat":  # torch flattens C, H, W and we H, W, C
@@ -183,6 +184,7 @@ def _neuron(model: nnx.Module, node: Node) -> str:
     """Return beta and threshold as arguments."""
     layer = get_module(model, node.spiking or "")
     neuron = layer.learned_neuron()
+    require_known(node.spiking or "", neuron)
     if layer.quant is not None:
         raise ValueError(
             f"the membrane of {node.spiking} is quantized, which tools that read "

@@ -132,8 +132,10 @@ def _vgg_nodes(model: SpikingVGG):
 
 def _sequential_nodes(model: Sequential):
     source, weights, norm = INPUT, None, None
+    shape, shapes = model.in_shape, model.shapes()
     for name, layer in model.layers().items():
         is_neuron = isinstance(layer, Spiking) and not isinstance(layer, Readout)
+        before, shape = shape, shapes[name]
         if is_neuron and weights is not None:
             yield Node(name, "layer", (source,), weights, norm, name)
             source, weights, norm = name, None, None
@@ -153,7 +155,7 @@ def _sequential_nodes(model: Sequential):
             source = name
         elif isinstance(layer, (AvgPool, MaxPool, SumPool)):
             kinds = {AvgPool: "mean_pool", MaxPool: "max_pool", SumPool: "sum_pool"}
-            sizes = (layer.window or (), layer.strides or (), layer.padding or ())
+            sizes = layer.sizes(before)
             yield Node(name, kinds[type(layer)], (source,), None, None, None, *sizes)
             source = name
         else:

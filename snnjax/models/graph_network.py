@@ -26,14 +26,14 @@ class GraphNetwork(nnx.Module):
     Args:
         nodes: in order; the last one makes the logits.
         modules: convolutions, linear layers and neurons by the nodes' names for them.
-        input_shape: (height, width, channels) of an image.
+        input_shape: (height, width, channels) of an image, or (channels,).
     """
 
     def __init__(
         self,
         nodes: tuple[Node, ...],
         modules: Mapping[str, nnx.Module],
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
     ):
         self.nodes = nodes
         self.input_shape = input_shape
@@ -54,7 +54,7 @@ class GraphNetwork(nnx.Module):
         """Run the network for ``timesteps`` steps.
 
         Args:
-            x: a still image ``[B, H, W, C]`` or a sequence ``[T, B, H, W, C]``.
+            x: inputs ``[B, H, W, C]`` or ``[B, C]``, or a sequence of such, time first.
             timesteps: T; static.
             train: update the state of quantizers; None follows ``model.train()`` and
                 ``model.eval()``.
@@ -67,10 +67,13 @@ class GraphNetwork(nnx.Module):
         Raises:
             ValueError: timesteps below 1, x of another rank or size.
         """
-        x = check_input(x, timesteps, self.input_shape[-1], record)
-        if x.shape[-3:] != self.input_shape:
+        rank = len(self.input_shape)
+        if rank == 3:
+            x = check_input(x, timesteps, self.input_shape[-1], record)
+        x = _checks.require_floating("x", x)
+        if x.ndim not in (rank + 1, rank + 2) or x.shape[-rank:] != self.input_shape:
             raise ValueError(
-                f"the network was made for images of {self.input_shape}, got x of "
+                f"the network was made for inputs of {self.input_shape}, got x of "
                 f"shape {x.shape}"
             )
         values, recorded = {INPUT: x}, {}
@@ -80,7 +83,7 @@ class GraphNetwork(nnx.Module):
                 out = _apply(node, *read)
             else:
                 out = get_module(self, node.weights or "")(read[0], train=train)
-                if node.sources == (INPUT,) and x.ndim == 4:
+                if node.sources == (INPUT,) and x.ndim == rank + 1:
                     out = jnp.stack([out] * timesteps)
                 if node.spiking is not None:
                     out = get_module(self, node.spiking)(out)
@@ -153,7 +156,7 @@ def _apply(node: Node, x: Array, y: Any = None) -> Array:
     if node.kind in CONNECT:
         return CONNECT[node.kind](x, y)
     if node.kind == "flatten":
-        return x.reshape(*x.shape[:-3], -1)
+        return x.reshape(*x.shape[:-3], -1) if x.ndim > 3 else x
     if node.kind == "mean_pool" and not node.window:
         return x.mean((-3, -2))
     if node.kind == "max_pool":

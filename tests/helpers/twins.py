@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax import data, layers, models
+from snnjax import calibrate, data, layers, models
+from snnjax.quantize import QuantSpec
 
 
 def make(make_model=models.sew_resnet8, seed=0, **options):
@@ -44,3 +45,44 @@ def digits(limit=None):
     test = data.load("digits", "test")
     images = np.asarray(test.images)[:limit]
     return images, np.asarray(test.mean), np.asarray(test.std)
+
+
+def make_sequential(neuron, spec, in_shape=(8, 8, 1), kernel=(3, 2)):
+    """Own layers: grouped convolution, mean and maximum pooling, or linear ones."""
+    rngs = nnx.Rngs(0)
+    spiking = lambda: layers.Spiking(neuron)  # noqa: E731
+    end = {"fc": layers.QuantLinear(12, 5, rngs=rngs)}
+    if len(in_shape) == 1:
+        parts = {
+            "fc1": layers.QuantLinear(in_shape[0], 24, rngs=rngs),
+            "sn1": spiking(),
+            "fc2": layers.QuantLinear(24, 12, rngs=rngs),
+            "norm2": layers.BatchNorm(12),
+            "sn2": spiking(),
+        }
+    else:
+        features = 6 * (4 - kernel[0]) * (4 - kernel[1])
+        conv2 = dict(kernel_size=kernel, groups=2, use_bias=True, rngs=rngs)
+        parts = {
+            "conv1": layers.QuantConv(1, 4, kernel_size=3, padding=1, rngs=rngs),
+            "norm1": layers.BatchNorm(4),
+            "sn1": spiking(),
+            "pool1": layers.AvgPool(2),
+            "conv2": layers.QuantConv(4, 6, **conv2),
+            "sn2": spiking(),
+            "pool2": layers.MaxPool(2, strides=1),
+            "flatten": layers.Flatten(),
+            "fc1": layers.QuantLinear(features, 12, rngs=rngs),
+            "sn3": spiking(),
+        }
+    model = models.Sequential(parts | end, in_shape=in_shape)
+    drawn = np.random.default_rng(3)
+    for _, layer in nnx.iter_modules(model):
+        bias = getattr(layer, "bias", None)
+        if bias is not None and not isinstance(layer, nnx.Variable):
+            values = drawn.uniform(0, 2.5, bias.get_value().shape)
+            bias.set_value(jnp.asarray(values, bias.get_value().dtype))
+    return calibrate.quantize(model, {r"(conv|fc)\d?": spec} if spec else {"sn1": NONE})
+
+
+NONE = QuantSpec("none")

@@ -229,6 +229,35 @@ def test_inputs_at_the_border():
         vgg.run_numpy(np.zeros((1, 16, 16, 1)))
 
 
+@pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
+@pytest.mark.parametrize("everything", [False, True])
+def test_layers_of_ones_own(in_shape, everything):
+    model = twins.make_sequential(neurons.LIF(v_threshold=0.8), FOUR, in_shape)
+    if not everything:
+        ends = "(conv1|fc)" if len(in_shape) == 3 else "(fc1|fc)"
+        model = calibrate.quantize(model, {ends: QuantSpec("none")})
+    twin = integer.from_model(model)
+    x = np.random.default_rng(0).uniform(0, 1, (20, *in_shape)).astype(np.float32)
+    found = integer.count_differences(twin, model, x)
+    assert not any(layer.differing for layer in found.values())
+    assert all(layer.fired > 0.02 * layer.size for layer in found.values())
+    by_numpy, (logits, spikes) = twin.run_numpy(x), model(x)
+    assert {k: s.shape for k, s in by_numpy.spikes.items()} == {
+        k: s.shape for k, s in spikes.items()
+    }
+    scaled = np.asarray(by_numpy.logits) * by_numpy.logit_scale
+    np.testing.assert_allclose(scaled, logits, atol=1e-4)
+
+
+def test_layers_without_a_twin_are_refused():
+    model = twins.make_sequential(neurons.CubaLIF(), FOUR)
+    with pytest.raises(ValueError, match="neurons of sn1"):
+        integer.from_model(model)
+    model = twins.make_sequential(neurons.LIF(v_min=-1.0), FOUR)
+    with pytest.raises(ValueError, match="v_min"):
+        integer.from_model(model)
+
+
 def test_images_of_unknown_normalisation():
     model = twins.make(
         models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True

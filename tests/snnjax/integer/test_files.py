@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import twins
 
-from snnjax import integer, models
+from snnjax import integer, models, neurons
 from snnjax.quantize import QuantSpec
 
 ROOT = Path(__file__).parents[3]
@@ -58,6 +58,12 @@ def with_floats():
     return integer.from_model(model, image_size=(8, 8))
 
 
+@pytest.fixture(scope="module")
+def of_vectors():
+    spec = QuantSpec(bits=4, clip="absmax")
+    return integer.from_model(twins.make_sequential(neurons.IF(), spec, (16,)))
+
+
 def assert_equal(found, expected):
     assert found.spikes.keys() == expected.spikes.keys()
     assert found.logit_scale == expected.logit_scale
@@ -66,12 +72,13 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found.spikes[name], spikes)
 
 
-@pytest.mark.parametrize("name", ["network", "with_floats"])
+@pytest.mark.parametrize("name", ["network", "with_floats", "of_vectors"])
 def test_round_trip(name, request, tmp_path):
     network, path = request.getfixturevalue(name), tmp_path / "network.npz"
     network.save(path)
     again = integer.load(path)
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    shape = (3, 16) if name == "of_vectors" else (3, 8, 8, 1)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert_equal(again.run_numpy(images), network.run_numpy(images))
     again.save(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
@@ -217,7 +224,7 @@ def test_altered_files_are_refused(name, network, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["network", "with_floats"])
+@pytest.mark.parametrize("name", ["network", "with_floats", "of_vectors"])
 def test_a_reader_in_c_finds_the_same_spikes(name, request, tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import twins
 from flax import nnx
 
 from snnjax import calibrate, integer, layers, models, neurons
@@ -190,7 +191,6 @@ def test_a_file_of_it_is_read_as_the_same_graph(tmp_path):
         ({}, {"dt": 0.0}, "dt must be positive"),
         ({}, {"dt": np.ones(2)}, "dt must be a number"),
         ({}, {"dt": 1e-50}, "dt of 1e-50 makes tau 0 or infinite in float32"),
-        ({"neuron": neurons.LIF(tau=2.0 * np.ones(3))}, {}, "tau must .*neurons of an"),
         ({}, {"image_size": (8, 0)}, r"image_size must be \(height, width\)"),
     ],
 )
@@ -245,6 +245,26 @@ def test_out_and_in(name, make_model, tmp_path):
     if make_model is models.SpikingVGG:
         _, outputs = run(graph, image.transpose(0, 3, 1, 2), STEPS, 1e-4)
         np.testing.assert_allclose(outputs, logits, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
+def test_layers_of_ones_own(in_shape):
+    with_scale = QuantSpec(bits=4, clip="absmax")
+    model = twins.make_sequential(neurons.LIF(tau=3.0), with_scale, in_shape, (3, 3))
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (5, *in_shape)))
+    again = interop.load(interop.graph(model))
+    (logits, spikes), (found, trains) = model(x), again(x)
+    assert spikes.keys() == trains.keys()
+    for layer, train in spikes.items():
+        np.testing.assert_array_equal(np.asarray(trains[layer]), np.asarray(train))
+        assert 0.02 < train.mean() < 0.98, layer
+    np.testing.assert_allclose(found, logits, atol=1e-6)
+
+
+def test_kernels_that_the_package_mistakes_are_refused():
+    with pytest.raises(ValueError, match="square"):
+        interop.graph(twins.make_sequential(neurons.LIF(), None))
 
 
 @pytest.mark.usefixtures("x64")

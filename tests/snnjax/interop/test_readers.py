@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import twins
+from flax import nnx
 
 from snnjax import models, neurons
 from snnjax.interop import nir as interop
@@ -99,6 +100,14 @@ def test_readers_of_nir(peers, tmp_path):
     assert right == RIGHT, done.stdout
 
 
+def widen(x):
+    return x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def put_channels_first(x, axis):
+    return np.moveaxis(x, -1, axis)
+
+
 RUN = """
 import importlib.util, sys
 import numpy as np, torch
@@ -119,18 +128,26 @@ with np.load(sys.argv[2]) as arrays, torch.no_grad():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "own", "vectors"])
 def test_the_script_for_snntorch_fires_as_the_network(name, peers, tmp_path):
-    model = make(name, param_dtype=jnp.float64)
-    image = np.random.default_rng(0).normal(size=(3, 8, 8, 1))
+    if name in NETWORKS:
+        model = make(name, param_dtype=jnp.float64)
+    else:
+        shape = (8, 8, 1) if name == "own" else (16,)
+        spec = QuantSpec(bits=4, clip="absmax")
+        model = twins.make_sequential(neurons.LIF(), spec, shape)
+        graphdef, state = nnx.split(model)
+        model = nnx.merge(graphdef, jax.tree.map(widen, state))
+    shape = (16,) if name == "vectors" else (8, 8, 1)
+    image = np.random.default_rng(0).uniform(size=(3, *shape))
     logits, spikes = jax.jit(lambda m, x: m(x, timesteps=STEPS))(model, image)
     assert min(float(s.mean()) for s in spikes.values()) > 0.02
     turned = {
-        layer.replace(".", "_"): np.asarray(s).transpose(0, 1, 4, 2, 3)
+        layer.replace(".", "_"): put_channels_first(np.asarray(s), 2)
         for layer, s in spikes.items()
     }
     path = tmp_path / "expected.npz"
-    turned |= dict(image=image.transpose(0, 3, 1, 2), logits=np.asarray(logits))
+    turned |= dict(image=put_channels_first(image, 1), logits=np.asarray(logits))
     np.savez(path, **turned)
     script = snntorch.write(model, tmp_path / "torch")
     subprocess.run([peers, "-c", RUN, script, path], check=True)
