@@ -285,8 +285,8 @@ def _check(model: nnx.Module, nodes: tuple[Node, ...], dt: ArrayLike) -> None:
                 raise ValueError(f"{node.weights} must be a convolution of two axes")
             if isinstance(layer, QuantConv) and len(set(layer.kernel.shape[:2])) > 1:
                 raise ValueError(
-                    f"{node.weights} must have a square kernel, as the package nir takes "
-                    f"all for square, got {layer.kernel.shape[:2]}"
+                    f"{node.weights} must have a square kernel, as the package nir "
+                    f"takes all for square, got {layer.kernel.shape[:2]}"
                 )
         if node.kind == "sum_pool":
             raise ValueError(f"{node.name} must be layers.AvgPool, not SumPool")
@@ -347,7 +347,7 @@ def _numbers(
     layer: Spiking, shape: tuple[int, ...], dt: float, dtype: np.dtype
 ) -> dict[str, Any]:
     """Return the numbers of NIR's neuron, each ``[C, H, W]``."""
-    neuron = layer.learned_neuron()
+    neuron: Any = layer.learned_neuron()
     # We fire at the threshold and NIR above it: above the number just below.
     threshold = np.nextafter(np.asarray(neuron.v_threshold, dtype), dtype.type(-np.inf))
     numbers = {"v_threshold": threshold, "v_reset": neuron.v_reset}

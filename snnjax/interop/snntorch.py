@@ -17,7 +17,12 @@ from snnjax.interop.folding import fold_layer, widen
 from snnjax.interop.nir import describe_quantizers, require_known
 from snnjax.layers import QuantConv
 from snnjax.models.connections import INPUT
-from snnjax.models.graph import Node, get_module, network_graph
+from snnjax.models.graph import (
+    Node,
+    find_flattened_shapes,
+    get_module,
+    network_graph,
+)
 from snnjax.neurons import IF
 
 _HEAD = '''"""Network in snnTorch, with its weights beside it in {weights}.
@@ -103,9 +108,9 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     """
     nodes = network_graph(model)
     arrays: dict[str, np.ndarray] = {}
-    layers, steps, rank = [], [], {INPUT: "image"}
+    layers, steps, flattened = [], [], find_flattened_shapes(model)
     for node in nodes:
-        _write_node(model, node, arrays, layers, steps, rank)
+        _write_node(model, node, arrays, layers, steps, flattened)
     names = {"input": INPUT, "last": _name(nodes[-1].name), "weights": "weights.npz"}
     (dtype,) = {array.dtype.name for array in arrays.values()}
     script = _HEAD.format(
@@ -123,13 +128,13 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     return folder / "network.py"
 
 
-def _write_node(model, node, arrays, layers, steps, rank) -> None:
+def _write_node(model, node, arrays, layers, steps, flattened) -> None:
     """Add a node's lines, and its weights."""
     out, read = _name(node.name), [_name(name) for name in node.sources]
     match node.kind:
         case "layer":
             name = _name(node.weights or "")
-            layers.append(f"self.{name} = {_layer(model, node, arrays, rank)}")
+            layers.append(f"self.{name} = {_layer(model, node, arrays, flattened)}")
             line = f"self.{name}({read[0]})"
             if node.spiking is not None:
                 layers.append(f"self.{out} = neurons({_neuron(model, node)})")
@@ -145,7 +150,6 @@ def _write_node(model, node, arrays, layers, steps, rank) -> None:
             steps.append(f"{out} = {read[0]}.mean((2, 3))")
         case "flatten":
             steps.append(f"{out} = {read[0]}.flatten(1)")
-            rank[node.name] = "flat"
         case _:
             raise ValueError(
                 f"{node.name} joins by {node.kind!r}, which tools that read snnTorch "
@@ -153,7 +157,7 @@ def _write_node(model, node, arrays, layers, steps, rank) -> None:
             )
 
 
-def _layer(model: nnx.Module, node: Node, arrays, rank) -> str:
+def _layer(model: nnx.Module, node: Node, arrays, flattened) -> str:
     """Return the constructor of a layer, and keep its weights."""
     layer, name = get_module(model, node.weights or ""), _name(node.weights or "")
     kernel = widen(layer.quantized_kernel(train=False))
@@ -170,11 +174,8 @@ def _layer(model: nnx.Module, node: Node, arrays, rank) -> str:
             f"groups={layer.groups})"
         )
     inputs, outputs = weight.shape
-    if rank.get(node.sources[0]) == "flat":  # torch flattens C, H, W and we H, W, C
-        row = next(r for r in model.synapses() if r.name == node.weights)  # type: ignore
-        weight = weight.reshape(*(row.in_shape if row.kernel_size else (inputs,)), -1)
-        if weight.ndim == 4:
-            weight = weight.transpose(2, 0, 1, 3)
+    if node.weights in flattened:  # torch flattens C, H, W and we H, W, C
+        weight = weight.reshape(*flattened[node.weights], -1).transpose(2, 0, 1, 3)
         weight = weight.reshape(inputs, outputs)
     arrays[f"{name}.weight"] = weight.T.copy()
     return f"nn.Linear({inputs}, {outputs})"

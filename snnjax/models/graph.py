@@ -7,6 +7,7 @@ snnTorch's modules, need each operation: that is what a graph lists.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax import nnx
 
 from snnjax.layers import (
@@ -76,6 +77,44 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
         "model must be a models.SEWResNet or a models.SpikingVGG or Sequential, got "
         f"{type(model).__name__}"
     )
+
+
+def find_flattened_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Map linear layers behind a flattened map to its (height, width, channels).
+
+    Other libraries flatten channels first: their kernels have other rows.
+    """
+    nodes = network_graph(model)
+    given = getattr(model, "in_shape", getattr(model, "input_shape", None))
+    shape = given or model.synapses()[0].in_shape  # pyrefly: ignore
+    shapes, found = {INPUT: tuple(shape)}, {}
+    flat: dict[str, tuple[int, ...]] = {}
+    for node in nodes:
+        before = shapes[node.sources[0]]
+        after, window = before, node.window
+        strides, padding = node.strides, node.padding
+        if node.kind == "flatten":
+            after = (int(np.prod(before)),)
+            flat[node.name] = before
+        elif node.kind == "mean_pool" and not window:
+            after = before[-1:]
+        elif node.kind == "layer":
+            layer = get_module(model, node.weights)
+            if isinstance(layer, QuantLinear):
+                if node.sources[0] in flat and len(flat[node.sources[0]]) == 3:
+                    found[node.weights or ""] = flat[node.sources[0]]
+                after = layer.kernel.shape[-1:]
+            else:
+                gaps = zip(layer.kernel.shape[:-2], layer.dilation, strict=True)
+                window = tuple((k - 1) * d + 1 for k, d in gaps)
+                strides, padding = layer.strides, tuple(p for p, _ in layer.padding)
+                before = (*before[:-1], layer.kernel.shape[-1])
+        if window:
+            sizes = zip(before[:-1], window, strides, padding, strict=True)
+            after = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+            after = (*after, before[-1])
+        shapes[node.name] = after
+    return found
 
 
 def get_module(model: nnx.Module, name: str | None) -> Any:
