@@ -162,7 +162,7 @@ def memory_traffic(
         ):
             value: Any = given
             if isinstance(given, Mapping):
-                value = given.get(synapse.name)
+                value = given.get(synapse.name, np.nan)
             message = f"{name} of {synapse.name} must be from 0, got {value!r}"
             bits.append(_number(value, message))
         weight, membrane = bits
