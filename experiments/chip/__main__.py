@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import subprocess
+import tempfile
+import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,10 +63,10 @@ def list_edges(row, sources, spiking):
         yield source, spiking, np.concatenate(pairs)
 
 
-def record(model, x, size, path: Path) -> None:
+def record(model: Any, x, size, path: Path) -> None:
     """Write a network's spikes, images one after another in time, and its edges."""
     _, spikes = jax.jit(lambda model, x: model(x))(model, x)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, train_ in spikes.items():
         train_ = np.asarray(train_, np.uint8).swapaxes(0, 1)  # [B, T, H, W, C]
         arrays[f"spikes.{name}"] = train_.reshape(-1, int(np.prod(train_.shape[2:])))
@@ -94,7 +97,9 @@ def correlate(rows, one: str, other: str) -> tuple[float, float, float]:
     """Return Spearman's correlation, with a 95 % interval over networks."""
     x, y = (np.array([row[key] for row in rows]) for key in (one, other))
     drawn = np.random.default_rng(0).integers(0, len(x), (2000, len(x)))
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        # A draw of one network alone has no ranks.
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
         ranks = [stats.spearmanr(x[i], y[i]).statistic for i in drawn]
     low, high = np.nanquantile(ranks, [0.025, 0.975])
     return float(stats.spearmanr(x, y).statistic), float(low), float(high)
@@ -104,9 +109,12 @@ def run(config: ChipConfig) -> None:
     digits = data.load("digits", "test")
     size = digits.images.shape[1:3]
     x = data.normalize(digits.images[: config.images], digits.mean, digits.std)
-    rows, reference = [], None
+    rows: list[dict[str, Any]] = []
+    reference: Any = None
+    model: Any
     script = Path(__file__).with_name("play.py")
-    path = config.out.with_suffix(".recording.npz")
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name, "recording.npz")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     for name, model in networks.make_networks(
         config.width, config.epochs, config.tuning_epochs, config.seed
@@ -137,7 +145,7 @@ def run(config: ChipConfig) -> None:
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    path.unlink()
+    folder.cleanup()
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     config.out.with_suffix(".jsonl").write_text(lines)
     config.out.write_text(format_page(rows, config))

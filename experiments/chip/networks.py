@@ -1,9 +1,9 @@
 """Networks on digits, in full precision and quantized in several ways."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import optax
-from flax import nnx
 
 from snnjax import calibrate, data, models, train
 from snnjax.quantize import QuantSpec
@@ -24,7 +24,7 @@ KERNELS = r"layer.*(conv\d|downsample\.0)"
 
 def make_networks(
     width: int, epochs: int, tuning_epochs: int, seed: int
-) -> Iterator[tuple[str, nnx.Module]]:
+) -> Iterator[tuple[str, Any]]:
     """Yield names and networks: the full-precision one, and those made of it.
 
     PTQ rounds weights; "restored" re-estimates BatchNorm too; QAT fine-tunes, and so
@@ -32,7 +32,7 @@ def make_networks(
     """
     digits = data.load("digits", "train")
     plain = models.sew_resnet8(10, in_channels=1, width=width, rngs=nnx.Rngs(seed))
-    options = dict(batch_size=64, seed=seed)
+    options: dict[str, Any] = dict(batch_size=64, seed=seed)
     plain = train.fit(
         plain, digits, optimizer=optax.adam(3e-3), epochs=epochs, **options
     )

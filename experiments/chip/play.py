@@ -53,6 +53,7 @@ def play(recording: Path) -> dict:
             trains = arrays[key]  # [steps, neurons]
             name = key.removeprefix("spikes.")
             group = network.create_neuron_group(name, trains.shape[1])
+            core = None
             for i, train in enumerate(trains.T.tolist()):
                 place = i % NEURONS_OF_A_CORE
                 core = next(cores) if place == 0 else core
