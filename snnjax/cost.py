@@ -6,7 +6,7 @@ fewer synapses, one in front of a stride reaches only some positions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -112,25 +112,90 @@ def _spikes(
     return np.asarray(spikes.sum(axis=-1 if synapse.kernel_size else None))
 
 
+def memory_traffic(
+    synapses: "Sequence[snnjax.models.connections.Synapse]",
+    counts: Mapping[str, ArrayLike],
+    images: int,
+    *,
+    timesteps: int,
+    weight_bits: Mapping[str, ArrayLike] | ArrayLike = 32,
+    membrane_bits: Mapping[str, ArrayLike] | ArrayLike = 32,
+) -> dict[str, float]:
+    r"""Bits that one image moves between memory and arithmetic, for each layer.
+
+    .. math:: N_{op} (b_w + 2 b_v) + 2\, T\, n\, b_v
+
+    An accumulation reads its weight, and reads and writes a membrane; at each of T
+    steps each of the n neurons that the layer feeds is read and written once more, to
+    leak, fire and reset. No cache is assumed: it is what an event-driven core with its
+    memory beside it moves. Layers without spikes in front of them (the first, where it
+    sees an image) are left out, as in `synaptic_operations`.
+
+    Args:
+        synapses: ``model.synapses()``.
+        counts: as of `synaptic_operations`.
+        images: number of images behind the counts.
+        timesteps: T.
+        weight_bits: of each layer's weights, or of all.
+        membrane_bits: of the membranes that each layer feeds, or of all.
+
+    Returns:
+        ``{layer: bits per image}``.
+
+    Raises:
+        ValueError: as `synaptic_operations`; timesteps below 1, a layer without bits.
+
+    Source: Yan, Bai and Wong, `Reconsidering the energy efficiency of spiking neural
+    networks <https://arxiv.org/abs/2409.08290>`_, 2024, for what is counted. Differs
+    from it in: spikes are not counted as traffic, and there is no reuse in a cache.
+    """
+    _checks.require_whole("timesteps", timesteps, 1)
+    operations = synaptic_operations(synapses, counts, images)
+    traffic = {}
+    for synapse in synapses:
+        if synapse.name not in operations:
+            continue
+        bits = []
+        for name, given in (
+            ("weight_bits", weight_bits),
+            ("membrane_bits", membrane_bits),
+        ):
+            value: Any = given
+            if isinstance(given, Mapping):
+                value = given.get(synapse.name, np.nan)
+            message = f"{name} of {synapse.name} must be from 0, got {value!r}"
+            bits.append(_number(value, message))
+        weight, membrane = bits
+        updates = 2 * membrane * timesteps * int(np.prod(synapse.out_shape))
+        moved = operations[synapse.name] * (weight + 2 * membrane) + updates
+        traffic[synapse.name] = float(moved)
+    return traffic
+
+
 def energy(
     accumulations: ArrayLike,
     multiply_accumulates: ArrayLike = 0.0,
+    traffic_bits: ArrayLike = 0.0,
     *,
     pj_accumulation: ArrayLike = 0.9,
     pj_multiply_accumulate: ArrayLike = 4.6,
+    pj_bit: ArrayLike = 10 / 64,
 ) -> float:
-    r"""Energy of arithmetic alone, in picojoules.
+    r"""Energy of arithmetic, and of memory where its traffic is given, in picojoules.
 
-    .. math:: E = N_{AC} E_{AC} + N_{MAC} E_{MAC}
+    .. math:: E = N_{AC} E_{AC} + N_{MAC} E_{MAC} + N_{bit} E_{bit}
 
-    The defaults are those of most SNN papers: float32 in 45 nm at 0.9 V. Memory
-    traffic, which costs more on most chips, is not in it.
+    The defaults are those of most SNN papers: float32 in 45 nm at 0.9 V. Most
+    leave out memory traffic, which costs more on most chips.
 
     Args:
         accumulations: of a pass, the sum of `synaptic_operations`.
         multiply_accumulates: of the layers that see numbers and not spikes.
+        traffic_bits: bits to and from memory, the sum of `memory_traffic`.
         pj_accumulation: picojoules of an addition.
         pj_multiply_accumulate: picojoules of a multiplication (3.7) and an addition.
+        pj_bit: picojoules of a bit, by default of 64 bits from 8 KB of SRAM (10); of
+            32 KB they are 20, of 1 MB 100, of DRAM 1300 to 2600.
 
     Raises:
         ValueError: one that is no finite number from 0, or energy that is infinite.
@@ -143,15 +208,17 @@ def energy(
     given = {
         "accumulations": accumulations,
         "multiply_accumulates": multiply_accumulates,
+        "traffic_bits": traffic_bits,
         "pj_accumulation": pj_accumulation,
         "pj_multiply_accumulate": pj_multiply_accumulate,
+        "pj_bit": pj_bit,
     }
-    ac, mac, pj_ac, pj_mac = (
+    ac, mac, bits, pj_ac, pj_mac, pj_each = (
         _number(value, f"{name} must be a finite number from 0, got {value!r}")
         for name, value in given.items()
     )
     try:
-        total = float(ac * pj_ac + mac * pj_mac)
+        total = float(ac * pj_ac + mac * pj_mac + bits * pj_each)
     except OverflowError:  # of Python's integers
         total = np.inf
     if total == np.inf:

@@ -33,7 +33,7 @@ FLOORS = (
     {"cli"},
 )
 # What each experiment has to itself: no other room of the experiments imports it.
-ALONE = {"benchmark", "emd_gradients", "tpu_compile", "beyond"}
+ALONE = {"benchmark", "emd_gradients", "tpu_compile", "beyond", "chip"}
 # What modules import of others when they are imported, beside the standard library.
 CORE = {"jax", "numpy", "jaxtyping"}
 FLAX = CORE | {"flax"}

@@ -1,4 +1,4 @@
-"""Weights from and to SpikingJelly's SEW-ResNets.
+"""Weights from and to SpikingJelly's SEW-ResNets, and any networks by a map of names.
 
 Three layouts of names are read: SpikingJelly's own, which are torchvision's; those of
 the SEW-ResNet paper's checkpoints (``layer1.0.conv1.module.0.weight``, convolution and
@@ -20,6 +20,7 @@ from snnjax import _checks
 from snnjax._paths import require_local_path
 from snnjax.layers import QuantState, inspect
 from snnjax.models import SEWResNet
+from snnjax.models.graph import find_flattened_shapes
 
 # torch's name of a variable's last part; BatchNorm's scale is a weight too.
 _NAMES = {
@@ -39,7 +40,9 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 def load(
-    model: Model, state_dict: Mapping[str, ArrayLike] | str | os.PathLike
+    model: Model,
+    state_dict: Mapping[str, ArrayLike] | str | os.PathLike,
+    names: Mapping[str, str] | None = None,
 ) -> Model:
     """A copy of ``model`` with SpikingJelly's parameters and running statistics.
 
@@ -53,6 +56,10 @@ def load(
         state_dict: names to arrays; or a ``.safetensors`` file (needs the package
             ``safetensors``), or a ``.pth`` or ``.pt`` file (needs ``torch``, which
             reads it with ``weights_only=True``).
+        names: for a network of another class: ``{layer of the model: its module in
+            SpikingJelly}``, ``{"conv1": "layer.0", "norm1": "layer.1"}``, of each layer
+            that has parameters. Rows of linear layers behind `layers.Flatten` are
+            reordered, since torch flattens channels first.
 
     Returns:
         The copy, its leaves in the dtypes they had, in evaluation mode.
@@ -69,13 +76,14 @@ def load(
     given = _canonical(_read(state_dict))
     copy = nnx.clone(model)
     copy.eval()
-    leaves = _leaves(copy)
+    leaves = _leaves(copy, names)
+    flattened = _flattened_keys(copy, names)
     _check_names(leaves, given)
     values, wrong = {}, []
     for key, variable in leaves.items():
         array, leaf = given[key], variable.get_value()
         value = array.reshape(()) if leaf.ndim == 0 and array.size == 1 else array
-        value = _from_torch(value)
+        value = _from_torch(value, flattened.get(key))
         if value.shape != leaf.shape:
             expected = _to_torch(np.asarray(leaf)).shape
             wrong.append(f"{key} is {array.shape}, expected {expected}")
@@ -102,42 +110,70 @@ def load(
     return copy
 
 
-def save(model: nnx.Module) -> dict[str, np.ndarray]:
+def save(
+    model: nnx.Module, names: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Return parameters and statistics under SpikingJelly's names, in its layouts.
 
     The quantizers are left behind: these are the weights before them.
 
     Args:
-        model: a `models.SEWResNet`.
+        model: a `models.SEWResNet`, or with ``names`` any network.
+        names: as of `load`.
 
     Returns:
         ``{name: array}``, for ``torch.from_numpy`` and ``load_state_dict``, or
         ``safetensors.numpy.save_file``; bfloat16 parameters as float32.
 
     Raises:
-        ValueError: another network.
+        ValueError: another network without ``names``; names that lack a layer.
     """
-    leaves = _leaves(model, quantized=True)
-    return {key: _to_torch(np.asarray(v.get_value())) for key, v in leaves.items()}
+    leaves = _leaves(model, names, quantized=True)
+    flattened = _flattened_keys(model, names)
+    return {
+        key: _to_torch(np.asarray(v.get_value()), flattened.get(key))
+        for key, v in leaves.items()
+    }
 
 
-def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variable]:
+def _flattened_keys(model: Any, names: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the shapes behind which linear layers flatten, by torch's names."""
+    if names is None or not hasattr(model, "synapses"):
+        return {}
+    shapes = find_flattened_shapes(model)
+    return {f"{names[name]}.weight": shape for name, shape in shapes.items()}
+
+
+def _leaves(
+    model: nnx.Module, names: Mapping[str, str] | None, quantized: bool = False
+) -> dict[str, nnx.Variable]:
     """Every parameter and running statistic by torch's name."""
-    if not isinstance(model, SEWResNet):
-        raise ValueError(f"model must be a models.SEWResNet, got {type(model)}")
+    if names is None and not isinstance(model, SEWResNet):
+        raise ValueError(
+            f"model must be a models.SEWResNet, got {type(model)}; of another network "
+            "give names, {layer: its module in SpikingJelly}"
+        )
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     learned = bool(nnx.state(model, QuantState)) or any(
         layer.spec is not None and layer.spec.per_channel
         for layer in inspect.layer_bits(model)
     )
-    leaves = {}
+    leaves, missing = {}, []
     for path, _ in nnx.to_flat_state(state):
         *where, last = path
         if last in _NAMES:
-            name = ".".join(map(str, (*where, _NAMES[str(last)])))
-            leaves[name] = _variable(model, path)
+            layer = ".".join(map(str, where))
+            there = layer if names is None else names.get(layer)
+            if there is None:
+                missing.append(layer)
+            else:
+                leaves[f"{there}.{_NAMES[str(last)]}"] = _variable(model, path)
         else:
             learned = True
+    if missing:
+        raise ValueError(f"names lacks the layers {sorted(set(missing))}")
+    if names is not None and len(set(names.values())) < len(names):
+        raise ValueError(f"names gives two layers one module, got {dict(names)}")
     if learned and not quantized:
         raise ValueError(
             "the model has learned quantizers or some that are fitted to its weights; "
@@ -153,16 +189,24 @@ def _variable(model: nnx.Module, path: tuple[Any, ...]) -> nnx.Variable:
     return node
 
 
-def _from_torch(array: np.ndarray) -> np.ndarray:
+def _from_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
+    if flattened is not None and array.ndim == 2:
+        height, width, channels = flattened
+        if array.shape[1] == height * width * channels:
+            maps = array.reshape(len(array), channels, height, width)
+            array = maps.transpose(0, 2, 3, 1).reshape(array.shape)
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)  # OIHW to HWIO
     return array.T
 
 
-def _to_torch(array: np.ndarray) -> np.ndarray:
+def _to_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
     if array.dtype == jnp.bfloat16:
         array = array.astype(np.float32)  # torch.from_numpy takes NumPy's dtypes alone
     turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    if flattened is not None:
+        maps = turned.reshape(len(turned), *flattened).transpose(0, 3, 1, 2)
+        turned = maps.reshape(turned.shape)
     return np.array(turned, order="C")  # torch may write to it, to JAX's nobody may
 
 

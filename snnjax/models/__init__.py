@@ -1,6 +1,9 @@
 """Spiking networks; each returns logits and the spikes of every layer."""
 
 from snnjax.models.connections import Synapse as Synapse
+from snnjax.models.graph import Node as Node
+from snnjax.models.graph import network_graph as network_graph
+from snnjax.models.graph_network import GraphNetwork as GraphNetwork
 from snnjax.models.protocol import SpikingModel as SpikingModel
 from snnjax.models.protocol import check_model_call as check_model_call
 from snnjax.models.sequential import Sequential as Sequential

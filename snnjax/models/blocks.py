@@ -67,9 +67,14 @@ class Block(nnx.Module):
         """(C_in, C_out, kernel size, stride) of each convolution."""
         raise NotImplementedError
 
+    @staticmethod
+    def order(shortcut: Any, branch: Any) -> tuple[Any, Any]:
+        """Order of the two at the junction, which IAND distinguishes."""
+        return shortcut, branch
+
     def join(self, shortcut: Array, branch: Array) -> Array:
         """The block's output."""
-        return CONNECT[self.connect](shortcut, branch)
+        return CONNECT[self.connect](*self.order(shortcut, branch))
 
     def __call__(
         self, x: Array, *, train: bool | None
@@ -136,6 +141,7 @@ class Bottleneck(Block):
             (features, features * 4, 1, 1),
         )
 
-    def join(self, shortcut, branch):
-        """The block's output."""
-        return CONNECT[self.connect](branch, shortcut)
+    @staticmethod
+    def order(shortcut, branch):
+        """Order of the two at the junction, which IAND distinguishes."""
+        return branch, shortcut

@@ -222,3 +222,21 @@ def test_operations_beyond_64_bits_are_counted():
     synapse = Synapse("fc", ("a",), "add", (), (), (), (4,), (2**31,))
     found = cost.synaptic_operations([synapse], {"a": np.full(4, 2**31 - 1)}, 1)
     assert found == {"fc": float(4 * (2**31 - 1) * 2**31)}
+
+
+def test_memory_traffic_is_counted_by_hand():
+    # Two neurons feed three: each spike reads 3 weights and moves 3 membranes twice.
+    row = Synapse("fc", ("sn",), "add", (), (), (), (2,), (3,))
+    counts = {"sn": np.array([5, 3])}
+    found = cost.memory_traffic(
+        (row,), counts, 4, timesteps=2, weight_bits=4, membrane_bits={"fc": 8}
+    )
+    operations = 8 * 3 / 4
+    assert found == {"fc": operations * (4 + 2 * 8) + 2 * 8 * 2 * 3}
+    bits = found["fc"]
+    assert cost.energy(10, 0, bits) == pytest.approx(9 + bits * 10 / 64)
+    assert cost.energy(0, 0, bits, pj_bit=0) == 0
+    with pytest.raises(ValueError, match="weight_bits of fc"):
+        cost.memory_traffic((row,), counts, 4, timesteps=2, weight_bits={})
+    with pytest.raises(ValueError, match="timesteps"):
+        cost.memory_traffic((row,), counts, 4, timesteps=0)

@@ -1,12 +1,16 @@
 """Graphs of NIR: run by NIR's equations they fire as the network does."""
 
+import itertools
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import twins
 from flax import nnx
 
-from snnjax import calibrate, layers, models, neurons
+from snnjax import calibrate, integer, layers, models, neurons
 from snnjax.interop import nir as interop
 from snnjax.quantize import QuantSpec
 
@@ -64,8 +68,12 @@ def run(graph, image, steps, dt):
                 v[name] = np.where(x > 0, node.v_reset, h)
                 spikes.setdefault(name, []).append(x)
             elif isinstance(node, nir.AvgPool2d):
-                assert x.shape[2:] == tuple(node.kernel_size)
-                x = x.mean((2, 3), keepdims=True)
+                high, wide = node.kernel_size
+                assert tuple(node.stride) == (high, wide)
+                n, c, h, w = x.shape
+                x = x[..., : h // high * high, : w // wide * wide]
+                parts = n, c, h // high, high, w // wide, wide
+                x = x.reshape(parts).mean((3, 5))
             elif isinstance(node, nir.Flatten):
                 x = x.reshape(len(x), -1)
             elif isinstance(node, nir.Affine):
@@ -183,7 +191,6 @@ def test_a_file_of_it_is_read_as_the_same_graph(tmp_path):
         ({}, {"dt": 0.0}, "dt must be positive"),
         ({}, {"dt": np.ones(2)}, "dt must be a number"),
         ({}, {"dt": 1e-50}, "dt of 1e-50 makes tau 0 or infinite in float32"),
-        ({"neuron": neurons.LIF(tau=2.0 * np.ones(3))}, {}, "tau must .*neurons of an"),
         ({}, {"image_size": (8, 0)}, r"image_size must be \(height, width\)"),
     ],
 )
@@ -194,6 +201,172 @@ def test_what_nir_cannot_say_is_refused(options, more, said):
 
 
 def test_other_networks_are_refused():
-    vgg = models.spiking_vgg_small(5, width=2, image_size=(16, 16), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"a models\.SEWResNet, got SpikingVGG"):
-        interop.graph(vgg)
+    with pytest.raises(ValueError, match=r"a models\.SEWResNet or"):
+        interop.graph(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+
+
+VGG = dict(stages=((1, 1), (2, 2)), image_size=(8, 6), width=3)
+
+
+def assert_same(one, other):
+    """Equal nodes, of the same edges."""
+    assert sorted(one.edges) == sorted(other.edges)
+    assert one.nodes.keys() == other.nodes.keys()
+    for name, node in one.nodes.items():
+        assert type(other.nodes[name]) is type(node)
+        for field in ("weight", "bias", "tau", "r", "v_threshold", "v_reset", "v_leak"):
+            if hasattr(node, field):
+                there = getattr(other.nodes[name], field)
+                np.testing.assert_array_equal(there, getattr(node, field))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("make_model", [models.sew_resnet8, models.SpikingVGG])
+def test_out_and_in(name, make_model, tmp_path):
+    options = VGG if make_model is models.SpikingVGG else {}
+    model = make(make_model, neuron=NEURONS[name], **options)
+    graph = interop.graph(model, image_size=SIZE)
+    nir.write(tmp_path / "net.nir", graph)
+    again = interop.load(tmp_path / "net.nir")
+    image = np.random.default_rng(1).normal(size=IMAGE)
+    (logits, spikes), (found, trains) = (
+        jax.jit(lambda m, x: m(x, timesteps=STEPS))(m, image) for m in (model, again)
+    )
+    assert {name.replace(".", "_") for name in spikes} == trains.keys()
+    for layer, train in spikes.items():
+        np.testing.assert_array_equal(trains[layer.replace(".", "_")], train)
+        assert 0.02 < train.mean() < 0.98, layer
+    np.testing.assert_allclose(found, logits, atol=1e-9)
+    third = interop.graph(again)
+    assert_same(interop.graph(interop.load(third)), third)
+    # NIR's own equations say the same of a network with pooling.
+    if make_model is models.SpikingVGG:
+        _, outputs = run(graph, image.transpose(0, 3, 1, 2), STEPS, 1e-4)
+        np.testing.assert_allclose(outputs, logits, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
+def test_layers_of_ones_own(in_shape):
+    with_scale = QuantSpec(bits=4, clip="absmax")
+    model = twins.make_sequential(neurons.LIF(tau=3.0), with_scale, in_shape, (3, 3))
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (5, *in_shape)))
+    again = interop.load(interop.graph(model))
+    (logits, spikes), (found, trains) = model(x), again(x)
+    assert spikes.keys() == trains.keys()
+    for layer, train in spikes.items():
+        np.testing.assert_array_equal(np.asarray(trains[layer]), np.asarray(train))
+        assert 0.02 < train.mean() < 0.98, layer
+    np.testing.assert_allclose(found, logits, atol=1e-6)
+
+
+def test_kernels_that_the_package_mistakes_are_refused():
+    with pytest.raises(ValueError, match="square"):
+        interop.graph(twins.make_sequential(neurons.LIF(), None))
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_is_loaded_is_quantized_counted_and_made_whole():
+    plain = interop.load(interop.graph(make(models.SpikingVGG, **VGG)))
+    assert plain.nodes[0].name == "sn1"
+    spec = QuantSpec(bits=4, clip="absmax")
+    model = calibrate.quantize(plain, {"conv[23]": spec})
+    image = np.random.default_rng(1).normal(size=IMAGE)
+    twin = integer.from_model(model)
+    found = integer.count_differences(twin, model, image)
+    assert not any(layer.differing for layer in found.values())
+    assert all(layer.fired > 0.02 * layer.size for layer in found.values())
+    fed = {row.name: row.sources for row in model.synapses()}
+    fed_in_the_original = make(models.SpikingVGG, **VGG).synapses()
+    assert fed == {row.name: row.sources for row in fed_in_the_original}
+
+
+def chain(**changes):
+    """A graph of one convolution, neurons and a linear layer, as others write it."""
+    full = np.ones((2, 4, 4), np.float32)
+    neuron = dict(tau=2e-4 * full, r=full, v_leak=0 * full, v_threshold=full)
+    nodes = {
+        "in": nir.Input({"input": np.array([1, 4, 4])}),
+        "a": nir.Conv2d(
+            (4, 4), np.ones((2, 1, 3, 3), np.float32), 1, 1, 1, 1, np.zeros(2)
+        ),
+        "b": nir.LIF(**neuron, v_reset=0 * full),
+        "c": nir.Flatten({"input": np.array([2, 4, 4])}, 0, -1),
+        "d": nir.Linear(np.ones((3, 32), np.float32)),
+        "out": nir.Output({"output": np.array([3])}),
+    } | changes
+    names = list(nodes)
+    return nir.NIRGraph(nodes, list(itertools.pairwise(names)))
+
+
+def test_both_forms_of_a_neuron_are_read():
+    full = np.ones((2, 4, 4), np.float32)
+    one = interop.load(chain())
+    tau = 2e-4 * full
+    other = nir.LIF(tau, 2 * full, 0 * full, full, 0 * full)
+    two = interop.load(chain(b=other))
+    # R = 1 scales the input by 1 / tau, R = tau / dt leaves it.
+    np.testing.assert_array_equal(
+        2 * one.a.kernel.get_value(), two.a.kernel.get_value()
+    )
+    x = jnp.ones((1, 4, 4, 1))
+    logits, spikes = one(x, timesteps=2)
+    assert logits.shape == (2, 1, 3)
+    # The sums are 4, 6, 9 over tau: 2 and more, above 1 at once.
+    assert spikes["b"].mean() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"b": nir.Threshold(np.ones((2, 4, 4)))}, "b is a Threshold"),
+        (
+            {
+                "b": nir.LIF(
+                    *(np.full((2, 4, 4), x, np.float32) for x in (1e-5, 1, 0, 1, 0))
+                )
+            },
+            "tau of b must be above dt",
+        ),
+        (
+            {
+                "b": nir.LIF(
+                    *(np.full((2, 4, 4), x, np.float32) for x in (2e-4, 1, 0.5, 1, 0))
+                )
+            },
+            "v_leak of b",
+        ),
+    ],
+)
+def test_what_is_not_read_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        interop.load(chain(**changes))
+
+
+def test_what_is_no_graph_is_refused(tmp_path):
+    (tmp_path / "net.nir").write_text("no file of NIR")
+    for graph in (tmp_path / "net.nir", tmp_path / "absent.nir", {}):
+        with pytest.raises(ValueError, match="graph must be"):
+            interop.load(graph)
+
+
+@pytest.mark.usefixtures("x64")
+def test_scales_for_a_file_beside_the_graph():
+    spec = QuantSpec("lq_net", bits=2)
+    rules = {r"conv2": QUANT, r"conv3": spec, "sn3": QuantSpec(bits=4, clip=2.0)}
+    model = calibrate.quantize(make(models.SpikingVGG, **VGG), rules)
+    described = json.loads(json.dumps(interop.describe_quantizers(model)))["nodes"]
+    assert described["sn3"]["bits"] == 4
+    assert described.keys() == {"conv2", "conv3", "sn3"}
+    plain = calibrate.quantize(model, {"sn3": QuantSpec("none")})
+    nodes = interop.graph(plain).nodes
+    scale = np.array(described["conv2"]["scale"])[:, None, None, None]
+    codes = nodes["conv2"].weight / scale
+    np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
+    assert np.abs(codes).max() <= 2**3 - 1 + 1e-4
+    levels = np.array(described["conv3"]["levels"])
+    for c, kernel in enumerate(nodes["conv3"].weight):
+        away = np.abs(kernel.ravel()[:, None] - levels[:, c]).min(1)
+        assert away.max() < 1e-6

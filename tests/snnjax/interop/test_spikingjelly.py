@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import twins
 from flax import nnx
 from safetensors.numpy import save_file
 
@@ -265,3 +266,38 @@ def test_a_model_that_does_not_fit_is_refused(state):
     for call in (spikingjelly.save, lambda model: spikingjelly.load(model, state)):
         with pytest.raises(ValueError, match=r"models\.SEWResNet.*SpikingVGG"):
             call(vgg)
+
+
+NAMES = {"conv1": "layer.0", "norm1": "layer.1", "conv2": "layer.4"} | {
+    "fc1": "head.1",
+    "fc": "head.3",
+}
+
+
+def test_a_network_of_ones_own_by_its_names():
+    model = twins.make_sequential(neurons.LIF(), None)
+    state = spikingjelly.save(model, NAMES)
+    assert state["layer.4.weight"].shape == (6, 2, 3, 2)
+    assert state["layer.1.running_var"].shape == (4,)
+    # Torch's rows of the flattened 1 x 2 maps of 6 channels: channels first.
+    kernel = np.asarray(model.fc1.kernel.get_value())
+    expected = kernel.reshape(1, 2, 6, 12).transpose(3, 2, 0, 1).reshape(12, 12)
+    np.testing.assert_array_equal(state["head.1.weight"], expected)
+    other = twins.make_sequential(neurons.LIF(v_threshold=2.0), None)
+    for key in state:
+        state[key] = state[key] + 1
+    again = spikingjelly.load(other, state, NAMES)
+    np.testing.assert_array_equal(np.asarray(again.fc1.kernel.get_value()), kernel + 1)
+    for key, array in spikingjelly.save(again, NAMES).items():
+        np.testing.assert_array_equal(array, state[key])
+    assert float(again.sn1.neuron.get_value().v_threshold) == 2.0
+
+
+def test_names_that_do_not_fit_are_refused():
+    model = twins.make_sequential(neurons.LIF(), None)
+    with pytest.raises(ValueError, match="give names"):
+        spikingjelly.save(model)
+    with pytest.raises(ValueError, match=r"names lacks the layers \['fc'\]"):
+        spikingjelly.save(model, {k: v for k, v in NAMES.items() if k != "fc"})
+    with pytest.raises(ValueError, match="two layers one module"):
+        spikingjelly.save(model, NAMES | {"fc": "head.1"})
