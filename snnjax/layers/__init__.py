@@ -13,6 +13,8 @@ from snnjax.layers.norm import MOMENTUM as MOMENTUM
 from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
 from snnjax.layers.norm import normalize as normalize
+from snnjax.layers.observe import Observation as Observation
+from snnjax.layers.observe import observe as observe
 from snnjax.layers.spiking import Spiking as Spiking
 from snnjax.layers.synchronize import synchronize as synchronize
 from snnjax.layers.variables import Hyperparameter as Hyperparameter

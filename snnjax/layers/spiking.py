@@ -1,14 +1,17 @@
 """Neurons as a layer."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
+from snnjax.layers.observe import Observable
 from snnjax.layers.variables import (
     Hyperparameters,
     LearnedScale,
@@ -20,7 +23,7 @@ from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
 
 
-class Spiking(nnx.Module):
+class Spiking(Observable):
     """A layer of neurons, its membrane quantized if asked.
 
     Args:
@@ -87,7 +90,16 @@ class Spiking(nnx.Module):
 
     def __call__(self, x_seq: ArrayLike) -> Array:
         """Currents ``[T, B, ...]`` to spikes ``[T, B, ...]``."""
+        self._show(x_seq)
         neuron = self.learned_neuron()
+        spikes, _ = neuron(
+            x_seq,
+            membrane_quantizer=self._membrane_quantizer(neuron),
+            membrane_site=self.site,
+        )
+        return spikes
+
+    def _membrane_quantizer(self, neuron: Neuron) -> Any:
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)
@@ -100,8 +112,38 @@ class Spiking(nnx.Module):
             quantizer = self.quant.get_value().bind_membrane(
                 site=self.site, leak=leak_factor(tau, w), scale=scale
             )
-        spikes, _ = neuron(x_seq, membrane_quantizer=quantizer, membrane_site=self.site)
-        return spikes
+        return quantizer
+
+    def potentials(self, x_seq: Array) -> Array:
+        """Compute the membrane potentials before firing, ``[T, B, ...]``.
+
+        Those that are compared with the threshold, of the currents ``[T, B, ...]``.
+        """
+        neuron = self.learned_neuron()
+        quantizer = self._membrane_quantizer(neuron)
+        # No potential fires here: what is left is the charged membrane.
+        charge = _pytree.replace(neuron, v_threshold=jnp.float32(_NEVER))
+        before = quantizer if self.site == "pre_fire" else None
+
+        def step(v, x):
+            _, h = charge(
+                x[None], v_init=v, membrane_quantizer=before, membrane_site="pre_fire"
+            )
+            _, v = neuron(
+                x[None],
+                v_init=v,
+                membrane_quantizer=quantizer,
+                membrane_site=self.site,
+            )
+            return v, h
+
+        rest = 0.0 if neuron.v_reset is None else neuron.v_reset
+        dtype = np.promote_types(x_seq.dtype, np.float32)
+        v = jnp.full(x_seq.shape[1:], rest, dtype)
+        return jax.lax.scan(step, v, x_seq)[1]
+
+
+_NEVER = 1e30  # a threshold that no potential reaches
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

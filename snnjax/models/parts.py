@@ -16,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks
 from snnjax._order import rematerialize
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
+from snnjax.layers.observe import Observation
 from snnjax.layers.variables import describe_value
 from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
@@ -167,10 +168,14 @@ def norm_and_spike(
         if timesteps is not None:
             # The gradient of a stack is a sum of its parts, which XLA fuses.
             currents = jnp.stack([currents] * timesteps)
-        return nnx.merge(graphdef, state, copy=True)(currents)
+        layer = nnx.merge(graphdef, state, copy=True)
+        spikes = layer(currents)
+        return spikes, nnx.state(layer, Observation)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    return rematerialize(run, None, h, affine, state)
+    spikes, observed = rematerialize(run, None, h, affine, state)
+    nnx.update(neurons, observed)
+    return spikes
 
 
 def remat_module(
