@@ -3,6 +3,7 @@
 from snnjax.calibrate.batchnorm import reestimate_batchnorm as reestimate_batchnorm
 from snnjax.calibrate.bias import correct_bias as correct_bias
 from snnjax.calibrate.fire import fire_match as fire_match
+from snnjax.calibrate.osbc import osbc as osbc
 from snnjax.calibrate.quantize import quantize as quantize
 from snnjax.layers.inspect import LayerBits as LayerBits
 from snnjax.layers.inspect import describe as describe
