@@ -14,6 +14,7 @@ from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
 from snnjax.calibrate.inputs import Inputs
 from snnjax.calibrate.layerwise import (
+    Unit,
     can_scale,
     find_spiking,
     observe_batches,
@@ -118,7 +119,7 @@ def fire_match(
             augment=augment,
         )
     units = [unit for unit in units if unit.spiking]
-    wanted = _reference_firing(reference, units, batches, timesteps)
+    wanted = count_firing(reference, units, batches, timesteps)
     for done, unit in enumerate(units, start=1):
         name = unit.spiking or ""
         found = observe_batches(copy, batches, {name: take_input}, timesteps)
@@ -132,12 +133,17 @@ def fire_match(
     return copy
 
 
-def _reference_firing(reference, units, batches, timesteps) -> list[Firing]:
-    observers = {unit.spiking: _observe_firing for unit in units}
-    found = observe_batches(reference, batches, observers, timesteps)
+def count_firing(
+    model: nnx.Module, units: list[Unit], batches: list[Array], timesteps: int
+) -> list[Firing]:
+    """Return the firing of each unit's neurons on all batches."""
+    observers = {unit.spiking or "": _observe_firing for unit in units}
+    found = observe_batches(model, batches, observers, timesteps)
     firing = []
     for unit in units:
-        counts, means, squares = zip(*(each[unit.spiking] for each in found), strict=True)
+        counts, means, squares = zip(
+            *(each[unit.spiking or ""] for each in found), strict=True
+        )
         mean, square = sum(means) / len(found), sum(squares) / len(found)
         std = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
         firing.append(Firing(sum(counts), mean, std))
@@ -178,10 +184,7 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
         each = lambda x: _count(graphdef, state, gain * x + offset)  # noqa: E731
         return _as_columns(jnp.sum(jax.lax.map(each, currents), axis=0))
 
-    def cost(counts):
-        paired = jnp.sum(jnp.abs(counts - goal), axis=0)
-        ordered = jnp.sort(counts, axis=0) - jnp.sort(goal, axis=0)
-        return paired + jnp.sum(jnp.abs(ordered), axis=0)
+    cost = lambda counts: measure_firing(counts, goal)  # noqa: E731
 
     def solve(gain):
         """Bisect for the offset at which the channel fires as often."""
@@ -224,7 +227,12 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
     return best[:2]
 
 
+def measure_firing(counts: Array, goal: Array) -> Array:
+    """Sum paired shift and W1 of each channel, ``[C]`` in spikes, of counts [n, C]."""
+    paired = jnp.sum(jnp.abs(counts - goal), axis=0)
+    ordered = jnp.sort(counts, axis=0) - jnp.sort(goal, axis=0)
+    return paired + jnp.sum(jnp.abs(ordered), axis=0)
+
+
 def _as_columns(counts: Array) -> Array:
     return counts.reshape(-1, counts.shape[-1])
-
-

@@ -180,9 +180,7 @@ def _grid(layer, spec):
     bits = np.asarray(spec.bits, np.float64)
     if spec.method == "lsq" or spec.grid == "mid_tread":
         levels = 2.0**bits - 1
-        if spec.method == "lsq":
-            levels = 2.0**bits
-        elif not spec.signed:
+        if spec.method == "lsq" or not spec.signed:
             levels = 2.0**bits
     else:
         levels = 2.0**bits
