@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.typing import ArrayLike
 
 from snnjax import _pytree
 from snnjax.layers import (
@@ -44,7 +45,7 @@ class Unit(NamedTuple):
         return self.norm or self.weights
 
 
-def find_units(model: nnx.Module, images: Array, timesteps: int) -> list[Unit]:
+def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Unit]:
     """Return the layers of a network in the order in which they run.
 
     Raises:

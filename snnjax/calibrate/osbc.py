@@ -118,6 +118,8 @@ def osbc(
             )
             rounded[..., own] = levels.reshape(*kernel.shape[:-1], len(own))
         layer.kernel.set_value(jnp.asarray(rounded, kernel.dtype))
+        # The quantizer's own levels, to the last bit.
+        layer.kernel.set_value(layer.quantized_kernel(train=False))
         on_layer(unit.weights, done, len(units))
     return reestimate(copy)
 
