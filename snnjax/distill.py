@@ -191,7 +191,7 @@ def logits(
     s, t = _pair(student, teacher, "logits")
     axis = _axis_of(student)
     log_s, log_t = (
-        jax.nn.log_softmax(jnp.mean(_wide(x), 0) / temperature) for x in (s, t)
+        jax.nn.log_softmax(jnp.mean(_widen(x), 0) / temperature) for x in (s, t)
     )
     each = jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
     return weight * temperature**2 * _mean(each, axis)
@@ -215,7 +215,7 @@ def paired_rates(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Arra
 
 
 def _compare_images(s, t, axis):
-    s, t = (jnp.mean(_wide(x), axis=0) for x in (s, t))
+    s, t = (jnp.mean(_widen(x), axis=0) for x in (s, t))
     return _relative_square(s, t, axis)
 
 
@@ -238,7 +238,7 @@ def membrane(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Array:
 
 
 def _compare_potentials(s, t, axis):
-    return _relative_square(_wide(s), _wide(t), axis)
+    return _relative_square(_widen(s), _widen(t), axis)
 
 
 setattr(membrane, "needs_membranes", True)  # noqa: B010
@@ -326,7 +326,7 @@ def sliced_w2(
     def compare(s, t, axis):
         projected = []
         for x in (s, t):
-            points = jnp.mean(_wide(x), axis=0)
+            points = jnp.mean(_widen(x), axis=0)
             points = points.reshape(-1, points.shape[-1])
             along = jax.random.normal(
                 jax.random.key(0), (points.shape[-1], directions), points.dtype
@@ -367,7 +367,7 @@ def rate_regulariser(
     """
     spikes = student.spikes if isinstance(student, Recording) else student
     axis = _axis_of(student)
-    each = [jnp.square(_mean(_wide(s), axis) - target) for s in spikes.values()]
+    each = [jnp.square(_mean(_widen(s), axis) - target) for s in spikes.values()]
     return weight * jnp.mean(jnp.stack(each))
 
 
@@ -465,7 +465,7 @@ def _axis_of(student: Any) -> str | None:
     return student.axis_name if isinstance(student, Recording) else None
 
 
-def _wide(x: ArrayLike) -> Array:
+def _widen(x: ArrayLike) -> Array:
     x = jnp.asarray(x)
     return x.astype(np.promote_types(x.dtype, np.float32))
 
@@ -477,7 +477,7 @@ def _mean(x: Array, axis: str | None) -> Array:
 
 def _batch_rates(spikes: ArrayLike, axis: str | None) -> Array:
     """Average spikes over time and the whole batch, one rate for each neuron."""
-    rates = jnp.ravel(jnp.mean(_wide(spikes), axis=(0, 1)))
+    rates = jnp.ravel(jnp.mean(_widen(spikes), axis=(0, 1)))
     return rates if axis is None else jax.lax.pmean(rates, axis)
 
 

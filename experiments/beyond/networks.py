@@ -36,7 +36,7 @@ class Networks:
         baseline = self.baseline(spec.seed)
         quantizer = arms.find_quantizer(spec)
         model = calibrate.quantize(baseline, quantizer.rules)
-        make = self._calibrated if spec.part == "ptq" else self._trained
+        make = self._calibrate if spec.part == "ptq" else self._train
         start = time.monotonic()
         try:
             model = make(spec, model, baseline)
@@ -60,13 +60,13 @@ class Networks:
             "operations": self._count_operations(found),
         }
 
-    def _calibrated(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
+    def _calibrate(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
         chain = (arms.CALIBRATIONS | arms.CLIPPED)[spec.arm]
         for step in chain:
             model = step(model, baseline, self.train_set, self.config.images)
         return model
 
-    def _trained(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
+    def _train(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
         steps = self.config.qat_epochs * self._per_epoch
         if spec.arm == arms.SAME_TIME:
             steps = round(steps * arms.MORE_STEPS)

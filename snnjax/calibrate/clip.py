@@ -38,7 +38,7 @@ def choose_clip(
     batch_size: int = 128,
     on_layer: Progress = ignore_progress,
 ) -> Model:
-    """Copy ``model`` with the bounds of its uniform quantizers chosen anew.
+    """Copy ``model`` and choose the bounds of its uniform quantizers.
 
     Of bounds from a tenth of a kernel's largest magnitude up to all of it, the one of
     least

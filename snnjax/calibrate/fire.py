@@ -212,18 +212,25 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
     first = jnp.where(moved, wanted.std / jnp.where(moved, std, 1), 1)
     first = jnp.clip(first, 1 / _MOST_GAIN, _MOST_GAIN) if scales else one
     best = better(best, first, wanted.mean - first * mean)
-    for step, factors in enumerate(_ROUNDS if scales else ((1.0,),)):
-        centre = first if step == 0 else best[0]
 
-        def attempt(best, factor, centre=centre):
-            gain = jnp.clip(centre * factor, 1 / _MOST_GAIN, _MOST_GAIN)
-            gain = jnp.where(moved, gain, 1)
-            # Both ends: of two numbers of spikes the nearer one wins.
-            for offset in solve(gain):
-                best = better(best, gain, offset)
-            return best, None
+    def attempt(carry, step):
+        factor, is_first = step
+        best, centre = carry
+        centre = jnp.where(is_first, best[0], centre)
+        gain = jnp.clip(centre * factor, 1 / _MOST_GAIN, _MOST_GAIN)
+        gain = jnp.where(moved, gain, 1)
+        # Both ends: of two numbers of spikes the nearer one wins.
+        compare = lambda best, offset: (better(best, gain, offset), None)  # noqa: E731
+        best, _ = jax.lax.scan(compare, best, jnp.stack(solve(gain)))
+        return (best, centre), None
 
-        best, _ = jax.lax.scan(attempt, best, jnp.asarray(factors))
+    rounds = _ROUNDS if scales else ((1.0,),)
+    factors = jnp.asarray([factor for each in rounds for factor in each])
+    # The first round is around the gain of the moments, the others around the best.
+    firsts = [
+        i > 0 and j == 0 for i, each in enumerate(rounds) for j in range(len(each))
+    ]
+    (best, _), _ = jax.lax.scan(attempt, (best, first), (factors, jnp.asarray(firsts)))
     return best[:2]
 
 

@@ -199,6 +199,7 @@ def test_the_teacher_stays_and_moves_the_student():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_takes_the_same_step():
     student, teacher = network(0), network(1)
     loss = distill.membrane(weight=0.5)
@@ -223,6 +224,7 @@ def test_a_loop_of_ones_own_takes_the_same_step():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["block"])
 def test_remat_changes_nothing(remat):
     teacher = network(1)
@@ -233,6 +235,7 @@ def test_remat_changes_nothing(remat):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_networks_side_by_side_learn_as_alone():
     students, teacher = [network(0), network(2)], network(1)
     together = fit(students, teacher=teacher)

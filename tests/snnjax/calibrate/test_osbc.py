@@ -16,9 +16,18 @@ SPECS = {
     "lsq": QuantSpec("lsq", bits=3),
     "lq_net": QuantSpec("lq_net", bits=2),
 }
+QUICK = ("mid-rise", "lq_net")
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.slow] * (name not in ("mid-rise", "lq_net"))
+        )
+        for name in SPECS
+    ],
+)
 def test_levels_of_least_error_in_its_own_objective(name):
     model = calibrate.quantize(Net(), {"conv.|fc": SPECS[name]})
     before, images = arrays(model), batches()
