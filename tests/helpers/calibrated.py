@@ -11,17 +11,17 @@ from snnjax import layers, neurons, train
 class Net(nnx.Module):
     """Two spiking convolutions and a readout, with BatchNorm or with biases."""
 
-    def __init__(self, *, norm=True, neuron=None, seed=0):
+    def __init__(self, *, norm=True, neuron=None, seed=0, channels=2):
         rngs = nnx.Rngs(seed)
         neuron = neurons.LIF() if neuron is None else neuron
         conv = dict(kernel_size=3, padding=1, use_bias=not norm, rngs=rngs)
-        self.conv1 = layers.QuantConv(2, 6, **conv)
+        self.conv1 = layers.QuantConv(channels, 6, **conv)
         self.bn1 = layers.BatchNorm(6) if norm else None
         self.sn1 = layers.Spiking(neuron)
         self.conv2 = layers.QuantConv(6, 4, **conv)
         self.bn2 = layers.BatchNorm(4) if norm else None
         self.sn2 = layers.Spiking(neuron)
-        self.fc = layers.QuantLinear(4, 3, rngs=rngs)
+        self.fc = layers.QuantLinear(4, 10, rngs=rngs)
         for bias in (self.bn1, self.bn2) if norm else (self.conv1, self.conv2):
             bias.bias.set_value(bias.bias.get_value() + 0.5)
         self.eval()

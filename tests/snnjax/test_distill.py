@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from calibrated import Net
 from flax import nnx
 
 from snnjax import data, distill, models, train
@@ -160,8 +161,12 @@ def test_errors_name_the_argument(call, name):
         call()
 
 
-def network(seed, **options):
-    return models.sew_resnet8(width=4, in_channels=1, rngs=nnx.Rngs(seed), **options)
+def network(seed):
+    return Net(seed=seed, channels=1)
+
+
+def residual(seed, **options):
+    return models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(seed), **options)
 
 
 @functools.cache
@@ -227,10 +232,10 @@ def test_a_loop_of_ones_own_takes_the_same_step():
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["block"])
 def test_remat_changes_nothing(remat):
-    teacher = network(1)
+    teacher = residual(1)
     loss = distill.membrane(weight=0.5)
-    plain = fit(network(0), teacher=teacher, distill=loss)
-    remade = fit(network(0, remat=remat), teacher=teacher, distill=loss)
+    plain = fit(residual(0), teacher=teacher, distill=loss)
+    remade = fit(residual(0, remat=remat), teacher=teacher, distill=loss)
     for a, b in zip(weights(plain), weights(remade), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -242,4 +247,4 @@ def test_networks_side_by_side_learn_as_alone():
     for student, found in zip(students, together, strict=True):
         alone = fit(student, teacher=teacher)
         for a, b in zip(weights(alone), weights(found), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
