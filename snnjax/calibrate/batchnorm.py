@@ -1,6 +1,6 @@
 """Re-estimate BatchNorm's statistics, with the quantizers in place."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.typing import ArrayLike
 
-from snnjax import _checks, data, layers
+from snnjax import layers
+from snnjax.calibrate.inputs import Inputs, make_masked_batches
 from snnjax.layers.inspect import check_model
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -54,30 +54,9 @@ def _check_statistics(model: nnx.Module) -> None:
         )
 
 
-def _network_inputs(
-    dataset: data.Dataset,
-    images: int,
-    batch_size: int,
-    augment: Callable[..., Any] | None,
-    seed: int,
-) -> Iterator[tuple[Array, Array | None]]:
-    """Yield full batches of the first images, normalised, and masks of their steps."""
-    size = min(batch_size, images, len(dataset))
-    for first in range(0, min(images, len(dataset)) - size + 1, size):
-        batch = dataset.images[first : first + size]
-        if augment is not None:
-            key = jax.random.fold_in(jax.random.key(seed), first)
-            batch = augment(key, batch, part=(0, 1))
-        mask = None
-        if dataset.lengths is not None:
-            steps = np.arange(dataset.images.shape[1])[:, None]
-            mask = jnp.asarray(steps < dataset.lengths[None, first : first + size])
-        yield data.network_input(batch, dataset.mean, dataset.std), mask
-
-
 def reestimate_batchnorm(
     model: Model,
-    dataset: data.Dataset | Iterable[ArrayLike],
+    dataset: Inputs,
     *,
     timesteps: int = 4,
     images: int = 2048,
@@ -117,23 +96,9 @@ def reestimate_batchnorm(
     """
     check_model(model)
     _check_statistics(model)
-    if isinstance(dataset, data.Dataset):
-        _checks.require_whole("images", images, 1)
-        _checks.require_whole("batch_size", batch_size, 1)
-        if augment is not None:
-            _checks.require_callable("augment", augment, "such as data.augment")
-        batches = _network_inputs(dataset, images, batch_size, augment, seed)
-    else:
-        if isinstance(dataset, str) or not isinstance(dataset, Iterable):
-            raise ValueError(
-                "dataset must be a data.Dataset or arrays of images, got "
-                f"{_checks.format_value(dataset)}"
-            )
-        if augment is not None:
-            raise ValueError(
-                "augment needs a data.Dataset; augment prepared batches yourself"
-            )
-        batches = ((batch, None) for batch in dataset)
+    batches = make_masked_batches(
+        dataset, images=images, batch_size=batch_size, augment=augment, seed=seed
+    )
     graphdef, state = nnx.split(model)
     total, number, shape = None, 0, None
     for batch, mask in batches:

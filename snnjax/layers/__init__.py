@@ -16,6 +16,8 @@ from snnjax.layers.norm import BatchNorm as BatchNorm
 from snnjax.layers.norm import batch_norm as batch_norm
 from snnjax.layers.norm import mask_time as mask_time
 from snnjax.layers.norm import normalize as normalize
+from snnjax.layers.observe import Observation as Observation
+from snnjax.layers.observe import observe as observe
 from snnjax.layers.pieces import run_piece as run_piece
 from snnjax.layers.recurrent import Recurrent as Recurrent
 from snnjax.layers.shapes import AvgPool as AvgPool

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks, quantize
 from snnjax.conv import conv2d
+from snnjax.layers.observe import Observable
 from snnjax.layers.variables import (
     Hyperparameters,
     LearnedScale,
@@ -36,7 +37,7 @@ def kaiming_normal_fan_out(key: Array, shape: tuple[int, ...], dtype: DTypeLike)
     return std * values.reshape(shape)
 
 
-class _Quantized(nnx.Module):
+class _Quantized(Observable):
     """A layer with a kernel ``[..., C_out]`` and perhaps a quantizer for it.
 
     LQ-Net's is clipped before it is encoded: the gradient of a weight is the identity
@@ -282,6 +283,7 @@ class QuantConv(_Quantized):
         axes = len(self.strides)
         names = "H W C" if axes == 2 else "L C"
         x = check_features(x, names, self.kernel.shape[-2] * self.groups)
+        self._show(x)
         w = self.quantized_kernel(train=train)
         dtype = self.dtype or x.dtype
         # Evaluation keeps what second derivatives need.
@@ -401,6 +403,7 @@ class QuantLinear(_Quantized):
             ValueError: x of another shape, or not floating point.
         """
         x = check_features(x, "C", self.kernel.shape[0])
+        self._show(x)
         dtype = self.dtype or x.dtype
         w = self.quantized_kernel(train=train).astype(dtype)
         return add_bias(x.astype(dtype) @ w, self.bias)

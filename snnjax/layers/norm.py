@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import match_varying_axes
+from snnjax.layers.observe import Observable
 from snnjax.layers.variables import check_features, check_sizes, is_training
 
 EPSILON = 1e-5
@@ -141,7 +142,7 @@ def batch_norm(
     return normalize(x, mean, factor, bias), mean, var
 
 
-class BatchNorm(nnx.Module):
+class BatchNorm(Observable):
     """BatchNorm over time, batch and positions at once, as SpikingJelly's multi-step.
 
     Epsilon 1e-5; running statistics move by 0.1 towards the batch's, the variance
@@ -203,6 +204,7 @@ class BatchNorm(nnx.Module):
 
         For whoever wants to normalise later, where the result is needed.
         """
+        self._show(x)
         scale, bias = self.scale.get_value(), self.bias.get_value()
         if not is_training(self, train):
             wide = np.promote_types(x.dtype, self.mean.get_value().dtype)

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, _pytree
+from snnjax.layers.observe import Observable
 from snnjax.layers.state import Stateful
 from snnjax.layers.variables import (
     Hyperparameters,
@@ -19,7 +21,7 @@ from snnjax.layers.variables import (
     check_spec,
     value_of,
 )
-from snnjax.neurons import LI, PLIF, Neuron
+from snnjax.neurons import IF, LI, LIF, PLIF, Neuron
 from snnjax.neurons.step import check_site, leak_factor
 from snnjax.quantize import QuantSpec
 
@@ -33,7 +35,7 @@ _LEARNABLE = {
 _NO_STATE: Any = object()
 
 
-class Spiking(Stateful):
+class Spiking(Stateful, Observable):
     """A layer of neurons, its membrane quantized if asked.
 
     Args:
@@ -140,7 +142,16 @@ class Spiking(Stateful):
 
         ``v_init`` is the state before the first step, None at rest.
         """
+        self._show(x_seq)
         neuron = self.learned_neuron()
+        return neuron(
+            x_seq,
+            v_init=v_init,
+            membrane_quantizer=self._membrane_quantizer(neuron),
+            membrane_site=self.site,
+        )
+
+    def _membrane_quantizer(self, neuron: Neuron) -> Any:
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)
@@ -153,12 +164,43 @@ class Spiking(Stateful):
             quantizer = self.quant.get_value().bind_membrane(
                 site=self.site, leak=leak_factor(tau, w), scale=scale
             )
-        return neuron(
-            x_seq,
-            v_init=v_init,
-            membrane_quantizer=quantizer,
-            membrane_site=self.site,
-        )
+        return quantizer
+
+    def potentials(self, x_seq: Array) -> Array:
+        """Compute the membrane potentials before firing, ``[T, B, ...]``.
+
+        Those that are compared with the threshold, of the currents ``[T, B, ...]``.
+        """
+        neuron = self.learned_neuron()
+        if not isinstance(neuron, (LIF, IF, PLIF)):
+            raise ValueError(
+                "neuron must be of one potential (LIF, IF, PLIF) to show it, got "
+                f"{type(neuron).__name__}"
+            )
+        quantizer = self._membrane_quantizer(neuron)
+        # No potential fires here: what is left is the charged membrane.
+        charge = _pytree.replace(neuron, v_threshold=jnp.float32(_NEVER))
+        before = quantizer if self.site == "pre_fire" else None
+
+        def step(v, x):
+            _, h = charge(
+                x[None], v_init=v, membrane_quantizer=before, membrane_site="pre_fire"
+            )
+            _, v = neuron(
+                x[None],
+                v_init=v,
+                membrane_quantizer=quantizer,
+                membrane_site=self.site,
+            )
+            return v, h
+
+        rest = 0.0 if neuron.v_reset is None else neuron.v_reset
+        dtype = np.promote_types(x_seq.dtype, np.float32)
+        v = jnp.full(x_seq.shape[1:], rest, dtype)
+        return jax.lax.scan(step, v, x_seq)[1]
+
+
+_NEVER = 1e30  # a threshold that no potential reaches
 
 
 def _learned_value(neuron: Neuron, name: str) -> ArrayLike:

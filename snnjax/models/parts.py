@@ -16,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from snnjax import _checks
 from snnjax._order import rematerialize
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
+from snnjax.layers.observe import Observation
 from snnjax.layers.variables import describe_value
 from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
@@ -183,10 +184,13 @@ def norm_and_spike(
         if timesteps is not None:
             # The gradient of a stack is a sum of its parts, which XLA fuses.
             currents = jnp.stack([currents] * timesteps)
-        return nnx.merge(graphdef, state, copy=True).run(currents, start)
+        layer = nnx.merge(graphdef, state, copy=True)
+        spikes, end = layer.run(currents, start)
+        return spikes, end, nnx.state(layer, Observation)
 
     affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    spikes, end = rematerialize(run, None, h, affine, state, start)
+    spikes, end, observed = rematerialize(run, None, h, affine, state, start)
+    nnx.update(neurons, observed)
     neurons.keep_state(end)
     return spikes
 

@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from snnjax import distill as distillation
 from snnjax.data import Dataset, epoch_order, on_device, train_batches
 from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
@@ -146,6 +147,8 @@ def steps(
     augment: Augment | None = None,
     penalty: Penalty | None = None,
     target: Any = None,
+    teacher: nnx.Module | None = None,
+    distill: Any = None,
     validation: Dataset | None = None,
     start: TrainState | None = None,
     on_nonfinite: str = "stop",
@@ -177,6 +180,11 @@ def steps(
         augment: ``augment(key, images, part=(i, n))``, such as `data.augment`.
         penalty: added to the loss, see `make_train_step`.
         target: arrays that ``penalty`` takes beside the rates.
+        teacher: a network whose firing on the same batch ``distill`` compares with; it
+            stays as it is, and runs in evaluation mode.
+        distill: added to the loss: ``distill(student, teacher)`` of their recordings,
+            see `snnjax.distill`; None with a teacher is `distill.firing` at its
+            defaults.
         validation: evaluated after each epoch and after the last step, see
             `Progress.validation`.
         start: resume from this state of the same run; it is not changed.
@@ -226,6 +234,7 @@ def steps(
     guards.check_on_nonfinite(on_nonfinite)
     if target is not None and penalty is None:
         raise ValueError("target is what a penalty takes; give penalty as well")
+    lesson = distillation.make_lesson(teacher, distill)
     checks.check_alike(networks, mesh)
     sharding.check_share(batch_size, mesh)
     parts = split(networks[0])
@@ -258,7 +267,7 @@ def steps(
         done = int(np.asarray(first.step)[0])
         del first
         arrays = sharding.shard(on_device(dataset), mesh)
-        key, fixed = sharding.shard((make_key(seed), target), mesh)
+        key, fixed, taught = sharding.shard((make_key(seed), target, lesson), mesh)
         monitors = [guards.SilenceMonitor(silent_above) for _ in networks]
         in_a_row = np.zeros(len(networks), int)
         batches = None
@@ -268,7 +277,7 @@ def steps(
                 order = epoch_order(seed, epoch, len(dataset))
                 batches = train_batches(order, batch_size)
             indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
-            state, metrics = train_step(state, arrays, indices, key, fixed)
+            state, metrics = train_step(state, arrays, indices, key, fixed, taught)
             metrics = sharding.to_host(metrics)
             guards.check_graded({k: x.any() for k, x in metrics.graded.items()})
             finite = metrics.finite.all(axis=1)

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from snnjax import _checks
+from snnjax import _checks, distill
 from snnjax.layers import mask_time, project_scales, synchronize
 from snnjax.train import checks, guards, sharding
 from snnjax.train.eval_step import is_graded
@@ -84,9 +84,10 @@ def make_train_step(
             a device with several runs them one after another.
 
     Returns:
-        ``train_step(state, dataset, indices, key, target=None)`` to the next state and
-        its `Metrics`. ``dataset`` is `data.on_device`'s, ``indices [B]`` choose the
-        batch, sharded along ``data``. The state is donated.
+        ``train_step(state, dataset, indices, key, target=None, lesson=None)`` to the
+        next state and its `Metrics`. ``lesson``, of `distill.make_lesson`, adds a
+        distance to a teacher's firing to the loss. ``dataset`` is `data.on_device`'s,
+        ``indices [B]`` choose the batch, sharded along ``data``. The state is donated.
 
     Raises:
         ValueError: timesteps below 1, an argument that is no function, or another
@@ -137,7 +138,7 @@ def _make_train_step(
             rates = total / jnp.sum(mask)
         return rates, is_graded(spikes)
 
-    def train_step(state, dataset, indices, key, target=None):
+    def train_step(state, dataset, indices, key, target=None, lesson=None):
         batch, labels = dataset.images(indices), dataset.labels[indices]
         if augment is not None:
             key = jax.random.fold_in(key, state.step)
@@ -145,6 +146,12 @@ def _make_train_step(
             batch = augment(key, batch, part=(part, parts))
         batch = dataset.network_input(batch)
         mask = dataset.mask(indices)
+        if lesson is not None and mask is not None:
+            raise ValueError(
+                "teacher must be None for sequences of different lengths: the distances "
+                "would count the steps after their ends"
+            )
+        taught = None if lesson is None else lesson.teach(batch, timesteps, axis)
 
         def compute_loss(params):
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
@@ -152,18 +159,24 @@ def _make_train_step(
             synchronize(model, axis)
             if mask is not None:
                 mask_time(model, mask)
-            logits, kept = model(
-                batch,
-                timesteps=timesteps,
-                train=True,
-                record=functools.partial(record, mask=mask),
-            )
+            keep = functools.partial(record, mask=mask)
+            if lesson is None:
+                logits, kept = model(
+                    batch, timesteps=timesteps, train=True, record=keep
+                )
+            else:
+                needs = lesson.loss.needs_membranes
+                seen = distill.record(model, batch, timesteps, True, needs, axis)
+                logits = seen.logits
+                kept = {name: keep(spikes) for name, spikes in seen.spikes.items()}
             if mask is not None:
                 mask_time(model, None)
             rates = {k: x[0] for k, x in kept.items() if x}
             graded = {k: x[1] for k, x in kept.items() if x}
             more = {} if mask is None else {"mask": mask}
             total = _scalar("loss", loss(logits, labels, **more))
+            if lesson is not None:
+                total = total + _scalar("distill", lesson.loss(seen, taught))
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 total = total + _scalar("penalty", penalty(whole, target))
@@ -206,12 +219,12 @@ def _make_train_step(
     program = sharding.on_mesh(
         sharding.map_models(train_step, 1),
         mesh,
-        in_specs=(networks, P(), P(sharding.DATA), P(), P()),
+        in_specs=(networks, P(), P(sharding.DATA), P(), P(), P()),
         out_specs=networks,
     )
     # On a mesh no argument is left out.
-    named = lambda state, dataset, indices, key, target=None: program(  # noqa: E731
-        state, dataset, indices, key, target
+    named = lambda state, dataset, indices, key, target=None, lesson=None: program(  # noqa: E731
+        state, dataset, indices, key, target, lesson
     )
     named.__name__ = "train_step"  # by which compilations are counted
     options = sharding.compiler_options(mesh)

@@ -1,0 +1,118 @@
+"""Measure what calibration restores and distillation preserves, row by row."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from experiments.beyond import report
+from experiments.beyond.arms import RunSpec, list_specs
+from experiments.beyond.config import PRESETS, BeyondConfig
+from experiments.beyond.networks import Networks
+from experiments.command_line import run_as_command
+from experiments.console import show_bar
+from experiments.provenance import data_sum, versions
+from snnjax.runs import Store
+
+_ABOUT = (
+    "Restore the firing that post-training quantization moved, by calibration without "
+    "labels, and preserve it in quantization-aware training, by losses of a teacher's "
+    "firing. The same command resumes a stopped run."
+)
+
+
+def run(config: BeyondConfig, console: Console | None = None) -> Path:
+    """Measure the rows that are missing, and write the page; returns its folder.
+
+    Raises:
+        ValueError: the folder holds a run of another config, or is in use.
+    """
+    console = console or Console()
+    config = config.resolve()
+    assert config.out is not None, "resolve() sets it"
+    specs = list_specs(config.seeds, config.only, config.tiny)
+    if config.dry_run:
+        _print_plan(config, specs, console)
+        return config.out
+    networks = Networks(config, config.out)
+    checksum = data_sum(networks.train_set, networks.test_set)
+    with Store.open(config.out, config.numbers(), data=checksum) as store:
+        _measure(config, networks, specs, store, console)
+        text = report.to_markdown(store.rows(), config)
+        store.write_text("beyond.md", text)
+    if config.page is not None:
+        config.page.parent.mkdir(parents=True, exist_ok=True)
+        config.page.write_text(text)
+    console.print(f"Report: {config.out}/beyond.md", soft_wrap=True)
+    return config.out
+
+
+def _measure(
+    config: BeyondConfig,
+    networks: Networks,
+    specs: list[RunSpec],
+    store: Store,
+    console: Console,
+) -> None:
+    done = {row["name"] for row in store.rows()}
+    with show_bar(console, len(specs)) as bar, jax.default_matmul_precision("highest"):
+        for spec in specs:
+            baseline = f"fp32-s{spec.seed}"
+            if baseline not in done:
+                bar.set_description(baseline)
+                networks.baseline(spec.seed)
+                row = {"part": "fp32", "seed": spec.seed}
+                row |= networks.measure_baseline(spec.seed)
+                _append(store, row | {"name": baseline})
+                done.add(baseline)
+            if spec.name not in done:
+                bar.set_description(spec.name)
+                row = dataclasses.asdict(spec) | networks.measure(spec)
+                _append(store, row | {"name": spec.name})
+                done.add(spec.name)
+                if "failed" not in row:
+                    bar.print(
+                        f"{row['accuracy']:.4f}  EMD {row['emd_mean']:.5f}  paired "
+                        f"{row['paired_shift_mean']:.5f}  {row['seconds']:6.1f} s  "
+                        f"{spec.name}"
+                    )
+            bar.advance(1)
+
+
+def _append(store: Store, row) -> None:
+    store.append(row | {"versions": versions()}, {})
+
+
+def _print_plan(config: BeyondConfig, specs: list[RunSpec], console: Console) -> None:
+    assert config.out is not None
+    rows = Store(config.out).rows() if (config.out / "results.jsonl").exists() else []
+    done = {row["name"]: row for row in rows}
+    for spec in specs:
+        mark = "done   " if spec.name in done else "missing"
+        console.print(f"{mark} {spec.name}", highlight=False, soft_wrap=True)
+    missing = [spec for spec in specs if spec.name not in done]
+    console.print(f"{len(specs)} rows, {len(missing)} missing.", highlight=False)
+    for part in ("ptq", "qat"):
+        known = [row["seconds"] for row in rows if row.get("part") == part]
+        left = sum(spec.part == part for spec in missing)
+        if known and left:
+            hours = left * sum(known) / len(known) / 3600
+            console.print(
+                f"{part}: {left} rows, about {hours:.1f} hours by those measured.",
+                highlight=False,
+            )
+
+
+def main() -> None:
+    run_as_command(
+        run,
+        BeyondConfig,
+        program="python -m experiments.beyond",
+        description=_ABOUT,
+        presets=PRESETS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Correct the bias that quantization adds to each channel's current."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from snnjax import _checks
+from snnjax.calibrate.inputs import Inputs, load_batches
+from snnjax.calibrate.layerwise import (
+    Unit,
+    observe_batches,
+    prepare,
+    scale_and_shift,
+)
+from snnjax.layers.inspect import check_model
+from snnjax.layers.observe import observable_layers
+
+Model = TypeVar("Model", bound=nnx.Module)
+Progress = Callable[[str, int, int], Any]
+
+
+def ignore_progress(layer: str, done: int, layers: int) -> None:
+    """Do nothing with the progress."""
+
+
+def correct_bias(
+    model: Model,
+    reference: nnx.Module,
+    dataset: Inputs,
+    *,
+    timesteps: int = 4,
+    images: int = 512,
+    batch_size: int = 128,
+    on_layer: Progress = ignore_progress,
+) -> Model:
+    r"""Copy ``model`` with each channel's mean current as in the reference.
+
+    .. math:: b_c \leftarrow b_c + \overline{I^{ref}_c} - \overline{I_c}
+
+    layer by layer, the means over time, inputs and positions, those of ``model`` on
+    what its corrected layers before give. The bias is BatchNorm's where there is one,
+    and a last linear layer's own, whose output is corrected.
+
+    Args:
+        model: a quantized network of `layers`.
+        reference: the network in full precision.
+        dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
+        timesteps: T.
+        images: how many images of a `data.Dataset` are taken, in full batches.
+        batch_size: images of each batch of a `data.Dataset`.
+        on_layer: ``on_layer(name, done, layers)``, called after each layer.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        ValueError: a reference of other layers, no batches or such of different
+            shapes, a layer without bias, or one that runs twice.
+
+    Source: Li et al., `A Free Lunch From ANN: Towards Efficient, Accurate Spiking
+    Neural Networks Calibration <https://arxiv.org/abs/2106.06984>`_, 2021, section 4.1.
+    Differs from the paper in: it corrects what conversion to spikes adds, here it is
+    what quantization adds; potentials start at rest.
+    """
+    batches, units = check_arguments(
+        model, reference, dataset, timesteps, images, batch_size, on_layer
+    )
+    copy = nnx.clone(model)
+    copy.eval()
+    wanted = _mean_currents(reference, units, batches, timesteps)
+    for done, unit in enumerate(units, start=1):
+        [mean] = _mean_currents(copy, [unit], batches, timesteps)
+        offset = wanted[done - 1] - mean
+        scale_and_shift(copy, unit, jnp.ones_like(offset), offset)
+        on_layer(unit.spiking or unit.weights, done, len(units))
+    return copy
+
+
+def check_arguments(
+    model: Any,
+    reference: Any,
+    dataset: Any,
+    timesteps: Any,
+    images: int,
+    batch_size: int,
+    on_layer: Any,
+) -> tuple[list[Array], list[Unit]]:
+    """Return the batches and the units; ValueError for what cannot be calibrated."""
+    check_model(model)
+    if not isinstance(reference, nnx.Module):
+        raise ValueError(
+            "reference must be the network in full precision, an nnx.Module, got "
+            f"{_checks.format_value(reference)}"
+        )
+    _checks.require_whole("timesteps", timesteps, 1)
+    _checks.require_callable("on_layer", on_layer, "of a layer's name, done and layers")
+    batches = load_batches(dataset, images, batch_size)
+    return batches, prepare(model, reference, batches[0], timesteps)
+
+
+def _mean_input(layer: Any, x: Array) -> Array:
+    """Average over time and images, an axis in front where there is no time."""
+    axes = (0, 1) if x.ndim in (3, 5) else (0,)
+    return jnp.mean(x, axes, dtype=jnp.float32)
+
+
+def _mean_channel(layer: Any, x: Array) -> Array:
+    return jnp.mean(x, tuple(range(x.ndim - 1)), dtype=jnp.float32)
+
+
+def _mean_currents(
+    model: nnx.Module, units: list[Unit], batches: list[Array], timesteps: int
+) -> list[Array]:
+    """Average each channel's current, or the output where no neurons follow."""
+    observers = {
+        unit.spiking or unit.weights: _mean_channel if unit.spiking else _mean_input
+        for unit in units
+    }
+    found = observe_batches(model, batches, observers, timesteps)
+    layers: dict[str, Any] = dict(observable_layers(model))
+    means = []
+    for unit in units:
+        name = unit.spiking or unit.weights
+        mean = sum(each[name] for each in found) / len(found)
+        if not unit.spiking:
+            # The mean output is the output of the mean input.
+            out = layers[name](mean[None].astype(batches[0].dtype), train=False)[0]
+            mean = _mean_channel(None, out)
+        means.append(mean)
+    return means

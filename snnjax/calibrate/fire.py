@@ -1,0 +1,245 @@
+"""Match the firing of each channel to the reference's, by its offset and its gain."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from snnjax import _checks
+from snnjax.calibrate.batchnorm import reestimate_batchnorm
+from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
+from snnjax.calibrate.inputs import Inputs
+from snnjax.calibrate.layerwise import (
+    Unit,
+    can_scale,
+    find_spiking,
+    observe_batches,
+    scale_and_shift,
+    take_input,
+)
+
+Model = TypeVar("Model", bound=nnx.Module)
+
+# Gains around the best so far, in three rounds that narrow; each has its own offset.
+_ROUNDS = ((0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4), (0.94, 0.97, 1.03, 1.06))
+_ROUNDS += ((0.98, 0.99, 1.01, 1.02),)
+_MOST_GAIN = 4.0
+_HALVINGS = 18
+_WIDEST = 6.0  # of the search for an offset, in deviations of the current
+
+
+class Firing(NamedTuple):
+    """Firing of a layer on the calibration set, and the currents that cause it.
+
+    Attributes:
+        counts: spikes of each neuron ``[..., C]``.
+        mean: of each channel's current ``[C]``.
+        std: its standard deviation ``[C]``.
+    """
+
+    counts: Array
+    mean: Array
+    std: Array
+
+
+def fire_match(
+    model: Model,
+    reference: nnx.Module,
+    dataset: Inputs,
+    *,
+    timesteps: int = 4,
+    images: int = 512,
+    batch_size: int = 128,
+    batchnorm: bool = True,
+    augment: Callable[..., Any] | None = None,
+    on_layer: Progress = ignore_progress,
+) -> Model:
+    r"""Copy ``model`` with the firing of each channel matched to the reference's.
+
+    Each channel's current I becomes :math:`g I + b`. For a gain g the offset b is the
+    one at which the channel fires as many spikes as in the reference, found by
+    bisection, since spikes grow with b; the gain is the one of least
+
+    .. math:: \frac1n \sum_i |r_i - r^{ref}_i|
+              + \frac1n \sum_i |r_{(i)} - r^{ref}_{(i)}|
+
+    the paired shift and the W1 of the rates of the channel's n neurons, among the one
+    that gives the current the reference's deviation, 1, and gains around the best.
+    Layers are matched in the order in which they run, each on the spikes of the matched
+    ones before it. A channel that no choice improves stays as it was, so the measure
+    above never grows in a layer for the inputs that the layer sees.
+
+    A channel that is silent in the reference gets the offset at which it just falls
+    silent, and a current without deviation the gain 1; gains stay within 1/4 to 4.
+
+    Args:
+        model: a quantized network of `layers`.
+        reference: the network in full precision.
+        dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
+        timesteps: T.
+        images: how many images of a `data.Dataset` are taken, in full batches.
+        batch_size: images of each batch of a `data.Dataset`.
+        batchnorm: re-estimate BatchNorm first, on the same images.
+        augment: for that, as of `reestimate_batchnorm`.
+        on_layer: ``on_layer(name, done, layers)``, called after each layer.
+
+    Returns:
+        The copy, in evaluation mode: gains and offsets are in BatchNorm's scale and
+        bias. Without BatchNorm they are in the bias and in a threshold for each
+        channel, where potentials rest at 0 and are not quantized, else the gain is 1.
+
+    Raises:
+        ValueError: as `correct_bias`.
+
+    Source: ours. The offset alone, by means of currents, is `correct_bias`.
+    """
+    if not isinstance(batchnorm, bool):
+        raise ValueError(
+            f"batchnorm must be True or False, got {_checks.format_value(batchnorm)}"
+        )
+    batches, units = check_arguments(
+        model, reference, dataset, timesteps, images, batch_size, on_layer
+    )
+    if augment is not None and not batchnorm:
+        raise ValueError("augment is for batchnorm=True; leave it out")
+    copy = nnx.clone(model)
+    copy.eval()
+    norms = [unit.norm for unit in units if unit.norm]
+    if batchnorm and norms:
+        copy = reestimate_batchnorm(
+            copy,
+            dataset if augment is not None else batches,
+            timesteps=timesteps,
+            images=images,
+            batch_size=batch_size,
+            augment=augment,
+        )
+    units = [unit for unit in units if unit.spiking]
+    wanted = count_firing(reference, units, batches, timesteps)
+    for done, unit in enumerate(units, start=1):
+        name = unit.spiking or ""
+        found = observe_batches(copy, batches, {name: take_input}, timesteps)
+        currents = jnp.stack([each.pop(name) for each in found])
+        graphdef, state = nnx.split(find_spiking(copy, unit))
+        scales = can_scale(copy, unit)
+        gain, offset = _match(graphdef, state, currents, wanted[done - 1], scales)
+        if bool(jnp.any((gain != 1) | (offset != 0))):
+            scale_and_shift(copy, unit, gain, offset)
+        on_layer(name, done, len(units))
+    return copy
+
+
+def count_firing(
+    model: nnx.Module, units: list[Unit], batches: list[Array], timesteps: int
+) -> list[Firing]:
+    """Return the firing of each unit's neurons on all batches."""
+    observers = {unit.spiking or "": _observe_firing for unit in units}
+    found = observe_batches(model, batches, observers, timesteps)
+    firing = []
+    for unit in units:
+        counts, means, squares = zip(
+            *(each[unit.spiking or ""] for each in found), strict=True
+        )
+        mean, square = sum(means) / len(found), sum(squares) / len(found)
+        std = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
+        firing.append(Firing(sum(counts), mean, std))
+    return firing
+
+
+def _observe_firing(layer, x):
+    """Count the spikes that a layer's currents cause, with the currents' moments."""
+    graphdef, state = nnx.split(_without_observer(layer))
+    counts = _count(graphdef, state, x)
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    return counts, jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes)
+
+
+def _without_observer(layer):
+    copy = nnx.clone(layer)
+    for attribute in ("_observer", "_observation"):
+        delattr(copy, attribute)
+    return copy
+
+
+def _count(graphdef, state, x):
+    spikes = nnx.merge(graphdef, state, copy=True)(x)
+    return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _match(graphdef, state, currents, wanted: Firing, scales: bool):
+    """Find gain and offset of each channel: currents are [batches, T, B, ..., C]."""
+    axes = tuple(range(currents.ndim - 1))
+    mean = jnp.mean(currents, axes)
+    std = jnp.std(currents, axes)
+    goal = _as_columns(wanted.counts)
+    spikes = jnp.sum(goal, axis=0)
+
+    def count(gain, offset):
+        each = lambda x: _count(graphdef, state, gain * x + offset)  # noqa: E731
+        return _as_columns(jnp.sum(jax.lax.map(each, currents), axis=0))
+
+    cost = lambda counts: measure_firing(counts, goal)  # noqa: E731
+
+    def solve(gain):
+        """Bisect for the offset at which the channel fires as often."""
+        middle = wanted.mean - gain * mean
+        width = _WIDEST * jnp.maximum(gain * std, wanted.std) + jnp.abs(middle) + 1e-3
+
+        def halve(_, bounds):
+            low, high = bounds
+            at = (low + high) / 2
+            few = jnp.sum(count(gain, at), axis=0) <= spikes
+            return jnp.where(few, at, low), jnp.where(few, high, at)
+
+        bounds = middle - width, middle + width
+        return jax.lax.fori_loop(0, _HALVINGS, halve, bounds)
+
+    def better(best, gain, offset):
+        new = cost(count(gain, offset))
+        wins = new < best[2]
+        new = (gain, offset, new)
+        return tuple(jnp.where(wins, n, b) for n, b in zip(new, best, strict=True))
+
+    one, zero = jnp.ones_like(mean), jnp.zeros_like(mean)
+    best = (one, zero, cost(count(one, zero)))
+    moved = (std > 1e-6) & (wanted.std > 1e-6)
+    first = jnp.where(moved, wanted.std / jnp.where(moved, std, 1), 1)
+    first = jnp.clip(first, 1 / _MOST_GAIN, _MOST_GAIN) if scales else one
+    best = better(best, first, wanted.mean - first * mean)
+
+    def attempt(carry, step):
+        factor, is_first = step
+        best, centre = carry
+        centre = jnp.where(is_first, best[0], centre)
+        gain = jnp.clip(centre * factor, 1 / _MOST_GAIN, _MOST_GAIN)
+        gain = jnp.where(moved, gain, 1)
+        # Both ends: of two numbers of spikes the nearer one wins.
+        compare = lambda best, offset: (better(best, gain, offset), None)  # noqa: E731
+        best, _ = jax.lax.scan(compare, best, jnp.stack(solve(gain)))
+        return (best, centre), None
+
+    rounds = _ROUNDS if scales else ((1.0,),)
+    factors = jnp.asarray([factor for each in rounds for factor in each])
+    # The first round is around the gain of the moments, the others around the best.
+    firsts = [
+        i > 0 and j == 0 for i, each in enumerate(rounds) for j in range(len(each))
+    ]
+    (best, _), _ = jax.lax.scan(attempt, (best, first), (factors, jnp.asarray(firsts)))
+    return best[:2]
+
+
+def measure_firing(counts: Array, goal: Array) -> Array:
+    """Sum paired shift and W1 of each channel, ``[C]`` in spikes, of counts [n, C]."""
+    paired = jnp.sum(jnp.abs(counts - goal), axis=0)
+    ordered = jnp.sort(counts, axis=0) - jnp.sort(goal, axis=0)
+    return paired + jnp.sum(jnp.abs(ordered), axis=0)
+
+
+def _as_columns(counts: Array) -> Array:
+    return counts.reshape(-1, counts.shape[-1])

@@ -1,0 +1,188 @@
+"""A network layer by layer: what feeds each layer of neurons, and its currents.
+
+Works on any network of `layers`: the order of its layers is that in which they run.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _pytree
+from snnjax.layers import (
+    BatchNorm,
+    Hyperparameters,
+    QuantConv,
+    QuantLinear,
+    Spiking,
+    observe,
+)
+from snnjax.layers.observe import observable_layers
+
+
+class Unit(NamedTuple):
+    """Layers that run one behind the other, by name.
+
+    Attributes:
+        weights: the convolution or linear layer.
+        norm: the BatchNorm behind it, or None.
+        spiking: the neurons behind them, or None where the network ends without.
+    """
+
+    weights: str
+    norm: str | None
+    spiking: str | None
+
+    @property
+    def affine(self) -> str:
+        """The layer that has the last say on the current: its bias shifts it."""
+        return self.norm or self.weights
+
+
+def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Unit]:
+    """Return the layers of a network in the order in which they run.
+
+    Raises:
+        ValueError: a layer that runs twice, or neurons that no layer with weights
+            feeds: such a network cannot be calibrated layer by layer.
+    """
+    calls: list[str] = []
+    names = {
+        name: functools.partial(_add_call, calls, name)
+        for name in observable_layers(model)
+    }
+    graphdef, state = nnx.split(model)
+
+    def trace(state, images):
+        copy = nnx.merge(graphdef, state, copy=True)
+        copy.eval()
+        with observe(copy, names):
+            copy(images, timesteps=timesteps)
+
+    jax.eval_shape(trace, state, images)
+    twice = sorted({name for name in calls if calls.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"model runs {', '.join(twice)} more than once; layer by layer it can be "
+            "calibrated where each layer runs once"
+        )
+    layers = observable_layers(model)
+    units: list[Unit] = []
+    for name in calls:
+        layer = layers[name]
+        last = units[-1] if units else None
+        if isinstance(layer, (QuantConv, QuantLinear)):
+            units.append(Unit(name, None, None))
+        elif last is None or last.spiking is not None:
+            raise ValueError(
+                f"model runs {name} without a QuantConv or QuantLinear right before "
+                "it; there is nothing whose bias could be calibrated"
+            )
+        elif isinstance(layer, BatchNorm):
+            units[-1] = last._replace(norm=name)
+        else:
+            units[-1] = last._replace(spiking=name)
+    return units
+
+
+def _add_call(calls: list[str], name: str, layer: Any, x: Array) -> Array:
+    calls.append(name)
+    return jnp.zeros(())
+
+
+def observe_batches(
+    model: nnx.Module,
+    batches: Sequence[Array],
+    observers: dict[str, Callable[[Any, Array], Any]],
+    timesteps: int,
+) -> list[dict[str, Any]]:
+    """Run a network on every batch; return ``{layer: observed}`` of each."""
+    graphdef, state = nnx.split(model)
+    chosen = tuple(observers.items())
+    return [_observed(graphdef, state, x, chosen, timesteps) for x in batches]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _observed(graphdef, state, images, observers, timesteps):
+    model = nnx.merge(graphdef, state, copy=True)
+    model.eval()
+    with observe(model, dict(observers)) as found:
+        model(images, timesteps=timesteps)
+    return found
+
+
+def take_input(layer: Any, x: Array) -> Array:
+    """Return the input as it is: an observer."""
+    return x
+
+
+def can_scale(model: nnx.Module, unit: Unit) -> bool:
+    """Return True if a channel's current can be scaled without touching its weights."""
+    if unit.norm is not None or unit.spiking is None:
+        return unit.norm is not None
+    spiking: Any = observable_layers(model)[unit.spiking]
+    reset = spiking.neuron.get_value().v_reset
+    resting = reset is None or not np.any(np.asarray(reset))
+    return spiking.quant is None and resting
+
+
+def scale_and_shift(model: nnx.Module, unit: Unit, gain: Array, offset: Array) -> None:
+    """Replace each channel's current I by ``gain * I + offset``, in place.
+
+    By BatchNorm's scale and bias; without BatchNorm by the bias, and by the threshold,
+    which is divided by the gain: where potentials rest at 0 that is the same.
+
+    Raises:
+        ValueError: no layer there has a bias.
+    """
+    layers: dict[str, Any] = dict(observable_layers(model))
+    layer = layers[unit.affine]
+    if layer.bias is None:
+        raise ValueError(
+            f"{unit.affine} has no bias to correct; make it with use_bias=True, or put "
+            "a BatchNorm behind it"
+        )
+    bias = layer.bias.get_value()
+    if unit.norm is not None:
+        scale = layer.scale.get_value()
+        layer.scale.set_value((scale * gain).astype(scale.dtype))
+        layer.bias.set_value((bias * gain + offset).astype(bias.dtype))
+        return
+    layer.bias.set_value((bias + offset / gain).astype(bias.dtype))
+    if not np.all(np.asarray(gain) == 1):
+        spiking = layers[unit.spiking or ""]
+        neuron = spiking.neuron.get_value()
+        threshold = jnp.asarray(neuron.v_threshold) / gain
+        neuron = _pytree.replace(neuron, v_threshold=threshold)
+        spiking.neuron = Hyperparameters(neuron)
+
+
+def find_spiking(model: nnx.Module, unit: Unit) -> Spiking:
+    """Return the unit's layer of neurons."""
+    layer = observable_layers(model)[unit.spiking or ""]
+    assert isinstance(layer, Spiking)
+    return layer
+
+
+def prepare(
+    model: nnx.Module,
+    reference: nnx.Module,
+    images: Array,
+    timesteps: int,
+) -> list[Unit]:
+    """Return the units of a network; ValueError unless the reference has the same."""
+    units = find_units(model, images, timesteps)
+    theirs = find_units(reference, images, timesteps)
+    if units != theirs:
+        apart = sorted(set(map(str, units)) ^ set(map(str, theirs)))
+        raise ValueError(
+            "reference must be the same network in full precision, with the same "
+            f"layers in the same order; only in one of the two: {', '.join(apart[:2])}"
+        )
+    return units

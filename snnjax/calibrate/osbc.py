@@ -1,0 +1,265 @@
+"""Post-training rounding with error compensation, by what the membrane sees."""
+
+import functools
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from snnjax import _checks
+from snnjax.calibrate.batchnorm import reestimate_batchnorm
+from snnjax.calibrate.bias import Progress, ignore_progress
+from snnjax.calibrate.compensate import Nearest, round_with_compensation
+from snnjax.calibrate.inputs import Inputs, load_batches
+from snnjax.calibrate.layerwise import (
+    Unit,
+    find_spiking,
+    find_units,
+    observe_batches,
+    take_input,
+)
+from snnjax.layers import BatchNorm, QuantConv
+from snnjax.layers.inspect import check_model
+from snnjax.layers.observe import observable_layers
+from snnjax.neurons.step import leak_factor
+
+Model = TypeVar("Model", bound=nnx.Module)
+
+METHODS = ("uniform", "lsq", "lq_net")
+
+
+def osbc(
+    model: Model,
+    dataset: Inputs,
+    *,
+    timesteps: int = 4,
+    images: int = 512,
+    batch_size: int = 128,
+    damping: float = 0.01,
+    batchnorm: bool = True,
+    on_layer: Progress = ignore_progress,
+) -> Model:
+    r"""Copy ``model`` with kernels rounded so that their errors cancel in the membrane.
+
+    A membrane sums its inputs with the neuron's leak, so the errors of a kernel's
+    weights count by the second moment of the filtered inputs,
+
+    .. math:: H = \sum_t \tilde x_t \tilde x_t^T, \quad
+              \tilde x_t = \lambda \tilde x_{t-1} + x_t
+
+    with the share :math:`\lambda` of the membrane that a step leaves. Each output
+    channel is rounded to the levels of its quantizer with least
+    :math:`(\hat w - w)^T H (\hat w - w)`, see `compensate.round_with_compensation`:
+    never more than rounding to the nearest. Layers follow each other as they run, each
+    on the spikes of the rounded ones before it.
+
+    Args:
+        model: a network whose kernels have quantizers (uniform, LSQ, LQ-Net), which
+            hold the kernels in full precision still.
+        dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
+        timesteps: T.
+        images: how many images of a `data.Dataset` are taken, in full batches.
+        batch_size: images of each batch of a `data.Dataset`.
+        damping: added to H's diagonal, as a share of its mean.
+        batchnorm: re-estimate BatchNorm on the same inputs, before and after.
+        on_layer: ``on_layer(name, done, layers)``, called after each layer.
+
+    Returns:
+        The copy, in evaluation mode, with levels as kernels and the same quantizers.
+
+    Raises:
+        ValueError: no kernel with a quantizer, or one of another method; no batches; a
+            layer that runs twice.
+
+    Source: the idea of "Optimal Spiking Brain Compression" (arXiv 2506.03996, 2025):
+    the second moment of inputs filtered by the leak. Differs from the paper in: spikes
+    do not reset the filter; channels descend to a minimum where no single weight can
+    be rounded better.
+    """
+    check_model(model)
+    _checks.require_whole("timesteps", timesteps, 1)
+    _checks.require_callable("on_layer", on_layer, "of a layer's name, done and layers")
+    _checks.require_positive("damping", damping)
+    batches = load_batches(dataset, images, batch_size)
+    copy = nnx.clone(model)
+    copy.eval()
+    layers: dict[str, Any] = dict(observable_layers(copy))
+    units = [
+        unit
+        for unit in find_units(copy, batches[0], timesteps)
+        if layers[unit.weights].quant is not None
+    ]
+    check_quantizers(layers, units, METHODS)
+
+    def reestimate(copy):
+        norms = any(isinstance(layer, BatchNorm) for layer in layers.values())
+        if not batchnorm or not norms:
+            return copy
+        return reestimate_batchnorm(copy, batches, timesteps=timesteps)
+
+    copy = reestimate(copy)
+    for done, unit in enumerate(units, start=1):
+        layer: Any = observable_layers(copy)[unit.weights]
+        kernel = layer.kernel.get_value()
+        rounded = np.empty(kernel.shape, np.float64)
+        hessians = compute_hessians(copy, unit, batches, timesteps)
+        channels = np.split(np.arange(kernel.shape[-1]), len(hessians))
+        nearest = find_levels(layer)
+        for hessian, own in zip(hessians, channels, strict=True):
+            columns = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
+            levels = round_with_compensation(
+                columns[:, own],
+                hessian,
+                functools.partial(nearest, own),
+                damping=damping,
+            )
+            rounded[..., own] = levels.reshape(*kernel.shape[:-1], len(own))
+        layer.kernel.set_value(jnp.asarray(rounded, kernel.dtype))
+        # The quantizer's own levels, to the last bit.
+        layer.kernel.set_value(layer.quantized_kernel(train=False))
+        on_layer(unit.weights, done, len(units))
+    return reestimate(copy)
+
+
+def check_quantizers(layers: Any, units: list[Unit], methods: tuple[str, ...]) -> None:
+    """Raise ValueError unless a kernel has a quantizer, and all are of a method."""
+    if not units:
+        raise ValueError(
+            "model has no kernel with a quantizer; put them on by calibrate.quantize"
+        )
+    for unit in units:
+        method = layers[unit.weights].quant.get_value().method
+        if method not in methods:
+            raise ValueError(
+                f"{unit.weights} has a quantizer of method {method!r}; its kernel can "
+                f"be calibrated for {', '.join(methods)}"
+            )
+
+
+def find_levels(layer: Any) -> Nearest:
+    """Return ``nearest(channels, values, row)`` to a layer's levels, in float64.
+
+    A level is kept as the layer gives it, float32, so that the layer quantizes it to
+    itself.
+    """
+    spec = layer.quant.get_value()
+    kernel = np.asarray(layer.kernel.get_value())
+    if spec.method == "lq_net":
+        table = _reachable_levels(layer)
+
+        def nearest_of_table(channels, values, row):
+            apart = np.abs(table[:, channels] - values)
+            return np.take_along_axis(
+                table[:, channels], np.nanargmin(apart, axis=0)[None], axis=0
+            )[0]
+
+        return nearest_of_table
+    high, low, step = (
+        np.broadcast_to(np.asarray(x, np.float64), kernel.shape).reshape(
+            -1, kernel.shape[-1]
+        )
+        for x in _grid(layer, spec)
+    )
+
+    def nearest(channels, values, row):
+        unit, top, least = (x[row, channels] for x in (step, high, low))
+        # From the lowest level on, so that mid-rise and mid-tread are one.
+        index = np.rint((values - least) / unit)
+        return least + np.clip(index, 0, np.rint((top - least) / unit)) * unit
+
+    return nearest
+
+
+def _grid(layer, spec):
+    """Return the highest and lowest level and their distance, by weight."""
+    w = layer.kernel.get_value()
+    wide = jnp.full_like(w, 1e9)
+    scale = None if layer.quant_scale is None else layer.quant_scale.get_value()
+    high, low = spec(wide, scale), spec(-wide, scale)
+    bits = np.asarray(spec.bits, np.float64)
+    if spec.method == "lsq" or spec.grid == "mid_tread":
+        levels = 2.0**bits - 1
+        if spec.method == "lsq" or not spec.signed:
+            levels = 2.0**bits
+    else:
+        levels = 2.0**bits
+    step = (np.asarray(high, np.float64) - np.asarray(low, np.float64)) / (levels - 1)
+    return high, low, step
+
+
+def _reachable_levels(layer) -> np.ndarray:
+    """Return LQ-Net's levels ``[L, C]``; NaN for those beyond the clip.
+
+    Weights are clipped before they are encoded, and what is clipped may be another
+    level's.
+    """
+    levels = np.asarray(layer.encode()[1], np.float64)
+    copy = nnx.clone(layer)
+    shape = (len(levels), *(1,) * (layer.kernel.ndim - 2), levels.shape[-1])
+    copy.kernel = nnx.Param(jnp.asarray(levels, jnp.float32).reshape(shape))
+    found = np.asarray(copy.quantized_kernel(train=False), np.float64)
+    return np.where(found.reshape(levels.shape) == levels, levels, np.nan)
+
+
+def compute_hessians(
+    model: nnx.Module, unit: Unit, batches: list[Array], timesteps: int
+) -> list[np.ndarray]:
+    """Compute the second moment of a layer's filtered inputs, for each group.
+
+    Returns:
+        ``[n, n]`` for each group of channels, n the weights of an output channel in the
+        kernel's order, mean over inputs, time and positions.
+    """
+    layer: Any = observable_layers(model)[unit.weights]
+    leak = jnp.zeros(())
+    if unit.spiking:
+        neuron = find_spiking(model, unit).learned_neuron()
+        tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
+        kept = leak_factor(tau, w)
+        leak = jnp.ones(()) if kept is None else jnp.mean(kept)
+    sizes: dict[str, Any] = {"groups": 1}
+    if isinstance(layer, QuantConv):
+        sizes = dict(
+            kernel=layer.kernel.shape[:2],
+            strides=layer.strides,
+            padding=layer.padding,
+            groups=layer.groups,
+        )
+    static = tuple(sizes.items())
+    total, number = 0.0, 0
+    for batch in batches:  # one after another: the inputs of all may not fit
+        [found] = observe_batches(model, [batch], {unit.weights: take_input}, timesteps)
+        moments, rows = _second_moments(found[unit.weights], leak, static)
+        total, number = total + np.asarray(moments, np.float64), number + int(rows)
+    return list(np.asarray(total) / number)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _second_moments(x, leak, static):
+    sizes = dict(static)
+    convolves = "kernel" in sizes
+    x = x.astype(jnp.float32)
+    if x.ndim == (5 if convolves else 3):
+        filter_step = lambda h, x: (leak * h + x,) * 2  # noqa: E731
+        _, x = jax.lax.scan(filter_step, jnp.zeros_like(x[0]), x)
+    x = x.reshape(-1, *x.shape[-3 if convolves else -1 :])
+    moments = []
+    for part in jnp.split(x, sizes["groups"], axis=-1):
+        rows = part
+        if convolves:
+            patches = jax.lax.conv_general_dilated_patches(
+                part,
+                sizes["kernel"],
+                sizes["strides"],
+                sizes["padding"],
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                precision=jax.lax.Precision.HIGHEST,
+            )
+            # Patches are channel by channel, kernels position by position.
+            positions = patches.reshape(-1, part.shape[-1], np.prod(sizes["kernel"]))
+            rows = positions.swapaxes(1, 2).reshape(len(positions), -1)
+        moments.append(jnp.matmul(rows.T, rows, precision="highest"))
+    return jnp.stack(moments), len(rows)

@@ -1,0 +1,250 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from calibrated import Net
+from flax import nnx
+
+from snnjax import data, distill, models, train
+
+LOSSES = (
+    distill.paired_rates,
+    distill.membrane,
+    distill.sorted_w2,
+    distill.soft_cdf,
+    distill.sliced_w2,
+    distill.firing,
+)
+
+
+def recordings(dtype=np.float64, seed=0):
+    """Trains and potentials of two layers, of a student and its teacher."""
+    rng = np.random.default_rng(seed)
+    shapes = {"a": (4, 3, 2, 2, 5), "b": (4, 3, 6)}
+
+    def make():
+        return {name: rng.random(shape).astype(dtype) for name, shape in shapes.items()}
+
+    return make(), make()
+
+
+def as_trees(x):
+    return {name: jnp.asarray(v) for name, v in x.items()}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+def test_equal_recordings_are_at_distance_zero(loss):
+    student, _ = map(as_trees, recordings(np.float32))
+    value, slope = jax.value_and_grad(loss)(student, student)
+    assert float(value) == 0
+    assert all(float(jnp.abs(g).max()) == 0 for g in slope.values())
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+def test_gradients_are_those_of_finite_differences(loss, x64):
+    student, teacher = map(as_trees, recordings())
+    slope = jax.grad(loss)(student, teacher)
+    rng = np.random.default_rng(1)
+    for name in student:
+        along = jnp.asarray(rng.standard_normal(student[name].shape))
+        ahead, behind = (
+            loss(student | {name: student[name] + h * along}, teacher)
+            for h in (1e-6, -1e-6)
+        )
+        numeric = (ahead - behind) / 2e-6
+        exact = jnp.vdot(slope[name], along)
+        np.testing.assert_allclose(exact, numeric, rtol=1e-6, atol=1e-9)
+
+
+def test_logits_by_hand_and_by_finite_differences(x64):
+    rng = np.random.default_rng(0)
+    s, t = rng.standard_normal((2, 4, 3, 5))
+    p, q = (np.exp(x.mean(0) / 2) for x in (t, s))
+    p, q = (x / x.sum(-1, keepdims=True) for x in (p, q))
+    expected = 4 * np.mean(np.sum(p * np.log(p / q), axis=-1))
+    np.testing.assert_allclose(distill.logits(s, t), expected, rtol=1e-12)
+    along = rng.standard_normal(s.shape)
+    numeric = (
+        distill.logits(s + 1e-6 * along, t) - distill.logits(s - 1e-6 * along, t)
+    ) / 2e-6
+    exact = np.vdot(jax.grad(distill.logits)(jnp.asarray(s), t), along)
+    np.testing.assert_allclose(exact, numeric, rtol=1e-7)
+    assert float(distill.logits(s, s)) == 0
+
+
+def test_distances_by_numpy():
+    student, teacher = recordings()
+    expected = {"paired": 0.0, "sorted": 0.0}
+    for name, s in student.items():
+        rs, rt = s.mean(0), teacher[name].mean(0)
+        expected["paired"] += np.mean((rs - rt) ** 2) / rt.var() / 2
+        ms, mt = rs.mean(0).ravel(), rt.mean(0).ravel()
+        apart = np.mean((np.sort(ms) - np.sort(mt)) ** 2)
+        expected["sorted"] += apart / max(mt.var(), 1e-4) / 2
+    assert float(distill.paired_rates(student, teacher)) == pytest.approx(
+        expected["paired"], rel=1e-5
+    )
+    assert float(distill.sorted_w2(student, teacher)) == pytest.approx(
+        expected["sorted"], rel=1e-5
+    )
+    total = distill.firing(student, teacher, weight=2.0, paired=3.0, distribution=0.5)
+    by_hand = 2 * (3 * expected["paired"] + 0.5 * expected["sorted"])
+    assert float(total) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+def test_silent_and_saturated_layers_give_finite_numbers(loss, value):
+    teacher = {"a": jnp.full((4, 2, 3, 3, 2), value)}
+    for level in (0.0, 0.5, 1.0):
+        student = {"a": jnp.full((4, 2, 3, 3, 2), level)}
+        found, slope = jax.value_and_grad(loss)(student, teacher)
+        assert np.isfinite(found)
+        assert np.isfinite(slope["a"]).all()
+
+
+def test_sorted_distances_let_neurons_swap_and_paired_ones_do_not():
+    teacher = {"a": jnp.asarray(np.random.default_rng(0).random((4, 8, 6)))}
+    student = {"a": teacher["a"][..., ::-1]}
+    assert float(distill.sorted_w2(student, teacher)) == pytest.approx(0, abs=1e-9)
+    assert float(distill.paired_rates(student, teacher)) > 0.1
+
+
+def test_the_rate_regulariser_needs_no_teacher():
+    spikes = {"a": jnp.full((4, 2, 3), 0.25), "b": jnp.full((4, 2, 5), 0.5)}
+    assert float(distill.rate_regulariser(spikes)) == pytest.approx(0.0625 / 2)
+
+
+def test_numbers_of_a_loss_are_traced():
+    traces = []
+
+    @jax.jit
+    def measure(loss, student, teacher):
+        traces.append(0)
+        return loss(student, teacher)
+
+    student, teacher = map(as_trees, recordings(np.float32))
+    values = [
+        float(measure(distill.firing(weight=w), student, teacher)) for w in (1.0, 2.0)
+    ]
+    assert values[1] == pytest.approx(2 * values[0], rel=1e-6)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: distill.firing(weight=-1.0), "weight"),
+        (lambda: distill.firing(wait=1.0), "weight"),
+        (lambda: distill.sliced_w2(directions=0), "directions"),
+        (lambda: distill.paired_rates({"a": jnp.ones((2, 1, 3))}), "teacher"),
+        (
+            lambda: distill.paired_rates(
+                {"a": jnp.ones((2, 1, 3))}, {"b": jnp.ones((2, 1, 3))}
+            ),
+            "layers",
+        ),
+        (
+            lambda: distill.paired_rates(
+                {"a": jnp.ones((2, 1, 3))}, {"a": jnp.ones((2, 2, 3))}
+            ),
+            "shape",
+        ),
+        (lambda: distill.as_loss(3), "distill"),
+    ],
+)
+def test_errors_name_the_argument(call, name):
+    with pytest.raises(ValueError, match=name):
+        call()
+
+
+def network(seed):
+    return Net(seed=seed, channels=1)
+
+
+def residual(seed, **options):
+    return models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(seed), **options)
+
+
+@functools.cache
+def digits(number):
+    return data.load("digits", "train", limit=number)
+
+
+def fit(student, **options):
+    return train.fit(
+        student,
+        digits(64),
+        steps=options.pop("steps", 2),
+        optimizer=options.pop("optimizer", optax.sgd(0.05)),
+        batch_size=16,
+        seed=0,
+        **options,
+    )
+
+
+def weights(model):
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param))]
+
+
+def test_the_teacher_stays_and_moves_the_student():
+    student, teacher = network(0), network(1)
+    before = weights(teacher)
+    plain, taught = fit(student), fit(student, teacher=teacher)
+    assert all(map(np.array_equal, before, weights(teacher)))
+    pairs = zip(weights(plain), weights(taught), strict=True)
+    apart = [np.abs(a - b).max() for a, b in pairs]
+    assert max(apart) > 1e-5
+    # Of weight 0 it is plain training.
+    none = fit(student, teacher=teacher, distill=distill.firing(weight=0.0))
+    for a, b in zip(weights(plain), weights(none), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_loop_of_ones_own_takes_the_same_step():
+    student, teacher = network(0), network(1)
+    loss = distill.membrane(weight=0.5)
+    expected = fit(student, steps=1, teacher=teacher, distill=loss)
+    model = nnx.clone(student)
+    model.train()
+    batch = train.loop.train_batches(train.loop.epoch_order(0, 0, 64), 16)[0]
+    images = data.network_input(
+        digits(64).images[batch], digits(64).mean, digits(64).std
+    )
+    labels = jnp.asarray(digits(64).labels[batch])
+
+    def total(model, teacher):
+        seen = distill.record(model, images, membranes=True)
+        taught = distill.record(teacher, images, membranes=True)
+        return train.cross_entropy(seen.logits, labels) + loss(seen, taught)
+
+    optimizer = nnx.Optimizer(model, optax.sgd(0.05), wrt=nnx.Param)
+    grads = nnx.jit(nnx.grad(total))(model, teacher)
+    optimizer.update(model, grads)
+    for a, b in zip(weights(model), weights(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["block"])
+def test_remat_changes_nothing(remat):
+    teacher = residual(1)
+    loss = distill.membrane(weight=0.5)
+    plain = fit(residual(0), teacher=teacher, distill=loss)
+    remade = fit(residual(0, remat=remat), teacher=teacher, distill=loss)
+    for a, b in zip(weights(plain), weights(remade), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_networks_side_by_side_learn_as_alone():
+    students, teacher = [network(0), network(2)], network(1)
+    together = fit(students, teacher=teacher)
+    for student, found in zip(students, together, strict=True):
+        alone = fit(student, teacher=teacher)
+        for a, b in zip(weights(alone), weights(found), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
