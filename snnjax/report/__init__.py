@@ -1,0 +1,4 @@
+"""Report card: what quantization did to the firing of a network, on one page."""
+
+from snnjax.report.card import ReportCard as ReportCard
+from snnjax.report.card import compare as compare
