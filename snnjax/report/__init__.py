@@ -2,3 +2,5 @@
 
 from snnjax.report.card import ReportCard as ReportCard
 from snnjax.report.card import compare as compare
+from snnjax.report.card import rank as rank
+from snnjax.report.card import write_json as write_json
