@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snnjax import firing, report
+from snnjax.report import text
 
 PASSED, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         return _compare(options)
-    except (ValueError, OSError, ImportError):
+    except (ValueError, OSError, ImportError) as error:
+        print(f"snnjax: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
 
 
@@ -84,6 +86,7 @@ def _compare(options: argparse.Namespace) -> int:
             raise ValueError(f"{path}: {error}") from None
     if folder:
         ranked = report.rank(cards)
+        print("\n".join(text.write_ranking(ranked)))
         if options.json:
             report.write_json({k: c.to_dict() for k, c in ranked.items()}, options.json)
     else:
@@ -92,6 +95,7 @@ def _compare(options: argparse.Namespace) -> int:
             card.to_html(options.html)
         if options.json:
             card.to_json(options.json)
+        print(card)
     return FAILED if any(_fails(card, options) for card in cards.values()) else PASSED
 
 

@@ -1,4 +1,4 @@
-"""Files of recordings: the .npz that any simulator can write, see docs/recordings.md."""
+"""Files of recordings: .npz that any simulator can write, see docs/recordings.md."""
 
 import os
 import zipfile
@@ -42,12 +42,11 @@ def save_counts(counts: FiringCounts, path: str | os.PathLike) -> None:
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            # Not np.savez: it takes a layer called "file" for its own argument.
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, array, allow_pickle=False)
+        # Not np.savez: it takes a layer called "file" for its own argument.
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
