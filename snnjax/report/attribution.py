@@ -1,0 +1,171 @@
+"""Attribution of drift: how much of it each quantized layer makes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from snnjax import firing, train
+from snnjax.data import Dataset
+from snnjax.layers import BatchNorm
+from snnjax.layers.inspect import quantizable_layers
+
+
+class Contribution(NamedTuple):
+    """Drift that one quantized layer makes.
+
+    Attributes:
+        alone: EMD of each spiking layer where this layer alone is quantized.
+        all_but: EMD of each spiking layer where all layers but this are.
+    """
+
+    alone: dict[str, float]
+    all_but: dict[str, float]
+
+
+class Attribution(NamedTuple):
+    """Drift of a quantized network, by the layers that make it.
+
+    Attributes:
+        accumulated: EMD of each spiking layer of the whole quantized network.
+        contributions: ``{layer: Contribution}``, of the layers that differ.
+    """
+
+    accumulated: dict[str, float]
+    contributions: Mapping[str, Contribution]
+
+    @property
+    def isolated(self) -> dict[str, float]:
+        """Mean EMD over spiking layers that each layer makes alone, largest first."""
+        means = {
+            name: float(np.mean(list(one.alone.values())))
+            for name, one in self.contributions.items()
+        }
+        return dict(sorted(means.items(), key=lambda pair: -pair[1]))
+
+    @property
+    def recovered(self) -> dict[str, float]:
+        """Mean EMD that goes away where one layer is taken back, largest first."""
+        whole = np.mean(list(self.accumulated.values()))
+        means = {
+            name: float(whole - np.mean(list(one.all_but.values())))
+            for name, one in self.contributions.items()
+        }
+        return dict(sorted(means.items(), key=lambda pair: -pair[1]))
+
+
+def attribute(
+    model: nnx.Module,
+    quantized: nnx.Module,
+    dataset: Dataset,
+    *,
+    timesteps: int = 4,
+    batch_size: int = 128,
+) -> Attribution:
+    """Measure the drift that each layer makes: alone, and all but that one.
+
+    Layers that take a quantizer and differ between the two networks change places, with
+    their weights, quantizers, and the BatchNorm behind them. A layer that feeds no
+    spikes, as the last one, makes no drift of firing.
+
+    Args:
+        model: the full-precision network.
+        quantized: the same network with some layers quantized, trained on or damaged.
+        dataset: images to fire on.
+        timesteps: T.
+        batch_size: images at a time.
+
+    Returns:
+        `Attribution`; ``next(iter(found.isolated))`` is the layer that makes most.
+
+    Raises:
+        ValueError: networks of different layers, or that do not differ.
+    """
+    ours, theirs = (_find_units(each) for each in (model, quantized))
+    if set(ours) != set(theirs):
+        raise ValueError(
+            "both networks must have the same layers; only in one of them: "
+            f"{sorted(set(ours) ^ set(theirs))}"
+        )
+    units = [name for name in ours if _unit_differs(model, quantized, ours[name])]
+    if not units:
+        raise ValueError("quantized must differ from model in some layer, got none")
+    reference = _count(model, dataset, timesteps, batch_size)
+
+    def drift(network: nnx.Module) -> dict[str, float]:
+        counts = _count(network, dataset, timesteps, batch_size)
+        return firing.report(reference, counts).emd
+
+    contributions = {
+        name: Contribution(
+            drift(_exchange(model, quantized, ours[name])),
+            drift(_exchange(quantized, model, ours[name])),
+        )
+        for name in units
+    }
+    return Attribution(drift(quantized), contributions)
+
+
+def _count(network, dataset, timesteps: int, batch_size: int) -> firing.FiringCounts:
+    return train.evaluate(
+        network, dataset, timesteps=timesteps, batch_size=batch_size
+    ).counts
+
+
+def _find_units(model: nnx.Module) -> dict[str, list[str]]:
+    """Return each layer that takes a quantizer, with the BatchNorm behind it."""
+    units = {name: [name] for name in quantizable_layers(model)}
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            name = ".".join(map(str, path))
+            units.setdefault(_find_owner(name, units), []).append(name)
+    return units
+
+
+def _find_owner(name: str, layers: Iterable[str]) -> str:
+    """Return the layer in front of a BatchNorm; without one, the BatchNorm itself."""
+    numbered = re.fullmatch(r"(.*\.)?(\d+)", name)
+    if numbered:
+        owner = f"{numbered[1] or ''}{int(numbered[2]) - 1}"
+    else:
+        owner = re.sub(r"bn(\d*)$", r"conv\1", name)
+    return owner if owner in layers else name
+
+
+def _follow(node: Any, path: list[str]) -> Any:
+    for part in path:
+        node = node[int(part)] if part.isdigit() else getattr(node, part)
+    return node
+
+
+def _unit_differs(model: nnx.Module, other: nnx.Module, names: list[str]) -> bool:
+    pairs = (
+        (_follow(net, name.split(".")) for net in (model, other)) for name in names
+    )
+    return any(_differ(*pair) for pair in pairs)
+
+
+def _differ(one: nnx.Module, other: nnx.Module) -> bool:
+    (graph, state), (graph2, state2) = nnx.split(one), nnx.split(other)
+    leaves, leaves2 = jax.tree.leaves(state), jax.tree.leaves(state2)
+    if graph != graph2 or len(leaves) != len(leaves2):
+        return True
+    return not all(map(np.array_equal, leaves, leaves2))
+
+
+def _exchange(model: nnx.Module, donor: nnx.Module, names: list[str]) -> nnx.Module:
+    """Return a copy of a network with some modules of another."""
+    copy, donor = nnx.clone(model), nnx.clone(donor)
+    copy.eval()
+    donor.eval()
+    for name in names:
+        *path, last = name.split(".")
+        parent, module = _follow(copy, path), _follow(donor, name.split("."))
+        if last.isdigit():
+            parent[int(last)] = module
+        else:
+            setattr(parent, last, module)
+    return copy
