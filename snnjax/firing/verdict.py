@@ -85,7 +85,7 @@ def verdict(
     reference: FiringCounts,
     other: FiringCounts,
     *,
-    margin: float | None = None,
+    margin: float | int | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Verdict:

@@ -102,7 +102,7 @@ def compare(
     reference: FiringCounts,
     other: FiringCounts,
     *,
-    margin: float | None = None,
+    margin: float | int | None = None,
     level: float = 0.95,
     synapses: "Sequence[Synapse] | None" = None,
     timesteps: int | None = None,
