@@ -63,7 +63,12 @@ def draw_contrasts(
     ours, theirs = np.sqrt(of_x) / of_x.sum(), np.sqrt(of_y) / of_y.sum()
     weights = np.tile(np.concatenate([-ours, theirs]), (number + 1, 1))
     weights[1:] = rng.permuted(weights[1:], axis=1)
-    return weights
+    # Rows have no component along the roots of the sizes, which a relabelling of groups
+    # of several sizes has: without it all are of one length.
+    roots = np.concatenate([np.sqrt(of_x), np.sqrt(of_y)])
+    along = (weights @ roots) ** 2 / (roots @ roots)
+    length = np.sum(weights**2, axis=1)
+    return weights * np.sqrt(length / np.maximum(length - along, 0.1 * length))[:, None]
 
 
 def center(layer: Groups) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_same_inputs_show_a_smaller_drift():
 
 def test_states_by_margin():
     rng = np.random.default_rng(3)
-    net = network(rng)
+    net = network(rng, neurons=100)
     one, two = record(net, rng), record(net, rng, shift=0.01)
     assert firing.verdict(one, two).state == "drift"
     assert firing.verdict(one, two, margin=0.002).state == "drift"
@@ -111,7 +111,7 @@ def test_too_few_groups_tell_nothing(groups):
 
 def test_one_drifted_layer_of_many_is_named():
     rng = np.random.default_rng(5)
-    net = network(rng, layers=30, neurons=60)
+    net = network(rng, layers=20, neurons=60)
     one, two = record(net, rng), record(net, rng)
     other = record(net, rng, shift=0.03)
     groups = dict(two.groups) | {"sn17": other.groups["sn17"]}
