@@ -50,7 +50,7 @@ INSIDE = {
     **{"PIL": {"data"}, "sklearn": {"data"}, "safetensors": {"checkpoint", "interop"}},
     **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
     **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},
-    **{"vl_convert": {"report"}, "filelock": {"runs"}},
+    **{"vl_convert": {"report"}, "filelock": {"runs"}, "flax": {"report"}},
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 STANDARD = set(sys.stdlib_module_names)

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 
-from snnjax import firing, train
-from snnjax.data import Dataset
-from snnjax.layers import BatchNorm
-from snnjax.layers.inspect import quantizable_layers
+from snnjax import firing
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from snnjax.data import Dataset
 
 
 class Contribution(NamedTuple):
@@ -58,9 +59,9 @@ class Attribution(NamedTuple):
 
 
 def attribute(
-    model: nnx.Module,
-    quantized: nnx.Module,
-    dataset: Dataset,
+    model: "nnx.Module",
+    quantized: "nnx.Module",
+    dataset: "Dataset",
     *,
     timesteps: int = 4,
     batch_size: int = 128,
@@ -95,7 +96,7 @@ def attribute(
         raise ValueError("quantized must differ from model in some layer, got none")
     reference = _count(model, dataset, timesteps, batch_size)
 
-    def drift(network: nnx.Module) -> dict[str, float]:
+    def drift(network: "nnx.Module") -> dict[str, float]:
         counts = _count(network, dataset, timesteps, batch_size)
         return firing.report(reference, counts).emd
 
@@ -110,13 +111,20 @@ def attribute(
 
 
 def _count(network, dataset, timesteps: int, batch_size: int) -> firing.FiringCounts:
+    from snnjax import train
+
     return train.evaluate(
         network, dataset, timesteps=timesteps, batch_size=batch_size
     ).counts
 
 
-def _find_units(model: nnx.Module) -> dict[str, list[str]]:
+def _find_units(model: "nnx.Module") -> dict[str, list[str]]:
     """Return each layer that takes a quantizer, with the BatchNorm behind it."""
+    from flax import nnx
+
+    from snnjax.layers import BatchNorm
+    from snnjax.layers.inspect import quantizable_layers
+
     units = {name: [name] for name in quantizable_layers(model)}
     for path, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
@@ -141,14 +149,16 @@ def _follow(node: Any, path: list[str]) -> Any:
     return node
 
 
-def _unit_differs(model: nnx.Module, other: nnx.Module, names: list[str]) -> bool:
+def _unit_differs(model: "nnx.Module", other: "nnx.Module", names: list[str]) -> bool:
     pairs = (
         (_follow(net, name.split(".")) for net in (model, other)) for name in names
     )
     return any(_differ(*pair) for pair in pairs)
 
 
-def _differ(one: nnx.Module, other: nnx.Module) -> bool:
+def _differ(one: "nnx.Module", other: "nnx.Module") -> bool:
+    from flax import nnx
+
     (graph, state), (graph2, state2) = nnx.split(one), nnx.split(other)
     leaves, leaves2 = jax.tree.leaves(state), jax.tree.leaves(state2)
     if graph != graph2 or len(leaves) != len(leaves2):
@@ -156,8 +166,12 @@ def _differ(one: nnx.Module, other: nnx.Module) -> bool:
     return not all(map(np.array_equal, leaves, leaves2))
 
 
-def _exchange(model: nnx.Module, donor: nnx.Module, names: list[str]) -> nnx.Module:
+def _exchange(
+    model: "nnx.Module", donor: "nnx.Module", names: list[str]
+) -> "nnx.Module":
     """Return a copy of a network with some modules of another."""
+    from flax import nnx
+
     copy, donor = nnx.clone(model), nnx.clone(donor)
     copy.eval()
     donor.eval()

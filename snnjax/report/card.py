@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnjax import firing
+from snnjax import _checks, cost, firing
 from snnjax.firing import FiringCounts
 from snnjax.report import text
 
