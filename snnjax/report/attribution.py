@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from snnjax import firing
+from snnjax.firing import FiringReport
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -19,43 +20,60 @@ class Contribution(NamedTuple):
     """Drift that one quantized layer makes.
 
     Attributes:
-        alone: EMD of each spiking layer where this layer alone is quantized.
-        all_but: EMD of each spiking layer where all layers but this are.
+        alone: drift where this layer alone is quantized.
+        all_but: drift where all layers but this are.
     """
 
-    alone: dict[str, float]
-    all_but: dict[str, float]
+    alone: FiringReport
+    all_but: FiringReport
 
 
 class Attribution(NamedTuple):
     """Drift of a quantized network, by the layers that make it.
 
     Attributes:
-        accumulated: EMD of each spiking layer of the whole quantized network.
+        accumulated: drift of the whole quantized network.
         contributions: ``{layer: Contribution}``, of the layers that differ.
     """
 
-    accumulated: dict[str, float]
+    accumulated: FiringReport
     contributions: Mapping[str, Contribution]
 
     @property
     def isolated(self) -> dict[str, float]:
-        """Mean EMD over spiking layers that each layer makes alone, largest first."""
-        means = {
-            name: float(np.mean(list(one.alone.values())))
-            for name, one in self.contributions.items()
-        }
-        return dict(sorted(means.items(), key=lambda pair: -pair[1]))
+        """Drift that each layer makes alone, largest first.
+
+        The largest paired shift of a spiking layer: a mean over layers would blame the
+        early ones, whose drift the later ones inherit, and an EMD does not see neurons
+        that change places.
+        """
+        return _rank(
+            {
+                name: max(one.alone.paired_shift.values())
+                for name, one in self.contributions.items()
+            }
+        )
 
     @property
     def recovered(self) -> dict[str, float]:
-        """Mean EMD that goes away where one layer is taken back, largest first."""
-        whole = np.mean(list(self.accumulated.values()))
-        means = {
-            name: float(whole - np.mean(list(one.all_but.values())))
-            for name, one in self.contributions.items()
-        }
-        return dict(sorted(means.items(), key=lambda pair: -pair[1]))
+        """Drift that goes away where one layer is taken back, largest first.
+
+        The largest decrease of a spiking layer's paired shift.
+        """
+        whole = self.accumulated.paired_shift
+        return _rank(
+            {
+                name: max(
+                    whole[layer] - shift
+                    for layer, shift in one.all_but.paired_shift.items()
+                )
+                for name, one in self.contributions.items()
+            }
+        )
+
+
+def _rank(drifts: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(drifts.items(), key=lambda pair: -pair[1]))
 
 
 def attribute(
@@ -96,9 +114,9 @@ def attribute(
         raise ValueError("quantized must differ from model in some layer, got none")
     reference = _count(model, dataset, timesteps, batch_size)
 
-    def drift(network: "nnx.Module") -> dict[str, float]:
+    def drift(network: "nnx.Module") -> FiringReport:
         counts = _count(network, dataset, timesteps, batch_size)
-        return firing.report(reference, counts).emd
+        return firing.report(reference, counts)
 
     contributions = {
         name: Contribution(
