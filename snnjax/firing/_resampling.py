@@ -153,8 +153,9 @@ class Resample(NamedTuple):
 
 def bootstrap(layer: Groups, draws: int, rng) -> Iterator[Resample]:
     """Resample groups with replacement, in blocks of draws."""
-    mean_x, mean_y = (np.float32(each) for each in (layer.mean_x, layer.mean_y))
-    apart_x, apart_y = np.float32(layer.x) - mean_x, np.float32(layer.y) - mean_y
+    mean_x, mean_y = (each.astype(np.float32) for each in (layer.mean_x, layer.mean_y))
+    apart_x = layer.x.astype(np.float32) - mean_x
+    apart_y = layer.y.astype(np.float32) - mean_y
     step = max(1, BLOCK // mean_x.size)
     for start in range(0, draws, step):
         number = min(step, draws - start)
@@ -169,4 +170,5 @@ def _draw_weights(sizes: np.ndarray, draws: int, rng) -> np.ndarray:
     groups = len(sizes)
     chosen = rng.multinomial(groups, np.full(groups, 1 / groups), draws) - 1.0
     # Resampled sums vary (groups - 1) / groups as much as the sums themselves.
-    return np.float32(chosen * (sizes / sizes.sum()) * (groups / (groups - 1)) ** 0.5)
+    weights = chosen * (sizes / sizes.sum()) * (groups / (groups - 1)) ** 0.5
+    return weights.astype(np.float32)

@@ -271,31 +271,30 @@ def _add_layer_intervals(
         for k, v in _measure_draws(block).items():
             drawn.setdefault(k, []).append(v)
     found = {k: np.concatenate(v) for k, v in drawn.items()}
-    measures = {}
+    bounds: dict[str, tuple[float, float, float]] = {}
     for name, (value, *_) in measured.items():
         if name == "normed_emd":
             continue
         values, chance = found[name], found.get(f"{name} by chance")
         if chance is None:
             half = t * float(values.std(ddof=1))
-            measures[name] = Measure(value, value - half, value + half, 0.0)
+            bounds[name] = value - half, value + half, 0.0
             continue
         half = t * max(float(values.std(ddof=1)), float(chance.std(ddof=1)))
         by_chance = float(chance.mean())
         # Noise blurs distributions; if more of it brings the two nearer, so did this.
         blurred = max(0.0, value - float(values.mean()))
         low = max(0.0, value - by_chance - half)
-        measures[name] = Measure(value, low, value + blurred + half, by_chance)
-    w1, paired = measures["emd"], measures["paired_shift"]
-    w1 = w1._replace(high=max(w1.value, min(w1.high, paired.high)))
-    spread = float(np.std(layer.mean_x))
-    normed = measured["normed_emd"]
-    if spread:
-        normed = normed._replace(
-            low=w1.low / spread, high=w1.high / spread, by_chance=w1.by_chance / spread
-        )
-    measures |= {"emd": w1, "normed_emd": normed}
-    return {name: measures[name] for name in measured}
+        bounds[name] = low, value + blurred + half, by_chance
+    low, high, by_chance = bounds["emd"]
+    high = max(measured["emd"].value, min(high, bounds["paired_shift"][1]))
+    bounds["emd"] = low, high, by_chance
+    if spread := float(np.std(layer.mean_x)):
+        bounds["normed_emd"] = low / spread, high / spread, by_chance / spread
+    return {
+        name: Measure(value, *bounds.get(name, ()))
+        for name, (value, *_) in measured.items()
+    }
 
 
 def _measure_draws(block: _resampling.Resample) -> dict[str, np.ndarray]:
@@ -380,14 +379,15 @@ def _estimate_needed(judged: Mapping[str, LayerVerdict], margin) -> float | None
     for one in judged.values():
         if one.state != "cannot_tell":
             continue
-        w1 = one.measures["emd"]
+        value, _, high, by_chance = one.measures["emd"]
+        if high is None or by_chance is None:
+            continue
         # The noise of both the value and its bound shrinks by the root of the inputs.
-        drift = math.sqrt(max(w1.value**2 - w1.by_chance**2, 0.0))
-        drift = min(drift, w1.value)
+        drift = math.sqrt(max(value**2 - by_chance**2, 0.0))
         if drift < 0.8 * margin:
-            factors.append(((w1.high - drift) / (margin - drift)) ** 2)
+            factors.append(((high - drift) / (margin - drift)) ** 2)
         else:  # it would show as drift instead, once it is as far above the noise
-            factors.append((2 * w1.high / drift - 1) ** 2)
+            factors.append((2 * high / drift - 1) ** 2)
     return max(1.1, *factors) if factors else None
 
 

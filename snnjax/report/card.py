@@ -136,7 +136,7 @@ def compare(
         )
     judged = firing.verdict(reference, other, margin=margin, level=level)
     operations = None
-    if synapses is not None:
+    if synapses is not None and timesteps is not None:
         ours, theirs = (
             _count_operations(synapses, counts, timesteps)
             for counts in (reference, other)

@@ -199,7 +199,7 @@ def _sum_of_devices(mesh: Mesh) -> jax.stages.Wrapped:
 def _fingerprint(dataset: Dataset) -> str:
     """Return a name that two data sets share where their images are the same."""
     images = np.ascontiguousarray(dataset.images)
-    digest = hashlib.blake2b(images, digest_size=8)
+    digest = hashlib.blake2b(images.data, digest_size=8)
     digest.update(repr((images.shape, images.dtype.str)).encode())
     return digest.hexdigest()
 
