@@ -23,7 +23,9 @@ SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
 _PASSING = {"use_running_average", "deterministic", "axis_name", "architecture"}
 _PASSING |= {"remat", "keep"}
-_KINDS = {kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)}
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (neurons.LIF, neurons.IF, neurons.PLIF)
+}
 _KINDS["QuantSpec"] = quantize.QuantSpec
 _NETWORKS = ("SEWResNet", "SpikingVGG")
 
@@ -103,7 +105,7 @@ def build_network(
             f"the network is a {description['class']}, which snnjax cannot build; "
             "build it and give it as model"
         )
-    arguments = dict(arguments)
+    arguments = {name: _as_tuples(x) for name, x in arguments.items()}
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
@@ -120,27 +122,34 @@ def build_network(
     return model
 
 
+def _as_tuples(x: Any) -> Any:
+    """Return the tuples that JSON made lists."""
+    return tuple(map(_as_tuples, x)) if isinstance(x, list) else x
+
+
 def _restore_choices(module, name, described, arrays) -> None:
     """Put a file's neuron and quantizer into a layer of a new network."""
     site = {}
     if isinstance(module, Spiking):
         module.neuron = Hyperparameters(
-            _restore_value(f"{name}.neuron", described, arrays)
+            restore_value(f"{name}.neuron", described, arrays)
         )
         if f"{name}.w" in arrays:
             module.w = nnx.data(nnx.Param(jnp.asarray(arrays[f"{name}.w"])))
         site = {"site": described[name]["site"]}
     if hasattr(module, "quant"):
         quant = f"{name}.quant"
-        spec = _restore_value(quant, described, arrays) if quant in described else None
+        spec = restore_value(quant, described, arrays) if quant in described else None
         module.quantize(spec, **site)
 
 
-def _restore_value(name, described, arrays) -> Any:
+def restore_value(
+    name: str, described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Any:
+    """Return the neuron or the quantizer of this dotted name, its numbers NumPy's."""
     choices = dict(described[name])
     kind = _KINDS[choices.pop("kind")]
     choices = {key: _restore_choice(x) for key, x in choices.items()}
-    # NumPy's, whose values an abstract network sees.
     numbers = {
         field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)
     }
