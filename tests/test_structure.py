@@ -51,7 +51,7 @@ INSIDE = {
     "etils": {"_paths"},
     **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
     **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},
-    **{"vl_convert": {"report"}, "filelock": {"runs"}},
+    **{"vl_convert": {"report"}, "filelock": {"runs"}, "flax": {"report"}},
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 STANDARD = set(sys.stdlib_module_names)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ class Evaluation:
         source_counts: ``{name: int32 [H, W, C]}``, sums over images of what feeds
             synapses and is no neuron's, as ``"layer1.0.out"`` and ``"pool1"``; {}
             without ``outputs``.
+        inputs_id: fingerprint of the images in their order; `firing.verdict` compares
+            two evaluations of one data set image group by image group.
     """
 
     accuracy: float
@@ -49,11 +52,20 @@ class Evaluation:
     latencies: dict[str, np.ndarray]
     time_w1: dict[str, float] | None
     source_counts: dict[str, np.ndarray]
+    inputs_id: str | None = None
 
     @functools.cached_property
     def counts(self) -> FiringCounts:
-        """Spike counts over all images."""
-        return sum(self.groups[1:], self.groups[0])
+        """Spike counts over all images, with their groups, for `firing.verdict`."""
+        total = sum(self.groups[1:], self.groups[0])
+        layers = {
+            name: np.stack([np.asarray(group.spikes[name]) for group in self.groups])
+            for name in total.spikes
+        }
+        sizes = np.array([group.observations for group in self.groups])
+        return FiringCounts(
+            total.spikes, total.observations, layers, sizes, self.inputs_id
+        )
 
     @property
     def spikes(self) -> dict[str, np.ndarray]:
@@ -111,7 +123,8 @@ def evaluate(
     steps = dataset.lengths
     if steps is None:
         steps = np.full(len(dataset), timesteps)
-    found = [_evaluation(one, steps) for one in unstack(total)]
+    inputs_id = _fingerprint(dataset)
+    found = [_evaluation(one, steps, inputs_id) for one in unstack(total)]
     return found[0] if isinstance(models, nnx.Module) else found
 
 
@@ -184,7 +197,15 @@ def _sum_of_devices(mesh: Mesh) -> jax.stages.Wrapped:
     )
 
 
-def _evaluation(total: Any, steps: np.ndarray) -> Evaluation:
+def _fingerprint(dataset: Dataset) -> str:
+    """Return a name that two data sets share where their images are the same."""
+    images = np.ascontiguousarray(dataset.images)
+    digest = hashlib.blake2b(images.data, digest_size=8)
+    digest.update(repr((images.shape, images.dtype.str)).encode())
+    return digest.hexdigest()
+
+
+def _evaluation(total: Any, steps: np.ndarray, inputs_id: str) -> Evaluation:
     """Return the evaluation of one network; ``steps`` are those of each image."""
     images = len(steps)
     correct, nan, sums = jax.tree.map(lambda x: x[0], total)
@@ -207,4 +228,6 @@ def _evaluation(total: Any, steps: np.ndarray) -> Evaluation:
         }
     latencies = {name: np.asarray(x) for name, x in sums.latency.items()}
     sources = {name: np.asarray(x) for name, x in sums.source_counts.items()}
-    return Evaluation(int(correct) / images, tuple(groups), latencies, time_w1, sources)
+    return Evaluation(
+        *(int(correct) / images, tuple(groups), latencies, time_w1, sources, inputs_id)
+    )

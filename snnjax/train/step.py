@@ -148,8 +148,8 @@ def _make_train_step(
         mask = dataset.mask(indices)
         if lesson is not None and mask is not None:
             raise ValueError(
-                "teacher must be None for sequences of different lengths: the distances "
-                "would count the steps after their ends"
+                "teacher must be None for sequences of different lengths: the "
+                "distances would count the steps after their ends"
             )
         taught = None if lesson is None else lesson.teach(batch, timesteps, axis)
 
