@@ -63,8 +63,8 @@ def _checked_images(
     if images.dtype not in dtypes or not fits:
         raise ValueError(
             f"expected {jnp.dtype(dtypes[0])} images [..., C] with mean and std [C], "
-            f"got {images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass pixels "
-            "0 to 255, and normalize them once"
+            f"got {images.dtype} {images.shape}, {mean.shape}, {std.shape}; pass "
+            "pixels 0 to 255, and normalize them once"
         )
     return images.astype(jnp.float32), mean, std
 

@@ -55,7 +55,7 @@ class Spiking(Stateful):
 
     def __init__(
         self,
-        neuron: Neuron,
+        neuron: Neuron | LI,
         *,
         quant: QuantSpec | None = None,
         site: str = "post_reset",
@@ -115,7 +115,7 @@ class Spiking(Stateful):
         found = {name: getattr(self, name, None) for name in names}
         return {k: x for k, x in found.items() if isinstance(x, nnx.Param)}
 
-    def learned_neuron(self) -> Neuron:
+    def learned_neuron(self) -> Neuron | LI:
         """The neuron, with the learned numbers of this layer."""
         learned = {k: x.get_value() for k, x in self.learned_numbers().items()}
         return _pytree.replace(self.neuron.get_value(), **learned)
@@ -161,7 +161,7 @@ class Spiking(Stateful):
         )
 
 
-def _learned_value(neuron: Neuron, name: str) -> ArrayLike:
+def _learned_value(neuron: Neuron | LI, name: str) -> ArrayLike:
     """Return the number that learning starts from; ValueError where there is none."""
     numbers = _pytree.data_fields(type(neuron))
     reserved = name in vars(Spiking) or name in ("neuron", "quant", "site")
