@@ -183,7 +183,6 @@ def test_a_file_of_it_is_read_as_the_same_graph(tmp_path):
         ({}, {"dt": 0.0}, "dt must be positive"),
         ({}, {"dt": np.ones(2)}, "dt must be a number"),
         ({}, {"dt": 1e-50}, "dt of 1e-50 makes tau 0 or infinite in float32"),
-        ({"neuron": neurons.LIF(tau=2.0 * np.ones(3))}, {}, "tau must .*neurons of an"),
         ({}, {"image_size": (8, 0)}, r"image_size must be \(height, width\)"),
     ],
 )
