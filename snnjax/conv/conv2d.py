@@ -156,8 +156,6 @@ def _conv2d_bwd(form, keep, residuals, dy):
     x, w, is_exact = residuals
     if keep is not None:
         w, dy = (forbid_second_derivative(a, NEEDS_INPUTS) for a in (w, dy))
-        # Inside jit nothing can be raised; NaN is what training looks for.
-        dy = jnp.where(is_exact, dy, jnp.nan)
 
     def native_gradient(x, dy):
         native = partial(_convolve_by_xla, x.astype(dy.dtype), form=form)
@@ -170,6 +168,9 @@ def _conv2d_bwd(form, keep, residuals, dy):
         dw = native_gradient(x, dy)
     else:
         dw = jax.lax.platform_dependent(x, dy, cpu=fast, default=native_gradient)
+    if keep is not None:
+        # Inside jit nothing can be raised; NaN is what training looks for.
+        dw = jnp.where(is_exact, dw, jnp.nan)
     # The next layer's gradients wait for this kernel's, whose arrays are then freed.
     return delay_until(_input_gradient(x, w, dy, form), dw), dw
 

@@ -50,9 +50,13 @@ def run_piece(
             them twice; a state of other layers or another batch size.
     """
     check_model(model)
+    # A copy: inside jit a network that is closed over cannot be changed.
+    copy = nnx.clone(model)
+    flat = nnx.to_flat_state(nnx.state(copy))
+    values = {path: x.get_value() for path, x in flat}
     layers = {
         ".".join(map(str, path)): module
-        for path, module in nnx.iter_modules(model)
+        for path, module in nnx.iter_modules(copy)
         if isinstance(module, Stateful)
     }
     if not layers:
@@ -76,17 +80,14 @@ def run_piece(
     if "timesteps" in inspect.signature(model.__call__).parameters:  # pyrefly: ignore
         options = {"timesteps": x.shape[0]} | options
     given = {} if state is None else state
-    try:
-        for name, layer in layers.items():
-            layer.carried = nnx.data(CarriedState(Ends(given.get(name), None)))
-        result = model(x, **options)  # pyrefly: ignore[not-callable]
-        ends = {
-            name: layer.carried.get_value().end  # pyrefly: ignore
-            for name, layer in layers.items()
-        }
-    finally:
-        for layer in layers.values():
-            layer.carried = nnx.data(None)
+    for name, layer in layers.items():
+        layer.carried = nnx.data(CarriedState(Ends(given.get(name), None)))
+    result = copy(x, **options)  # pyrefly: ignore[not-callable]
+    ends = {}
+    for name, layer in layers.items():
+        ends[name] = layer.carried.get_value().end  # pyrefly: ignore
+        layer.carried = nnx.data(None)
+    _update_changed(model, copy, values)
     ends = {name: end for name, end in ends.items() if end is not None}
     if not ends or (state is not None and ends.keys() != given.keys()):
         raise ValueError(
@@ -94,3 +95,13 @@ def run_piece(
             f"{sorted(given)}; give the state of the last piece of this network"
         )
     return result, ends
+
+
+def _update_changed(model: nnx.Module, copy: nnx.Module, values: dict) -> None:
+    """Give the model the variables of its copy that the call changed."""
+    found = dict(nnx.to_flat_state(nnx.state(copy)))
+    changed = {
+        path: x for path, x in found.items() if x.get_value() is not values.get(path)
+    }
+    if changed:
+        nnx.update(model, nnx.from_flat_state(changed))

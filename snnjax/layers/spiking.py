@@ -57,7 +57,7 @@ class Spiking(Stateful, Observable):
 
     def __init__(
         self,
-        neuron: Neuron,
+        neuron: Neuron | LI,
         *,
         quant: QuantSpec | None = None,
         site: str = "post_reset",
@@ -117,7 +117,7 @@ class Spiking(Stateful, Observable):
         found = {name: getattr(self, name, None) for name in names}
         return {k: x for k, x in found.items() if isinstance(x, nnx.Param)}
 
-    def learned_neuron(self) -> Neuron:
+    def learned_neuron(self) -> Neuron | LI:
         """The neuron, with the learned numbers of this layer."""
         learned = {k: x.get_value() for k, x in self.learned_numbers().items()}
         return _pytree.replace(self.neuron.get_value(), **learned)
@@ -203,7 +203,7 @@ class Spiking(Stateful, Observable):
 _NEVER = 1e30  # a threshold that no potential reaches
 
 
-def _learned_value(neuron: Neuron, name: str) -> ArrayLike:
+def _learned_value(neuron: Neuron | LI, name: str) -> ArrayLike:
     """Return the number that learning starts from; ValueError where there is none."""
     numbers = _pytree.data_fields(type(neuron))
     reserved = name in vars(Spiking) or name in ("neuron", "quant", "site")

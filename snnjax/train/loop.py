@@ -279,7 +279,7 @@ def steps(
             indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
             state, metrics = train_step(state, arrays, indices, key, fixed, taught)
             metrics = sharding.to_host(metrics)
-            guards.check_graded({k: x.any() for k, x in metrics.graded.items()})
+            guards.check_graded({k: bool(x.any()) for k, x in metrics.graded.items()})
             finite = metrics.finite.all(axis=1)
             in_a_row = np.where(finite, 0, in_a_row + 1)
             skip = on_nonfinite == "skip" and in_a_row.max() < guards.MOST_SKIPPED

@@ -79,7 +79,8 @@ class Broken(nnx.Module):
     def __call__(self, x, *, timesteps, train=False, record=None):
         logits = jnp.sqrt(x.mean((1, 2, 3)) + 0.05)[:, None] * self.scale.get_value()
         spikes = jnp.zeros((timesteps, len(x), 1))
-        return jnp.broadcast_to(logits, (timesteps, *logits.shape)), {"sn": spikes}
+        kept = spikes if record is None else record(spikes)
+        return jnp.broadcast_to(logits, (timesteps, *logits.shape)), {"sn": kept}
 
 
 def test_nan_logits_are_told_by_their_images():
