@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import optax
+from flax import nnx
 
 from snnjax import calibrate, data, models, train
 from snnjax.quantize import QuantSpec

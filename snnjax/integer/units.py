@@ -103,7 +103,7 @@ def fold_neurons(
     shift = np.where(silent, 0, np.floor(np.log2(safe / finest))).astype(np.int32)
     shift = np.minimum(shift, 30)
     unit = safe * 2.0 ** -shift.astype(np.float64)
-    neurons = _make_neurons(name, unit, dynamics)
+    neurons = _make_neurons(name, unit, bias, dynamics, timesteps)
     return Folded(silent, shift, _round(bias / unit), unit, neurons)
 
 
@@ -129,10 +129,32 @@ def _find_reach(gain, bias, sums, dynamics, timesteps):
     return np.max(np.broadcast_arrays(*parts), axis=0)
 
 
-def _make_neurons(name: str, unit: np.ndarray, dynamics: Dynamics) -> Neurons:
-    leak = _round(dynamics.decay * 2**LEAK_BITS + 0 * unit)
+def _round_threshold(
+    dynamics: Dynamics, bias: np.ndarray, unit: np.ndarray, timesteps: int
+) -> np.ndarray:
+    """Return the threshold, at which a potential that is exactly there fires.
+
+    Where the bias is no whole number it is lower by what the rounded biases of all
+    steps can lack, 2 units at tau = 2, so that ties fire.
+    """
+    exact, added = dynamics.threshold / unit, bias / unit
+    is_whole = np.abs(added - np.rint(added)) <= 1e-12 * np.abs(added)
+    decay = dynamics.decay
+    horizon = np.where(decay > 0, 1 / np.where(decay > 0, decay, 1), timesteps)
     # A power of 2 but for the rounding of a root in BatchNorm counts as one.
-    threshold = np.ceil(dynamics.threshold / unit * (1 - 1e-12))
+    upper, lower = np.ceil(exact * (1 - 1e-12)), np.floor(exact - horizon / 2)
+    return np.maximum(np.where(is_whole, upper, lower), 1)
+
+
+def _make_neurons(
+    name: str,
+    unit: np.ndarray,
+    bias: np.ndarray,
+    dynamics: Dynamics,
+    timesteps: int,
+) -> Neurons:
+    leak = _round(dynamics.decay * 2**LEAK_BITS + 0 * unit)
+    threshold = _round_threshold(dynamics, bias, unit, timesteps)
     reset = dynamics.threshold if dynamics.soft else dynamics.reset
     neurons = Neurons(
         threshold=threshold.astype(np.int32),

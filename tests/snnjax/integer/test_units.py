@@ -99,6 +99,26 @@ def test_spikes_are_those_of_exact_fractions(soft):
     assert 0.02 < found.mean() < 0.98
 
 
+def test_potentials_at_the_threshold_fire():
+    # The bias alone reaches the threshold, in step 1, 2 or 3; gains are of any size.
+    steps, thirds = 4, np.array([1.0, 1.5, 1.75] * 20)
+    gain = np.random.default_rng(0).uniform(1e-3, 0.1, len(thirds))
+    ones = np.ones(len(thirds))
+    bias = 0.7 / thirds
+    dynamics = Dynamics(0.5 * ones, 0.7 * ones, 0 * ones, False, None)
+    sums = (-100 * ones).astype(int), (100 * ones).astype(int)
+    folded = fold_neurons(
+        "sn1", gain, bias, sums, dynamics, timesteps=steps, membrane_bits=24
+    )
+    layer = dataclasses.make_dataclass("Fake", ["neurons"])(folded.neurons)
+    network = dataclasses.make_dataclass("Net", ["membrane_bits"])(24)
+    currents = np.broadcast_to(folded.bias, (steps, len(thirds)))
+    found = reference.fire(network, layer, currents)
+    expected = {1.0: [1, 1, 1, 1], 1.5: [0, 1, 0, 1], 1.75: [0, 0, 1, 0]}
+    for c, third in enumerate(thirds):
+        assert found[:, c].tolist() == expected[third]
+
+
 SLOW = ("pixels", "lq_net", "if")
 OPTIONS = {
     "pixels": dict(weight_quant=QuantSpec(bits=8, clip="absmax"), quantize_all=True),
