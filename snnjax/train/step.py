@@ -141,6 +141,7 @@ def _make_train_step(
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
             model.train()
             synchronize(model, axis)
+            seen = None
             if lesson is None:
                 logits, rates = model(
                     batch, timesteps=timesteps, train=True, record=record
