@@ -162,7 +162,7 @@ def _configurable(function: Callable[..., Array]) -> Callable[..., Any]:
         options = tuple((name, int(values[name])) for name in sorted(static))
         return Loss(call, traced, options)
 
-    call.bind = True
+    setattr(call, "bind", True)  # noqa: B010
     return call
 
 

@@ -112,7 +112,7 @@ def descend(
     slope = hessian @ (rounded - w)
     for _ in range(_SWEEPS):
         changed = False
-        for i in np.flatnonzero(np.diag(hessian) > 0):
+        for i in map(int, np.flatnonzero(np.diag(hessian) > 0)):
             level = nearest(rounded[i] - slope[i] / hessian[i, i], i)
             # Only where the objective falls: equal levels must not alternate.
             step = level - rounded[i]

@@ -1,6 +1,7 @@
 """Post-training rounding with error compensation, by what the membrane sees."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +14,6 @@ from snnjax import _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, ignore_progress
 from snnjax.calibrate.compensate import (
-    Nearest,
     round_up_to_scale,
     round_with_compensation,
 )
@@ -147,7 +147,7 @@ def check_quantizers(layers: Any, units: list[Unit], methods: tuple[str, ...]) -
             )
 
 
-def find_levels(layer: Any) -> Nearest:
+def find_levels(layer: Any) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
     """Return ``nearest(channels, values, row)`` to a layer's levels, in float64.
 
     A level is kept as the layer gives it, float32, so that the layer quantizes it to
