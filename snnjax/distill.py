@@ -162,7 +162,7 @@ def _configurable(function: Callable[..., Array]) -> Callable[..., Any]:
         options = tuple((name, int(values[name])) for name in sorted(static))
         return Loss(call, traced, options)
 
-    call.bind = True
+    setattr(call, "bind", True)  # noqa: B010
     return call
 
 
@@ -194,7 +194,7 @@ def logits(
         jax.nn.log_softmax(jnp.mean(_widen(x), 0) / temperature) for x in (s, t)
     )
     each = jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
-    return weight * temperature**2 * _mean(each, axis)
+    return _mean(each, axis) * weight * temperature**2
 
 
 @_configurable
@@ -211,7 +211,7 @@ def paired_rates(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Arra
         teacher: the same of the teacher.
         weight: w.
     """
-    return weight * _mean_of_layers(student, teacher, "spikes", _compare_images)
+    return _mean_of_layers(student, teacher, "spikes", _compare_images) * weight
 
 
 def _compare_images(s, t, axis):
@@ -234,7 +234,7 @@ def membrane(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Array:
     Source: the idea of MD-SNN (arXiv 2512.04443, 2025). Its code was not at hand.
     Differs from the paper in: it is relative to the teacher's variance, in all layers.
     """
-    return weight * _mean_of_layers(student, teacher, "membranes", _compare_potentials)
+    return _mean_of_layers(student, teacher, "membranes", _compare_potentials) * weight
 
 
 def _compare_potentials(s, t, axis):
@@ -259,7 +259,7 @@ def sorted_w2(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Array:
         teacher: the same of the teacher.
         weight: w.
     """
-    return weight * _mean_of_layers(student, teacher, "spikes", _compare_sorted)
+    return _mean_of_layers(student, teacher, "spikes", _compare_sorted) * weight
 
 
 def _compare_sorted(s, t, axis):
@@ -298,7 +298,7 @@ def soft_cdf(
         apart = jnp.mean(jnp.square(cdf(s) - cdf(t)))
         return apart / jnp.sqrt(jnp.maximum(jnp.var(t), _LEAST_VARIANCE))
 
-    return weight * _mean_of_layers(student, teacher, "spikes", compare)
+    return _mean_of_layers(student, teacher, "spikes", compare) * weight
 
 
 @_configurable
@@ -340,7 +340,7 @@ def sliced_w2(
         spread = jnp.mean(jnp.square(t - jnp.mean(t, axis=0)))
         return jnp.mean(jnp.square(s - t)) / jnp.maximum(spread, _LEAST_VARIANCE)
 
-    return weight * _mean_of_layers(student, teacher, "spikes", compare)
+    return _mean_of_layers(student, teacher, "spikes", compare) * weight
 
 
 @_configurable
@@ -368,7 +368,7 @@ def rate_regulariser(
     spikes = student.spikes if isinstance(student, Recording) else student
     axis = _axis_of(student)
     each = [jnp.square(_mean(_widen(s), axis) - target) for s in spikes.values()]
-    return weight * jnp.mean(jnp.stack(each))
+    return jnp.mean(jnp.stack(each)) * weight
 
 
 @_configurable
@@ -398,11 +398,11 @@ def firing(
         distribution: d.
         predictions: q.
     """
-    total = paired * paired_rates(student, teacher)
-    total = total + distribution * sorted_w2(student, teacher)
+    total: Array = paired_rates(student, teacher) * paired
+    total = total + sorted_w2(student, teacher) * distribution
     if isinstance(student, Recording):
-        total = total + predictions * logits(student, teacher)
-    return weight * total
+        total = total + logits(student, teacher) * predictions
+    return total * weight
 
 
 @functools.partial(

@@ -112,7 +112,7 @@ CALIBRATIONS: dict[str, tuple[Calibrate, ...]] = {
     "OSBC, bias": (_compensate, _correct),
     BEST: (_compensate, _match),
 }
-CLIPPED = {
+CLIPPED: dict[str, tuple[Calibrate, ...]] = {
     f"clip by {by}, BatchNorm": (_choose(by), _reestimate)
     for by in ("mse", "kl", "firing")
 }

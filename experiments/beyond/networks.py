@@ -62,9 +62,10 @@ class Networks:
 
     def _calibrate(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
         chain = (arms.CALIBRATIONS | arms.CLIPPED)[spec.arm]
+        calibrated: Any = model
         for step in chain:
-            model = step(model, baseline, self.train_set, self.config.images)
-        return model
+            calibrated = step(calibrated, baseline, self.train_set, self.config.images)
+        return calibrated
 
     def _train(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
         steps = self.config.qat_epochs * self._per_epoch

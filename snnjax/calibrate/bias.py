@@ -124,7 +124,7 @@ def _mean_currents(
     means = []
     for unit in units:
         name = unit.spiking or unit.weights
-        mean = sum(each[name] for each in found) / len(found)
+        mean = jnp.mean(jnp.stack([each[name] for each in found]), axis=0)
         if not unit.spiking:
             # The mean output is the output of the mean input.
             out = layers[name](mean[None].astype(batches[0].dtype), train=False)[0]

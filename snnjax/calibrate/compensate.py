@@ -69,6 +69,41 @@ def round_with_compensation(
     return best
 
 
+def round_up_to_scale(
+    w: np.ndarray, hessian: np.ndarray, nearest: Nearest, *, damping: float = 0.01
+) -> np.ndarray:
+    r"""Round where each channel's scale is free, as in front of BatchNorm.
+
+    Of the nearest levels, `round_with_compensation` and the same for the weights times
+    the scale that the nearest levels have, each channel gets the one of least error up
+    to its scale,
+
+    .. math:: 1 - \frac{(\hat w^T H w)^2}{(\hat w^T H \hat w)(w^T H w)}
+
+    among those whose objective is no larger than the nearest levels'. Bounds far beyond
+    the weights make scales that a compensation for the weights as they are would fight.
+    """
+    w, hessian = np.asarray(w, np.float64), np.asarray(hessian, np.float64)
+    plain = np.stack([nearest(row, i) for i, row in enumerate(w)])
+    inner = lambda a, b: np.einsum("ic,ic->c", a, hessian @ b)  # noqa: E731
+    size = inner(w, w)
+    scale = inner(plain, w) / np.where(size > 0, size, 1)
+    scale = np.where(scale > 0, scale, 1)
+    candidates = [plain] + [
+        round_with_compensation(s * w, hessian, nearest, damping=damping)
+        for s in (1.0, scale)
+    ]
+    limit = quadratic_error(plain, w, hessian)
+    errors = []
+    for rounded in candidates:
+        product = inner(rounded, rounded) * size
+        cosine = inner(rounded, w) ** 2 / np.where(product > 0, product, 1)
+        allowed = quadratic_error(rounded, w, hessian) <= limit * (1 + 1e-12)
+        errors.append(np.where(allowed, 1 - cosine, np.inf))
+    best = np.argmin(np.stack(errors), axis=0)
+    return np.take_along_axis(np.stack(candidates), best[None, None], axis=0)[0]
+
+
 def descend(
     rounded: np.ndarray, w: np.ndarray, hessian: np.ndarray, nearest: Nearest
 ) -> np.ndarray:
@@ -77,7 +112,7 @@ def descend(
     slope = hessian @ (rounded - w)
     for _ in range(_SWEEPS):
         changed = False
-        for i in np.flatnonzero(np.diag(hessian) > 0):
+        for i in map(int, np.flatnonzero(np.diag(hessian) > 0)):
             level = nearest(rounded[i] - slope[i] / hessian[i, i], i)
             # Only where the objective falls: equal levels must not alternate.
             step = level - rounded[i]

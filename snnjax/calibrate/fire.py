@@ -144,9 +144,10 @@ def count_firing(
         counts, means, squares = zip(
             *(each[unit.spiking or ""] for each in found), strict=True
         )
-        mean, square = sum(means) / len(found), sum(squares) / len(found)
+        mean, square = (jnp.mean(jnp.stack(x), 0) for x in (means, squares))
         std = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
-        firing.append(Firing(sum(counts), mean, std))
+        total = jnp.sum(jnp.stack(counts), 0, dtype=jnp.int32)
+        firing.append(Firing(total, mean, std))
     return firing
 
 

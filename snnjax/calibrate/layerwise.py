@@ -4,7 +4,7 @@ Works on any network of `layers`: the order of its layers is that in which they 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,7 +99,7 @@ def _add_call(calls: list[str], name: str, layer: Any, x: Array) -> Array:
 def observe_batches(
     model: nnx.Module,
     batches: Sequence[Array],
-    observers: dict[str, Callable[[Any, Array], Any]],
+    observers: Mapping[str, Callable[[Any, Array], Any]],
     timesteps: int,
 ) -> list[dict[str, Any]]:
     """Run a network on every batch; return ``{layer: observed}`` of each."""

@@ -1,6 +1,7 @@
 """Post-training rounding with error compensation, by what the membrane sees."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -12,7 +13,10 @@ from jax import Array
 from snnjax import _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, ignore_progress
-from snnjax.calibrate.compensate import Nearest, round_with_compensation
+from snnjax.calibrate.compensate import (
+    round_up_to_scale,
+    round_with_compensation,
+)
 from snnjax.calibrate.inputs import Inputs, load_batches
 from snnjax.calibrate.layerwise import (
     Unit,
@@ -53,7 +57,9 @@ def osbc(
     with the share :math:`\lambda` of the membrane that a step leaves. Each output
     channel is rounded to the levels of its quantizer with least
     :math:`(\hat w - w)^T H (\hat w - w)`, see `compensate.round_with_compensation`:
-    never more than rounding to the nearest. Layers follow each other as they run, each
+    never more than rounding to the nearest. In front of a BatchNorm that is
+    re-estimated a channel's scale is free, see `compensate.round_up_to_scale`. Layers
+    follow each other as they run, each
     on the spikes of the rounded ones before it.
 
     Args:
@@ -110,7 +116,9 @@ def osbc(
         nearest = find_levels(layer)
         for hessian, own in zip(hessians, channels, strict=True):
             columns = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
-            levels = round_with_compensation(
+            scale_is_free = batchnorm and unit.norm is not None
+            find = round_up_to_scale if scale_is_free else round_with_compensation
+            levels = find(
                 columns[:, own],
                 hessian,
                 functools.partial(nearest, own),
@@ -139,7 +147,7 @@ def check_quantizers(layers: Any, units: list[Unit], methods: tuple[str, ...]) -
             )
 
 
-def find_levels(layer: Any) -> Nearest:
+def find_levels(layer: Any) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
     """Return ``nearest(channels, values, row)`` to a layer's levels, in float64.
 
     A level is kept as the layer gives it, float32, so that the layer quantizes it to

@@ -32,7 +32,7 @@ class Observable(nnx.Module):
     _observer: Any = None
     _observation: Any = None
 
-    def _show(self, x: Array) -> None:
+    def _show(self, x: Any) -> None:
         """Give the layer's input to its observer, if it has one."""
         if self._observer is not None and self._observation is not None:
             self._observation.set_value(self._observer(self, x))

@@ -160,6 +160,7 @@ def _make_train_step(
             if mask is not None:
                 mask_time(model, mask)
             keep = functools.partial(record, mask=mask)
+            seen = None
             if lesson is None:
                 logits, kept = model(
                     batch, timesteps=timesteps, train=True, record=keep

@@ -3,7 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from snnjax.calibrate.compensate import quadratic_error, round_with_compensation
+from snnjax.calibrate.compensate import (
+    quadratic_error,
+    round_up_to_scale,
+    round_with_compensation,
+)
 
 LEVELS = np.array([-1.0, -1 / 3, 1 / 3, 1.0])
 
@@ -83,3 +87,23 @@ def test_silent_inputs_round_to_the_nearest():
     found = round_with_compensation(w, one, nearest)
     plain = quadratic_error(nearest_of_all(w), w, one)
     assert (quadratic_error(found, w, one) <= plain + 1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("size", [0.05, 0.3, 1.0])
+def test_a_free_scale_is_no_worse_than_rounding_in_either_measure(seed, size):
+    # Small weights: all the nearest levels are the innermost ones.
+    w, hessian = problem(seed)
+    w = size * w
+    found, plain = round_up_to_scale(w, hessian, nearest), nearest_of_all(w)
+    error, rounding = (quadratic_error(x, w, hessian) for x in (found, plain))
+    assert (error <= rounding * (1 + 1e-9)).all()
+
+    def up_to_scale(x):
+        # The best scale by least squares, in the inputs' metric.
+        root = np.linalg.cholesky(hessian + 1e-12 * np.eye(len(w)))
+        a, b = root.T @ x, root.T @ w
+        scale = np.sum(a * b, 0) / np.sum(a * a, 0)
+        return np.sum((scale * a - b) ** 2, 0)
+
+    assert (up_to_scale(found) <= up_to_scale(plain) * (1 + 1e-6) + 1e-12).all()

@@ -1,0 +1,77 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from experiments.beyond import __main__ as beyond
+from experiments.beyond import arms, report
+from experiments.beyond.config import PRESETS, BeyondConfig
+
+
+def row(quantizer, arm, seed, emd, accuracy=0.9, part="ptq"):
+    spec = arms.RunSpec(part, quantizer, arm, seed)
+    measures = {"emd_mean": emd, "paired_shift_mean": 2 * emd, "time_w1_mean": 0.1}
+    rest = {"accuracy": accuracy, "operations": 50.0, "seconds": 3.0, "versions": {}}
+    place = {"part": part, "quantizer": quantizer, "arm": arm, "seed": seed}
+    return place | measures | rest | {"name": spec.name}
+
+
+def test_names_of_rows_are_unique_file_names():
+    specs = arms.list_specs((0, 1), None, tiny=False)
+    names = [spec.name for spec in specs]
+    assert len(set(names)) == len(names)
+    assert not any(set(name) & set('/\\ ,()"') for name in names)
+    assert {spec.part for spec in arms.list_specs((0,), "qat", tiny=False)} == {"qat"}
+
+
+def test_ratios_are_of_the_same_seed():
+    rows = [
+        row("a", arms.PTQ_BN, 0, 0.1),
+        row("a", arms.PTQ_BN, 1, 0.2),
+        row("a", arms.BEST, 0, 0.05, accuracy=0.91),
+        row("a", arms.BEST, 1, 0.05, accuracy=0.91),
+    ]
+    base = [
+        {"part": "fp32", "seed": s, "operations": 100.0, "accuracy": 0.9}
+        | {"mean_rate": 0.1, "floor_sampling": 0.001}
+        for s in (0, 1)
+    ]
+    [first, best] = report._lines(rows, base, arms.PTQ_BN)
+    assert first["ratio"] == "1.00"
+    assert best["ratio"] == best["ratio of it"] == "0.38"  # of 1/2 and 1/4
+    assert best["operations"] == "0.500"
+    [sentence] = report.find_ratios(rows, arms.PTQ_BN)
+    assert "0.38" in sentence
+    assert "+1.00" in sentence
+    text = report.to_markdown([*base, *rows], BeyondConfig())
+    assert arms.BEST in text
+
+
+def test_what_decides_results_decides_the_hash():
+    config = BeyondConfig().resolve()
+    assert config.hash() == BeyondConfig(seeds=(7,), only="ptq").resolve().hash()
+    assert config.hash() != BeyondConfig(images=64).resolve().hash()
+    assert PRESETS["small"].study().dataset == "cifar10"
+    for wrong in ({"width": 0}, {"images": 0}, {"seeds": ()}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            BeyondConfig(**wrong)
+
+
+def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
+    out, text = tmp_path / "run", io.StringIO()
+    config = BeyondConfig(dry_run=True, out=out, only="qat", seeds=(0,))
+    beyond.run(config, Console(file=text))
+    assert not out.exists()
+    number = len(arms.TRAINED) * len(arms.LOSSES)
+    assert f"{number} rows, {number} missing" in text.getvalue()
+
+
+@pytest.mark.nightly
+def test_a_run_resumes(tmp_path):
+    config = BeyondConfig(tiny=True, out=tmp_path / "run", only="ptq", cache=None)
+    beyond.run(config, Console(file=io.StringIO()))
+    results = (tmp_path / "run" / "results.jsonl").read_bytes()
+    assert len(results.splitlines()) == 1 + len(arms.list_specs((0,), "ptq", tiny=True))
+    beyond.run(config, Console(file=io.StringIO()))
+    assert (tmp_path / "run" / "results.jsonl").read_bytes() == results
+    assert "fire_match" in (tmp_path / "run" / "beyond.md").read_text()
