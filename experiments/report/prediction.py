@@ -34,8 +34,10 @@ def collect_points(judged: pd.DataFrame) -> pd.DataFrame:
     With a column for each of `PREDICTORS` and `OUTCOMES`.
     """
     base = judged[judged["mode"] == "fp32"].drop_duplicates("seed", keep="last")
-    base = base.set_index("seed")[["synops", "mean_rate", "accuracy"]]
-    some = judged[~judged["full"]].join(base, on="seed", rsuffix="_base")
+    base = base.set_index("seed")[["synops", "mean_rate", "accuracy"]].add_suffix(
+        "_base"
+    )
+    some = judged[~judged["full"]].join(base, on="seed")
     operations = some["synops_base"]
     some = some.assign(
         **{name: some[key].astype(float) for name, key in PREDICTORS.items()},

@@ -363,10 +363,10 @@ def draw_layers(frame: pd.DataFrame) -> alt.LayerChart:
     """
     layers = _order(frame["layer"])
     states = {
-        "no drift seen": "#5c8a5c",
-        "smaller than the margin": "#0072B2",
-        "drift": "#D55E00",
-        "cannot tell": GREY,
+        "No drift seen": "#5c8a5c",
+        "Drift smaller than the margin": "#0072B2",
+        "Drift": "#D55E00",
+        "Cannot tell with these inputs": GREY,
     }
     y = alt.Y("layer:N", sort=layers, title=None).axis(labelLimit=160)
     base = alt.Chart(frame).encode(y=y)
@@ -381,10 +381,10 @@ def draw_layers(frame: pd.DataFrame) -> alt.LayerChart:
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("emd:Q", title="EMD"), color=colour, tooltip=tips
     )
-    bars = base.mark_rule(strokeWidth=2).encode(
-        x="emd_low:Q", x2="emd_high:Q", color=colour
-    )
-    return (bars + dots).properties(width="container", height={"step": 20})
+    if frame["emd_low"].notna().any():
+        bars = base.mark_rule(strokeWidth=2)
+        dots = bars.encode(x="emd_low:Q", x2="emd_high:Q", color=colour) + dots
+    return dots.properties(width="container", height=20 * len(layers))
 
 
 def scatter_grid(

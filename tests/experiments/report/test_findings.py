@@ -6,9 +6,8 @@ import pytest
 from planted import MEMBRANE, WEIGHTS, a_row, grid, quantized, reference
 
 from experiments.report import findings, names, table
-from experiments.report.table import judge
+from experiments.report.judged import illustrative_rows, judge
 from experiments.study.store import StudyStore
-from snnjax.firing._drift import illustrative_rows
 
 
 def sentences(text):
