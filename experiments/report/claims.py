@@ -210,7 +210,7 @@ def lq_net(evidence: Evidence) -> Judgement:
 
 
 def _finest_mode(evidence: Evidence) -> str:
-    """Return the mode of most bit widths, of equal ones that in which most is trained."""
+    """Return the mode of most bit widths, of equal ones that which trains most."""
     bits = evidence.planned.groupby("mode")["bits"].nunique()
     modes = evidence.run.config.modes
     return max(modes, key=lambda mode: (bits.get(mode, 0), MODES.index(mode)))

@@ -1,9 +1,10 @@
 """Rows of runs as one frame, judged once: drift, collapse, and the floors behind both.
 
-A row's EMD is set against two floors, EMDs that show without any quantization. The noise
-floor is the largest known one: of fine-tuning in full precision, of another seed, of
-other test images. The lower floor is what the row's procedure moves without a quantizer:
-other test images; after QAT also fine-tuning; for PTQ+BN also re-estimating BatchNorm.
+A row's EMD is set against two floors, EMDs that show without any quantization. The
+noise floor is the largest known one: of fine-tuning in full precision, of another seed,
+of other test images. The lower floor is what the row's procedure moves without a
+quantizer: other test images; after QAT also fine-tuning; for PTQ+BN also re-estimating
+BatchNorm.
 """
 
 from collections.abc import Sequence
@@ -101,10 +102,8 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     control = frame["floor_control"].fillna(moved)
     floor = pd.concat([control, frame["floor_seed"], sampling], axis=1).max(axis=1)
     higher = floor.notna() & (mode == "ptq_bn") & (reestimated > floor)
-    lower = pd.concat({"ptq_bn": reestimated, "qat": control}, axis=1)
-    own = [lower[m] if m in lower else sampling for m in ("qat", "ptq_bn")]
-    lower = sampling.mask(mode == "qat", np.maximum(sampling, own[0]))
-    lower = lower.mask(mode == "ptq_bn", np.maximum(sampling, own[1]))
+    lower = sampling.mask(mode == "qat", np.maximum(sampling, control))
+    lower = lower.mask(mode == "ptq_bn", np.maximum(sampling, reestimated))
     best = np.fmax(base, _reference(frame, "control", "accuracy").where(mode == "qat"))
     chance = 2 / frame["dataset"].map(CLASSES).astype(float)
     fell = (frame["accuracy"] < chance) & ~(base < chance)

@@ -121,8 +121,8 @@ def _origin(run: Run) -> markupsafe.Markup:
     info |= run.info.get("config", {})
     info |= {f"versions {k}": v for k, v in run.info.get("versions", {}).items()}
     text = markupsafe.Markup(
-        '<h3>{}</h3><pre>{}</pre><p class="soft">With --data-dir where prepared data lie '
-        "elsewhere, and a fresh folder as --out: in the old one, finished rows are "
-        "kept.</p>"
+        '<h3>{}</h3><pre>{}</pre><p class="soft">With --data-dir where prepared '
+        "data lie elsewhere, and a fresh folder as --out: in the old one, finished "
+        "rows are kept.</p>"
     ).format(run.name, study_command(run.info["config"]))
     return text + blocks.terms({key: plain(value) for key, value in info.items()})

@@ -355,7 +355,7 @@ def draw_flows(frame: pd.DataFrame) -> alt.FacetChart:
     return panel.facet(column, data=frame)
 
 
-def draw_layers(frame: pd.DataFrame) -> alt.LayerChart:
+def draw_layers(frame: pd.DataFrame) -> alt.Chart | alt.LayerChart:
     """Draw the EMD of each layer, from the first to the last, with its interval.
 
     Args:

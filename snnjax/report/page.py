@@ -235,7 +235,7 @@ def draw_histogram(reference: np.ndarray, other: np.ndarray) -> markupsafe.Marku
 
 _DEFINITIONS = {
     "rate": "spikes of a neuron / observations, which are time steps times inputs",
-    "EMD": "earth mover's distance: the exact W1 between the rates of a layer's neurons",
+    "EMD": "earth mover's distance: the exact W1 between rates of a layer's neurons",
     "normed EMD": "EMD over the standard deviation of the reference's rates",
     "paired shift": "mean |rate - rate'| neuron by neuron; at least the EMD",
     "mean shift": "how far the layer's mean rate moved; in size at most the EMD",
