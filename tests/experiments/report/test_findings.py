@@ -81,7 +81,7 @@ def test_planted_drift(full_run):
     assert "97.2%" in drift
     assert "0.0263, 5.60 times its floor" in drift
     assert methods.startswith("By QAT no drift was seen")
-    far, near = illustrative_rows(judge(rows))
+    far, near = illustrative_rows(judge(rows)).to_dict("records")
     assert (names.method_name(far), far["bits"]) == ("uniform mid-tread wide", 6)
     assert near["mode"] == far["mode"]
 
