@@ -147,7 +147,7 @@ def test_ranking_at_common_bits():
 
 def test_collapse_is_no_drift():
     rows = [*reference(), quantized(WEIGHTS[3], 2, "ptq", emd=0.12, accuracy=0.12)]
-    verdict = judge(rows)[-1]
+    verdict = judge(rows).iloc[-1]
     assert verdict.state == "collapsed"
     drift = findings(judge(rows))[1]
     assert "1 collapsed" in drift
