@@ -1,7 +1,8 @@
 """Make the tables and figures from the rows alone."""
 
+import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,33 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from experiments.report.figures import GREY, STYLE, WIDTH, png
-from experiments.report.formats import emd_text
-from experiments.report.names import group_items
-from experiments.report.table import markdown_table
+from experiments.report.formats import emd_text, markdown_table
 from snnjax.runs import Row
 
 POINT = 0.01  # of accuracy
+WIDTH, GREY = 9.6, "#6b6b6b"
+STYLE = {
+    "font.size": 8.5,
+    "text.parse_math": False,  # a run may have dollars in its name
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+}
 # Okabe and Ito's colours, one a family; its members differ by marker and line.
 _FAMILIES = {"sorted": "#0072B2", "soft": "#009E73", "Sinkhorn": "#D55E00"}
 _MARKERS = "osD^"
@@ -52,6 +73,28 @@ def to_markdown(rows: Sequence[Row]) -> str:
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     text += f"\n{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
     return text
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG file, at twice the size it is shown at."""
+    file = io.BytesIO()
+    # No metadata: the same rows give the same bytes on every machine's clock.
+    figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
+    return file.getvalue()
+
+
+def group_items(
+    items: Iterable[Any], key: Callable[[Any], Any]
+) -> dict[Any, list[Any]]:
+    """Group items by their key, in the order in which keys appear.
+
+    >>> group_items([1, 2, 3], lambda n: n % 2)
+    {1: [1, 3], 0: [2]}
+    """
+    groups: dict[Any, list[Any]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def _read(name: str) -> str:

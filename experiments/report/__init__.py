@@ -4,11 +4,9 @@
     python -m experiments.report RUN RUN ...          compares runs on one page
     python -m experiments.report RUN --publish DIR    its results, to be committed
 
-A study calls the functions here. Imports run one way: ``names`` and ``formats``, then
-``table``, then ``findings``, ``run``, ``settings`` and ``pairs``, then the figures,
-then the sections of the results page (``claims``, ``ablation``, ``prediction``), then
-``pictures``, then ``page`` and ``results``. Rows are judged once a run (``Run.judged``)
-and passed down.
+A study calls the functions here. Rows become one frame, judged once a run
+(``Run.judged``); tables, claims and figures are groups and pairs of its rows. The words
+are in ``templates``; the page and its charts are those of `snnjax.report`.
 """
 
 import dataclasses
@@ -16,13 +14,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report import page, pictures, results, table
+import pandas as pd
+
+from experiments.report import figures, page, results, table
+from experiments.report.figures import Picture
 from experiments.report.findings import findings  # the function, not the module
 from experiments.report.formats import DEFINITIONS
-from experiments.report.pictures import Picture
+from experiments.report.judged import judge
 from experiments.report.run import Run, describe_run, describe_unfinished, load
-from experiments.report.table import Verdict, table_order
 from experiments.study.store import StudyStore
+from snnjax.report import charts
 
 __all__ = ["compare", "findings", "list_unpublished", "load", "publish", "write"]
 
@@ -45,7 +46,7 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     run = load(run_path)
     folder = Path(run_path) if out is None else _require_no_run(out)
     text = results.markdown(run)
-    page = _write(folder, [run], pictures.draw_run(run))
+    page = _write(folder, [run], figures.draw_run(run))
     StudyStore(folder).write_text("results.md", text)
     return page
 
@@ -72,8 +73,8 @@ def publish(run_path: Path, out: Path) -> Path:
         ).encode(),
         f"{name}/config.json": f"{json.dumps(run.info, indent=2)}\n".encode(),
     }
-    for picture in pictures.draw_run(run, only=_PUBLISHED):
-        files[f"{name}/{picture.name}.png"] = picture.png
+    for picture in figures.draw_run(run, only=_PUBLISHED):
+        files[f"{name}/{picture.name}.png"] = charts.to_png(picture.chart)
     model = f"{run.config.model}-w{run.config.width}"
     for seed, path in _checkpoints(run).items():
         if path.stat().st_size <= LARGEST:
@@ -124,10 +125,7 @@ def compare(run_paths: Sequence[Path], out: Path) -> Path:
         raise ValueError("a run folder is given twice; give each one once")
     if len({run.name for run in runs}) < len(runs):
         runs = [dataclasses.replace(r, name=str(r.folder.path)) for r in runs]
-    for run in runs:
-        for row in run.rows:
-            row["run"] = run.name
-    return _write(out, runs, pictures.draw_runs(runs))
+    return _write(out, runs, figures.draw_runs(runs))
 
 
 def _require_no_run(out: Path) -> Path:
@@ -138,18 +136,18 @@ def _require_no_run(out: Path) -> Path:
 
 
 def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
-    rows = [v for run in runs for v in run.judged]
-    judged = sorted(rows, key=lambda v: table_order(v.row))
+    rows = [row | {"run": run.name} for run in runs for row in run.rows]
+    judged = runs[0].judged if len(runs) == 1 else judge(rows)
     text, html = _markdown(runs, judged), page.html(runs, judged, drawn)
+    pngs = {p.name: charts.to_png(p.chart) for p in drawn if p.chart is not None}
     folder = StudyStore(out)
-    for picture in drawn:
-        if picture.png:
-            folder.write_bytes(f"figures/{picture.name}.png", picture.png)
+    for name, png in pngs.items():
+        folder.write_bytes(f"figures/{name}.png", png)
     folder.write_text("table.md", text)
     return folder.write_text("report.html", html)
 
 
-def _markdown(runs: Sequence[Run], judged: Sequence[Verdict]) -> str:
+def _markdown(runs: Sequence[Run], judged: pd.DataFrame) -> str:
     lines = [f"# {page.TITLE}", ""]
     for run in runs:
         lines += [

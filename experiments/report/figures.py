@@ -1,234 +1,231 @@
-"""Style of the figures, and the figure of accuracy and EMD over bits.
+"""A run's figures with their captions, as far as its rows allow them."""
 
-Figures are objects without pyplot's global state: they need no display. One is drawn
-for the page that shows it: 100 CSS pixels an inch, twice as many in the file, and no
-letter under 8 points, so that nothing falls below 9 pixels where a phone shows it at
-85 %.
-"""
+import dataclasses
+from collections.abc import Sequence
 
-import io
-import statistics
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
-
-import matplotlib
+import altair as alt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+import pandas as pd
 
-from experiments.report.names import group_items, method_name, method_order
-from experiments.report.settings import common_seeds
+from experiments.report import prediction
+from experiments.report.formats import CAPTIONS, emd_text
+from experiments.report.judged import (
+    baselines,
+    illustrative_rows,
+    noise_floors,
+    select_quantized,
+)
+from experiments.report.names import MODE_NAMES, setting_name
+from experiments.report.run import Run
+from experiments.report.settings import common_seeds, group_settings
+from experiments.study.config import MODES
 from experiments.study.grid import CLIPS
-from snnjax.runs import Row
-
-WIDTH = 9.6
-GREY = "#6b6b6b"
-PALE = "#dedede"
-DARKER = "#c4c4c4"
-# Okabe and Ito's colours, which the colour-blind distinguish, and markers show the
-# family; narrow and signed are solid, wide and unsigned are dashed.
-_FAMILIES = {
-    ("weights", "uniform", "mid_rise"): ("#0072B2", "o"),
-    ("weights", "uniform", "mid_tread"): ("#D55E00", "s"),
-    ("weights", "lq_net", None): ("#009E73", "^"),
-    ("membrane", "uniform", None): ("#B5579A", "D"),
-    ("membrane", "lq_net", None): ("#56B4E9", "v"),
-}
-STYLE = {
-    "font.size": 8.5,
-    "text.parse_math": False,  # a run may have dollars in its name
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.axisbelow": True,
-    "grid.color": "#ececec",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-}
+from snnjax.report import charts
+from snnjax.runs import MissingArraysError
 
 
-def method_style(row: Row) -> dict[str, Any]:
-    """Return the line style of the row's method."""
-    membrane = row["target"] == "membrane"
-    grid = row["grid"] if not membrane and row["method"] == "uniform" else None
-    family = (row["target"], row["method"], grid)
-    colour, marker = _FAMILIES.get(family, ("black", "v"))
-    second = not row["signed"] if membrane else row["clip"] != CLIPS["narrow"]
-    return {
-        "color": colour,
-        "marker": marker,
-        "linestyle": (0, (4, 2)) if second else "-",
-        "markerfacecolor": "white" if second else colour,
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure with its caption; one that cannot be drawn has only the caption."""
+
+    name: str
+    chart: alt.TopLevelMixin | None
+    caption: str
+
+
+def draw_run(run: Run, only: Sequence[str] = ()) -> list[Picture]:
+    """Draw all figures of one run that its rows allow, or those of some names."""
+    if not len(select_quantized(run.judged_main)):
+        return []
+    makers = {
+        "over_bits": lambda: [_picture("over_bits", draw_over_bits({run.name: run}))],
+        "layers": lambda: [_picture("layers", draw_layer_map(run), "layer_map")],
+        "rates": lambda: _draw_firing(run),
+        "prediction": lambda: _draw_prediction(run),
     }
+    wanted = [make for name, make in makers.items() if name in only or not only]
+    return [picture for make in wanted for picture in make()]
 
 
-def plain_log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Set ticks such as 0.02 and 0.05 in place of powers of ten."""
-    # No more than labels have room for in the smallest panel.
-    choices = {
-        2: range(1, 10),
-        6: (1, 1.5, 2, 3, 4, 6, 8),
-        100: (1, 2, 5),
-        2000: (1, 3),
-    }
-    subs = next((s for most, s in choices.items() if high / low < most), (1,))
-    axis.set_major_locator(LogLocator(subs=tuple(map(float, subs))))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_plain))
+def draw_runs(runs: Sequence[Run]) -> list[Picture]:
+    """Draw accuracy and EMD of several runs side by side, a figure a mode."""
+    drawn = []
+    for mode in MODES:
+        some = {r.name: r for r in runs if (r.judged_main["mode"] == mode).any()}
+        if some:
+            caption = f"{MODE_NAMES[mode]}, a column a run. {CAPTIONS['over_bits']}"
+            chart = draw_over_bits(some, mode)
+            drawn.append(Picture(f"over_bits_{mode}", chart, caption))
+    return drawn
 
 
-def _plain(value: float, _: int | None) -> str:
-    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+def _picture(name: str, chart: alt.TopLevelMixin, caption: str = "") -> Picture:
+    return Picture(name, chart, CAPTIONS[caption or name])
 
 
-class Panel(NamedTuple):
-    """One column of ``over_bits``.
-
-    Attributes:
-        title: of the column.
-        rows: quantized rows, any order; of one method and bits those of all seeds.
-        baseline: accuracy of the full-precision network, where known.
-        floor: EMD that shows without any quantization, where known.
-        lower: its part that is not another seed's, where known.
-    """
-
-    title: str
-    rows: Sequence[Row]
-    baseline: float | None
-    floor: float | None
-    lower: float | None = None
+def draw_over_bits(runs: dict[str, Run], mode: str = "") -> alt.TopLevelMixin:
+    """Draw the modes of one run side by side, or one mode of several runs."""
+    parts = [
+        _over_bits(run, each, name if mode else MODE_NAMES[each])
+        for name, run in runs.items()
+        for each in ([mode] if mode else MODES)
+    ]
+    return charts.draw_over_bits(pd.concat([part for part in parts if len(part)]))
 
 
-def png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file, at twice the size it is shown at."""
-    file = io.BytesIO()
-    # No metadata: the same rows give the same bytes on every machine's clock.
-    figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
-    return file.getvalue()
-
-
-def group_by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Group rows by method, methods in their order, bits rising."""
-    ordered = sorted(rows, key=lambda row: (method_order(row), row["bits"]))
-    return group_items(ordered, method_name)
-
-
-@matplotlib.rc_context(STYLE)
-def over_bits(panels: Sequence[Panel]) -> Figure:
-    """Draw accuracy above EMD over bits: a panel a mode or run, one line a method."""
-    width = max(WIDTH, 2.4 * len(panels))
-    figure = Figure(figsize=(width, 6.4), layout="constrained")
-    axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
-    everything = [row for panel in panels for row in panel.rows]
-    floors = [panel.floor for panel in panels if panel.floor]
-    emds = [row["emd_mean"] for row in everything if row["emd_mean"] > 0] + floors
-    low, high = (min(emds) / 1.5, max(emds) * 1.5) if emds else (1e-4, 1.0)
-    for column, panel in enumerate(panels):
-        top, bottom = axes[:, column]
-        top.set_title(panel.title, loc="left", fontweight="bold")
-        if panel.baseline is not None:
-            error = _error(panel.baseline)
-            top.axhspan(max(error - 1, 0.05), error + 1, color=PALE, lw=0)
-            top.axhline(error, color=GREY, lw=0.8)
-        if panel.floor:
-            bottom.axhspan(low, panel.floor, color=PALE, lw=0)
-        if panel.lower and panel.lower > low:
-            bottom.axhspan(low, panel.lower, color=DARKER, lw=0)
-        common = common_seeds(panel.rows) if panel.rows else frozenset()
-        for name, rows in group_by_method(panel.rows).items():
-            style = method_style(rows[0]) | {"label": name, "clip_on": False}
-            _line(top, rows, common, lambda row: _error(row["accuracy"]), style)
-            # A logarithmic axis has no place for 0: such points lie on its edge.
-            _line(bottom, rows, common, lambda row: max(row["emd_mean"], low), style)
-        bottom.set_xlabel("bits")
-        for axis in (top, bottom):
-            axis.grid(axis="y")
-    accuracies = [p.baseline for p in panels if p.baseline is not None]
-    errors = [_error(a) for a in accuracies + [row["accuracy"] for row in everything]]
-    _accuracy_axis(axes[0, 0], errors or [10.0, 90.0])
-    bottom_left = axes[1, 0]
-    bottom_left.set_yscale("log")
-    bottom_left.set_ylim(low, high)
-    plain_log_ticks(bottom_left.yaxis, low, high)
-    ticks = sorted({row["bits"] for row in everything}) or [2, 4, 6, 8]
-    bottom_left.set_xticks(ticks)
-    bottom_left.set_xlim(ticks[0] - 0.5, ticks[-1] + 0.5)
-    bottom_left.set_ylabel("mean EMD (bands: noise floor, lower floor)")
-    _legend(figure, everything)
-    return figure
-
-
-def _line(
-    axis: Axes,
-    rows: Sequence[Row],
-    common: Collection[int],
-    value: Callable[[Row], float],
-    style: dict,
-) -> None:
-    """Draw means over the common seeds, and bars from the lowest to the highest of all.
+def _over_bits(run: Run, mode: str, panel: str) -> pd.DataFrame:
+    """Return the means of a mode's settings over the seeds that all of them have.
 
     Seeds differ in their baselines: a mean of two beside one of one would show that.
+    The ends are those of all seeds.
     """
-    found: dict[int, dict[int, float]] = {}
-    for row in rows:
-        found.setdefault(row["bits"], {})[row["seed"]] = value(row)
-    means = [
-        statistics.fmean(v for seed, v in seeds.items() if seed in common or not common)
-        for seeds in found.values()
+    rows = run.judged_main[run.judged_main["mode"] == mode]
+    if not len(rows):
+        return rows
+    seeds = common_seeds(rows)
+    fair = rows[rows["seed"].isin(seeds)] if seeds else rows
+    found = group_settings(fair).set_index("setting")
+    every = rows.groupby("setting")[["accuracy", "emd_mean"]].agg(["min", "max"])
+    baseline, floor, lower = _bands(run, mode)
+    second = np.where(
+        found["target"] == "membrane",
+        ~found["signed"].astype(bool),
+        found["clip"] != CLIPS["narrow"],
+    )
+    family = found["target"] + found["method"] + found["grid"].fillna("")
+    return pd.DataFrame(
+        {
+            "mode": panel,
+            "method": found["way"],
+            "family": family,
+            "variant": np.where(second, "second", "first"),
+            "bits": found["bits"].astype(int),
+            "accuracy": found["accuracy"],
+            "emd": found["emd_mean"],
+            "accuracy_low": every["accuracy"]["min"],
+            "accuracy_high": every["accuracy"]["max"],
+            "emd_low": every["emd_mean"]["min"],
+            "emd_high": every["emd_mean"]["max"],
+            "baseline": baseline,
+            "floor": floor,
+            "lower": lower,
+        }
+    ).loc[found.index]
+
+
+def _bands(run: Run, mode: str) -> tuple[float, float, float]:
+    """Return the accuracy and the floors behind the lines of one mode."""
+    rows = run.judged_main[run.judged_main["mode"] == mode]
+    bases = baselines(run.judged_main)
+    # A panel of one seed shows that seed's baseline, not a mean.
+    own = bases[bases["seed"].isin(common_seeds(rows))]
+    own = (own if len(own) else bases).set_index("seed")["accuracy"]
+    if mode == "qat":
+        full = run.judged_main[run.judged_main["mode"] == "control"]
+        control = full.drop_duplicates("seed").set_index("seed")["accuracy"]
+        own = np.fmax(own, control.reindex(own.index))
+    # The rows' floors may be higher than the run's, and the reverse.
+    floors = [*noise_floors(run.judged_main).values(), rows["floor"].max()]
+    return own.mean(), pd.Series(floors).max(), rows["lower"].max()
+
+
+def draw_layer_map(run: Run) -> alt.TopLevelMixin:
+    """Draw the EMD of layers in all settings, means over seeds, and in the control."""
+    main = run.judged_main
+    quantized = select_quantized(main)
+    order = quantized.drop_duplicates("setting")
+    way = [list(dict.fromkeys(order["way"])).index(name) for name in order["way"]]
+    order = order.assign(at=way).sort_values(["at", "bits"])["setting"]
+    control = main[(main["mode"] == "control") & main["seed"].isin(quantized["seed"])]
+    some = [
+        control.assign(mode=mode, setting="control") for mode in set(quantized["mode"])
     ]
-    axis.plot(list(found), means, **style)
-    several = {bits: seeds for bits, seeds in found.items() if len(seeds) > 1}
-    if several:
-        values = [seeds.values() for seeds in several.values()]
-        low, high = zip(*((min(v), max(v)) for v in values), strict=True)
-        axis.vlines(list(several), low, high, color=style["color"], lw=0.9, zorder=1.5)
+    rows = pd.concat([*some, quantized], ignore_index=True)
+    names = list(run.rows[0]["emd"])
+    layers = pd.DataFrame(list(rows["emd"]), columns=names, dtype=float)
+    layers = rows[["mode", "setting"]].join(layers)
+    means = layers.groupby(["mode", "setting"], sort=False)[names].mean()
+    found = means.rename_axis(columns="layer").stack().rename("emd").reset_index()
+    rank = {name: i for i, name in enumerate(["control", *order])}
+    found["mode_at"] = found["mode"].map(MODES.index)
+    found["at"] = found["setting"].map(rank)
+    found["layer_at"] = found["layer"].map(names.index)
+    found = found.sort_values(["mode_at", "at", "layer_at"])
+    found["mode"] = found["mode"].map(MODE_NAMES)
+    found = found.rename(columns={"setting": "configuration"})
+    bands = [_bands(run, mode)[1:] for mode in set(quantized["mode"])]
+    floor, lower = pd.DataFrame(bands).max()
+    columns = ["mode", "configuration", "layer", "emd"]
+    return charts.map_layers(found[columns], lower=_known(lower), floor=_known(floor))
 
 
-def _error(accuracy: float) -> float:
-    """Return the misclassified share in %, at least 0.1 so that it has a logarithm."""
-    return max(100 * (1 - accuracy), 0.1)
+def _known(value: float) -> float | None:
+    return float(value) if value > 0 else None
 
 
-def _accuracy_axis(axis: Axes, errors: Sequence[float]) -> None:
-    """Scale the accuracy axis by the logarithm of the error.
-
-    Networks that collapsed and a difference of one point near 98 % are then both
-    to be seen in one panel.
-    """
-    pad = max((max(errors) / min(errors)) ** 0.1, 1.03)
-    low, high = min(errors) / pad, min(max(errors) * pad, 100.0)
-    axis.set_yscale("log")
-    axis.set_ylim(high, low)
-    plain_log_ticks(axis.yaxis, low, high)
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 - error:g}"))
-    axis.set_ylabel("accuracy, % (band: baseline ± 1)")
-
-
-def _legend(figure: Figure, rows: Sequence[Row]) -> None:
-    handles = [
-        Line2D([], [], **method_style(some[0]), label=name)
-        for name, some in group_by_method(rows).items()
-    ]
-    if handles:
-        # Two to a column: narrow above wide, signed above unsigned.
-        columns = (len(handles) + 1) // 2
-        figure.legend(
-            handles=handles,
-            loc="outside upper left",
-            ncols=min(columns, 4),
-            handlelength=3.2,
+def read_firing(run: Run) -> dict[str, dict[str, np.ndarray]] | str:
+    """Return the rates of baseline and illustrative rows, or why there are none."""
+    main = run.judged_main
+    shown = illustrative_rows(main)
+    seed = shown["seed"].iloc[0]
+    baseline = main[(main["mode"] == "fp32") & (main["seed"] == seed)]
+    if not len(baseline):
+        return "the baseline is missing"
+    firing = {}
+    for _, v in pd.concat([baseline, shown]).iterrows():
+        name = "baseline" if v["full"] else v["label"]
+        row = next(
+            r
+            for r in run.rows
+            if (r["mode"], r["seed"]) == (v["mode"], v["seed"])
+            and setting_name(r) == v["setting"]
         )
+        try:
+            counts = run.folder.firing(row).counts
+        except MissingArraysError:  # a copy of the results without firing/
+            return f"no spike counts of {name}"
+        firing[name] = counts.rates()
+    return firing
+
+
+def _draw_firing(run: Run) -> list[Picture]:
+    firing = read_firing(run)
+    if isinstance(firing, str):
+        return [Picture("rates", None, f"No histograms of rates: {firing}.")]
+    baseline, *others = firing
+    flows = [
+        charts.tabulate_flow(firing[baseline], firing[name], name) for name in others
+    ]
+    for frame in flows:
+        frame["network"] += f", EMD {emd_text(frame['work'].sum())}"
+    return [
+        _picture("rates", charts.draw_rates(charts.tabulate_rates(firing))),
+        _picture("flows", charts.draw_flows(pd.concat(flows))),
+    ]
+
+
+def _draw_prediction(run: Run) -> list[Picture]:
+    found = prediction.collect_points(run.judged)
+    if not prediction.has_enough(found):
+        return []
+    return [_picture("prediction", draw_predictions(found))]
+
+
+def draw_predictions(found: pd.DataFrame) -> alt.TopLevelMixin:
+    """Draw each measure (columns) against each change (lines), a point a row."""
+    predictors = list(prediction.PREDICTORS)[:3]  # the mean shift is for the table
+    alive = found[found["state"] != "collapsed"]
+    both = [some for some in (found, alive) if len(some) > 1]
+    rhos = [prediction.correlate(some, within=True) for some in both]
+    titles = {}
+    for p, predictor in enumerate(predictors):
+        for o, outcome in enumerate(prediction.OUTCOMES):
+            text = f"ρ {rhos[0][p, o]:.2f}"
+            if 0 < len(alive) < len(found):
+                text += f", not collapsed {rhos[-1][p, o]:.2f}"
+            titles[predictor, outcome] = "" if np.isnan(rhos[0][p, o]) else text
+    columns = [*predictors, *prediction.OUTCOMES, "label"]
+    frame = found[columns].assign(
+        mode=found["mode"].map(MODE_NAMES), collapsed=found["state"] == "collapsed"
+    )
+    return charts.scatter_grid(frame, predictors, prediction.OUTCOMES, titles)

@@ -1,38 +1,32 @@
 """The findings of one run, in three sentences."""
 
-import statistics
-from collections.abc import Sequence
+import pandas as pd
 
 from experiments.report.formats import emd_text, percent
-from experiments.report.names import FLOORS, MODE_NAMES, group_items, method_name
-from experiments.report.table import Verdict, summarize
+from experiments.report.judged import baselines, noise_floors, summarize
+from experiments.report.names import FLOORS, MODE_NAMES
 from experiments.study.config import MODES
-from snnjax.firing._drift import baselines, noise_floors
-from snnjax.runs import Row
 
 
-def findings(judged: Sequence[Verdict]) -> list[str]:
+def findings(judged: pd.DataFrame) -> list[str]:
     """Return exactly three sentences on one run, whatever is finished of it.
 
     Args:
         judged: the judged rows of one run, without its ablation.
     """
-    quantized = [v for v in judged if v.state != "reference"]
+    quantized = judged[~judged["full"]]
     return [
-        _describe_baseline([v.row for v in judged]),
+        _describe_baseline(judged),
         _describe_drift(quantized),
         _describe_methods(quantized),
     ]
 
 
-def _describe_baseline(rows: Sequence[Row]) -> str:
-    bases, floors = baselines(rows), noise_floors(rows)
-    if not bases:
+def _describe_baseline(judged: pd.DataFrame) -> str:
+    bases, floors = baselines(judged), noise_floors(judged)
+    if not len(bases):
         return "The baseline is missing, so there is nothing to compare with yet."
-    accuracy, rate, dead = (
-        statistics.fmean(row[key] for row in bases)
-        for key in ("accuracy", "mean_rate", "dead_fraction")
-    )
+    mean = bases[["accuracy", "mean_rate", "dead_fraction"]].mean()
     means = f" (means over {len(bases)} seeds)" if len(bases) > 1 else ""
     parts = ", ".join(
         f"{words} {emd_text(floors[name]) if name in floors else 'missing'}"
@@ -40,37 +34,36 @@ def _describe_baseline(rows: Sequence[Row]) -> str:
     )
     floor = f"is {emd_text(max(floors.values()))}" if floors else "is missing"
     return (
-        f"The full-precision baseline reaches {percent(accuracy)} accuracy at "
-        f"a mean firing rate of {rate:.3f} with "
-        f"{percent(dead)} of its neurons dead{means}, and the noise floor "
-        f"of its EMD {floor} ({parts})."
+        f"The full-precision baseline reaches {percent(mean['accuracy'])} accuracy at "
+        f"a mean firing rate of {mean['mean_rate']:.3f} with "
+        f"{percent(mean['dead_fraction'])} of its neurons dead{means}, and the noise "
+        f"floor of its EMD {floor} ({parts})."
     )
 
 
-def _describe_drift(judged: Sequence[Verdict]) -> str:
-    if not judged:
+def _describe_drift(judged: pd.DataFrame) -> str:
+    if not len(judged):
         return "No quantized network is finished, so drift cannot be judged yet."
     total = len(judged)
-    by = {s: [v for v in judged if v.state == s] for s in ("drift", "within")}
-    lower = sum(v.by_lower.state == "drift" for v in judged)
-    beyond = f", beyond the lower floor in {lower}" * (lower > len(by["drift"]))
-    if by["drift"]:
-        modes = {m: [v.state for v in judged if v.row["mode"] == m] for m in MODES}
+    drift, within = (judged[judged["state"] == s] for s in ("drift", "within"))
+    lower = (judged["lower_state"] == "drift").sum()
+    beyond = f", beyond the lower floor in {lower}" * int(lower > len(drift))
+    if len(drift):
+        modes = {m: judged.loc[judged["mode"] == m, "state"] for m in MODES}
         counts = ", ".join(
-            f"{MODE_NAMES[mode]} {states.count('drift')} of {len(states)}"
+            f"{MODE_NAMES[mode]} {(states == 'drift').sum()} of {len(states)}"
             for mode, states in modes.items()
-            if states
+            if len(states)
         )
         text = (
-            f"Firing drifts beyond the noise floor in {len(by['drift'])} of {total} "
+            f"Firing drifts beyond the noise floor in {len(drift)} of {total} "
             f"quantized networks ({counts}){beyond}"
         )
-    elif by["within"]:
-        largest = max(by["within"], key=lambda v: v.ratio)
+    elif len(within):
         text = (
-            f"In {len(by['within'])} of {total} quantized networks EMD lies within the "
+            f"In {len(within)} of {total} quantized networks EMD lies within the "
             f"noise floor{beyond or ' and no drift was seen'} (the largest is "
-            f"{summarize(largest)})"
+            f"{summarize(within.loc[within['ratio'].idxmax()])})"
         )
     else:
         text = f"In none of {total} quantized networks can drift be judged"
@@ -78,53 +71,50 @@ def _describe_drift(judged: Sequence[Verdict]) -> str:
         ("collapsed", "collapsed (accuracy under twice chance)"),
         ("no floor", "have no noise floor to be judged by"),
     ):
-        number = sum(v.state == state for v in judged)
+        number = (judged["state"] == state).sum()
         text += f"; {number} {words}" if number else ""
-    if all(v.keeps_accuracy is None for v in judged):
+    if judged["loss"].isna().all():
         return f"{text}; the baseline's accuracy is missing."
-    kept = [v for v in judged if v.keeps_accuracy]
+    kept = judged[judged["keeps"]]
     text += f"; {len(kept)} keep accuracy within a point of the baseline"
-    if by["drift"]:
-        hidden = [v for v in kept if v.state == "drift"]
-        furthest = max(hidden or by["drift"], key=lambda v: v.ratio)
-        text += f", {len(hidden)} of which drift all the same" if hidden else ""
-        text += f"; furthest{' of these' if hidden else ''} is {summarize(furthest)}"
-        if len({v.row["seed"] for v in judged}) > 1:
-            text += f", of seed {furthest.row['seed']}"
+    if len(drift):
+        hidden = kept[kept["state"] == "drift"]
+        some = hidden if len(hidden) else drift
+        furthest = some.loc[some["ratio"].idxmax()]
+        text += f", {len(hidden)} of which drift all the same" * bool(len(hidden))
+        text += f"; furthest{' of these' * bool(len(hidden))} is {summarize(furthest)}"
+        if judged["seed"].nunique() > 1:
+            text += f", of seed {furthest['seed']}"
     return f"{text}."
 
 
-def _family(row: Row) -> str:
-    if row["target"] == "weights":
-        name = {"uniform": "uniform", "lq_net": "LQ-Net"}.get(row["method"])
-        return f"{name or row['method']} weights"
-    return {"membrane": "membranes"}.get(row["target"], row["target"])
+_FAMILIES = {
+    ("weights", "uniform"): "uniform weights",
+    ("weights", "lq_net"): "LQ-Net weights",
+}
 
 
-def _mean_emd(some: Sequence[Verdict]) -> float:
-    return statistics.fmean(v.row["emd_mean"] for v in some)
-
-
-def _describe_methods(judged: Sequence[Verdict]) -> str:
-    if not judged:
+def _describe_methods(judged: pd.DataFrame) -> str:
+    if not len(judged):
         return "No quantized network is finished, so methods cannot be compared yet."
     # The mode in which most is trained: there, what is left is the quantizer's.
-    mode = max((v.row["mode"] for v in judged), key=MODES.index)
-    judged = [v for v in judged if v.row["mode"] == mode]
-    families = group_items(judged, lambda v: _family(v.row))
-    methods = group_items(judged, lambda v: method_name(v.row))
+    mode = max(judged["mode"], key=MODES.index)
+    judged = judged[judged["mode"] == mode]
+    keys = zip(judged["target"], judged["method"], strict=True)
+    family = [_FAMILIES.get(key, _name_family(*key)) for key in keys]
+    families = dict(list(judged.groupby(family, sort=False)))
     parts = [
-        f"{name} {emd_text(_mean_emd(own))}, "
-        f"{[v.state for v in own].count('within')} of {len(own)} within the floor"
+        f"{name} {emd_text(own['emd_mean'].mean())}, "
+        f"{(own['state'] == 'within').sum()} of {len(own)} within the floor"
         for name, own in families.items()
     ]
-    for name in ("uniform weights", "LQ-Net weights", "membranes"):
+    for name in (*_FAMILIES.values(), "membranes"):
         if name not in families:
             parts.append(f"{name} not measured")
     means = f"mean EMD: {'; '.join(parts)}"
     head = f"By {MODE_NAMES[mode]}"
-    if all(v.state == "within" for v in judged):
-        beyond = sum(v.by_lower.state == "drift" for v in judged)
+    if (judged["state"] == "within").all():
+        beyond = (judged["lower_state"] == "drift").sum()
         if not beyond:
             return f"{head} no drift was seen with any method ({means})."
         return (
@@ -132,13 +122,10 @@ def _describe_methods(judged: Sequence[Verdict]) -> str:
             f"networks beyond the lower one ({means})."
         )
     # Fewer bits move firing more: methods are compared at the bits that all have.
-    bits = set.intersection(*({v.row["bits"] for v in m} for m in methods.values()))
-    scores = {
-        name: _mean_emd([v for v in own if v.row["bits"] in bits] or own)
-        for name, own in methods.items()
-    }
-    ranked = sorted(scores, key=scores.__getitem__)
-    best, worst = ranked[0], ranked[-1]
+    bits = set.intersection(*judged.groupby("way")["bits"].agg(set))
+    fair = judged[judged["bits"].isin(bits)] if bits else judged
+    scores = fair.groupby("way", sort=False)["emd_mean"].mean()
+    best, worst = scores.idxmin(), scores.sort_values(kind="stable").index[-1]
     if len(scores) == 1:
         return f"{head} {best} is the only method measured ({means})."
     over = ", ".join(map(str, sorted(bits))) or "unequal"
@@ -147,3 +134,8 @@ def _describe_methods(judged: Sequence[Verdict]) -> str:
         f"(EMD {emd_text(scores[best])}) and worst by {worst} "
         f"({emd_text(scores[worst])}) ({means})."
     )
+
+
+def _name_family(target: str, method: str) -> str:
+    named = {"membrane": "membranes", "weights": f"{method} weights"}
+    return named.get(target, target)

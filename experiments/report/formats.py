@@ -1,22 +1,21 @@
-"""Numbers and fixed prose as the report prints them."""
+"""Numbers as the report prints them, and its templates."""
 
 import math
 import statistics
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 
-FOLDER = Path(__file__).parent
-_PROSE = tomllib.loads((FOLDER / "prose.toml").read_text("utf-8"))
-
-CAPTIONS: dict[str, str] = _PROSE["captions"]
-CLAIMS: dict[str, dict[str, str]] = _PROSE["claims"]
-DEFINITIONS: dict[str, str] = _PROSE["definitions"]
-PAGE: dict[str, str] = _PROSE["page"]
-RULES: str = _PROSE["rules"]
+_FOLDER = Path(__file__).parent / "templates"
+_WORDS = tomllib.loads((_FOLDER / "words.toml").read_text("utf-8"))
+CAPTIONS: dict[str, str] = _WORDS["captions"]
+CLAIMS: dict[str, dict[str, str]] = _WORDS["claims"]
+DEFINITIONS: dict[str, str] = _WORDS["definitions"]
+TEXT_COLUMNS = ("run", "method", "mode", "drift")
 
 
 def count(number: int, noun: str) -> str:
@@ -36,19 +35,30 @@ def points(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def is_missing(value: Any) -> bool:
+    """Return True for None and NaN, which stand for no value in a frame."""
+    return value is None or value != value
+
+
 def emd_text(emd: float | None) -> str:
     """Print four decimals, as the paper does; two digits where these say nothing."""
-    if emd is None:
+    if is_missing(emd):
         return "-"
     if emd == 0 or emd >= 0.00095:
         return f"{emd:.4f}"
     return np.format_float_positional(emd, precision=2, fractional=False, trim="-")
 
 
+def signed_emd(emd: float) -> str:
+    return f"{'-' if emd < 0 else '+'}{emd_text(abs(emd))}"
+
+
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     """Print the mean, with the sample standard deviation where there are several."""
+    if not all(map(math.isfinite, values)):
+        return "nan"
     text = show(statistics.fmean(values))
-    if len(values) == 1 or not all(map(math.isfinite, values)):
+    if len(values) == 1:
         return text
     decimals = len(text.partition(".")[2])  # as many as the mean
     scale = 100 if show is points else 1
@@ -59,3 +69,46 @@ def plain(value: Any) -> str:
     """Print an option's value or values; None ("not set") differs from no values."""
     values = value if isinstance(value, list) else [value]
     return ", ".join("not set" if v is None else str(v) for v in values) or "none"
+
+
+def markdown_table(
+    lines: Sequence[Mapping[str, str]], text_columns: Sequence[str] = TEXT_COLUMNS
+) -> str:
+    """Return lines of one table, each by its columns: text left, numbers right.
+
+    >>> print(markdown_table([{"method": "LQ-Net", "EMD": "0.1"}]), end="")
+    | method | EMD |
+    | ------ | --: |
+    | LQ-Net | 0.1 |
+    """
+    widths = {k: max(2, len(k), *(len(c[k]) for c in lines)) for k in lines[0]}
+    rule = {
+        k: "-" * w if k in text_columns else "-" * (w - 1) + ":"
+        for k, w in widths.items()
+    }
+    text = ""
+    for line in ({k: k for k in widths}, rule, *lines):
+        padded = (
+            line[k].ljust(w) if k in text_columns else line[k].rjust(w)
+            for k, w in widths.items()
+        )
+        text += f"| {' | '.join(padded)} |\n"
+    return text
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of Markdown."""
+    loader = jinja2.FileSystemLoader(_FOLDER)
+    environment = jinja2.Environment(
+        loader=loader,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "emd": emd_text,
+        "percent": percent,
+        "table": markdown_table,
+    }
+    return environment.get_template(template).render(**values)

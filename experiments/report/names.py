@@ -1,14 +1,10 @@
-"""The report's names of methods, modes and floors, and groups by them."""
+"""The report's names of modes and methods, and their order."""
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from experiments.study.grid import CLIPS
-from snnjax.firing._drift import is_full
 from snnjax.runs import Row
 
-Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Hashable)
 MODE_NAMES = {
     "fp32": "baseline",
     "control": "control",
@@ -32,7 +28,7 @@ def method_name(row: Row) -> str:
     ...                  quantize_all=False))
     'uniform mid-rise wide'
     """
-    if is_full(row):
+    if row["target"] == "none":
         return f"full precision, seed {row['seed']}"
     clips = {bound: name for name, bound in CLIPS.items()}
     clip = clips.get(row["clip"], f"clip {row['clip']}")
@@ -54,26 +50,7 @@ def method_name(row: Row) -> str:
 def setting_name(row: Row) -> str:
     """Name method and bits: what the rows of several seeds and modes have in common."""
     name = method_name(row)
-    return name if is_full(row) else f"{name} {row['bits']} bit"
-
-
-def setting_key(row: Row) -> tuple[str, str]:
-    """Return mode and setting: what rows that differ by their seed alone share."""
-    return row["mode"], setting_name(row)
-
-
-def group_items(
-    items: Iterable[Item], key: Callable[[Item], Key]
-) -> dict[Key, list[Item]]:
-    """Group items by their key, in the order in which keys appear.
-
-    >>> group_items([1, 2, 3], lambda n: n % 2)
-    {1: [1, 3], 0: [2]}
-    """
-    groups: dict[Key, list[Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
+    return name if row["target"] == "none" else f"{name} {row['bits']} bit"
 
 
 def method_order(row: Row) -> tuple[Any, ...]:

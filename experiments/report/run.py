@@ -1,15 +1,18 @@
-"""A run as its report reads it: rows, config, the rows judged once, and its origin."""
+"""A run as its report reads it: rows, config, the rows judged once, and its command."""
 
 import dataclasses
 import functools
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from experiments.console import format_duration
-from experiments.report.formats import PAGE, plain
-from experiments.report.table import Verdict, describe_missing, judge, markdown_table
+import pandas as pd
+
+from experiments.report.judged import judge
+from experiments.report.names import MODE_NAMES
 from experiments.study.config import StudyConfig
+from experiments.study.grid import name_row, planned
 from experiments.study.presets import presets
 from experiments.study.store import StudyStore
 from snnjax.runs import Row
@@ -24,27 +27,20 @@ class Run:
     info: dict[str, Any]
     rows: list[Row]
 
-    @property
+    @functools.cached_property
     def config(self) -> StudyConfig:
         """The study's config."""
         return StudyConfig.from_numbers(self.info["config"])
 
     @functools.cached_property
-    def judged(self) -> list[Verdict]:
+    def judged(self) -> pd.DataFrame:
         """All rows, judged, in the table's order."""
         return judge(self.rows)
 
     @functools.cached_property
-    def judged_main(self) -> list[Verdict]:
+    def judged_main(self) -> pd.DataFrame:
         """The judged rows of the config's own site and scope: without the ablation."""
-        config = self.config
-        return [v for v in self.judged if is_main(v.row, config)]
-
-    @property
-    def main(self) -> list[Row]:
-        """The rows of `judged_main`, in the order of the file."""
-        config = self.config
-        return [row for row in self.rows if is_main(row, config)]
+        return select_main(self.judged, self.config)
 
     @property
     def seconds(self) -> float:
@@ -52,10 +48,10 @@ class Run:
         return sum(start["seconds"] for start in self.info.get("starts", []))
 
 
-def is_main(row: Row, config: StudyConfig) -> bool:
-    """Return True if a row has the config's site and scope, or quantizes nothing."""
-    scopes, sites = (None, config.quantize_all), (None, config.site)
-    return row["quantize_all"] in scopes and row["site"] in sites
+def select_main(rows: pd.DataFrame, config: StudyConfig) -> pd.DataFrame:
+    """Return the rows that have the config's site and scope, or quantize nothing."""
+    scope = rows["quantize_all"].isin([None, config.quantize_all])
+    return rows[scope & rows["site"].isin([None, config.site])]
 
 
 def load(path: Path) -> Run:
@@ -108,61 +104,23 @@ def describe_run(run: Run) -> str:
     )
 
 
+def describe_missing(rows: list[Row], config: StudyConfig) -> list[str]:
+    """Describe what a run of ``config`` has not finished yet."""
+    done = {name_row(row) for row in rows}
+    parts = [spec.to_row() for spec in planned(config)]
+    wanted = Counter((row["target"], row["mode"]) for row in parts)
+    left = Counter(
+        (row["target"], row["mode"]) for row in parts if name_row(row) not in done
+    )
+    return [
+        f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "
+        f"({left[target, mode]} of {number})".strip()
+        for (target, mode), number in wanted.items()
+        if left[target, mode]
+    ]
+
+
 def describe_unfinished(run: Run) -> str:
     """Return a sentence on the rows still missing; empty if there are none."""
     left = describe_missing(run.rows, run.config)
     return f"Unfinished, rows still missing: {'; '.join(left)}." if left else ""
-
-
-def describe_origin(run: Run) -> str:
-    """Return all that it takes to repeat the run."""
-    name = run.config.dataset
-    # Each row's own: a run may resume after an upgrade.
-    seen: dict[str, dict[str, None]] = {}
-    own = [row["versions"] for row in run.rows if "versions" in row]
-    for versions in own or [run.info.get("versions", {})]:
-        for package, version in versions.items():
-            seen.setdefault(package, {})[version] = None
-    versions = ", ".join(f"{name} {' and '.join(v)}" for name, v in seen.items())
-    config = [
-        {"option": key, "value": plain(value)}
-        for key, value in run.info["config"].items()
-    ]
-    command = study_command(run.info["config"])
-    about = PAGE["origin"].format(name=name, time=_tabulate_starts(run))
-    return (
-        f"```\n{command}\npython -m experiments.report RUN --publish docs/results\n```"
-        f"\n\n{about}\nVersions: {versions}. Config {run.info['config_hash']}:\n\n"
-        f"{markdown_table(config, ('option', 'value'))}"
-    )
-
-
-def _tabulate_starts(run: Run) -> str:
-    """Tabulate the starts of the study."""
-    starts = run.info.get("starts", [])
-    if not starts:
-        return "The study has not stopped yet, so its run time is not known.\n"
-    lines = [
-        {
-            "start": str(n),
-            "rows": str(start["rows"]),
-            "time": format_duration(start["seconds"]),
-            "CPU time": format_duration(start["cpu_seconds"])
-            if "cpu_seconds" in start
-            else "-",
-            "devices": str(start.get("devices", "-")),
-            "commit": start.get("commit") or "-",
-        }
-        for n, start in enumerate(starts, 1)
-    ]
-    total = format_duration(run.seconds)
-    times = "once" if len(starts) == 1 else f"{len(starts)} times"
-    about = PAGE["time"].format(times=times, total=total, repeated=_count_repeated(run))
-    return f"{about}\n\n{markdown_table(lines, ('time', 'CPU time', 'commit'))}"
-
-
-def _count_repeated(run: Run) -> str:
-    """Count the rows that were computed more than once; the last one counts."""
-    total = sum(start["rows"] for start in run.info["starts"])
-    more = total - len(run.rows)
-    return f" Of its {total} rows {more} were computed twice." if more > 0 else ""

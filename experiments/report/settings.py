@@ -1,258 +1,235 @@
 """Rows of all seeds that are quantized in the same way, and the tables of them."""
 
-import dataclasses
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from experiments.report.formats import PAGE, emd_text, points, spread
-from experiments.report.names import (
-    MODE_NAMES,
-    group_items,
-    is_full,
-    method_name,
-    setting_key,
-    setting_name,
-)
-from experiments.report.run import Run, is_main
-from experiments.report.table import (
-    Verdict,
-    drift_label,
+import pandas as pd
+
+from experiments.report.formats import (
+    emd_text,
+    is_missing,
     markdown_table,
-    mean_over_layers,
+    points,
+    spread,
 )
+from experiments.report.judged import POINT, ROUNDING, SETTING
+from experiments.report.names import MODE_NAMES
+from experiments.report.run import Run
 from experiments.study.config import MODES
-from snnjax.firing._drift import POINT, ROUNDING
-from snnjax.runs import Row
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Judged rows that differ by their seed alone; at least one."""
+def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
+    """Group quantized rows that differ by their seed alone, in the table's order.
 
-    judged: tuple[Verdict, ...]
-
-    @property
-    def row(self) -> Row:
-        """One of its rows, for what is the same in all."""
-        return self.judged[0].row
-
-    @property
-    def name(self) -> str:
-        """Method and bits."""
-        return setting_name(self.row)
-
-    @property
-    def seeds(self) -> frozenset[int]:
-        """The seeds of its rows."""
-        return frozenset(v.row["seed"] for v in self.judged)
-
-    def restrict_to(self, seeds: frozenset[int]) -> "Setting":
-        """Return the same setting with some of its seeds."""
-        return Setting(tuple(v for v in self.judged if v.row["seed"] in seeds))
-
-    def values(self, value: Callable[[Row], float | None]) -> list[float]:
-        """Return a number of each row, without those that are missing."""
-        found = (value(v.row) for v in self.judged)
-        return [number for number in found if number is not None]
-
-    def mean(self, key: str) -> float:
-        """Return a row entry's mean over seeds."""
-        return statistics.fmean(v.row[key] for v in self.judged)
-
-    @property
-    def has_collapsed(self) -> bool:
-        """True if a seed collapsed."""
-        return any(v.state == "collapsed" for v in self.judged)
-
-    @property
-    def by_lower(self) -> "Setting":
-        """The same rows, judged by their lower floors."""
-        return Setting(tuple(v.by_lower for v in self.judged))
-
-    @property
-    def loss(self) -> float | None:
-        """Accuracy lost against the baselines; None where one is missing."""
-        return _mean_if_all([v.loss for v in self.judged])
-
-    def keeps_accuracy(self, most: float = POINT) -> bool:
-        """Return True if accuracy is within ``most`` of the baselines', a point."""
-        return self.loss is not None and self.loss <= most + ROUNDING
-
-    @property
-    def floor(self) -> float | None:
-        """The mean of its seeds' noise floors; None where one is missing."""
-        return _mean_if_all([v.floor for v in self.judged])
-
-    @property
-    def is_within(self) -> bool:
-        """True if EMD is at most the noise floor, on the mean."""
-        return self.floor is not None and self.mean("emd_mean") <= self.floor
-
-    @property
-    def drifts(self) -> bool:
-        """True if EMD is above the noise floor in every seed."""
-        return all(v.state == "drift" for v in self.judged)
-
-    @property
-    def drift_label(self) -> str:
-        """The label that all seeds share, or in how many seeds it drifts."""
-        labels = {drift_label(v) for v in self.judged}
-        if len(labels) == 1:
-            return labels.pop()
-        states = [v.state for v in self.judged]
-        if self.drifts:
-            return f"{statistics.fmean(v.ratio for v in self.judged):.2f} x floor"
-        if set(states) == {"within"}:
-            lower = self.by_lower
-            if lower.drifts:
-                return f"{statistics.fmean(v.ratio for v in lower.judged):.2f} x lower"
-            moved = [v.state for v in lower.judged].count("drift")
-            return f"moved in {moved} of {len(states)}" if moved else "within"
-        state = "collapsed" if "collapsed" in states else "drift"
-        return f"{state} in {states.count(state)} of {len(states)}"
+    The columns of a row, with EMD, accuracy, floors and measures as means over seeds
+    (NaN where one is missing), and:
+        seeds: the seeds.
+        keeps: True if accuracy is kept on the mean.
+        within: True if EMD is at most the noise floor, on the mean.
+        collapsed: True if a seed collapsed.
+        drifts, moves: True if EMD is above the noise floor, the lower floor, in each.
+        drift: the label that all seeds share, or in how many seeds it drifts.
+    """
+    quantized = judged[~judged["full"]]
+    some = quantized.drop_duplicates(SETTING)
+    means = [c for c in some if some[c].dtype == float]
+    states = {
+        "collapsed": quantized["state"] != "collapsed",
+        "drifts": quantized["state"] == "drift",
+        "moves": quantized["lower_state"] == "drift",
+    }
+    groups = quantized.assign(**states).groupby(SETTING, sort=False)
+    known = groups[means].count().eq(groups.size(), axis=0)
+    found = some.drop(columns=means).set_index(SETTING)
+    found = found.join(groups[means].mean().where(known))
+    every = groups[list(states)].all().astype(bool)
+    return found.assign(
+        seeds=groups["seed"].agg(frozenset),
+        accuracies=groups["accuracy"].agg(list),
+        emds=groups["emd_mean"].agg(list),
+        keeps=found["loss"] <= POINT + ROUNDING,
+        within=found["emd_mean"] <= found["floor"],
+        collapsed=~every["collapsed"],
+        drifts=every["drifts"],
+        moves=every["moves"],
+        drift=pd.Series(
+            {name: _drift_label(own) for name, own in groups}, dtype=object
+        ),
+    ).reset_index()
 
 
-def _mean_if_all(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
+def _drift_label(rows: pd.DataFrame) -> str:
+    if len(set(rows["drift"])) == 1:
+        return rows["drift"].iloc[0]
+    states, lower = list(rows["state"]), list(rows["lower_state"])
+    if set(states) == {"drift"}:
+        return f"{rows['ratio'].mean():.2f} x floor"
+    if set(states) == {"within"}:
+        if set(lower) == {"drift"}:
+            return f"{rows['lower_ratio'].mean():.2f} x lower"
+        moved = lower.count("drift")
+        return f"moved in {moved} of {len(states)}" if moved else "within"
+    state = "collapsed" if "collapsed" in states else "drift"
+    return f"{state} in {states.count(state)} of {len(states)}"
 
 
-def common_seeds(rows: Iterable[Row]) -> frozenset[int]:
+def common_seeds(judged: pd.DataFrame) -> frozenset[int]:
     """Return the seeds that every setting of the rows has."""
-    found = group_items(rows, setting_key).values()
-    return frozenset.intersection(
-        *(frozenset(r["seed"] for r in some) for some in found)
-    )
+    seeds = judged.groupby(SETTING, sort=False)["seed"].agg(frozenset)
+    return frozenset.intersection(*seeds) if len(seeds) else frozenset()
 
 
-def split_by_seeds(some: Sequence[Setting]) -> tuple[list[Setting], list[Setting]]:
-    """Split settings into their common seeds, and those with more seeds.
+def split_by_seeds(judged: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split rows into those of the common seeds, and of settings with more seeds.
 
     Seeds differ in their baselines: means of one and of two are not to be compared.
     """
-    common = common_seeds(v.row for s in some for v in s.judged)
+    common = common_seeds(judged)
     if not common:
-        return list(some), []
-    return [s.restrict_to(common) for s in some], [s for s in some if s.seeds > common]
+        return judged, judged[:0]
+    seeds = judged.groupby(SETTING)["seed"].transform("nunique")
+    return judged[judged["seed"].isin(common)], judged[seeds > len(common)]
 
 
-def group_settings(judged: Iterable[Verdict]) -> list[Setting]:
-    """Group quantized rows by setting, in the table's order."""
-    quantized = (v for v in judged if not is_full(v.row))
-    found = group_items(quantized, lambda v: setting_key(v.row))
-    return [Setting(tuple(some)) for some in found.values()]
+def split_modes(judged: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split the quantized rows by mode."""
+    quantized = judged[~judged["full"]]
+    found = {mode: quantized[quantized["mode"] == mode] for mode in MODES}
+    return {mode: rows for mode, rows in found.items() if len(rows)}
 
 
-def _by_mode(judged: Iterable[Verdict]) -> dict[str, list[Setting]]:
-    """Group settings by mode."""
-    found = group_items(group_settings(judged), lambda s: s.row["mode"])
-    return {mode: found[mode] for mode in MODES if mode in found}
-
-
-def paper_tables(run: Run) -> str:
-    """Return the paper's table by mode; empty if no quantized row is finished."""
-    found = _by_mode(run.judged_main)
-    if not found:
-        return ""
-    several = any(len(s.judged) > 1 for some in found.values() for s in some)
-    spreads = ", of several seeds the mean ± the sample standard deviation"
-    text = PAGE["paper_tables"].format(spreads=spreads * several) + "\n"
-    for mode, some in found.items():
-        fair, more = split_by_seeds(some)
-        columns = [(f"{s.row['bits']} bit", s) for s in _by_bits(fair)]
-        columns += [(f"{s.row['bits']} bit, {_seeds(s)}", s) for s in _by_bits(more)]
+def paper_tables(run: Run) -> list[dict[str, str]]:
+    """Return the paper's table of each mode: its title, its seeds and its text."""
+    tables = []
+    for mode, rows in split_modes(run.judged_main).items():
+        fair, more = split_by_seeds(rows)
+        own = _by_bits(group_settings(fair)) + _by_bits(
+            group_settings(more), named=True
+        )
+        columns = dict.fromkeys(title for title, _ in own)
         lines = {
-            name: {"method": name} | {title: "-" for title, _ in columns}
-            for name in (method_name(s.row) for s in fair)
+            way: {"method": way} | dict.fromkeys(columns, "-")
+            for way in dict.fromkeys(fair["way"])
         }
-        for title, setting in columns:
-            lines[method_name(setting.row)][title] = _cell(setting)
-        text += f"\n### {MODE_NAMES[mode]}\n\n"
-        if more:
-            text += f"Of {_seeds(fair[0])}, which all settings have; of more seeds in "
-            text += "columns of their own.\n\n"
-        text += markdown_table(list(lines.values()))
-    return text
+        for title, setting in own:
+            lines[setting["way"]][title] = _cell(setting)
+        seeds = _name_seeds(fair["seed"]) if len(more) else ""
+        text = markdown_table(list(lines.values()))
+        tables.append({"title": MODE_NAMES[mode], "seeds": seeds, "text": text})
+    return tables
 
 
-def _by_bits(some: Sequence[Setting]) -> list[Setting]:
-    return sorted(some, key=lambda s: (s.row["bits"], sorted(s.seeds)))
+def _by_bits(settings: pd.DataFrame, *, named: bool = False) -> list[tuple[str, dict]]:
+    """Return settings with the titles of their columns, which may name the seeds."""
+    found = settings.to_dict("records")
+    return [
+        (f"{s['bits']} bit" + f", {_name_seeds(s['seeds'])}" * named, s)
+        for s in sorted(found, key=lambda s: (s["bits"], sorted(s["seeds"])))
+    ]
 
 
-def _seeds(setting: Setting) -> str:
-    """Name the setting's seeds."""
-    numbers = sorted(setting.seeds)
+def _name_seeds(seeds: Iterable[int]) -> str:
+    numbers = sorted(set(seeds))
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
-def _cell(setting: Setting) -> str:
-    accuracies = setting.values(lambda row: 100 * row["accuracy"])
-    emd = spread(setting.values(lambda row: row["emd_mean"]), emd_text)
-    text = f"{spread(accuracies, '{:.1f}'.format)} / {emd}"
-    if setting.has_collapsed:
+def _cell(setting: dict) -> str:
+    accuracy = spread([100 * a for a in setting["accuracies"]], "{:.1f}".format)
+    text = f"{accuracy} / {spread(setting['emds'], emd_text)}"
+    if setting["collapsed"]:
         return f"*{text}*"
-    if not setting.keeps_accuracy():
+    if not setting["keeps"]:
         return text
-    if setting.drifts:
+    if setting["drifts"]:
         return f"**{text}**"
-    return f"{text} \\*" if setting.by_lower.drifts else text
+    return f"{text} \\*" if setting["moves"] else text
 
 
-def tabulate_measures(run: Run) -> str:
-    """Return every setting with all its measures; empty if there is none."""
-    found = _by_mode(run.judged_main)
+def tabulate_measures(run: Run) -> dict[str, str]:
+    """Return tables of all measures, a setting a line; none if none is finished."""
+    found = split_modes(run.judged_main)
     if not found:
-        return ""
-    text = PAGE["measures"] + "\n"
-    full = [v for v in run.judged_main if is_full(v.row)]
-    unquantized = {(v.row["mode"], v.row["seed"]): v.row for v in full}
+        return {}
+    full = run.judged_main[run.judged_main["full"]]
     # Baselines, controls and baselines with re-estimated BatchNorm, a seed a line.
-    titled = {"Full precision": [Setting((v,)) for v in full]}
-    for mode, some in found.items():
-        fair, more = split_by_seeds(some)
-        titled[f"{MODE_NAMES[mode]}, all measures"] = [*fair, *more]
-    ablation = [v for v in run.judged if not is_main(v.row, run.config)]
-    for mode, some in _by_mode(ablation).items():
-        titled[f"{MODE_NAMES[mode]}, ablation, all measures"] = some
-    for title, some in titled.items():
-        lines = [_measures(setting, unquantized) for setting in some]
-        text += (
-            f"\n### {title}\n\n{markdown_table(lines, ('method', 'seeds', 'drift'))}"
-        )
-    return text
+    lines = {"Full precision": [_measures(v, full) for v in full.to_dict("records")]}
+    for mode, rows in found.items():
+        title = f"{MODE_NAMES[mode]}, all measures"
+        lines[title] = _lines(split_by_seeds(rows), full)
+    ablation = run.judged.drop(index=run.judged_main.index)
+    for mode, rows in split_modes(ablation).items():
+        lines[f"{MODE_NAMES[mode]}, ablation, all measures"] = _lines([rows], full)
+    text = ("method", "seeds", "drift")
+    return {title: markdown_table(own, text) for title, own in lines.items()}
 
 
-def _measures(
-    setting: Setting, unquantized: Mapping[tuple[str, int], Row]
-) -> dict[str, str]:
-    row = setting.row
+def _lines(parts: Sequence[pd.DataFrame], full: pd.DataFrame) -> list[dict[str, str]]:
+    settings = pd.concat([group_settings(rows) for rows in parts if len(rows)])
+    return [_measures(setting, full) for setting in settings.to_dict("records")]
+
+
+def _measures(row: dict, full: pd.DataFrame) -> dict[str, str]:
+    seeds = row.get("seeds", {row["seed"]})
     mode = "fp32_bn" if row["mode"] == "ptq_bn" else "control"
-
-    def mean(key: str) -> float | None:
-        values = setting.values(lambda row: mean_over_layers(row, key))
-        return statistics.fmean(values) if values else None
+    unquantized = full[(full["mode"] == mode) & full["seed"].isin(seeds)]
 
     def times(key: str) -> str:
-        own, others = mean(key), [unquantized.get((mode, s), {}) for s in setting.seeds]
-        known = [value for row in others if (value := mean_over_layers(row, key))]
-        if is_full(row) or own is None or len(known) < len(others):
+        others = unquantized[key][unquantized[key] > 0]
+        if row["full"] or is_missing(row[key]) or len(others) < len(seeds):
             return "-"
-        return f"{own / statistics.fmean(known):.2f}"
+        return f"{row[key] / others.mean():.2f}"
 
     return {
-        "method": MODE_NAMES[row["mode"]] if is_full(row) else method_name(row),
-        "bits": "-" if is_full(row) else str(row["bits"]),
-        "seeds": ", ".join(map(str, sorted(setting.seeds))),
-        "accuracy %": points(setting.mean("accuracy")),
-        "EMD": emd_text(setting.mean("emd_mean")),
-        "noise floor": emd_text(setting.floor),
-        "lower": emd_text(setting.by_lower.floor),
-        "drift": "-" if is_full(row) else setting.drift_label,
-        "mean rate": f"{setting.mean('mean_rate'):.4f}",
-        "dead %": f"{100 * setting.mean('dead_fraction'):.1f}",
-        "saturated %": f"{100 * setting.mean('saturated_fraction'):.2f}",
-        "paired shift": emd_text(mean("paired_shift")),
-        "x unquantized": times("paired_shift"),
-        "time-W1": emd_text(mean("time_w1")),
-        "x unquantized ": times("time_w1"),
+        "method": MODE_NAMES[row["mode"]] if row["full"] else row["way"],
+        "bits": "-" if row["full"] else str(row["bits"]),
+        "seeds": ", ".join(map(str, sorted(seeds))),
+        "accuracy %": points(row["accuracy"]),
+        "EMD": emd_text(row["emd_mean"]),
+        "noise floor": emd_text(row["floor"]),
+        "lower": emd_text(row["lower"]),
+        "drift": "-" if row["full"] else row["drift"],
+        "mean rate": f"{row['mean_rate']:.4f}",
+        "dead %": f"{100 * row['dead_fraction']:.1f}",
+        "saturated %": f"{100 * row['saturated_fraction']:.2f}",
+        "paired shift": emd_text(row["mean.paired_shift"]),
+        "x unquantized": times("mean.paired_shift"),
+        "time-W1": emd_text(row["mean.time_w1"]),
+        "x unquantized ": times("mean.time_w1"),
     }
+
+
+def tabulate_baselines(run: Run) -> tuple[list[dict[str, str]], list[dict]]:
+    """Tabulate the full-precision networks; returns lines, and the controls' rows."""
+    full = run.judged[run.judged["full"]]
+    modes = {m: full[full["mode"] == m].set_index("seed") for m in set(full["mode"])}
+    if "fp32" not in modes:
+        return [], []
+    base = modes["fp32"]
+    control, reestimated = (
+        modes.get(mode, base[:0]).reindex(base.index) for mode in ("control", "fp32_bn")
+    )
+    shown = {
+        "accuracy %": (base["accuracy"], points),
+        "mean rate": (base["mean_rate"], "{:.4f}".format),
+        "dead %": (base["dead_fraction"], points),
+        "saturated %": (base["saturated_fraction"], points),
+        "control's accuracy %": (control["accuracy"], points),
+        "floor: control": (control["emd_mean"], emd_text),
+        "floor: seed": (control["floor_seed"], emd_text),
+        "floor: sampling": (base["floor_sampling"], emd_text),
+    }
+    if "ptq_bn" in run.config.modes:
+        shown["BatchNorm re-estimated"] = (reestimated["emd_mean"], emd_text)
+    lines = [{"seed": str(seed)} for seed in base.index]
+    lines += [{"seed": "mean"}] * (len(base) > 1)
+    lines = [dict(line) for line in lines]
+    for title, (values, show) in shown.items():
+        known = list(values.dropna())
+        # Of two seeds the floor is one distance, of more none is its own.
+        if title == "floor: seed" and known:
+            known = [sum(known) / len(known)]
+        cells = ["-" if is_missing(value) else show(value) for value in values]
+        cells.append(spread(known, show) if known else "-")
+        for line, cell in zip(lines, cells, strict=False):
+            line[title] = cell
+    controls = control.dropna(subset="accuracy").reset_index().to_dict("records")
+    return lines, controls

@@ -4,7 +4,8 @@ import pytest
 from planted import grid, make_run, reference
 
 from experiments import report
-from experiments.report import figures, names
+from experiments.report import names
+from snnjax.report import charts
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +28,4 @@ def full_run(tmp_path_factory):
 def undrawn(monkeypatch, full_run):
     """Figures are built but not drawn, which takes most of the time."""
     png = (full_run[0] / "figures" / "over_bits.png").read_bytes()
-    monkeypatch.setattr(figures, "png", lambda figure: png)
+    monkeypatch.setattr(charts, "to_png", lambda chart: png)

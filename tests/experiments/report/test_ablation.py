@@ -33,10 +33,11 @@ def test_choices_have_the_pairs_of_the_ablation_bits():
     grid, site, scope = ablation.find_choices(a_run(CONFIG, changed))
     # Two clips, two signs, six methods; each at two bits in two modes.
     assert [len(choice.pairs) for choice in (grid, site, scope)] == [8, 8, 24]
-    for one, other in site.pairs:
-        assert one.row["bits"] == other.row["bits"] in (2, 4)
-        assert (one.row["site"], other.row["site"]) == ("post_reset", "pre_fire")
-    assert not any(v.row["quantize_all"] for pair in grid.pairs for v in pair)
+    assert list(site.pairs.one["bits"]) == list(site.pairs.other["bits"])
+    assert set(site.pairs.one["bits"]) == {2, 4}
+    assert set(site.pairs.one["site"]) == {"post_reset"}
+    assert set(site.pairs.other["site"]) == {"pre_fire"}
+    assert not grid.pairs.one["quantize_all"].any()
 
 
 def test_effect_has_mean_and_range():
@@ -123,7 +124,7 @@ def test_one_pair_has_no_range():
 def test_grids_are_compared_without_ablation():
     (grid,) = ablation.find_choices(a_run())
     assert grid.title == "Grid type"
-    assert {one.row["bits"] for one, _ in grid.pairs} == {2, 4, 8}
+    assert set(grid.pairs.one["bits"]) == {2, 4, 8}
     one_grid = StudyConfig(bits=(2,), grid=("mid_rise",))
     assert ablation.find_choices(a_run(one_grid)) == []
 
@@ -134,5 +135,5 @@ def test_config_may_be_the_other_side():
         bits=(2,), modes=("ptq",), ablation_bits=(2,), quantize_all=True
     )
     *_, scope = ablation.find_choices(a_run(config, changed))
-    assert {one.row["quantize_all"] for one, _ in scope.pairs} == {False}
+    assert set(scope.pairs.one["quantize_all"]) == {False}
     assert "changes accuracy by -4." in ablation.describe_effect(scope)

@@ -6,9 +6,8 @@ import pytest
 from planted import MEMBRANE, WEIGHTS, a_row, grid, quantized, reference
 
 from experiments.report import findings, names, table
-from experiments.report.table import judge
+from experiments.report.judged import illustrative_rows, judge
 from experiments.study.store import StudyStore
-from snnjax.firing._drift import illustrative_rows
 
 
 def sentences(text):
@@ -82,7 +81,7 @@ def test_planted_drift(full_run):
     assert "97.2%" in drift
     assert "0.0263, 5.60 times its floor" in drift
     assert methods.startswith("By QAT no drift was seen")
-    far, near = illustrative_rows(judge(rows))
+    far, near = illustrative_rows(judge(rows)).to_dict("records")
     assert (names.method_name(far), far["bits"]) == ("uniform mid-tread wide", 6)
     assert near["mode"] == far["mode"]
 
@@ -148,7 +147,7 @@ def test_ranking_at_common_bits():
 
 def test_collapse_is_no_drift():
     rows = [*reference(), quantized(WEIGHTS[3], 2, "ptq", emd=0.12, accuracy=0.12)]
-    verdict = judge(rows)[-1]
+    verdict = judge(rows).iloc[-1]
     assert verdict.state == "collapsed"
     drift = findings(judge(rows))[1]
     assert "1 collapsed" in drift

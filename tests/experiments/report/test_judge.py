@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
-from experiments.report.table import describe_missing, judge
+from experiments.report.judged import baselines, illustrative_rows, judge
+from experiments.report.run import describe_missing
 from experiments.study.config import StudyConfig
-from snnjax.firing._drift import baselines, illustrative_rows
 
 
 def test_no_collapse_with_an_untrained_baseline():
     base = [a_row("fp32", accuracy=0.15), a_row("control", accuracy=0.16, emd=FLOOR)]
     row = quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.14)
-    assert judge([*base, row])[-1].state == "within"
+    assert judge([*base, row]).iloc[-1].state == "within"
 
 
 def test_chance_follows_the_classes():
     rows = [*reference(), quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.12)]
-    assert judge(rows)[-1].state == "collapsed"
+    assert judge(rows).iloc[-1].state == "collapsed"
     for row in rows:
         row["dataset"] = "cifar100"
-    assert judge(rows)[-1].state == "within"
+    assert judge(rows).iloc[-1].state == "within"
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_chance_follows_the_classes():
 def test_floor_is_the_largest_that_exists(floors, expected):
     names = ("floor_control", "floor_seed", "floor_sampling")
     row = quantized(WEIGHTS[0], 2, "qat", **dict(zip(names, floors, strict=True)))
-    assert judge([row])[0].floor == expected
+    assert judge([row]).iloc[0].floor == expected
 
 
 def test_emd_at_the_floor():
     at, above = (quantized(WEIGHTS[0], b, "qat", emd=FLOOR) for b in (2, 4))
     above["emd_mean"] = np.nextafter(FLOOR, 1)
-    states = [v.state for v in judge([*reference(), at, above])]
+    states = list(judge([*reference(), at, above])["state"])
     assert states[-2:] == ["within", "drift"]
 
 
@@ -49,18 +49,15 @@ def test_kept_accuracy(mode, accuracies):
         quantized(WEIGHTS[0], bits, mode, accuracy=accuracy)
         for bits, accuracy in zip((2, 4), accuracies, strict=True)
     ]
-    assert [v.keeps_accuracy for v in judge([*reference(), *rows])][-2:] == [
-        True,
-        False,
-    ]
-    assert judge(rows)[0].keeps_accuracy is None
+    assert list(judge([*reference(), *rows])["keeps"])[-2:] == [True, False]
+    assert np.isnan(judge(rows).iloc[0].loss)
 
 
 def test_worse_control_keeps_nothing():
     baseline, control, *_ = reference()
     row = quantized(WEIGHTS[0], 2, "qat", accuracy=0.95)
     control["accuracy"] = 0.95
-    assert judge([baseline, control, row])[-1].keeps_accuracy is False
+    assert not judge([baseline, control, row]).iloc[-1].keeps
 
 
 def test_batchnorm_floor():
@@ -69,7 +66,8 @@ def test_batchnorm_floor():
     references = reference((0, 1))
     for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
         references[2]["emd_mean"] = moved
-        *_, ptq, reestimated, elsewhere = judge([*references, *rows, other])
+        judged = judge([*references, *rows, other])
+        ptq, reestimated, elsewhere = (v for _, v in judged.iloc[-3:].iterrows())
         assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
         assert (reestimated.floor, reestimated.lower) == (floor, lower)
         assert elsewhere.floor == FLOOR
@@ -89,21 +87,21 @@ def test_batchnorm_floor():
 )
 def test_both_floors(mode, emd, states):
     row = quantized(WEIGHTS[0], 2, mode, emd=emd, floor_seed=0.006)
-    judged = judge([*reference(), row])[-1]
-    assert (judged.state, judged.by_lower.state) == states
+    judged = judge([*reference(), row]).iloc[-1]
+    assert (judged.state, judged.lower_state) == states
     assert judged.floor == 0.006
-    assert judged.by_lower.floor == judged.lower
     # What is unknown is not taken for 0.
     row["floor_sampling"] = None
-    unknown = judge([*reference(), row])[-1]
-    assert (unknown.lower, unknown.by_lower.state) == (None, "no floor")
+    unknown = judge([*reference(), row]).iloc[-1]
+    assert np.isnan(unknown.lower)
+    assert unknown.lower_state == "no floor"
 
 
 def test_collapse_by_either_floor():
     row = quantized(WEIGHTS[0], 2, "ptq", emd=0.1, accuracy=0.1)
     judged = judge([*reference(), row])
-    assert judged[-1].by_lower.state == "collapsed"
-    assert {v.by_lower.state for v in judged[:-1]} == {"reference"}
+    assert judged.iloc[-1].lower_state == "collapsed"
+    assert set(judged["lower_state"][:-1]) == {"reference"}
 
 
 def test_illustrative_rows():
@@ -113,22 +111,25 @@ def test_illustrative_rows():
         quantized(WEIGHTS[1], 2, "qat", seed=1, emd=0.001),
         quantized(WEIGHTS[1], 2, "ptq", seed=0, emd=0.001),
     ]
-    assert illustrative_rows(judge(reference((0, 1)) + rows)) == rows[:2]
+    found = illustrative_rows(judge(reference((0, 1)) + rows))
+    assert list(found["emd_mean"]) == [0.020, 0.006]
+    assert set(found["seed"]) == {0}
 
 
 def test_loss_is_against_the_baseline_of_the_seed():
     bases = [a_row("fp32", seed=seed, accuracy=0.9 + seed / 100) for seed in (0, 1)]
     rows = [quantized(WEIGHTS[0], 2, "qat", seed=s, accuracy=0.9) for s in (0, 1, 2)]
-    losses = [v.loss for v in judge(bases + rows) if v.state != "reference"]
-    assert losses == [0.0, pytest.approx(0.01), None]
+    judged = judge(bases + rows)
+    losses = list(judged["loss"][~judged["full"]])
+    assert losses == pytest.approx([0.0, 0.01, np.nan], nan_ok=True)
 
 
 def test_baselines_of_quantized_seeds():
     rows = reference((0, 1, 2))
-    assert [row["seed"] for row in baselines(rows)] == [0]
+    assert list(baselines(judge(rows))["seed"]) == [0]
     rows += [quantized(WEIGHTS[0], 2, "qat", seed=seed) for seed in (1, 2)]
-    assert [row["seed"] for row in baselines(rows)] == [1, 2]
-    assert baselines([]) == []
+    assert list(baselines(judge(rows))["seed"]) == [1, 2]
+    assert len(baselines(judge([]))) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The page: every row, safe to open, nothing loaded from anywhere."""
 
-import base64
 import dataclasses
 import json
 import re
@@ -12,7 +11,7 @@ from studied import a_run
 
 from experiments import command_line, report
 from experiments.report import findings, run, table
-from experiments.report.table import judge
+from experiments.report.judged import judge
 from experiments.study.config import StudyConfig
 from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore
@@ -25,16 +24,12 @@ def test_page_has_every_row(full_run):
     rows = StudyStore(path).rows()
     states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
     assert len(re.findall(states, text)) == len(rows) == 102
-    assert len(checker.loads) == 4
-    assert all(
-        address.startswith("data:image/png;base64,") for address in checker.loads
-    )
-    assert not re.search(r"https?:|@import|url\(", text)
-    images = [base64.b64decode(a.partition(",")[2]) for a in checker.loads]
-    stored = [
-        path / "figures" / f"{n}.png" for n in ("over_bits", "layers", "rates", "flows")
-    ]
-    assert images == [file.read_bytes() for file in stored]
+    assert not checker.loads
+    drawn = set(re.findall(r'class="spec" data-chart="(\w+)"', text))
+    assert drawn == {"scatter", "over_bits", "layers", "rates", "flows"}
+    assert {file.stem for file in (path / "figures").iterdir()} == drawn - {"scatter"}
+    assert "default-src 'none'" in text
+    assert page.stat().st_size < 1.5e6
     assert "prefers-color-scheme:dark" in text
 
 
@@ -144,9 +139,9 @@ def test_command_parses_to_the_same_config(name, monkeypatch):
 def test_main_rows():
     config = StudyConfig(bits=(2,), modes=("ptq",), ablation_bits=(2,), site="pre_fire")
     one = a_run(config)
-    left = [row for row in one.rows if row not in one.main]
-    assert {(row["site"], row["quantize_all"]) for row in left} == {
+    left = one.judged.drop(index=one.judged_main.index)
+    assert set(zip(left["site"], left["quantize_all"], strict=True)) == {
         (None, True),
         ("post_reset", False),
     }
-    assert len(one.main) == 4 + 8
+    assert len(one.judged_main) == 4 + 8

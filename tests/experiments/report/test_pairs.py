@@ -2,10 +2,10 @@
 
 import math
 
-from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, read_table, reference
+from planted import FLOOR, MEMBRANE, WEIGHTS, quantized, reference
 
 from experiments.report import pairs
-from experiments.report.table import judge
+from experiments.report.judged import judge
 
 
 def test_matched_pairs():
@@ -18,8 +18,10 @@ def test_matched_pairs():
     ]
     clips = pairs.match_pairs(judge(rows), "clip", 1.0, 10.0)
     assert len(clips) == 3 * 2 * 2 * 2
-    for narrow, wide in clips:
-        assert narrow.row | {"clip": 10.0} == wide.row
+    same = [*("target", "method", "grid", "bits", "mode", "seed")]
+    assert clips.one[same].equals(clips.other[same])
+    assert set(clips.one["clip"]) == {1.0}
+    assert set(clips.other["clip"]) == {10.0}
     # A partner that is missing leaves the other alone.
     assert len(pairs.match_pairs(judge(rows[1:]), "clip", 1.0, 10.0)) == 23
 
@@ -36,9 +38,9 @@ def test_equal_accuracy_pairs():
         )
     ]
     found = pairs.equal_accuracy_pairs(judge(reference((0, 1)) + rows))
-    emds = [(p.far.row["emd_mean"], p.near.row["emd_mean"]) for p in found]
+    emds = list(zip(found.one["emd_mean"], found.other["emd_mean"], strict=True))
     assert emds == [(0.020, 0.002), (0.020, 0.006), (0.006, 0.002)]
-    assert [round(p.ratio, 3) for p in found] == [10, 3.333, 3]
+    assert list(found.ratio.round(3)) == [10, 3.333, 3]
 
 
 def test_table_order():
@@ -52,10 +54,9 @@ def test_table_order():
             (4, 0.0002, 0.978),
         )
     ]
-    text = pairs.tabulate(pairs.equal_accuracy_pairs(judge(reference() + rows)))
+    lines = pairs.tabulate_pairs(pairs.equal_accuracy_pairs(judge(reference() + rows)))
     first, second = (
-        [line[name] for name in ("EMD", "its EMD", "ratio", "drift")]
-        for line in read_table(text)
+        [line[name] for name in ("EMD", "its EMD", "ratio", "drift")] for line in lines
     )
     # 41 times apart, but within the floor; 2.7 times, and beyond it.
     assert first == ["0.0080", "0.0030", "2.67", "1.70 x floor"]
@@ -68,11 +69,12 @@ def test_marks():
             quantized(WEIGHTS[i], 4, mode, emd=emd, **more)
             for i, emd in enumerate((far, near))
         ]
-        (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
-        assert found.differs
-        assert f"| {found.mark}" in pairs.tabulate([found])
-        assert found.hides == (found.mark == "hides a drift")
-        return found.mark
+        found = pairs.equal_accuracy_pairs(judge(reference() + rows))
+        assert found.differs.all()
+        (mark,), (line,) = found.marks, pairs.tabulate_pairs(found)
+        assert line["pair"] == mark
+        assert found.hides.all() == (mark == "hides a drift")
+        return mark
 
     assert pair(FLOOR + 0.0021, 0.002) == "hides a drift"
     # Above the floor, but the two are no floor apart; and below it.
@@ -90,13 +92,13 @@ def test_marks():
 
 def test_ratio_to_zero():
     rows = [quantized(WEIGHTS[i], 4, "qat", emd=emd) for i, emd in enumerate((0.1, 0))]
-    (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
-    assert found.ratio == math.inf
-    assert " inf |" in pairs.tabulate([found])
+    found = pairs.equal_accuracy_pairs(judge(reference() + rows))
+    assert list(found.ratio) == [math.inf]
+    assert pairs.tabulate_pairs(found)[0]["ratio"] == "inf"
     rows = [quantized(WEIGHTS[i], 4, "qat", emd=0.0) for i in (0, 1)]
-    (found,) = pairs.equal_accuracy_pairs(judge(reference() + rows))
-    assert (found.ratio, found.differs) == (1.0, False)
+    found = pairs.equal_accuracy_pairs(judge(reference() + rows))
+    assert (list(found.ratio), list(found.differs)) == ([1.0], [False])
 
 
 def test_empty_table():
-    assert pairs.tabulate([]) == "None was found.\n"
+    assert pairs.tabulate_pairs(pairs.equal_accuracy_pairs(judge([]))) == []

@@ -6,9 +6,21 @@ from planted import read_table
 from scipy import stats
 from studied import a_run, quantized, rows_of
 
-from experiments.report import figures, prediction, rank_correlation
-from experiments.report.table import judge
+from experiments.report import figures, prediction, rank_correlation, results
+from experiments.report.judged import judge
 from experiments.study.config import StudyConfig
+from snnjax.report import charts
+
+
+def section(rows):
+    """The section on these rows, of the results page."""
+    return (
+        results.markdown(a_run(rows=rows))
+        .split("## Does EMD predict anything?")[1]
+        .split("![")[0]
+        .split("\n## ")[0]
+        .strip()
+    )
 
 
 def test_correlations_match_scipy():
@@ -142,13 +154,22 @@ def test_outcomes_use_the_seeds_baseline():
             row |= {"synops": 1000.0 + row["seed"], "mean_rate": 0.1}
         row["accuracy"] -= 0.01 * row["seed"]
     found = prediction.collect_points(judge(rows))
-    seeds = np.array([v.row["seed"] for v in found.judged])
-    np.testing.assert_allclose(found.y[seeds == 0], [[0.0, 0.0234, 0.0]] * 8, atol=1e-9)
+    seeds = found["seed"].to_numpy()
     np.testing.assert_allclose(
-        found.y[seeds == 1], [[100 / 1001, 0.0234, 0.0]] * 8, atol=1e-9
+        found[prediction.OUTCOMES].to_numpy(float)[seeds == 0],
+        [[0.0, 0.0234, 0.0]] * 8,
+        atol=1e-9,
+    )
+    np.testing.assert_allclose(
+        found[prediction.OUTCOMES].to_numpy(float)[seeds == 1],
+        [[100 / 1001, 0.0234, 0.0]] * 8,
+        atol=1e-9,
     )
     # Mean over layers: EMD, twice and four times it, as they are planted.
-    np.testing.assert_allclose(found.x, [[0.002, 0.004, 0.008, 0.0]] * 16)
+    np.testing.assert_allclose(
+        found[list(prediction.PREDICTORS)].to_numpy(float),
+        [[0.002, 0.004, 0.008, 0.0]] * 16,
+    )
 
 
 def informative(row):
@@ -161,7 +182,7 @@ def informative(row):
 
 def test_section():
     run = a_run(tell=informative)
-    text = prediction.markdown(judge(run.rows))
+    text = section(run.rows)
     assert "over 144 quantized rows" in text
     assert "(PTQ, PTQ+BN, QAT; seeds 0, 1; 16 collapsed)" in text
     lines = {line["rows of"]: line for line in read_table(text)}
@@ -181,7 +202,7 @@ def test_best_measure_against_emd():
         row["emd_mean"], row["synops"] = change + noise, 1000 - change
         row["paired_shift"] = {"sn1": change + 0.8 * noise}
         row["time_w1"] = {"sn1": noise}
-    text = prediction.markdown(judge(rows)).splitlines()[-1]
+    text = section(rows).splitlines()[-1]
     assert "synaptic operations is ordered best by paired shift" in text
     assert text.count("by the same resamples, is above 0") == 1
 
@@ -197,7 +218,7 @@ def test_emd_against_the_next(noise, words):
         row["paired_shift"] = {"sn1": change + 0.3 * generator.normal()}
         row["time_w1"] = {"sn1": generator.normal()}
         row["synops"] = 1000 - change
-    text = prediction.markdown(judge(rows)).splitlines()[-1]
+    text = section(rows).splitlines()[-1]
     first = text.split("; the change of mean rate")[0]
     assert words in first
 
@@ -214,7 +235,7 @@ def test_no_measure_orders_an_outcome(sign):
         row["paired_shift"] = {"sn1": row["emd_mean"]}
         time = row["emd_mean"] if sign else generator.uniform()
         row["time_w1"] = {"sn1": time}
-    text = prediction.markdown(judge(rows)).splitlines()[-1]
+    text = section(rows).splitlines()[-1]
     assert "synaptic operations is ordered by none" in text
 
 
@@ -223,7 +244,7 @@ def test_best_interval_may_reach_0():
     resampled = np.full((100, *found.shape), np.nan)
     found[:2, 0], around = (0.5, 0.6), np.linspace(-1, 1, 100)
     resampled[:, :2, 0] = found[:2, 0] + around[:, None] * np.array([0.3, 0.9])
-    text = prediction._conclude(rank_correlation.Bootstrap(found, resampled), "all")
+    text = prediction.conclude(rank_correlation.Bootstrap(found, resampled), "all")
     assert "best by paired shift (0.60, its interval reaches 0), by EMD 0.50" in text
 
 
@@ -233,7 +254,7 @@ def test_constant_measure():
     for row in quantized(rows):
         change = generator.uniform(1, 2)
         row["synops"], row["paired_shift"] = 1000 + change, {"sn1": change}
-    text = prediction.markdown(judge(rows))
+    text = section(rows)
     assert "nan" not in text
     assert "operations is ordered best by paired shift (1.00)" in text
 
@@ -248,39 +269,33 @@ def test_rows_that_lack_a_measure_are_counted():
     rows = rows_of()
     rows[-1]["synops"] = None
     rows[-2]["time_w1"] = None
-    text = prediction.markdown(judge(rows))
+    text = section(rows)
     assert "over 142 quantized rows" in text
     assert "; 2 more lack a measure or their baseline)" in text
     half = [row for row in rows if row["mode"] != "qat" and row["seed"] == 0]
-    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in prediction.markdown(
-        judge(half)
-    )
+    assert "48 quantized rows (PTQ, PTQ+BN; seed 0; 0 coll" in section(half)
 
 
 def test_too_few_rows():
     rows = rows_of(StudyConfig(bits=(2,), modes=("ptq",)))
-    assert prediction.has_enough(judge(rows))
+    assert prediction.has_enough(prediction.collect_points(judge(rows)))
     for some in (rows[:-1], [row | {"time_w1": None} for row in rows]):
-        assert not prediction.has_enough(judge(some))
-        assert prediction.markdown(judge(some)).startswith("Fewer than 8")
+        assert not prediction.has_enough(prediction.collect_points(judge(some)))
+        assert section(some).startswith("Fewer than 8")
 
 
 def test_figure_shows_each_row():
     found = prediction.collect_points(a_run(tell=informative).judged)
-    figure = prediction.draw_predictions(found)
-    assert len(figure.axes) == 9
-    for axis in figure.axes:
-        assert sum(len(dots.get_offsets()) for dots in axis.collections) == 144
-        hollow = [d for d in axis.collections if not len(d.get_facecolors())]
-        assert sum(len(dots.get_offsets()) for dots in hollow) == 16
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["PTQ", "PTQ+BN", "QAT", "collapsed (hollow)"]
+    spec = figures.draw_predictions(found).to_dict()
+    assert len(spec["concat"]) == 9
+    (points,) = spec["datasets"].values()
+    assert len(points) == 144
+    assert sum(point["collapsed"] for point in points) == 16
+    assert {point["mode"] for point in points} == {"PTQ", "PTQ+BN", "QAT"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tell", [lambda row: {}, lambda row: {"emd": 0.0}])
 def test_figure_of_equal_rows(tell):
-    png = figures.png(
-        prediction.draw_predictions(prediction.collect_points(a_run(tell=tell).judged))
-    )
-    assert png.startswith(b"\x89PNG")
+    found = prediction.collect_points(a_run(tell=tell).judged)
+    assert charts.to_png(figures.draw_predictions(found)).startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ from planted import FLOOR, MEMBRANE, WEIGHTS, grid, quantized, read_table, refer
 
 from experiments.report import names, table
 from experiments.report.formats import emd_text, spread
-from experiments.report.table import judge
+from experiments.report.judged import judge
 
 
 def test_table_lines():
@@ -60,7 +60,9 @@ def test_ablation_has_its_own_tables():
 def test_drift_labels(mode, emd, drift):
     accuracy = 0.1 if drift == "collapsed" else 0.978
     row = quantized(WEIGHTS[0], 2, mode, emd=emd, accuracy=accuracy)
-    assert table.row_cells(judge([*reference(), row])[-1])["drift"] == drift
+    assert (
+        table.row_cells(judge([*reference(), row]).iloc[-1].to_dict())["drift"] == drift
+    )
 
 
 def test_spread_of_nan():

@@ -8,14 +8,14 @@ from planted import WEIGHTS, a_row, check_html, make_run, quantized, reference
 from experiments import report
 from experiments.report import __main__ as command_line
 from experiments.report.__main__ import ReportConfig, make
-from experiments.report.table import judge
+from experiments.report.judged import judge
 
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("broken", "error"),
     [
-        ("experiments.report.layer_figures.rate_histograms", RuntimeError),
+        ("snnjax.report.charts.draw_rates", RuntimeError),
         ("experiments.report.page.html", RuntimeError),
         # Stopped while it writes: what was there is there still, whole.
         ("os.replace", KeyboardInterrupt),

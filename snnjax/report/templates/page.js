@@ -2,7 +2,8 @@ for (const th of document.querySelectorAll("table.wide thead th")) th.onclick = 
   const table = th.closest("table"), i = th.cellIndex;
   const sign = th.ariaSort === "ascending" ? -1 : 1;
   const value = (row) => {
-    const text = row.cells[i].textContent, number = parseFloat(text);
+    const text = row.cells[i].dataset.value ?? row.cells[i].textContent;
+    const number = parseFloat(text);
     return isNaN(number) ? [1, text] : [0, number];
   };
   const rows = [...table.querySelectorAll("tbody tr:not(.group)")];
@@ -15,3 +16,7 @@ for (const th of document.querySelectorAll("table.wide thead th")) th.onclick = 
   for (const other of th.parentNode.cells) other.removeAttribute("aria-sort");
   th.ariaSort = sign > 0 ? "ascending" : "descending";
 };
+// "ast" evaluates expressions without eval, which the page's policy forbids.
+const options = {ast: true, renderer: "svg", actions: false};
+for (const element of document.querySelectorAll("script.spec"))
+  vegaEmbed(`#${element.dataset.chart}`, JSON.parse(element.textContent), options);
