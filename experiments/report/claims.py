@@ -42,7 +42,7 @@ def judge_claims(run: Run, *, lower: bool = False) -> list[Judgement]:
         run: finished or not.
         lower: judge by the lower floors.
     """
-    evidence = Evidence.of(run, lower=lower)
+    evidence = Evidence.of_run(run, lower=lower)
     bases = baselines(evidence.judged)[["accuracy", "dataset"]].to_numpy()
     learned = all(has_learned(*base) for base in bases)
     found = []

@@ -87,7 +87,7 @@ class Evidence:
     judged: pd.DataFrame
 
     @classmethod
-    def of(cls, run: Run, *, lower: bool) -> "Evidence":
+    def of_run(cls, run: Run, *, lower: bool) -> "Evidence":
         """Return the evidence of a run."""
         return cls(run, by_lower(run.judged_main) if lower else run.judged_main)
 

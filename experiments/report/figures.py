@@ -156,10 +156,12 @@ def draw_layer_map(run: Run) -> alt.TopLevelMixin:
     bands = [_bands(run, mode)[1:] for mode in set(quantized["mode"])]
     floor, lower = pd.DataFrame(bands).max()
     columns = ["mode", "configuration", "layer", "emd"]
-    return charts.map_layers(found[columns], lower=_known(lower), floor=_known(floor))
+    return charts.map_layers(
+        found[columns], lower=_positive_or_none(lower), floor=_positive_or_none(floor)
+    )
 
 
-def _known(value: float) -> float | None:
+def _positive_or_none(value: float) -> float | None:
     return float(value) if value > 0 else None
 
 
