@@ -121,6 +121,9 @@ def save(model: nnx.Module) -> dict[str, np.ndarray]:
     return {key: _to_torch(np.asarray(v.get_value())) for key, v in leaves.items()}
 
 
+_LEARNED = ("tau", "tau_syn", "v_threshold", "v_reset", "alpha", "v_min")
+
+
 def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variable]:
     """Every parameter and running statistic by torch's name."""
     if not isinstance(model, SEWResNet):
@@ -136,6 +139,10 @@ def _leaves(model: nnx.Module, quantized: bool = False) -> dict[str, nnx.Variabl
         if last in _NAMES:
             name = ".".join(map(str, (*where, _NAMES[str(last)])))
             leaves[name] = _variable(model, path)
+        elif last in _LEARNED:
+            raise ValueError(
+                f"SpikingJelly's neurons learn no {last}; make the model without learn"
+            )
         else:
             learned = True
     if learned and not quantized:
