@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,7 @@ def _input_gradient(x, w, dy, form):
     if form.strides == (1, 1) and form.is_plain:
         # This is a convolution with the flipped kernel, and as fast as one.
         sizes = zip(w.shape[:2], form.padding, strict=True)
-        pads = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
+        pads: Any = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
         turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
         return _conv2d(dy, turned, _Form((1, 1), pads), None)
     native = partial(_convolve_by_xla, w=w, form=form._replace(spikes=False))

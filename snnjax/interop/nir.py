@@ -348,6 +348,11 @@ def _numbers(
 ) -> dict[str, Any]:
     """Return the numbers of NIR's neuron, each ``[C, H, W]``."""
     neuron: Any = layer.learned_neuron()
+    if not isinstance(neuron, IF | LIF | PLIF) or neuron.v_min is not None:
+        raise ValueError(
+            "graphs are made of neurons.LIF, neurons.IF and neurons.PLIF without a "
+            f"lower bound, got {_checks.format_value(neuron)}"
+        )
     # We fire at the threshold and NIR above it: above the number just below.
     threshold = np.nextafter(np.asarray(neuron.v_threshold, dtype), dtype.type(-np.inf))
     numbers = {"v_threshold": threshold, "v_reset": neuron.v_reset}

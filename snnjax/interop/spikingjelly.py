@@ -136,6 +136,9 @@ def save(
     }
 
 
+_LEARNED = ("tau", "tau_syn", "v_threshold", "v_reset", "alpha", "v_min")
+
+
 def _flattened_keys(model: Any, names: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the shapes behind which linear layers flatten, by torch's names."""
     if names is None or not hasattr(model, "synapses"):
@@ -168,6 +171,10 @@ def _leaves(
                 missing.append(layer)
             else:
                 leaves[f"{there}.{_NAMES[str(last)]}"] = _variable(model, path)
+        elif last in _LEARNED:
+            raise ValueError(
+                f"SpikingJelly's neurons learn no {last}; make the model without learn"
+            )
         else:
             learned = True
     if missing:

@@ -192,7 +192,7 @@ def as_sizes(
 ) -> tuple[int, ...]:
     """Return one number for each axis; raise ValueError for any other."""
     several = isinstance(value, tuple) and len(value) == axes
-    sizes = tuple(value) if several else (value,) * axes
+    sizes: Any = tuple(value) if several else (value,) * axes
     for number in sizes:
         _checks.require_whole(name, number, least)
     return sizes
@@ -291,7 +291,7 @@ class QuantConv(_Quantized):
         if self.keep is not None:
             _require_spikes(x)
         # One axis is two, of which the second has length 1.
-        more = (1,) * (2 - axes)
+        more: Any = (1,) * (2 - axes)
         y = conv2d(
             x.reshape(-1, *x.shape[-1 - axes : -1], *more, x.shape[-1]).astype(dtype),
             w.reshape(*w.shape[:axes], *more, *w.shape[axes:]).astype(dtype),

@@ -1,6 +1,7 @@
 """BatchNorm over time and batch, with a backward pass of its own."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ class BatchNorm(Observable):
         self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
         self.var = nnx.BatchStat(jnp.ones(features, dtype))
         self.axis_name = axis_name
-        self.mask = nnx.data(None)  # see `mask_time`
+        self.mask: Any = nnx.data(None)  # see `mask_time`
         self.use_running_average = False
 
     def __call__(

@@ -56,7 +56,7 @@ class Pool(nnx.Module):
                 f"no input, got {self.padding}"
             )
 
-    def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    def sizes(self, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
         """Return window, strides and padding of each axis for an input ``[..., C]``."""
         if self.window is None:
             return shape[-3:-1], shape[-3:-1], (0, 0)

@@ -149,12 +149,12 @@ def from_step(
                 f"rest must name the membrane {MEMBRANE!r} among the states, got "
                 f"{sorted(rest)}"
             )
-        rest = tuple((name, float(rest[name])) for name in sorted(rest))
+        start: Any = tuple((name, float(rest[name])) for name in sorted(rest))
     else:
-        rest = float(rest)
-    kind = _neuron_class(_name(step), tuple(numbers))
+        start = float(rest)
+    kind: Any = _neuron_class(_name(step), tuple(numbers))
     leaves = {name: _pytree.to_leaf(x) for name, x in numbers.items()}
-    return kind(**leaves, step=step, rest=rest)
+    return kind(**leaves, step=step, rest=start)
 
 
 @functools.cache

@@ -129,6 +129,6 @@ def test_other_lengths_and_ranks_are_refused():
         with pytest.raises(ValueError, match=r"event frames \[N, T, H, W, C\]"):
             data.from_arrays(np.zeros(shape, np.uint8), np.zeros(shape[0], int))
     with pytest.raises(ValueError, match=r"event frames \[B, T, H, W, C\]"):
-        data.network_input(np.zeros((8, 8, 2), np.uint8), np.zeros(2), np.ones(2))
+        data.network_input(np.zeros((8, 2), np.uint8), np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"event frames \[B, T, H, W, C\]"):
         data.augment(jax.random.key(0), np.zeros((8, 8, 2), np.uint8))
