@@ -174,7 +174,8 @@ def majority(for_it: int, against: int, neither: int) -> str:
 
 def count_signs(signs: pd.Series) -> tuple[int, int, int]:
     """Return how many are 1, -1 and 0."""
-    return tuple(int((signs == sign).sum()) for sign in (1, -1, 0))
+    more, fewer, same = (int((signs == sign).sum()) for sign in (1, -1, 0))
+    return more, fewer, same
 
 
 def max_floor(judged: pd.DataFrame) -> float:

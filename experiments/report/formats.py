@@ -42,7 +42,7 @@ def is_missing(value: Any) -> bool:
 
 def emd_text(emd: float | None) -> str:
     """Print four decimals, as the paper does; two digits where these say nothing."""
-    if is_missing(emd):
+    if emd is None or is_missing(emd):
         return "-"
     if emd == 0 or emd >= 0.00095:
         return f"{emd:.4f}"

@@ -120,8 +120,7 @@ def match_pairs(judged: pd.DataFrame, option: str, one: Any, other: Any) -> Pair
     """Return pairs that differ in one option alone, ``one`` against ``other``."""
     rest = [name for name in _OPTIONS if name != option]
     sides = [judged[judged[option].isin([side])] for side in (one, other)]
-    found = _merge(*sides, rest)
-    return Pairs(*found)
+    return Pairs(*_merge(sides[0], sides[1], rest))
 
 
 def _merge(

@@ -81,6 +81,7 @@ def frames_from_events(
         number, index = timesteps, _split(t, timesteps, split_by)
     else:
         _checks.require_positive_number("window", window)
+        assert window is not None, "one of the two is given"
         index = np.floor_divide(t - t[0], window).astype(np.int64)
         number = int(index[-1]) + 1
     height, width = size

@@ -292,13 +292,16 @@ class QuantConv(_Quantized):
             _require_spikes(x)
         # One axis is two, of which the second has length 1.
         more: Any = (1,) * (2 - axes)
+        strides: Any = (*self.strides, *more)
+        padding: Any = (*self.padding, *((0, 0),) * len(more))
+        dilation: Any = (*self.dilation, *more)
         y = conv2d(
             x.reshape(-1, *x.shape[-1 - axes : -1], *more, x.shape[-1]).astype(dtype),
             w.reshape(*w.shape[:axes], *more, *w.shape[axes:]).astype(dtype),
-            strides=(*self.strides, *more),
-            padding=(*self.padding, *((0, 0),) * len(more)),
+            strides=strides,
+            padding=padding,
             groups=self.groups,
-            dilation=(*self.dilation, *more),
+            dilation=dilation,
             keep=keep,
             spikes=self.keep is not None,
         )

@@ -151,7 +151,7 @@ class Spiking(Stateful, Observable):
             membrane_site=self.site,
         )
 
-    def _membrane_quantizer(self, neuron: Neuron) -> Any:
+    def _membrane_quantizer(self, neuron: Any) -> Any:
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)

@@ -56,7 +56,8 @@ def _bundle() -> str:
     """Return Vega-Lite's scripts, which draw the charts."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    bundle: Any = vl_convert.javascript_bundle
+    return bundle().replace("</script", "<\\/script")
 
 
 def _source(name: str) -> str:
