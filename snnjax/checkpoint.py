@@ -5,8 +5,10 @@ pytree. All are written completely or not at all, and nothing that is read is ex
 no file here is a pickle. For the checkpoints of a training run see `snnjax.runs`.
 """
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +27,10 @@ from snnjax._named_arrays import (
     flatten_dict,
     unflatten,
 )
-from snnjax._paths import require_local_path
+from snnjax._paths import AnyPath, as_absolute, as_path, is_remote
+from snnjax.layers import inspect
 from snnjax.models import description
+from snnjax.quantize import LqState, QuantSpec, packing
 from snnjax.runs import jsonl
 from snnjax.runs.checkpoints import (
     REMOVED,
@@ -41,25 +45,37 @@ Tree = TypeVar("Tree")
 SUFFIX = ".safetensors"
 _CRC = "snnjax_crc32"  # in the file's metadata
 _NETWORK, _CHOICES = "snnjax_network", "snnjax_choices"
+_PACKED, _CODES = "snnjax_packed", ".kernel.codes"
 
 
 def export(
-    path: str | os.PathLike[str], model: Any, config: Mapping[str, Any] | None = None
-) -> Path:
+    path: str | os.PathLike[str],
+    model: Any,
+    config: Mapping[str, Any] | None = None,
+    *,
+    packed: bool = True,
+) -> AnyPath:
     """Write all arrays of a network to a ``.safetensors`` file.
 
     Parameters, BatchNorm's statistics, quantizers and neuron constants, by names such
     as ``layer1.0.conv1.kernel``, with a checksum; and ``config`` to the same path
     with the ending ``.json``. Each file is written completely or not at all.
 
+    A quantized kernel takes ``bits`` bits a weight, as codes by the name
+    ``layer1.0.conv1.kernel.codes`` (`quantize.unpack` reads them). The network that
+    `load` returns computes the same to the bit; the weights behind the levels, which
+    further training would move, are in the file with ``packed=False`` only.
+
     Args:
-        path: ends in ``.safetensors``; folders are created.
+        path: ends in ``.safetensors``; folders are created. Local, or ``gs://``,
+            ``s3://`` where gcsfs, s3fs is installed.
         model: an nnx model, or a pytree.
         config: arguments that build the network, as JSON values. Without one an
             existing file of that name is unchanged.
+        packed: write quantized kernels as codes.
 
     Returns:
-        The path.
+        The path, a `pathlib.Path` or of a bucket an ``etils.epath.Path``.
 
     Raises:
         ValueError: another ending, or a config that JSON cannot hold.
@@ -76,10 +92,12 @@ def export(
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     arrays = flatten_dict(_tree(model))
-    about = {_CRC: json.dumps(digests(arrays))}
+    about = {_CHOICES: json.dumps(find_choices(_tree(model)))}
     if isinstance(model, nnx.Module):
         about[_NETWORK] = json.dumps(description.describe_network(model))
-    about[_CHOICES] = json.dumps(find_choices(_tree(model)))
+        if packed:
+            about[_PACKED] = json.dumps(_pack(model, arrays))
+    about[_CRC] = json.dumps(digests(arrays))
     files[path] = safetensors.numpy.save(arrays, about)
     for file, content in files.items():
         try:
@@ -103,7 +121,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
             ``.safetensors`` (`export`) or ``.snnjax-removed`` (`remove`).
         OSError: it cannot be written; an earlier checkpoint is unchanged.
     """
-    path = require_local_path("path", path).absolute()
+    path = as_absolute(as_path("path", path))
     if path.suffix in (SUFFIX, REMOVED):
         raise ValueError(
             f"the folder of a checkpoint must not end in {path.suffix}, got {path}; "
@@ -116,7 +134,7 @@ def save(path: str | os.PathLike[str], tree: object) -> None:
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if there is a checkpoint to `load`."""
-    path = require_local_path("path", path)
+    path = as_path("path", path)
     return path.is_file() if path.suffix == SUFFIX else latest_step(path) is not None
 
 
@@ -141,7 +159,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             dtypes, a network of other choices (the first is named), a file without a
             description where none is given, or NaN or infinity in a file.
     """
-    if require_local_path("path", path).suffix != SUFFIX:
+    if as_path("path", path).suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
         loaded = None
@@ -150,7 +168,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 loaded = checkpoints.load(like)
         if loaded is None:
             raise ValueError(f"there is no checkpoint at {path}")
-        return loaded
+        return _as_given(loaded, like)
     path = _checked(path)
     arrays, crcs, about = _read(path)
     found = digests(arrays)
@@ -160,6 +178,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
             "the file again"
         )
+    _unpack(path, about, arrays)
     if like is None:
         like = _build(path, about, arrays)
     tree = _tree(like)
@@ -175,10 +194,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 f"{path}: the array {name!r} has NaN or infinity; take weights from "
                 "an earlier step"
             )
-    state = unflatten(arrays, tree, expected)
-    # A NumPy array stays one: JAX would turn its float64 into float32.
-    as_given = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
-    state = jax.tree.map(as_given, state, tree)
+    state = _as_given(unflatten(arrays, tree, expected), tree)
     if isinstance(like, nnx.Module):
         model = nnx.merge(nnx.split(like)[0], state, copy=True)
         model.eval()
@@ -186,7 +202,51 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     return state
 
 
-def _build(path: Path, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
+def _as_given(loaded: Any, like: Any) -> Any:
+    """Return JAX arrays, but NumPy's, which keep float64, where ``like`` has them."""
+    convert = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
+    return jax.tree.map(convert, loaded, like)
+
+
+def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
+    """Replace quantized kernels by their codes; return what unpacking needs of each."""
+    about = {}
+    for name, layer in inspect.quantizable_layers(model).items():
+        kernel = arrays.get(f"{name}.kernel")
+        if kernel is None or layer.quant is None or not np.isfinite(kernel).all():
+            continue
+        spec = layer.quant.get_value()
+        state = _quantizer_state(spec, name, arrays)
+        if found := packing.pack_kernel(spec, jnp.asarray(kernel), state):
+            del arrays[f"{name}.kernel"]
+            arrays[name + _CODES], about[name] = found
+    return about
+
+
+def _unpack(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> None:
+    """Replace codes by weights of their levels."""
+    modules = about.get(_NETWORK, {}).get("modules", {})
+    for name, how in about.get(_PACKED, {}).items():
+        try:
+            spec = description.restore_value(f"{name}.quant", modules, arrays)
+            state = _quantizer_state(spec, name, arrays)
+            codes = arrays.pop(name + _CODES)
+            arrays[f"{name}.kernel"] = packing.unpack_kernel(spec, codes, how, state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is corrupt: the codes of {name!r} cannot be read ({error!r}); "
+                "get or export the file again"
+            ) from None
+
+
+def _quantizer_state(spec: QuantSpec, name: str, arrays: Arrays) -> Any:
+    if spec.method != "lq_net":
+        return arrays.get(f"{name}.quant_scale")
+    state = f"{name}.quant_state."
+    return LqState(*(jnp.asarray(arrays[state + field]) for field in LqState._fields))
+
+
+def _build(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
     if _NETWORK not in about:
         raise ValueError(
             f"{path} does not describe its network; build it and give it: "
@@ -230,26 +290,34 @@ def _tree(model: Any) -> Any:
     return nnx.split(model)[1] if isinstance(model, nnx.Module) else model
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
-    path = require_local_path("path", path)
+def _checked(path: str | os.PathLike[str]) -> AnyPath:
+    path = as_path("path", path)
     if path.suffix != SUFFIX:
         raise ValueError(f"the file must end in {SUFFIX}, got {path}")
     return path
 
 
-def _read(path: Path) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
+def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
     """Return the arrays, and checksums and descriptions if the file has them."""
     import safetensors
 
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with contextlib.ExitStack() as stack:
+            local = path
+            if is_remote(path):
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                local = Path(folder) / path.name
+                local.write_bytes(path.read_bytes())
+            file = stack.enter_context(safetensors.safe_open(local, "numpy"))
             about = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         crcs = json.loads(about.get(_CRC, "{}"))
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
         known = {
-            key: json.loads(about[key]) for key in (_NETWORK, _CHOICES) if key in about
+            key: json.loads(about[key])
+            for key in (_NETWORK, _CHOICES, _PACKED)
+            if key in about
         }
         return arrays, crcs, known
     except FileNotFoundError:

@@ -41,13 +41,14 @@ OTHERS = {
     **{"layers": FLAX, "models": FLAX, "calibrate": FLAX, "integer": FLAX},
     **{"interop": FLAX, "firing": CORE | {"scipy"}},
     **{"train": FLAX | {"optax"}, "distill": FLAX | {"optax"}},
-    **{"runs": FLAX | {"orbax"}, "checkpoint": FLAX | {"orbax"}},
+    **{"runs": FLAX | {"orbax", "etils"}, "checkpoint": FLAX | {"orbax"}},
     "report": CORE | {"scipy"},
 }
 # Heavy or optional: inside the functions that need them, and in these rooms alone.
 INSIDE = {
     **{"ott": {"emd"}, "tensorflow_datasets": {"data"}, "tensorflow": set()},
     **{"PIL": {"data"}, "sklearn": {"data"}, "safetensors": {"checkpoint", "interop"}},
+    "etils": {"_paths"},
     **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
     **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},
     **{"vl_convert": {"report"}, "filelock": {"runs"}},

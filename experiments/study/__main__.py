@@ -179,8 +179,22 @@ def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
         data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
         for split, limit in zip(("train", "test"), limits, strict=True)
     )
+    if config.held_out >= len(train_set):
+        raise ValueError(
+            f"held_out must be below the {len(train_set)} training images, got "
+            f"{config.held_out}"
+        )
+    if config.held_out:  # the last ones
+        test_set = _take(train_set, slice(-config.held_out, None))
+        train_set = _take(train_set, slice(-config.held_out))
+    train_set = _take(train_set, slice(config.train_images))
     train.steps_per_epoch(train_set, config.batch_size)
     return train_set, test_set
+
+
+def _take(dataset: Dataset, part: slice) -> Dataset:
+    images, labels = dataset.images[part], dataset.labels[part]
+    return dataclasses.replace(dataset, images=images, labels=labels)
 
 
 def command(config: StudyConfig) -> None:

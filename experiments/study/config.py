@@ -32,6 +32,13 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         (lambda x: x >= 1, "be at least 1"),
     ),
     **dict.fromkeys(
+        ("warm_start_timesteps", "train_images"), (lambda x: x >= 1, "be at least 1")
+    ),
+    **dict.fromkeys(("cutout", "held_out"), (lambda x: x >= 0, "be at least 0")),
+    **dict.fromkeys(
+        ("average", "warm_start"), (lambda x: 0 <= x < 1, "lie within [0, 1)")
+    ),
+    **dict.fromkeys(
         ("learning_rate", "qat_learning_rate"),
         (lambda x: 0 < x < math.inf, "be positive and finite"),
     ),
@@ -124,6 +131,18 @@ class StudyConfig:
     """On convolution and linear kernels; none on BatchNorm, biases, quantizers."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
+    cutout: int = 0
+    """Side of the black square in each augmented training image of the CIFARs."""
+    warm_start: float = 0.0
+    """Share of the baseline's steps, the first ones, with fewer time steps."""
+    warm_start_timesteps: int = 1
+    """T of those steps."""
+    average: float = 0.0
+    """Decay of an average of the baseline's weights, which replaces them; 0: none."""
+    held_out: int = 0
+    """Test on so many training images, which are not trained on: to choose options."""
+    train_images: int | None = None
+    """Train on so many images, the first ones (default: all)."""
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
     cache: Path | None = dataclasses.field(

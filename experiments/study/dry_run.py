@@ -35,6 +35,7 @@ def print_estimate(
         tx,
         dead=config.silent_above is not None,
         mesh=mesh,
+        timesteps=config.timesteps,
         **training_options(config),
     )
     indices = np.arange(config.batch_size, dtype=np.int32)

@@ -119,7 +119,9 @@ class RunSpec:
             return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
         if self.mode == "control" and config.qat_epochs > 1:
             tested *= 2  # before its last epoch as well
-        epochs = {"fp32": config.epochs, "ptq": 0}.get(self.mode, config.qat_epochs)
+        saved = 1 - config.warm_start_timesteps / config.timesteps
+        baseline = config.epochs * (1 - saved * config.warm_start)
+        epochs = {"fp32": baseline, "ptq": 0}.get(self.mode, config.qat_epochs)
         return tested + epochs * per_epoch
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optax
@@ -62,14 +62,18 @@ def augments(config: StudyConfig) -> bool:
     return config.augment and config.dataset != "digits"
 
 
+@functools.cache  # a step is compiled for each function
+def _augment(cutout: int) -> Callable[..., Any]:
+    return functools.partial(data.augment, cutout=cutout) if cutout else data.augment
+
+
 def training_options(config: StudyConfig) -> dict[str, Any]:
     """Return the options of `train.steps` and `train.make_train_step` in common."""
     return dict(
-        timesteps=config.timesteps,
         loss=train.smoothed_cross_entropy(config.label_smoothing)
         if config.label_smoothing
         else train.cross_entropy,
-        augment=data.augment if augments(config) else None,
+        augment=_augment(config.cutout) if augments(config) else None,
         on_nonfinite=config.on_nonfinite,
     )
 
@@ -133,7 +137,19 @@ class Recipe:
             schedule = train.cosine(steps, peak, warmup)
         else:
             schedule = train.one_cycle(steps, peak)
-        [model] = self.train([spec.name], [model], schedule, steps, spec.seed)
+        warm_start = int(self.config.warm_start * steps)
+        average = self.config.average
+        [model] = self.train(
+            [spec.name],
+            [model],
+            schedule,
+            steps,
+            spec.seed,
+            warm_start=warm_start,
+            average=average,
+        )
+        if average:
+            model = self._reestimate(spec.name, model)
         about = self.config.numbers() | {"seed": spec.seed}
         runs.run_on_primary(lambda: str(checkpoint.export(path, model, about)))
         return model
@@ -186,47 +202,57 @@ class Recipe:
         steps: int,
         seed: int,
         *,
+        warm_start: int = 0,
+        average: float = 0.0,
         epoch_before: bool = False,
     ) -> list[SEWResNet]:
         """Train networks, each from where it was last saved.
 
         Those that were saved at the same step train side by side, as far as devices
-        allow. With ``epoch_before`` their states are saved as the last epoch begins.
+        allow. The first ``warm_start`` steps have fewer time steps. The
+        networks have an average of their weights with ``average``, its decay. With
+        ``epoch_before`` the states are saved as the last epoch begins.
 
         Raises:
             ValueError: a loss or gradient is not finite.
             runs.PreemptedError: a signal came, and the states are saved.
         """
         self.bar.set_description(f"{names[0]}: compiling")
-        tx = optimizer(self.config, schedule)
+        tx, read = optimizer(self.config, schedule), train.model_from_state
+        if average:
+            tx, read = train.average_weights(tx, average), train.averaged_model
+        save_at = steps - self._per_epoch if epoch_before else None
+        phases = [(warm_start, self.config.warm_start_timesteps)] * bool(warm_start)
+        phases.append((steps, self.config.timesteps))
         with contextlib.ExitStack() as stack:
             opened = [
                 stack.enter_context(self._open(name, train.init(model, tx)))
                 for name, model in zip(names, networks, strict=True)
             ]
-            at_step: dict[int, list[int]] = {}
-            for i, one in enumerate(opened):
-                at_step.setdefault(_step(one), []).append(i)
-            for same_step in at_step.values():
-                for chunk in layout.chunks(same_step, self.num_devices):
-                    together = [opened[i] for i in chunk]
-                    loop = train.steps(
-                        [networks[i] for i in chunk],
-                        self.train_set,
-                        optimizer=tx,
-                        steps=steps,
-                        seed=seed,
-                        batch_size=self.config.batch_size,
-                        start=train.stack([one.state for one in together]),
-                        silent_above=self.config.silent_above,
-                        mesh=layout.mesh_for(len(chunk), self.num_devices),
-                        **training_options(self.config),
-                    )
-                    save_at = steps - self._per_epoch if epoch_before else None
-                    self._train_together(together, loop, schedule, save_at)
+            for until, timesteps in phases:
+                at_step: dict[int, list[int]] = {}
+                for i, one in enumerate(opened):
+                    if _step(one) < until or until == steps:
+                        at_step.setdefault(_step(one), []).append(i)
+                for same_step in at_step.values():
+                    for chunk in layout.chunks(same_step, self.num_devices):
+                        together = [opened[i] for i in chunk]
+                        loop = train.steps(
+                            [networks[i] for i in chunk],
+                            self.train_set,
+                            optimizer=tx,
+                            steps=until,
+                            timesteps=timesteps,
+                            seed=seed,
+                            batch_size=self.config.batch_size,
+                            start=train.stack([one.state for one in together]),
+                            silent_above=self.config.silent_above,
+                            mesh=layout.mesh_for(len(chunk), self.num_devices),
+                            **training_options(self.config),
+                        )
+                        self._train_together(together, loop, schedule, save_at)
         return [
-            train.model_from_state(model, one.state)
-            for model, one in zip(networks, opened, strict=True)
+            read(model, one.state) for model, one in zip(networks, opened, strict=True)
         ]
 
     @contextlib.contextmanager

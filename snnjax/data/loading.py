@@ -3,13 +3,12 @@
 import io
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from snnjax import _checks
-from snnjax._paths import require_local_path
+from snnjax._paths import AnyPath, as_path, is_remote
 from snnjax.data.dataset import Dataset, channel_statistics
 from snnjax.data.order import permutation
 
@@ -93,8 +92,8 @@ def _load_digits(split, limit) -> Dataset:
 
 def _load_cifar(name, split, data_dir, limit) -> Dataset:
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    require_local_path("data_dir", root)
-    root = Path(root).expanduser().absolute()
+    root = as_path("data_dir", root)
+    root = root if is_remote(root) else root.expanduser().absolute()
     version = _prepared_version(name, root)  # before TFDS, whose import takes longer
 
     import tensorflow_datasets as tfds
@@ -121,7 +120,7 @@ def _load_cifar(name, split, data_dir, limit) -> Dataset:
     return Dataset(images, labels, num_classes, name, np.array(mean), np.array(std))
 
 
-def _prepared_version(name: str, root: Path) -> str:
+def _prepared_version(name: str, root: AnyPath) -> str:
     """The newest version of a data set that lies under ``root`` as array_record."""
     got = "no such data"
     # One digit each: an unfinished 3.0.2.incompleteABC is passed over.

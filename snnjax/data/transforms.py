@@ -75,6 +75,7 @@ def augment(
     *,
     pad: int = 4,
     flip: bool = True,
+    cutout: int = 0,
     part: tuple[ArrayLike, int] = (0, 1),
 ) -> Shaped[Array, "b *t h w c"]:
     """Crop each image at random out of its zero-padded self, and mirror half of them.
@@ -88,6 +89,9 @@ def augment(
             which move as a whole.
         pad: how many pixels an image moves at most, in each direction; static.
         flip: whether an image is mirrored left to right with probability 1/2; static.
+        cutout: side of a black square around a random pixel of each image, which may
+            reach over the border; static. Source: DeVries and Taylor, `Cutout
+            <https://arxiv.org/abs/1708.04552>`_, 2017.
         part: (i, n): the images are the i-th of n equal parts of a batch, and each
             moves as it does where the batch is whole; i may be traced.
 
@@ -100,6 +104,7 @@ def augment(
     """
     images = jnp.asarray(_checks.require_real("images", images))
     _checks.require_key(key)
+    _checks.require_whole("cutout", cutout, 0)
     if images.ndim not in (4, 5) or not _checks.is_whole(pad) or pad < 0:
         raise ValueError(
             "expected images [B, H, W, C], or event frames [B, T, H, W, C], and pad "
@@ -130,6 +135,19 @@ def augment(
         shape = (total, *[1] * (images.ndim - 1))
         mirror = own(jax.random.bernoulli(flip_key, half, shape))
         images = jnp.where(mirror, images[..., ::-1, :], images)
+    if cutout:
+        cutout_key = jax.random.fold_in(crop_key, 1)
+        high, wide = images.shape[-3:-1]
+        shape, limits = (total, 2), jnp.array([high, wide], jnp.int32)
+        centres = own(jax.random.randint(cutout_key, shape, 0, limits, jnp.int32))
+        starts = centres - cutout // 2
+        inside = [
+            (i >= starts[:, axis, None]) & (i < starts[:, axis, None] + cutout)
+            for axis, i in enumerate((jnp.arange(high)[None], jnp.arange(wide)[None]))
+        ]
+        square = inside[0][:, :, None] & inside[1][:, None, :]
+        square = square.reshape(len(images), *[1] * time, high, wide, 1)
+        images = jnp.where(square, jnp.zeros((), images.dtype), images)
     return images
 
 

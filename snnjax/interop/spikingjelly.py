@@ -9,7 +9,6 @@ saves that container. A prefix ``module.`` of data-parallel training is dropped.
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._paths import require_local_path
 from snnjax.layers import QuantState, inspect
 from snnjax.models import SEWResNet
 
@@ -181,7 +181,7 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
             "state_dict must be names to arrays, or a .safetensors, .pth or .pt file, "
             f"got {_checks.format_value(source)}"
         )
-    path = Path(source)
+    path = require_local_path("state_dict", source)
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise ValueError(f"state_dict must be a file that is there, no file {path}")

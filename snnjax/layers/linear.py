@@ -56,7 +56,7 @@ class _Quantized(nnx.Module):
         LQ-Net's basis (from the clip's grid), a learned scale, the channels' clips.
 
         Warns (UserWarning) where more than 1 % of the weights are exactly 0, as in a
-        pruned network, and the levels have no zero: mid-rise and DoReFa.
+        pruned network, and become other levels: mid-rise and DoReFa have no zero.
 
         Args:
             spec: the quantizer.
@@ -173,7 +173,9 @@ def _warn_about_zeros(name: str, spec: QuantSpec | None, w: Array) -> None:
         return
     if spec.method != "dorefa" and (spec.method != "uniform" or spec.has_zero):
         return
-    share = float(np.mean(np.asarray(w) == 0))
+    # A channel or group of zeros stays zero: its levels are the least normal numbers.
+    moved = np.abs(np.asarray(spec(w), np.float64)) > 1e-30
+    share = float(np.mean((np.asarray(w) == 0) & moved))
     if share > _MOST_ZEROS:
         warnings.warn(
             f"{share:.0%} of the weights of {name} are 0, and the levels of "

@@ -104,7 +104,7 @@ def build_network(
             f"the network is a {description['class']}, which snnjax cannot build; "
             "build it and give it as model"
         )
-    arguments = dict(arguments)
+    arguments = {name: _as_tuples(x) for name, x in arguments.items()}
     if "block" in arguments:
         arguments["block"] = getattr(blocks, arguments["block"])
     cls = getattr(models, name)
@@ -122,12 +122,17 @@ def build_network(
     return model
 
 
+def _as_tuples(x: Any) -> Any:
+    """Return the tuples that JSON made lists."""
+    return tuple(map(_as_tuples, x)) if isinstance(x, list) else x
+
+
 def _restore_choices(module, name, described, arrays) -> None:
     """Put a file's neuron and quantizer into a layer of a new network."""
     site = {}
     if isinstance(module, Spiking):
         module.neuron = Hyperparameters(
-            _restore_value(f"{name}.neuron", described, arrays)
+            restore_value(f"{name}.neuron", described, arrays)
         )
         for number in _pytree.data_fields(module.neuron.kind):
             if f"{name}.{number}" in arrays:
@@ -135,11 +140,14 @@ def _restore_choices(module, name, described, arrays) -> None:
         site = {"site": described[name]["site"]}
     if hasattr(module, "quant"):
         quant = f"{name}.quant"
-        spec = _restore_value(quant, described, arrays) if quant in described else None
+        spec = restore_value(quant, described, arrays) if quant in described else None
         module.quantize(spec, **site)
 
 
-def _restore_value(name, described, arrays) -> Any:
+def restore_value(
+    name: str, described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Any:
+    """Return the neuron or the quantizer of this dotted name, its numbers NumPy's."""
     choices = dict(described[name])
     kind = _KINDS.get(named := choices.pop("kind"))
     if kind is None:
@@ -148,7 +156,6 @@ def _restore_value(name, described, arrays) -> Any:
             "build the network and give it as model"
         )
     choices = {key: _restore_choice(x) for key, x in choices.items()}
-    # NumPy's, whose values an abstract network sees.
     numbers = {
         field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)
     }

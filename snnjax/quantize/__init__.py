@@ -12,8 +12,6 @@ There is no forward mode: `jax.jvp` and `jax.jacfwd` raise JAX's TypeError for a
 custom VJP.
 """
 
-from snnjax.quantize.codes import pack as pack
-from snnjax.quantize.codes import unpack as unpack
 from snnjax.quantize.dorefa import dorefa as dorefa
 from snnjax.quantize.lq_levels import lq_levels as lq_levels
 from snnjax.quantize.lq_levels import lq_levels_init as lq_levels_init
@@ -26,5 +24,7 @@ from snnjax.quantize.lsq import lsq as lsq
 from snnjax.quantize.lsq import lsq_init as lsq_init
 from snnjax.quantize.mint import mint as mint
 from snnjax.quantize.mint import mint_init as mint_init
+from snnjax.quantize.packing import pack as pack
+from snnjax.quantize.packing import unpack as unpack
 from snnjax.quantize.spec import QuantSpec as QuantSpec
 from snnjax.quantize.uniform import uniform as uniform

@@ -1,10 +1,11 @@
-"""Whole-number codes of quantized weights, and their packing into bytes."""
+"""Whole-number codes of quantized weights and the levels they stand for."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks
@@ -44,7 +45,13 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
         raise ValueError("method 'none' has no codes")
     if spec.method == "lq_net":
         return _encode_lq_net(w, state)
-    levels, scale = _levels_and_scale(spec, w, state)
+    if spec.method in ("lsq", "mint"):
+        state = spec.init_scale(w) if state is None else state
+    spec = spec.fit(w)
+    levels, scale = spec(w, state), find_scale(spec, w, state)
+    if scale is None:
+        mean = jnp.max(jnp.abs(levels), initial=0)
+        scale = jnp.where(mean > 0, mean, 1)
     wide = np.asarray(levels, np.float64) / np.asarray(scale, np.float64)
     codes = np.rint(wide)
     most = int(np.abs(codes).max(initial=0))
@@ -54,10 +61,14 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     return codes.astype(dtype), np.asarray(scale)
 
 
-def _levels_and_scale(spec, w, state):
-    if spec.method in ("lsq", "mint"):
-        state = spec.init_scale(w) if state is None else state
-    levels = spec(w, state)
+def find_scale(spec: Any, w: Array, state: Any) -> Array | None:
+    """Return the scale of codes; of ``w`` only the shape and the dtype count.
+
+    None for DoReFa at 1 bit, whose scale is the mean magnitude of the weights.
+
+    Raises:
+        ValueError: bits of DoReFa that are an array.
+    """
     bits = _arrays.match_rank(jnp.asarray(spec.bits, w.dtype), w.ndim)
     match spec.method:
         case "uniform":
@@ -65,28 +76,24 @@ def _levels_and_scale(spec, w, state):
             grid = spec.grid or "mid_rise"
             parts = count_parts(bits, signed=spec.signed, grid=grid)
             step = divide_scale(clip, parts)
-            return levels, 2 * step if grid == "mid_tread" else step
+            return 2 * step if grid == "mid_tread" else step
         case "lsq":
             least = jnp.asarray(smallest_scale(w.dtype), w.dtype)
-            return levels, jnp.maximum(jnp.asarray(state, w.dtype), least)
+            return jnp.maximum(jnp.asarray(state, w.dtype), least)
         case "mint":
             top = code_bounds(bits, signed=True)[1]
-            return levels, divide_scale(jnp.asarray(state, w.dtype), top)
+            return divide_scale(jnp.asarray(state, w.dtype), top)
     if np.ndim(spec.bits):
         raise ValueError("bits must be one number to encode by dorefa")
     if spec.bits == 1:
-        # The mean magnitude, which is the size of every level.
-        mean = jnp.max(jnp.abs(levels), initial=0)
-        return levels, jnp.where(mean > 0, mean, 1)
+        return None
     parts = jnp.asarray(2.0**spec.bits - 1, w.dtype)
-    return levels, divide_scale(jnp.ones_like(parts), parts)
+    return divide_scale(jnp.ones_like(parts), parts)
 
 
 def _encode_lq_net(w, state):
     if isinstance(state, LqState):
-        table = jnp.asarray(make_code_table(len(state.basis)) * 2 - 1)
-        levels = jnp.matmul(table, state.basis, precision="highest")
-        levels = np.sort(np.asarray(levels, np.float32), axis=0)
+        levels = sort_levels(state)
         columns = np.asarray(lq_net(w, state), np.float32).reshape(-1, w.shape[-1])
         codes = [
             np.searchsorted(one, column)
@@ -106,6 +113,13 @@ def _encode_lq_net(w, state):
     return np.clip(codes, 0, len(levels) - 1).astype(np.uint8), levels
 
 
+def sort_levels(state: LqState) -> np.ndarray:
+    """Return LQ-Net's levels in ascending order, ``[2**bits, C_out]``."""
+    table = jnp.asarray(make_code_table(len(state.basis)) * 2 - 1)
+    levels = jnp.matmul(table, state.basis, precision="highest")
+    return np.sort(np.asarray(levels, np.float32), axis=0)
+
+
 def decode(spec: Any, codes: ArrayLike, scale: ArrayLike) -> np.ndarray:
     """Return the levels of codes."""
     codes, scale = np.asarray(codes), np.asarray(scale)
@@ -120,80 +134,3 @@ def decode(spec: Any, codes: ArrayLike, scale: ArrayLike) -> np.ndarray:
     top = np.rint(np.asarray(clip, np.float64) / scale)
     bound = np.copysign(np.asarray(clip, scale.dtype), levels)
     return np.where(np.abs(codes) == top, bound, levels).astype(scale.dtype)
-
-
-def pack(codes: ArrayLike, bits: int, *, odd: bool = False) -> np.ndarray:
-    """Pack codes into bytes, ``bits`` bits a code, the first in the lowest bits.
-
-    Args:
-        codes: whole numbers; negative ones as their two's complement.
-        bits: 1 to 16.
-        odd: the codes are odd, as `encode`'s on mid-rise: k of ``2 k + 1`` is packed.
-
-    Returns:
-        uint8 ``[ceil(size * bits / 8)]``.
-
-    Raises:
-        ValueError: codes that are no integers or do not fit, bits out of range.
-
-    >>> pack(np.array([1, -1, 0, 1], np.int8), 2)
-    array([77], dtype=uint8)
-    """
-    codes = np.asarray(codes)
-    _check_packed(bits)
-    if codes.dtype.kind not in "iu":
-        raise ValueError(f"codes must be integers, got {codes.dtype}")
-    wide = codes.ravel().astype(np.int64)
-    if odd:
-        if (wide % 2 == 0).any():
-            raise ValueError("codes must be odd, got even ones; leave out odd=True")
-        wide = (wide - 1) // 2
-    least, most = wide.min(initial=0), wide.max(initial=0)
-    if least < -(1 << bits - 1) or most >= 1 << (bits - 1 if least < 0 else bits):
-        raise ValueError(f"codes must fit in {bits} bits, got {least} to {most}")
-    split = (wide[:, None] >> np.arange(bits) & 1).astype(np.uint8)
-    return np.packbits(split.ravel(), bitorder="little")
-
-
-def unpack(
-    packed: ArrayLike,
-    bits: int,
-    shape: tuple[int, ...],
-    *,
-    signed: bool = True,
-    odd: bool = False,
-) -> np.ndarray:
-    """Return the codes that `pack` packed, int32 of this shape.
-
-    Args:
-        packed: uint8.
-        bits: as packed.
-        shape: of the codes.
-        signed: the codes are two's complements, else from 0 up.
-        odd: as packed.
-
-    Raises:
-        ValueError: packed of another size or dtype, bits out of range.
-
-    >>> unpack(np.array([77], np.uint8), 2, (4,)).tolist()
-    [1, -1, 0, 1]
-    """
-    packed = np.asarray(packed)
-    _check_packed(bits)
-    number = int(np.prod(shape))
-    if packed.dtype != np.uint8 or packed.shape != (-(-number * bits // 8),):
-        raise ValueError(
-            f"packed must be {-(-number * bits // 8)} bytes for {number} codes of "
-            f"{bits} bits, got {packed.dtype} of shape {packed.shape}"
-        )
-    split = np.unpackbits(packed, count=number * bits, bitorder="little")
-    codes = split.reshape(number, bits) @ (1 << np.arange(bits))
-    if signed:
-        codes = np.where(codes >> bits - 1 == 1, codes - (1 << bits), codes)
-    return (2 * codes + 1 if odd else codes).astype(np.int32).reshape(shape)
-
-
-def _check_packed(bits):
-    _checks.require_whole("bits", bits, 1)
-    if bits > 16:
-        raise ValueError(f"bits must be from 1 to 16, got {bits}")

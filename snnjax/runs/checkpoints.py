@@ -7,15 +7,14 @@ import logging
 import operator
 import os
 import re
-import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from snnjax import _checks
 from snnjax._named_arrays import (
@@ -27,7 +26,7 @@ from snnjax._named_arrays import (
     flatten_dict,
     unflatten,
 )
-from snnjax._paths import require_local_path
+from snnjax._paths import AnyPath, as_absolute, as_path
 from snnjax.runs.store import compare_configs
 
 Tree = TypeVar("Tree")
@@ -83,7 +82,7 @@ class RunCheckpoints:
             self._config = json.loads(json.dumps(dict(config or {})))
         except (TypeError, ValueError) as error:
             raise ValueError(f"config must hold JSON values: {error}") from None
-        self.folder = require_local_path("folder", folder).absolute()
+        self.folder = as_absolute(as_path("folder", folder))
         for path in _foreign(self.folder):
             if path == self.folder or path.name.isdecimal():  # Orbax would delete it
                 kind = "a file" if path == self.folder else "no checkpoint"
@@ -236,7 +235,8 @@ class RunCheckpoints:
             yield
         except Exception as error:  # Orbax has no type of its own for a full disk
             for half in self.folder.glob(f"*{_TEMPORARY}*"):
-                shutil.rmtree(half, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    epath.Path(half).rmtree()
             if self._manager is not None:
                 with contextlib.suppress(Exception):
                     self._manager.reload()  # it counts what it could not write
@@ -296,7 +296,7 @@ class CorruptCheckpointError(ValueError):
 
 def latest_step(folder: str | os.PathLike[str]) -> int | None:
     """Return the step of the newest checkpoint in a folder, or None."""
-    steps = Path(folder).glob("[0-9]*")
+    steps = as_path("folder", folder).glob("[0-9]*")
     return max((int(p.name) for p in steps if p.name.isdecimal()), default=None)
 
 
@@ -306,23 +306,23 @@ def remove(folder: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: it holds something else; it is unchanged.
     """
-    folder = require_local_path("folder", folder).absolute()
-    check_only_checkpoints(folder)
-    removed = folder.with_name(folder.name + REMOVED)
-    if removed.exists():
-        shutil.rmtree(removed)
-    if folder.exists():
-        folder.rename(removed)
-        shutil.rmtree(removed)
+    given = as_absolute(as_path("folder", folder))
+    check_only_checkpoints(given)
+    path = epath.Path(given)
+    removed = path.with_name(path.name + REMOVED)
+    removed.rmtree(missing_ok=True)
+    if path.exists():
+        path.rename(removed)
+        removed.rmtree()
 
 
-def check_only_checkpoints(folder: Path) -> None:
+def check_only_checkpoints(folder: AnyPath) -> None:
     """Raise ValueError if the folder is a file or holds anything but checkpoints."""
     if _foreign(folder):
         raise ValueError(f"{folder} is no folder of a checkpoint; give another path")
 
 
-def _foreign(folder: Path) -> list[Path]:
+def _foreign(folder: AnyPath) -> list[AnyPath]:
     """Return what in the folder is neither a checkpoint nor left of one by a kill."""
     if not folder.is_dir():
         return [folder] if folder.exists() else []

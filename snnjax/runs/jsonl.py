@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from snnjax._paths import AnyPath, is_remote
+
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the complete lines of a file; a last one without newline is skipped.
@@ -56,12 +58,17 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
             raise
 
 
-def write_file(path: Path, data: bytes) -> Path:
+def write_file(path: AnyPath, data: bytes) -> AnyPath:
     """Write a file completely or not at all.
 
     Raises:
         OSError: it could not be written; an earlier file is unchanged.
     """
+    if is_remote(path):  # an object of a bucket appears whole
+        with add_filename(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return path
     # A name of its own: another process may write the same file.
     part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
@@ -89,7 +96,7 @@ def write_synced(file: BinaryIO, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def add_filename(path: Path) -> Iterator[None]:
+def add_filename(path: AnyPath) -> Iterator[None]:
     """Add the file's name to errors of the system, which writing does not know."""
     try:
         yield

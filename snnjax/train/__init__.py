@@ -7,6 +7,8 @@ Batches and random keys are functions of (seed, step), so a run that is resumed 
 `TrainState` is the run that was never stopped.
 """
 
+from snnjax.train.averaging import average_weights as average_weights
+from snnjax.train.averaging import averaged_model as averaged_model
 from snnjax.train.eval_step import make_eval_step as make_eval_step
 from snnjax.train.evaluate import Evaluation as Evaluation
 from snnjax.train.evaluate import evaluate as evaluate

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from snnjax import calibrate, checkpoint, models
+from snnjax import calibrate, checkpoint, layers, models
 from snnjax.quantize import QuantSpec
 
 RULES = {
@@ -26,9 +26,9 @@ def network(seed=0):
 
 @pytest.fixture
 def file(tmp_path):
-    return checkpoint.export(
-        tmp_path / "deep" / "net.safetensors", network(), {"width": 4, "bits": [2, 3]}
-    )
+    path = tmp_path / "deep" / "net.safetensors"
+    config = {"width": 4, "bits": [2, 3]}
+    return checkpoint.export(path, network(), config, packed=False)
 
 
 def arrays_of(model):
@@ -58,6 +58,65 @@ def test_other_programs_read_it_and_the_names_are_the_layers(file):
     arrays = safetensors.numpy.load_file(file)
     assert arrays["layer1.0.conv1.kernel"].shape == (3, 3, 4, 4)
     assert {"conv1.kernel", "bn1.mean", "fc.bias"} <= set(arrays)
+
+
+SPECS = [
+    *(QuantSpec(bits=bits) for bits in (2, 4, 8, 16)),
+    QuantSpec(bits=1, clip="mse", per_channel=True),
+    QuantSpec(bits=3, clip=0.1, grid="mid_rise"),
+    QuantSpec(bits=4, group_size=16),
+    QuantSpec(bits=4, pow2=True),
+    QuantSpec(bits=4, rounding="stochastic"),
+    QuantSpec("lsq", bits=2, per_channel=True),
+    QuantSpec("lq_net", bits=3, clip=1.0),
+    QuantSpec("mint", bits=4),
+    QuantSpec("dorefa", bits=2),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_packed_kernels_take_their_bits_and_compute_the_same(spec, tmp_path):
+    model = calibrate.quantize(network(), {r"layer.*(conv\d|downsample)": spec})
+    path = tmp_path / "net.safetensors"
+    whole = checkpoint.export(path, model, packed=False).stat().st_size
+    packed = checkpoint.export(path, model).stat().st_size
+    arrays = safetensors.numpy.load_file(path)
+    names = [n for n in arrays if n.endswith(".codes")]
+    layer1 = [n for n in names if n.startswith("layer1.0.conv")]
+    weights = 2 * 3 * 3 * 4 * 4
+    assert sum(arrays[n].nbytes for n in layer1) == weights * spec.bits / 8
+    assert packed < whole
+    loaded = checkpoint.load(path)
+    image = 10 * jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    np.testing.assert_array_equal(loaded(image)[0], model(image)[0])
+    conv = loaded.layer1[0].conv1
+    assert type(conv.quant_scale) is type(model.layer1[0].conv1.quant_scale)
+    # Exported again it is the same file: levels are levels of themselves.
+    codes = arrays[names[0]]
+    checkpoint.export(path, loaded)
+    np.testing.assert_array_equal(safetensors.numpy.load_file(path)[names[0]], codes)
+
+
+def test_packed_files_of_a_large_kernel_are_their_bits(tmp_path):
+    class Net(nnx.Module):
+        def __init__(self):
+            spec = QuantSpec(bits=1, clip=0.1)
+            self.fc = layers.QuantLinear(1000, 1000, quant=spec, rngs=nnx.Rngs(0))
+
+    for bits in (1, 2, 4, 8):
+        spec = QuantSpec(bits=bits, clip=0.1)
+        model = calibrate.quantize(Net(), {"fc": spec})
+        size = checkpoint.export(tmp_path / "x.safetensors", model).stat().st_size
+        assert 1 <= size / (bits * 1_000_000 / 8) < 1.05
+
+
+def test_a_kernel_with_nan_is_not_packed(tmp_path):
+    model = network()
+    kernel = model.layer1[0].conv2.kernel
+    kernel.set_value(kernel.get_value().at[0, 0, 0, 0].set(np.nan))
+    path = checkpoint.export(tmp_path / "net.safetensors", model)
+    with pytest.raises(ValueError, match=r"'layer1\.0\.conv2\.kernel' has NaN"):
+        checkpoint.load(path, model)
 
 
 def test_the_config_is_beside_it(file):

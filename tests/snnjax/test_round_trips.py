@@ -1,10 +1,12 @@
 """Files hold the choices of a network: it comes back the same, or is refused."""
 
 import contextlib
+import functools
 import random
 
 import jax
 import numpy as np
+import orbax.checkpoint
 import pytest
 from flax import nnx
 
@@ -75,20 +77,49 @@ def draw_network(seed):
     return model
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def compute_logits(graph, state):
+    return nnx.merge(graph, state)(X, timesteps=3)[0]
+
+
 def logits(model):
-    return np.asarray(jax.jit(lambda x: model(x, timesteps=3)[0])(X))
+    return np.asarray(compute_logits(*nnx.split(model)))
 
 
 def assert_round_trip(seed, folder):
+    """Assert bit-equal logits through every form of a file, or a refusal."""
     model = draw_network(seed)
-    file = checkpoint.export(folder / f"{seed}.safetensors", model)
     expected = logits(model)
-    np.testing.assert_array_equal(logits(checkpoint.load(file)), expected)
-    other = draw_network(seed + 1000)
-    with contextlib.suppress(ValueError):
-        np.testing.assert_array_equal(logits(checkpoint.load(file, other)), expected)
     like = nnx.eval_shape(lambda: draw_network(seed))
-    np.testing.assert_array_equal(logits(checkpoint.load(file, like)), expected)
+    other = draw_network(seed + 1000)
+    for packed in (True, False):
+        file = folder / f"{seed}-{packed}.safetensors"
+        checkpoint.export(file, model, packed=packed)
+        np.testing.assert_array_equal(logits(checkpoint.load(file)), expected)
+        np.testing.assert_array_equal(logits(checkpoint.load(file, like)), expected)
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(
+                logits(checkpoint.load(file, other)), expected
+            )
+
+    graph, state = nnx.split(model)
+    checkpoint.save(folder / f"{seed}", state)
+    loaded = checkpoint.load(folder / f"{seed}", nnx.split(like)[1])
+    np.testing.assert_array_equal(logits(nnx.merge(graph, loaded)), expected)
+    with contextlib.suppress(ValueError):
+        graph, theirs = nnx.split(other)
+        loaded = checkpoint.load(folder / f"{seed}", theirs)
+        np.testing.assert_array_equal(logits(nnx.merge(graph, loaded)), expected)
+
+    graph, abstract = nnx.split(like)
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / f"{seed}-orbax", state)
+        checkpointer.wait_until_finished()
+        loaded = checkpointer.restore(folder / f"{seed}-orbax", abstract)
+    np.testing.assert_array_equal(logits(nnx.merge(graph, loaded)), expected)
+
+    nnx.replace_by_pure_dict(abstract, nnx.to_pure_dict(state))
+    np.testing.assert_array_equal(logits(nnx.merge(graph, abstract)), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

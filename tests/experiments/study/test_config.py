@@ -100,6 +100,12 @@ CHANGED = {
     "qat_learning_rate": 0.02,
     "weight_decay": 0.0,
     "on_nonfinite": "skip",
+    "cutout": 8,
+    "warm_start": 0.5,
+    "warm_start_timesteps": 2,
+    "average": 0.9,
+    "held_out": 10,
+    "train_images": 100,
     "tiny": True,
 }
 

@@ -414,3 +414,25 @@ def test_a_damaged_npz_is_told(tmp_path):
     path.write_bytes(whole[:90] + bytes(40) + whole[130:])
     with pytest.raises(ValueError, match=r"set\.npz: the file is damaged"):
         data.from_npz(path)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_cutout_blackens_one_square_of_each_image(frames):
+    shape = (64, 3, 12, 10, 2) if frames else (64, 12, 10, 2)
+    images = np.full(shape, 7, np.uint8)
+    options = dict(pad=0, flip=False)
+    found = np.asarray(data.augment(jax.random.key(0), images, cutout=4, **options))
+    black = (found == 0).reshape(64, -1, 12, 10, 2)
+    np.testing.assert_array_equal(black, black[:, :1, :, :, :1] & np.ones_like(black))
+    sizes = black[:, 0, :, :, 0].any(2).sum(1), black[:, 0, :, :, 0].any(1).sum(1)
+    for size in sizes:
+        assert size.min() >= 2  # a pixel within the image is the middle
+        assert size.max() == 4
+    assert len(np.unique(black[:, 0, :, :, 0], axis=0)) > 30
+    halves = [
+        np.asarray(
+            data.augment(jax.random.key(0), part, cutout=4, part=(i, 2), **options)
+        )
+        for i, part in enumerate(np.split(images, 2))
+    ]
+    np.testing.assert_array_equal(np.concatenate(halves), found)

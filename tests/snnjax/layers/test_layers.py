@@ -564,7 +564,7 @@ def test_a_membranes_basis_may_have_either_sign():
     ("spec", "warned"),
     [
         (QuantSpec(bits=4, grid="mid_rise"), True),
-        (QuantSpec(bits=1, per_channel=True), True),
+        (QuantSpec(bits=1, per_channel=True), False),  # whole channels
         (QuantSpec("dorefa", bits=4), True),
         (QuantSpec(bits=4), False),
         (QuantSpec("lsq", bits=4), False),

@@ -1,0 +1,55 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from snnjax import data, models, train
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
+def test_the_average_is_the_documented_sum(decay):
+    rng = np.random.default_rng(0)
+    inner = optax.sgd(0.1, momentum=0.9)
+    plain, averaged = inner, train.average_weights(inner, decay)
+    w = expected = rng.normal(size=5)
+    params = plain_params = {"w": jnp.asarray(w, jnp.float32)}
+    state, plain_state = averaged.init(params), plain.init(params)
+    velocity = np.zeros(5)
+    for k in range(1, 30):
+        gradient = rng.normal(size=5)
+        grads = {"w": jnp.asarray(gradient, jnp.float32)}
+        updates, state = averaged.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        updates, plain_state = plain.update(grads, plain_state, plain_params)
+        plain_params = optax.apply_updates(plain_params, updates)
+        velocity = 0.9 * velocity + gradient
+        w = w - 0.1 * velocity
+        d = min(decay, (1 + k) / (10 + k))
+        expected = d * expected + (1 - d) * w
+    np.testing.assert_allclose(state.average["w"], expected, atol=1e-5)
+    np.testing.assert_array_equal(params["w"], plain_params["w"])
+
+
+def test_a_network_with_averaged_weights():
+    digits = data.load("digits", "train", limit=64)
+    model = models.sew_resnet8(10, width=4, in_channels=1, rngs=nnx.Rngs(0))
+    optimizer = train.average_weights(train.sgd(0.1), 0.5)
+    options = dict(epochs=2, batch_size=32, seed=0, timesteps=2)
+    *_, last = train.steps(model, digits, optimizer=optimizer, **options)
+    averaged = train.averaged_model(model, last.state)
+    trained = train.model_from_state(model, last.state)
+    plain = train.fit(model, digits, optimizer=train.sgd(0.1), **options)
+    kernels = [np.asarray(m.fc.kernel) for m in (averaged, trained, plain)]
+    np.testing.assert_allclose(kernels[1], kernels[2], atol=1e-6)
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+    with pytest.raises(ValueError, match="average_weights"):
+        train.averaged_model(
+            model, last.state._replace(opt_state=last.state.opt_state.inner)
+        )
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1, float("nan")])
+def test_decays_out_of_range(decay):
+    with pytest.raises(ValueError, match="decay"):
+        train.average_weights(optax.sgd(0.1), decay)
