@@ -1,6 +1,6 @@
 """Constructors' arguments of layers, as JSON values, and layers from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def _dtypes(layer: Any) -> dict[str, Any]:
     return {"dtype": dtype, "param_dtype": layer.kernel.dtype.name}
 
 
-def build_layers(described: list, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+def build_layers(described: Sequence, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
     """Build the layers of `describe_layers`, with default neurons, without quantizers.
 
     Raises:
@@ -92,7 +92,8 @@ def build_layers(described: list, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
 
 def _build(kind: str, options: dict[str, Any], rngs: nnx.Rngs) -> nnx.Module:
     options = {
-        key: tuple(x) if isinstance(x, list) else x for key, x in options.items()
+        key: tuple(x) if isinstance(x, list | tuple) else x
+        for key, x in options.items()
     }
     match kind:
         case "QuantConv" | "QuantLinear" | "Dropout":

@@ -28,16 +28,16 @@ class SpikingModel(Protocol):
       layers as it is.
 
     >>> import jax.numpy as jnp
-    >>> import snnjax
     >>> from flax import nnx
+    >>> from snnjax import encoding, layers, neurons
     >>> class Net(nnx.Module):
     ...     def __init__(self, rngs):
-    ...         self.sn = snnjax.layers.Spiking(snnjax.neurons.LIF())
-    ...         self.fc = snnjax.layers.QuantLinear(4, 2, rngs=rngs)
+    ...         self.sn = layers.Spiking(neurons.LIF())
+    ...         self.fc = layers.QuantLinear(4, 2, rngs=rngs)
     ...
     ...     def __call__(self, x, *, timesteps=4, train=None, record=None):
     ...         if x.ndim == 2:
-    ...             x = snnjax.encoding.direct(x, timesteps=timesteps)
+    ...             x = encoding.direct(x, timesteps=timesteps)
     ...         spikes = self.sn(x)
     ...         kept = spikes if record is None else record(spikes)
     ...         return self.fc(spikes, train=train), {"sn": kept}

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -93,7 +93,7 @@ class Sequential(nnx.Module):
 
     @classmethod
     def from_architecture(
-        cls, *, layers: list, in_shape: list[int], rngs: nnx.Rngs
+        cls, *, layers: Sequence, in_shape: Sequence[int], rngs: nnx.Rngs
     ) -> "Sequential":
         """Build the network that an ``architecture`` describes."""
         return cls(build_layers(layers, rngs), in_shape=tuple(in_shape))
