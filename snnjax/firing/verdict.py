@@ -80,6 +80,10 @@ class Verdict:
     inputs_needed: float | None = None
     remedy: str = ""
 
+    def __str__(self) -> str:
+        """Return the state."""
+        return self.state
+
 
 def verdict(
     reference: FiringCounts,
