@@ -310,7 +310,8 @@ def remove(folder: str | os.PathLike[str]) -> None:
     check_only_checkpoints(given)
     path = epath.Path(given)
     removed = path.with_name(path.name + REMOVED)
-    removed.rmtree(missing_ok=True)
+    if removed.exists():
+        removed.rmtree()
     if path.exists():
         path.rename(removed)
         removed.rmtree()

@@ -40,6 +40,12 @@ WORDS = {
         "optimizer": ["lamb"],
         "schedule": ["step"],
         "warmup_epochs": ["1", "-1", "x"],  # of one cycle
+        "cutout": ["-1", "x"],
+        "warm_start": ["1", "-0.1", "nan"],
+        "warm_start_timesteps": ["0", "x"],
+        "average": ["1", "-0.1", "nan"],
+        "held_out": ["-1", "100000"],
+        "train_images": ["0", "x"],
         "label_smoothing": ["1", "-0.1", "nan", "some"],
         "learning_rate": ["0", "-1", "nan", "inf", "fast"],
         "qat_learning_rate": ["0", "-1", "nan", "inf"],

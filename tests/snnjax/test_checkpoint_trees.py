@@ -1,5 +1,4 @@
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 
 from snnjax import calibrate, checkpoint, models, runs, train
@@ -219,7 +219,7 @@ def test_what_was_being_removed_is_no_obstacle(tmp_path, monkeypatch, moment):
         raise Killed
 
     hook = remove_half if moment == "half_removed" else die
-    owner, name = (Path, "rename") if moment == "rename" else (shutil, "rmtree")
+    owner, name = type(epath.Path(path)), "rename" if moment == "rename" else "rmtree"
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, hook)
         with pytest.raises(Killed):
