@@ -385,9 +385,9 @@ def firing(
 
     .. math:: w\, (p\, D_{paired} + d\, D_{W2} + q\, D_{logits})
 
-    of `paired_rates`, `sorted_w2` and `logits`. The defaults were picked on digits and need no tuning where the
+    of `paired_rates`, `sorted_w2` and `logits`. The defaults need no tuning where the
     loss of the labels is a cross-entropy: the distances of firing are relative to the
-    teacher's variance. They were fixed on digits, by seed 100.
+    teacher's variance. They were picked on digits, by the test images of seed 100.
 
     Args:
         student: a recording; of ``{layer: spikes [T, B, neurons...]}`` the first two
