@@ -259,7 +259,7 @@ def test_histograms_and_flows_are_of_the_stored_counts(tmp_path):
     rows = [a_row("fp32"), of_way(mode="ptq", quantize_all=False, emd=0.1)]
     made = run.load(make_run(tmp_path / "run", rows, StudyConfig()))
     firing = figures.read_firing(made)
-    assert list(firing)[0] == "baseline"
+    assert next(iter(firing)) == "baseline"
     assert len(firing) == 2
     for name, row in zip(firing, made.rows, strict=True):
         counts = made.folder.firing(row).counts

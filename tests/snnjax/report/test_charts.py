@@ -118,3 +118,19 @@ def test_layers_keep_their_order_and_their_state():
     assert len(set(scale["range"])) == len(scale["domain"])
     plain = charts.draw_layers(frame.assign(emd_low=np.nan, emd_high=np.nan)).to_dict()
     assert plain["mark"]["type"] == "point"
+
+
+def test_layers_without_any_drift_have_an_axis_from_zero():
+    frame = pd.DataFrame(
+        {
+            "layer": ["a"],
+            "emd": 0.0,
+            "emd_low": None,
+            "emd_high": None,
+            "state": "Drift",
+        }
+    )
+    encoding = charts.draw_layers(frame.assign(state="Drift")).to_dict()["encoding"]
+    low, high = encoding["x"]["scale"]["domain"]
+    assert low == 0 < high
+    assert encoding["color"]["scale"]["domain"] == ["Drift"]
