@@ -370,8 +370,16 @@ def draw_layers(frame: pd.DataFrame) -> alt.Chart | alt.LayerChart:
     }
     y = alt.Y("layer:N", sort=layers, title=None).axis(labelLimit=160)
     base = alt.Chart(frame).encode(y=y)
+    # Only states that occur, two a line: all four are wider than a telephone.
+    seen = {name: states[name] for name in states if name in set(frame["state"])}
     colour = alt.Color("state:N", title=None).scale(
-        domain=list(states), range=list(states.values())
+        domain=list(seen), range=list(seen.values())
+    )
+    colour = colour.legend(columns=2)
+    ends = frame[["emd", "emd_low", "emd_high"]].astype(float)
+    # Without any drift an axis from 0 to 0 would show its only tick in the middle.
+    scale = (
+        alt.Scale(zero=True) if ends.max(axis=None) > 0 else alt.Scale(domain=[0, 1])
     )
     tips = [
         *("layer:N", "state:N", alt.Tooltip("emd:Q", format=".4g", title="EMD")),
@@ -379,7 +387,9 @@ def draw_layers(frame: pd.DataFrame) -> alt.Chart | alt.LayerChart:
         alt.Tooltip("emd_high:Q", format=".4g", title="to"),
     ]
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
-        x=alt.X("emd:Q", title="EMD"), color=colour, tooltip=tips
+        x=alt.X("emd:Q", title="EMD", scale=scale).axis(tickCount=8),
+        color=colour,
+        tooltip=tips,
     )
     if frame["emd_low"].notna().any():
         bars = base.mark_rule(strokeWidth=2)

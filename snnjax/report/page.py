@@ -121,16 +121,17 @@ def render(card: "ReportCard") -> str:
     )
     drawn = {
         "layers": charts.draw_layers(frame),
-        "flow": charts.draw_flows(charts.tabulate_flow(ours, theirs, "all layers")),
     }
+    flow = charts.tabulate_flow(ours, theirs, "all layers")
+    if flow["work"].any():
+        drawn["flow"] = charts.draw_flows(flow)
+    about = "EMD of each layer, from the first to the last"
+    if frame["emd_low"].notna().any():
+        about += f"; the bar is its {100 * card.verdict.level:g} % interval"
     sections = {
         "Layers": [
             _layer_table(card, ours, theirs),
-            blocks.figure(
-                "layers",
-                "EMD of each layer, from the first to the last; the bar is its "
-                f"{100 * card.verdict.level:g} % interval.",
-            ),
+            blocks.figure("layers", f"{about}."),
         ],
         "Which rates moved": [
             blocks.figure(
@@ -140,7 +141,8 @@ def render(card: "ReportCard") -> str:
                 "coupling keeps the order of rates: it shows how the distribution "
                 "moved, not what became of single neurons.",
             )
-        ],
+        ]
+        * ("flow" in drawn),
         "Definitions": [blocks.terms(_DEFINITIONS)],
     }
     return make(

@@ -40,3 +40,97 @@ def test_png_is_deterministic():
     )
     assert first == second
     assert first.startswith(b"\x89PNG")
+
+
+def test_rates_are_shares_of_the_layers_neurons():
+    networks = {
+        "baseline": {"sn1": np.zeros((2, 2, 3))},
+        "other": {"sn1": np.array([0] * 6 + [0.9] * 6).reshape(2, 2, 3)},
+    }
+    found = charts.tabulate_rates(networks).set_index("network")["share"]
+    base, other = (found[name].to_numpy() for name in networks)
+    assert base[0] == 1
+    assert base[1:].sum() == 0
+    at = int(0.9 * len(other))
+    assert (other[0], other[at]) == (0.5, 0.5)
+    chart = charts.draw_rates(charts.tabulate_rates(networks)).to_dict()
+    filled, line = chart["spec"]["layer"]
+    # The first network is filled, all others are lines.
+    assert filled["mark"]["type"] == "rect"
+    assert line["mark"]["type"] == "line"
+    colour = line["encoding"]["color"]["scale"]
+    assert colour["domain"] == ["baseline", "other"]
+    assert len(set(colour["range"])) == len(colour["range"])
+
+
+@pytest.mark.parametrize("layers", [1, 4, 20])
+def test_rates_have_a_panel_a_layer(layers):
+    rates = {f"layer{i}": np.linspace(0, 1, 8) for i in range(layers)}
+    frame = charts.tabulate_rates({"baseline": rates})
+    facet = charts.draw_rates(frame).to_dict()["facet"]
+    assert facet["field"] == "layer"
+    assert facet["sort"] == list(rates)
+
+
+def test_each_panel_shows_shares_of_its_emd():
+    base = {"sn1": np.array([0, 0, 0.05, 0.9])}
+    other = {"sn1": np.array([0, 0.02, 0.05, 0.5])}
+    moved = charts.tabulate_flow(base, other, "other")
+    still = charts.tabulate_flow(base, base, "baseline")
+    shown = moved[moved["share"] > 0].set_index(["before", "after"])["share"]
+    assert dict(shown.round(2)) == {("0", "0.01"): 0.05, ("0.7", "0.4"): 0.95}
+    assert still["share"].sum() == 0
+    chart = charts.draw_flows(pd.concat([moved, still])).to_dict()
+    assert chart["facet"]["sort"] == ["other", "baseline"]
+    # Axes are in the order of rates, which grow upwards and to the right.
+    encoding = chart["spec"]["layer"][0]["encoding"]
+    names = [f"{edge:g}" for edge in charts.EDGES[:-1]]
+    assert encoding["x"]["sort"] == names
+    assert encoding["y"]["sort"] == names[::-1]
+
+
+@pytest.mark.parametrize("floor", [None, 0.5])
+@pytest.mark.parametrize("lower", [None, 0.5])
+@pytest.mark.parametrize("emd", [0.0, 0.01])
+def test_a_map_without_drift_or_floor_is_drawn(emd, lower, floor):
+    frame = pd.DataFrame(
+        {"mode": "QAT", "configuration": "a 2 bit", "layer": ["sn1"], "emd": [emd]}
+    )
+    assert charts.to_png(charts.map_layers(frame, lower=lower, floor=floor))
+
+
+def test_layers_keep_their_order_and_their_state():
+    frame = pd.DataFrame(
+        {
+            "layer": ["sn10", "sn2", "sn1"],
+            "emd": [0.1, 0.2, 0.0],
+            "emd_low": [0.05, np.nan, 0.0],
+            "emd_high": [0.15, np.nan, 0.1],
+            "state": ["Drift", "Cannot tell with these inputs", "No drift seen"],
+        }
+    )
+    bars, dots = charts.draw_layers(frame).to_dict()["layer"]
+    assert bars["encoding"]["x"]["field"] == "emd_low"
+    assert bars["encoding"]["x2"]["field"] == "emd_high"
+    assert dots["encoding"]["y"]["sort"] == ["sn10", "sn2", "sn1"]
+    scale = dots["encoding"]["color"]["scale"]
+    assert set(frame["state"]) <= set(scale["domain"])
+    assert len(set(scale["range"])) == len(scale["domain"])
+    plain = charts.draw_layers(frame.assign(emd_low=np.nan, emd_high=np.nan)).to_dict()
+    assert plain["mark"]["type"] == "point"
+
+
+def test_layers_without_any_drift_have_an_axis_from_zero():
+    frame = pd.DataFrame(
+        {
+            "layer": ["a"],
+            "emd": 0.0,
+            "emd_low": None,
+            "emd_high": None,
+            "state": "Drift",
+        }
+    )
+    encoding = charts.draw_layers(frame.assign(state="Drift")).to_dict()["encoding"]
+    low, high = encoding["x"]["scale"]["domain"]
+    assert low == 0 < high
+    assert encoding["color"]["scale"]["domain"] == ["Drift"]

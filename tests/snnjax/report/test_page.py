@@ -54,3 +54,10 @@ def test_page_loads_nothing_and_escapes(card, tmp_path):
     specs = re.findall(r'class="spec" data-chart="(\w+)">(.*?)</script>', page)
     assert [name for name, _ in specs] == ["layers", "flow"]
     assert all(json.loads(spec)["config"] for _, spec in specs)
+
+
+def test_equal_firing_has_no_rates_that_moved(card, tmp_path):
+    report.compare(card.reference, card.reference).to_html(tmp_path / "card.html")
+    page = (tmp_path / "card.html").read_text()
+    assert re.findall(r'data-chart="(\w+)"', page) == ["layers"]
+    assert re.findall(r'class="chart" id="(\w+)"', page) == ["layers"]
