@@ -190,6 +190,7 @@ def weights(model):
     return [np.asarray(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param))]
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_and_moves_the_student():
     student, teacher = network(0), network(1)
     before = weights(teacher)

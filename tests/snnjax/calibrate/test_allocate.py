@@ -45,6 +45,7 @@ def test_the_greedy_choice_keeps_the_budget(monkeypatch):
     assert drift(exact) <= drift(greedy) < drift(dict.fromkeys(sizes, 2))
 
 
+@pytest.mark.slow
 def test_bits_of_a_network_fit_the_budget():
     model, images = Net(), batches()
     sizes = {"conv1": 9 * 2 * 6, "conv2": 9 * 6 * 4}

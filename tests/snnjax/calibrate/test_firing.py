@@ -69,6 +69,7 @@ def test_fire_match_without_batchnorm_moves_bias_and_threshold(neuron):
         assert now[name] <= 2e-3 * total[name] + 2 < was[name]
 
 
+@pytest.mark.slow
 def test_fire_match_improves_every_layer_of_a_quantized_network():
     reference, images = Net(), batches()
     spec = QuantSpec(bits=2, clip=0.4, grid="mid_rise")

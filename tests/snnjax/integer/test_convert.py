@@ -190,6 +190,7 @@ def test_arguments(options, arguments, message):
         integer.from_model(model, image_size=SIZE, **arguments)
 
 
+@pytest.mark.slow
 def test_the_model_is_unchanged_and_mixed_rules_work():
     plain = twins.make(models.SEWResNet, blocks=(1, 1))
     rules = {
@@ -209,6 +210,7 @@ def test_the_model_is_unchanged_and_mixed_rules_work():
     assert not any(layer.differing for layer in found.values())
 
 
+@pytest.mark.slow
 def test_inputs_at_the_border():
     model = twins.make(
         models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True
@@ -229,6 +231,7 @@ def test_inputs_at_the_border():
         vgg.run_numpy(np.zeros((1, 16, 16, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
 @pytest.mark.parametrize("everything", [False, True])
 def test_layers_of_ones_own(in_shape, everything):
@@ -258,6 +261,7 @@ def test_layers_without_a_twin_are_refused():
         integer.from_model(model)
 
 
+@pytest.mark.slow
 def test_images_of_unknown_normalisation():
     model = twins.make(
         models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True
@@ -271,6 +275,7 @@ def test_images_of_unknown_normalisation():
         twin.encode_input(images + 20)
 
 
+@pytest.mark.slow
 def test_sequences_and_other_numbers_of_steps():
     model = twins.make(
         models.SEWResNet, blocks=(1,), weight_quant=FOUR, quantize_all=True
