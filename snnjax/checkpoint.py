@@ -43,9 +43,11 @@ from snnjax.runs.checkpoints import remove as remove
 Tree = TypeVar("Tree")
 
 SUFFIX = ".safetensors"
-_CRC = "snnjax_crc32"  # in the file's metadata
-_NETWORK, _CHOICES = "snnjax_network", "snnjax_choices"
-_PACKED, _CODES = "snnjax_packed", ".kernel.codes"
+# One entry of the file's metadata, as safetensors writes several in any order, and
+# what it holds.
+_ABOUT = "snnjax"
+_CRC, _NETWORK, _CHOICES, _PACKED = "crc32", "network", "choices", "packed"
+_CODES = ".kernel.codes"
 
 
 def export(
@@ -92,13 +94,13 @@ def export(
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     arrays = flatten_dict(_tree(model))
-    about = {_CHOICES: json.dumps(find_choices(_tree(model)))}
+    about: dict[str, Any] = {_CHOICES: find_choices(_tree(model))}
     if isinstance(model, nnx.Module):
-        about[_NETWORK] = json.dumps(description.describe_network(model))
+        about[_NETWORK] = description.describe_network(model)
         if packed:
-            about[_PACKED] = json.dumps(_pack(model, arrays))
-    about[_CRC] = json.dumps(digests(arrays))
-    files[path] = safetensors.numpy.save(arrays, about)
+            about[_PACKED] = _pack(model, arrays)
+    about[_CRC] = digests(arrays)
+    files[path] = safetensors.numpy.save(arrays, {_ABOUT: json.dumps(about)})
     for file, content in files.items():
         try:
             jsonl.write_file(file, content)
@@ -309,17 +311,17 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
                 local = Path(folder) / path.name
                 local.write_bytes(path.read_bytes())
             file = stack.enter_context(safetensors.safe_open(local, "numpy"))
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        crcs = json.loads(about.get(_CRC, "{}"))
+        about = json.loads(metadata.get(_ABOUT, "{}"))
+        if not isinstance(about, dict):
+            raise ValueError(f"its description is {about!r}")
+        # Before it described its network, a file had checksums alone.
+        earlier = json.loads(metadata.get("snnjax_crc32", "{}"))
+        crcs = about.get(_CRC, earlier)
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
-        known = {
-            key: json.loads(about[key])
-            for key in (_NETWORK, _CHOICES, _PACKED)
-            if key in about
-        }
-        return arrays, crcs, known
+        return arrays, crcs, about
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:

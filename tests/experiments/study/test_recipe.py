@@ -169,9 +169,9 @@ def test_batchnorm_is_reestimated_on_augmented_images(augment, tmp_path, monkeyp
     def reestimate():
         seen = []
 
-        def record(graphdef, state, batch, timesteps):
+        def record(graphdef, state, batch, *rest):
             seen.append(batch)
-            return statistics(graphdef, state, batch, timesteps)
+            return statistics(graphdef, state, batch, *rest)
 
         monkeypatch.setattr(batchnorm, "_batch_statistics", record)
         recipe._reestimate("fp32_bn-s0", make_model(config, dataset, 0))

@@ -91,7 +91,7 @@ def dataset_cases():
         data.from_arrays,
         {"images": IMAGES, "labels": LABELS},
         images=[
-            *(IMAGES.astype(np.float32), IMAGES.astype(int), IMAGES[0], IMAGES[:0]),
+            *(IMAGES.astype(np.float32), IMAGES.astype(int), IMAGES[:0]),
             *(IMAGES[:, :0], IMAGES[..., :0], IMAGES[:, :, 0, 0], IMAGES[None, None]),
             *("text", None, [[1], [1, 2]]),
         ],
