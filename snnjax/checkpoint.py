@@ -161,7 +161,8 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
             dtypes, a network of other choices (the first is named), a file without a
             description where none is given, or NaN or infinity in a file.
     """
-    if as_path("path", path).suffix != SUFFIX:
+    path = as_path("path", path)
+    if path.suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
         loaded = None
@@ -171,7 +172,6 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
         if loaded is None:
             raise ValueError(f"there is no checkpoint at {path}")
         return _as_given(loaded, like)
-    path = _checked(path)
     arrays, crcs, about = _read(path)
     found = digests(arrays)
     wrong = [name for name, crc in crcs.items() if found.get(name) != crc]

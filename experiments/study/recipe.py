@@ -230,29 +230,38 @@ class Recipe:
                 for name, model in zip(names, networks, strict=True)
             ]
             for until, timesteps in phases:
-                at_step: dict[int, list[int]] = {}
-                for i, one in enumerate(opened):
-                    if _step(one) < until or until == steps:
-                        at_step.setdefault(_step(one), []).append(i)
-                for same_step in at_step.values():
-                    for chunk in layout.chunks(same_step, self.num_devices):
-                        together = [opened[i] for i in chunk]
-                        loop = train.steps(
-                            [networks[i] for i in chunk],
-                            self.train_set,
-                            optimizer=tx,
-                            steps=until,
-                            timesteps=timesteps,
-                            seed=seed,
-                            batch_size=self.config.batch_size,
-                            start=train.stack([one.state for one in together]),
-                            silent_above=self.config.silent_above,
-                            mesh=layout.mesh_for(len(chunk), self.num_devices),
-                            **training_options(self.config),
-                        )
-                        self._train_together(together, loop, schedule, save_at)
+                for chunk in self._chunks(opened, until, steps):
+                    together = [opened[i] for i in chunk]
+                    loop = train.steps(
+                        [networks[i] for i in chunk],
+                        self.train_set,
+                        optimizer=tx,
+                        steps=until,
+                        timesteps=timesteps,
+                        seed=seed,
+                        batch_size=self.config.batch_size,
+                        start=train.stack([one.state for one in together]),
+                        silent_above=self.config.silent_above,
+                        mesh=layout.mesh_for(len(chunk), self.num_devices),
+                        **training_options(self.config),
+                    )
+                    self._train_together(together, loop, schedule, save_at)
         return [
             read(model, one.state) for model, one in zip(networks, opened, strict=True)
+        ]
+
+    def _chunks(
+        self, opened: Sequence[runs.Resumable], until: int, steps: int
+    ) -> list[list[int]]:
+        """Return which runs train together up to a step; the last step is for all."""
+        at_step: dict[int, list[int]] = {}
+        for i, one in enumerate(opened):
+            if _step(one) < until or until == steps:
+                at_step.setdefault(_step(one), []).append(i)
+        return [
+            list(chunk)
+            for same_step in at_step.values()
+            for chunk in layout.chunks(same_step, self.num_devices)
         ]
 
     @contextlib.contextmanager

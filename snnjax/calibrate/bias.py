@@ -90,11 +90,7 @@ def check_arguments(
 ) -> tuple[list[Array], list[Unit]]:
     """Return the batches and the units; ValueError for what cannot be calibrated."""
     check_model(model)
-    if not isinstance(reference, nnx.Module):
-        raise ValueError(
-            "reference must be the network in full precision, an nnx.Module, got "
-            f"{_checks.format_value(reference)}"
-        )
+    check_model(reference, "reference")
     _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_callable("on_layer", on_layer, "of a layer's name, done and layers")
     batches = load_batches(dataset, images, batch_size)

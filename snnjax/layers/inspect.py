@@ -15,11 +15,12 @@ from snnjax.layers.variables import QuantState
 from snnjax.quantize import QuantSpec
 
 
-def check_model(model: nnx.Module) -> None:
+def check_model(model: Any, name: str = "model") -> None:
     """Raise ValueError unless it is a Flax NNX module."""
     if not isinstance(model, nnx.Module):
         raise ValueError(
-            f"model must be an nnx.Module, got {_checks.format_value(model)}"
+            f"{name} must be a flax.nnx.Module, got {_checks.format_value(model)}; "
+            "make one, say with snnjax.models.sew_resnet8"
         )
 
 

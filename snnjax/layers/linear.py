@@ -26,6 +26,7 @@ from snnjax.layers.variables import (
     value_of,
 )
 from snnjax.quantize import LqState, QuantSpec
+from snnjax.quantize.lqnet import clip_weights
 from snnjax.quantize.nearest import as_integer
 
 
@@ -133,10 +134,7 @@ class _Quantized(Observable):
             ) from None
 
     def _clipped_kernel(self, spec: QuantSpec) -> Array:
-        w = self.kernel.get_value()
-        clip = jnp.asarray(spec.clip, w.dtype)
-        # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
-        return jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
+        return clip_weights(self.kernel.get_value(), spec.clip)
 
     def encode(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the kernel's whole-number codes and their scale.
@@ -174,9 +172,12 @@ def _warn_about_zeros(name: str, spec: QuantSpec | None, w: Array) -> None:
         return
     if spec.method != "dorefa" and (spec.method != "uniform" or spec.has_zero):
         return
+    zero = np.asarray(w) == 0
+    if zero.mean() <= _MOST_ZEROS:
+        return
     # A channel or group of zeros stays zero: its levels are the least normal numbers.
     moved = np.abs(np.asarray(spec(w), np.float64)) > 1e-30
-    share = float(np.mean((np.asarray(w) == 0) & moved))
+    share = float(np.mean(zero & moved))
     if share > _MOST_ZEROS:
         warnings.warn(
             f"{share:.0%} of the weights of {name} are 0, and the levels of "

@@ -99,6 +99,13 @@ def _lq_net_bwd(basis, cotangent):
 _lq_net.defvjp(_lq_net_fwd, _lq_net_bwd)
 
 
+def clip_weights(w: Array, clip: ArrayLike) -> Array:
+    """Clip weights, with the identity as gradient up to the clip and 0 beyond it."""
+    clip = jnp.asarray(clip, w.dtype)
+    # Not jnp.clip, which halves the gradient of a weight that lies on the clip.
+    return jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
+
+
 def lq_net(w: ArrayLike, state: LqState) -> Array:
     """Round each weight to its nearest level, straight-through.
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax.quantize.codes import decode, encode, find_scale, sort_levels
-from snnjax.quantize.lqnet import lq_net
+from snnjax.quantize.lqnet import clip_weights, lq_net
 
 MOST_BITS = 16
 
@@ -76,8 +76,8 @@ def unpack_kernel(
 
 
 def _clip(spec: Any, w: Array) -> Array:
-    """Clip weights as layers clip them for LQ-Net."""
-    return jnp.clip(w, -spec.clip, spec.clip) if spec.method == "lq_net" else w
+    """Clip weights for LQ-Net, as layers do."""
+    return clip_weights(w, spec.clip) if spec.method == "lq_net" else w
 
 
 def pack(codes: ArrayLike, bits: int, *, odd: bool = False) -> np.ndarray:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from snnjax import _checks, _pytree, data
 from snnjax.data import Dataset
 from snnjax.layers import Hyperparameter
+from snnjax.layers.inspect import check_model
 from snnjax.models.protocol import call_checked
 from snnjax.train import sharding
 
@@ -102,15 +103,6 @@ def check_batch(dataset: Any, batch_size: Any) -> None:
         raise ValueError(
             f"batch_size: expected 1 to {len(dataset)}, the number of training images, "
             f"got {batch_size}; take a smaller batch"
-        )
-
-
-def check_model(model: Any, name: str = "model") -> None:
-    """Raise ValueError unless it is a flax.nnx network."""
-    if not isinstance(model, nnx.Module):
-        raise ValueError(
-            f"{name} must be a flax.nnx.Module, got {type(model).__name__}; make one, "
-            "say with snnjax.models.sew_resnet8"
         )
 
 

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from snnjax import _checks
 from snnjax.data import Dataset, eval_batches, on_device
 from snnjax.firing import FiringCounts
+from snnjax.layers.inspect import check_model
 from snnjax.train import checks, guards, sharding
 from snnjax.train.eval_step import (
     NUM_GROUPS,
@@ -136,7 +137,7 @@ def _sum_over_images(
     checks.check_bool(outputs=outputs)
     _checks.require_callable("on_step", on_step)
     if reference is not None:
-        checks.check_model(reference, "reference")
+        check_model(reference, "reference")
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     checks.check_alike(networks, mesh)
     if reference is not None and timesteps**2 * len(dataset) >= 2**31:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax.layers import mask_time
+from snnjax.layers.inspect import check_model
 from snnjax.train import checks
 
 Loss = Callable[[Array, Array], Array]
@@ -120,7 +121,7 @@ def loss_fn(
         ValueError: the network is in evaluation mode: BatchNorm would normalise by
             statistics that never move, and the network would learn badly in silence.
     """
-    checks.check_model(model)
+    check_model(model)
     _checks.require_callable("loss", loss)
     if is_evaluating(model):
         raise ValueError(

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.extend.core import Var
 
 from snnjax.data import Dataset
+from snnjax.layers.inspect import check_model
 from snnjax.train import checks
 from snnjax.train.state import split
 
@@ -40,7 +41,7 @@ def estimate_memory(
     Raises:
         ValueError: batch_size or timesteps is no whole number from 1.
     """
-    checks.check_model(model)
+    check_model(model)
     checks.check_dataset(dataset)
     checks.check_whole(batch_size=batch_size, timesteps=timesteps)
     graphdef, params, rest = split(model)
