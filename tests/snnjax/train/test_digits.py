@@ -13,7 +13,7 @@ from snnjax import data, models, train
 def test_digits_are_learnt_to_97_percent(way):
     train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
     model = models.sew_resnet8(10, width=16, in_channels=1, rngs=nnx.Rngs(0))
-    # The rate falls to 0: at a constant rate the last steps decide, and so does rounding.
+    # The rate falls to 0: with a constant one the accuracy hangs on rounding.
     steps = 12 * (len(train_set) // 32)
     tx = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
     if way == "fit":
