@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
+    "headline",
     "reference",
 ]
 exclude_patterns = ["_ext", "_build", "results/**/*.jsonl"]

@@ -6,6 +6,7 @@ defines. A public name without a docstring fails the build.
 
 import importlib
 import inspect
+import re
 import types
 from pathlib import Path
 
@@ -87,7 +88,24 @@ def write_pages(app: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def show_signature(app, what, name, thing, options, signature, returns):
+    """Replace what autodoc sees of a class or a default by what a user writes.
+
+    Flax's metaclass hides the constructor's arguments; types and functions among the
+    defaults are shown by their names.
+    """
+    if what == "class" and isinstance(thing, type) and "*args" in (signature or ""):
+        parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
+        bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+        signature = str(inspect.Signature(bare))
+    if signature:
+        signature = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", signature)
+        signature = re.sub(r"<function (?:[\w.<>]*\.)?(\w+)[^>]*>", r"\1", signature)
+    return signature, returns
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the writer with Sphinx."""
     app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-signature", show_signature)
     return {"parallel_read_safe": True}
