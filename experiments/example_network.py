@@ -6,7 +6,8 @@ Writes ``snnjax/examples/digits.safetensors`` and the digits beside it, in a min
 import numpy as np
 from flax import nnx
 
-from snnjax import calibrate, checkpoint, data, examples, models, train
+from snnjax import calibrate, checkpoint, data, models, train
+from snnjax.examples import pretrained
 
 EPOCHS, BATCH, WIDTH = 20, 32, 8
 
@@ -28,11 +29,11 @@ def main() -> None:
     for name, digits in splits.items():
         arrays[f"{name}_images"] = digits.images
         arrays[f"{name}_labels"] = digits.labels.astype(np.uint8)
-    np.savez_compressed(examples.IMAGES, **arrays)
+    np.savez_compressed(pretrained.IMAGES, **arrays)
     model = train_network(splits["train"])
-    checkpoint.export(examples.NETWORK, model)
+    checkpoint.export(pretrained.NETWORK, model)
     accuracy = train.evaluate(model, splits["test"]).accuracy
-    print(f"accuracy {accuracy:.4f}, {examples.NETWORK}")
+    print(f"accuracy {accuracy:.4f}, {pretrained.NETWORK}")
 
 
 if __name__ == "__main__":

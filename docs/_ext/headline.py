@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[1]
 ROWS = DOCS / "results" / "cifar10" / "results.jsonl"
 README_FIGURE = DOCS / "images" / "accuracy_hides_firing.png"
 MOST_LOST = 0.01  # of accuracy
+FLOORS = {"floor_control": "fine-tuned in full precision", "floor_seed": "another seed"}
 
 
 def select_rows(path: Path = ROWS) -> tuple[list[dict], list[dict]]:
@@ -49,7 +50,10 @@ def draw(path: Path) -> None:
     upper.legend(loc="lower left", ncols=2, frameon=False, fontsize=8)
     title = f"{len(rows)} networks within a point of full precision ({full:.1f} %)"
     upper.set_title(title, fontsize=9, loc="left")
-    floors = {"floor_control": "fine-tuned in full precision", "floor_seed": "another seed"}
+    floors = {
+        "floor_control": "fine-tuned in full precision",
+        "floor_seed": "another seed",
+    }
     for key, label in floors.items():
         floor = 1000 * max(row[key] or 0 for row in rows)
         lower.axhline(floor, color="0.4", lw=0.8, ls=":")

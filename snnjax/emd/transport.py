@@ -62,8 +62,8 @@ def sinkhorn_divergence(
     .. math:: S_\epsilon = OT_\epsilon(x, y) - \tfrac12 OT_\epsilon(x, x)
               - \tfrac12 OT_\epsilon(y, y)
 
-    with cost ``|x - y|`` and the entropic :math:`OT_\epsilon`. It tends to W1 as epsilon
-    tends to 0; at an epsilon of the size of the distance little is left of it. In one
+    with cost ``|x - y|`` and the entropic :math:`OT_\epsilon`. It tends to W1 as
+    epsilon tends to 0; at an epsilon of the size of the distance little is left of it. In one
     dimension it is a slower, biased W1: use it to compare with others' work,
     `wasserstein_1d` to measure and `soft_cdf_distance` to train.
 
