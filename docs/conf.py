@@ -28,10 +28,12 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "headline",
+    "links",
     "reference",
 ]
 exclude_patterns = ["_ext", "_build", "results/**/*.jsonl"]
-suppress_warnings = ["misc.highlighting_failure"]
+# Pages that are there or not, by what was measured.
+suppress_warnings = ["toc.empty_glob"]
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 4
@@ -58,11 +60,14 @@ html_title = "snnjax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {
-    "show_toc_level": 2,
+    "show_toc_level": 1,
     "show_navbar_depth": 1,
     "max_navbar_depth": 2,
     "collapse_navigation": True,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
+    "repository_url": "https://github.com/snnjax/snnjax",
+    "use_repository_button": True,
     "use_download_button": False,
     "use_fullscreen_button": False,
 }

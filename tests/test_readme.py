@@ -18,8 +18,6 @@ CODE = re.compile(r"```(?:python|\{code-cell\})\n(?::tags:.*\n)?(.*?)```", re.DO
 WITH_CODE = [page for page in PAGES if CODE.search(page.read_text(encoding="utf-8"))]
 # Runs with torch and SpikingJelly, in an environment of its own: $SNNJAX_PEERS_PYTHON.
 WITH_TORCH = {"pytorch.md"}
-# Show parts of a longer program.
-FRAGMENTS = {"integer.md", "recordings.md"}
 
 # Where the README says how long to train.
 LENGTHS = (
@@ -84,8 +82,6 @@ def test_readme_is_short():
 def test_page_runs(page, tmp_path, monkeypatch):
     if page.name in WITH_TORCH:
         pytest.skip("needs torch: test_page_with_torch_runs")
-    if page.name in FRAGMENTS:
-        pytest.skip("parts of a program")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     assert run_blocks(page.read_text(encoding="utf-8"), page.name)

@@ -55,7 +55,7 @@ def draw(path: Path) -> None:
         "floor_seed": "another seed",
     }
     for key, label in floors.items():
-        floor = 1000 * max(row[key] or 0 for row in rows)
+        floor = 1000 * max(row.get(key) or 0 for row in rows)
         lower.axhline(floor, color="0.4", lw=0.8, ls=":")
         lower.annotate(label, (0, floor), fontsize=8, color="0.3", va="bottom")
     lower.set(ylabel="EMD of firing,\nspikes per 1,000 steps", xlabel="network")

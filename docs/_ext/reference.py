@@ -104,8 +104,17 @@ def show_signature(app, what, name, thing, options, signature, returns):
     return signature, returns
 
 
+def skip_field(app, what, name, thing, skip, options):
+    """Leave out the fields of a named tuple, which its docstring describes."""
+    is_field = (getattr(thing, "__doc__", "") or "").startswith(
+        "Alias for field number"
+    )
+    return True if is_field else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the writer with Sphinx."""
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-skip-member", skip_field)
     return {"parallel_read_safe": True}

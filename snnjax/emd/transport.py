@@ -63,8 +63,8 @@ def sinkhorn_divergence(
               - \tfrac12 OT_\epsilon(y, y)
 
     with cost ``|x - y|`` and the entropic :math:`OT_\epsilon`. It tends to W1 as
-    epsilon tends to 0; at an epsilon of the size of the distance little is left of it. In one
-    dimension it is a slower, biased W1: use it to compare with others' work,
+    epsilon tends to 0; at an epsilon of the size of the distance little is left of it.
+    In one dimension it is a slower, biased W1: use it to compare with others' work,
     `wasserstein_1d` to measure and `soft_cdf_distance` to train.
 
     Gradient: by every sample (Danskin's theorem; a second derivative raises
