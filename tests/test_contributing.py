@@ -34,5 +34,5 @@ def test_its_rows_hold(names, bits):
 
 def test_it_refuses_bad_input(names):
     for wrong in (dict(bits=5, clip=1.0), dict(bits=2, clip=0.0)):
-        with pytest.raises(ValueError, match="bits|clip"):
+        with pytest.raises(ValueError, match=r"bits|clip"):
             names["powers_of_two"](jnp.ones(3), **wrong)

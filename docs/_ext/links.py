@@ -50,9 +50,10 @@ def find_broken_links(folder: Path) -> list[str]:
 
 def check(app: Sphinx, error: Exception | None) -> None:
     """Fail the build where a link is broken."""
-    if error is None and app.builder.name == "html":
-        if broken := find_broken_links(Path(app.outdir)):
-            raise ExtensionError("broken links:\n" + "\n".join(broken))
+    if error is not None or app.builder.name != "html":
+        return
+    if broken := find_broken_links(Path(app.outdir)):
+        raise ExtensionError("broken links:\n" + "\n".join(broken))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
