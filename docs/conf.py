@@ -32,8 +32,6 @@ extensions = [
     "reference",
 ]
 exclude_patterns = ["_ext", "_build", "results/**/*.jsonl"]
-# Pages that are there or not, by what was measured.
-suppress_warnings = ["toc.empty_glob"]
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 4

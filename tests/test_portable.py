@@ -21,11 +21,11 @@ import builtins
 real = builtins.__import__
 
 
-def refuse(name, globals=None, *rest):
+def refuse(name, globals=None, *rest, **more):
     asker = (globals or {{}}).get("__name__", "")
     if name in {POSIX!r} and asker.split(".")[0] in ("snnjax", "experiments"):
         raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-    return real(name, globals, *rest)
+    return real(name, globals, *rest, **more)
 
 
 builtins.__import__ = refuse
@@ -41,7 +41,7 @@ import numpy as np
 from snnjax import firing, runs, report
 
 with runs.Store.open("run", {"seed": 0}) as store:
-    store.append({"accuracy": 1.0})
+    store.append({"name": "a", "accuracy": 1.0}, {"counts": np.arange(3)})
 with runs.Store.open("run", {"seed": 0}) as store:
     assert len(store.rows()) == 1
 counts = firing.FiringCounts({"layer1.0.sn1": np.array([1, 2])}, 4)

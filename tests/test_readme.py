@@ -49,7 +49,7 @@ def shorten(text: str) -> str:
 @pytest.mark.parametrize(
     ("edit", "accuracy"),
     [
-        pytest.param(shorten, 0.2, id="one epoch"),
+        pytest.param(shorten, 0.2, id="one epoch", marks=pytest.mark.slow),
         pytest.param(str, 0.97, id="whole", marks=pytest.mark.nightly),
     ],
 )
