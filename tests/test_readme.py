@@ -14,7 +14,7 @@ PAGES = sorted(
     for page in (ROOT / "docs").rglob("*.md")
     if "results" not in page.relative_to(ROOT / "docs").parts[:-1]
 )
-CODE = re.compile(r"```(?:python|\{code-cell\})\n(?::tags:.*\n)?(.*?)```", re.DOTALL)
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)  # cells are run by the build
 WITH_CODE = [page for page in PAGES if CODE.search(page.read_text(encoding="utf-8"))]
 # Runs with torch and SpikingJelly, in an environment of its own: $SNNJAX_PEERS_PYTHON.
 WITH_TORCH = {"pytorch.md"}
