@@ -29,7 +29,7 @@ FLOORS = (
     {"emd", "firing", "spiketrain", "cost", "layers"},
     {"models", "data"},
     {"train", "calibrate", "distill"},
-    {"runs", "checkpoint", "integer", "interop", "report"},
+    {"runs", "checkpoint", "integer", "interop", "report", "examples"},
     {"cli"},
 )
 # What each experiment has to itself: no other room of the experiments imports it.
