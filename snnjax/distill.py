@@ -33,7 +33,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, emd
-from snnjax.layers import Spiking, observe
+from snnjax.layers import Readout, Spiking, observe
 from snnjax.layers.observe import observable_layers
 
 # Below this variance of rates, a deviation of 1 %, a layer counts as silent.
@@ -91,7 +91,9 @@ def record(
     if membranes:
         layers = observable_layers(model).items()
         observers = {
-            name: Spiking.potentials for name, x in layers if isinstance(x, Spiking)
+            name: Spiking.potentials
+            for name, x in layers
+            if isinstance(x, Spiking) and not isinstance(x, Readout)
         }
     with observe(model, observers) as found:
         options = {} if train is None else {"train": train}

@@ -176,7 +176,7 @@ class BatchesFeed:
             if not number and not moved:
                 raise ValueError(
                     f"dataset gave no batches in pass {epoch + 1}; each iter(dataset) "
-                    "must begin a new pass: give the loader, not something that it returned"
+                    "must begin a new pass: give the loader, not what it returned"
                 )
             skip, epoch, begun, moved = max(skip - number, 0), epoch + 1, None, False
 
