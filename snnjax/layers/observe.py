@@ -52,8 +52,9 @@ def observe(
     Args:
         model: any NNX model of `layers`; after the block it is as it was.
         observers: ``{layer: function of its input}``, of the current ``[T, B, ...]`` of
-            a `Spiking` (in a `Recurrent`, with what comes back), and of what a `QuantConv`, `QuantLinear` or `BatchNorm` takes.
-            A layer that runs several times shows its last input.
+            a `Spiking` (in a `Recurrent`, with what comes back), and of what a
+            `QuantConv`, `QuantLinear` or `BatchNorm` takes. A layer that runs several
+            times shows its last input.
 
     Yields:
         A dict that holds ``{layer: result}`` when the block has ended.

@@ -62,10 +62,16 @@ class Shuffled:
         return data.Batches(self, mean=self.dataset.mean, std=self.dataset.std)
 
 
+def first_quick(names):
+    """The first of the names in the default suite, the others among the slow tests."""
+    first, *rest = names
+    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in rest)]
+
+
 OPTIONS = dict(optimizer=optax.adam(1e-2), seed=0, timesteps=2)
 
 
-@pytest.mark.parametrize("kind", ["pairs", "mappings", "floats"])
+@pytest.mark.parametrize("kind", first_quick(["pairs", "mappings", "floats"]))
 def test_a_run_is_that_of_the_data_set(images, kind):
     whole = train.fit(network(), images, epochs=2, batch_size=BATCH, **OPTIONS)
     read = Shuffled(images, kind).statistics()
@@ -146,7 +152,7 @@ def test_resumed_at_a_position(images):
         )
 
 
-@pytest.mark.parametrize("kind", ["pairs", "floats"])
+@pytest.mark.parametrize("kind", first_quick(["pairs", "floats"]))
 def test_an_evaluation_is_that_of_the_data_set(images, kind):
     net, other = network(), network()
     other.bn1.bias.set_value(jnp.ones(4))
@@ -172,6 +178,7 @@ def test_an_evaluation_is_that_of_the_data_set(images, kind):
         assert (a.inputs_id == b.inputs_id) == (kind == "pairs")
 
 
+@pytest.mark.slow
 def test_sequences_of_different_lengths():
     draw = np.random.default_rng(0)
     x = draw.poisson(1.0, (40, 9, 6)).astype(np.int16)
@@ -216,7 +223,7 @@ CALIBRATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", CALIBRATIONS)
+@pytest.mark.parametrize("name", first_quick(CALIBRATIONS))
 def test_calibration_is_that_of_the_data_set(images, name):
     full = network()
     net = calibrate.quantize(full, {"conv1": QuantSpec(bits=3, clip="mse")})
@@ -231,6 +238,7 @@ def test_calibration_is_that_of_the_data_set(images, name):
     assert same(arrays(method(net, full, batches, **options)), arrays(expected))
 
 
+@pytest.mark.slow
 def test_bits_are_allocated_by_batches(images):
     net = network()
     options = dict(budget_kb=0.1, layers=["conv1"], bits=(2, 8), timesteps=2)

@@ -9,8 +9,8 @@ def assert_same(found):
     one, many = found["one"], found["many"]
     assert found["devices"] == 8
     assert len(set(one["losses"])) == len(one["losses"])
-    np.testing.assert_allclose(many["losses"], one["losses"], rtol=0, atol=1e-9)
-    assert found["far"] < 1e-9
+    np.testing.assert_allclose(many["losses"], one["losses"], rtol=0, atol=1e-8)
+    assert found["far"] < 1e-8  # rates, of which the penalty is, are float32
 
 
 @pytest.mark.slow
