@@ -261,7 +261,8 @@ def _as_images(images: Any) -> np.ndarray:
             "channel axis of grey images with images[..., None]"
         )
     if images.ndim != 4:
-        return as_sequences(images)
+        # One dtype for all batches, whatever their values.
+        return images if images.dtype == np.uint8 else _widen(images)
     if np.issubdtype(images.dtype, np.floating) or images.dtype.name == "bfloat16":
         return images.astype(np.float32)
     if images.dtype != np.uint8:
@@ -270,6 +271,11 @@ def _as_images(images: Any) -> np.ndarray:
             "of pixels from 0 to 255, images.astype(np.uint8)"
         )
     return images
+
+
+def _widen(frames: np.ndarray) -> np.ndarray:
+    """Return the counts as float32, which holds them."""
+    return as_sequences(frames).astype(np.float32)
 
 
 def _as_labels(labels: Any, shape: tuple[int, ...]) -> np.ndarray:

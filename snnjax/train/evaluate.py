@@ -222,7 +222,7 @@ def _evaluation(
         )
     guards.check_graded({name: bool(x) for name, x in sums.graded.items()})
     groups = []
-    for g in range(min(NUM_GROUPS, images)):
+    for g in np.flatnonzero(observations):
         spikes = {name: counts[g] for name, counts in sums.spikes.items()}
         groups.append(FiringCounts(spikes, int(observations[g])))
     time_w1 = None

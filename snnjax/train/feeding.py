@@ -187,13 +187,12 @@ def check_like(batch: Batch, first: Batch) -> None:
         (x.images.shape[1:], x.images.dtype.name, x.lengths is None)
         for x in (first, batch)
     ]
+    kinds_differ = kinds[0][2] != kinds[1][2]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "batches must all be of one shape and dtype, got images of "
             f"{list(kinds[0][0])}, {kinds[0][1]}, and then {list(kinds[1][0])}, "
-            f"{kinds[1][1]}"
-            + "; some have lengths and some not"
-            * (kinds[0][2] != kinds[1][2])
+            f"{kinds[1][1]}" + "; some have lengths and some not" * kinds_differ
         )
 
 
@@ -319,7 +318,7 @@ class EvaluationFeed:
         assert first is not None, "read in the constructor"
         share = max(self.share // self.processes, 1)
         size = -(-len(first) // share) * share
-        start = jax.process_index() * size if self.processes > 1 else 0
+        start = jax.process_index() * len(first) if self.processes > 1 else 0
         smaller = False
         while batch is not None:
             check_like(batch, first)
@@ -336,7 +335,7 @@ class EvaluationFeed:
             arrays = sharding.shard_batch(as_device_batch(batch.fill(size)), self.mesh)
             mask = np.arange(size) < len(batch)
             yield arrays, *sharding.shard_parts((places, mask), self.mesh)
-            start += size * self.processes
+            start += len(first) * self.processes
             batch = next(self.begun, None)
 
     def _count(self, places: Any, images: np.ndarray, lengths: Any) -> None:

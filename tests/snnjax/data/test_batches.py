@@ -10,6 +10,7 @@ from flax import nnx
 
 from snnjax import calibrate, data, layers, models, neurons, train
 from snnjax.quantize import QuantSpec
+from snnjax.train.feeding import EvaluationFeed
 
 SIZE, BATCH = 70, 16
 
@@ -152,6 +153,18 @@ def test_resumed_at_a_position(images):
         )
 
 
+def test_batches_that_devices_do_not_divide_fill_all_groups(images):
+    """On a mesh of one: places are those of the images, not of the filled batch."""
+    batches = [(images.images[i : i + 9], images.labels[i : i + 9]) for i in (0, 9)]
+    feed = EvaluationFeed(
+        data.Batches(batches), batch_size=1, timesteps=2, groups=32, mesh=None
+    )
+    feed.share = 4
+    places = [np.asarray(p)[np.asarray(mask)] for _, p, mask in feed]
+    assert np.array_equal(np.concatenate(places), np.arange(18))
+    assert np.array_equal(feed.observations, [2] * 18 + [0] * 14)
+
+
 @pytest.mark.parametrize("kind", first_quick(["pairs", "floats"]))
 def test_an_evaluation_is_that_of_the_data_set(images, kind):
     net, other = network(), network()
@@ -198,6 +211,8 @@ def test_sequences_of_different_lengths():
     batches = [
         (x[i : i + 20], labels[i : i + 20], lengths[i : i + 20]) for i in (0, 20)
     ]
+    with_large = [(x, labels, lengths), (x * 300, labels, lengths)]
+    assert [b.images.dtype.name for b in data.Batches(with_large)] == ["float32"] * 2
     found = [
         train.evaluate(net, d, timesteps=9, batch_size=20) for d in (dataset, batches)
     ]
