@@ -55,7 +55,7 @@ INSIDE = {
     **{"vl_convert": {"report"}, "filelock": {"runs"}, "flax": {"report"}},
 }
 # Loaded by the functions that draw, which need the extra `report`.
-DRAWING = {"charts.py", "page.py"}
+DRAWING = {"charts.py", "page.py", "traces.py"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 STANDARD = set(sys.stdlib_module_names)
 
