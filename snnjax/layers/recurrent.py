@@ -103,7 +103,7 @@ class Recurrent(Stateful):
             each = isinstance(self.feedback, QuantScale)
             back = s * weights.reshape(1, -1) if each else s @ weights
             current = current + add_bias(back, bias).astype(current.dtype)
-            spikes, neuron = self.sn.run(current[None], neuron)
+            spikes, neuron = self.sn.run(current[None], neuron, steps=len(x))
             return (spikes[0], neuron), spikes[0]
 
         # The first step by itself: it makes the state where there was none.
