@@ -19,7 +19,6 @@ import pandas as pd
 from experiments.report import figures, page, results, table
 from experiments.report.figures import Picture
 from experiments.report.findings import findings  # the function, not the module
-from experiments.report.formats import DEFINITIONS
 from experiments.report.judged import judge
 from experiments.report.run import Run, describe_run, describe_unfinished, load
 from experiments.study.store import StudyStore
@@ -148,16 +147,8 @@ def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
 
 
 def _markdown(runs: Sequence[Run], judged: pd.DataFrame) -> str:
-    lines = [f"# {page.TITLE}", ""]
+    parts = [f"# {page.TITLE}"]
     for run in runs:
-        lines += [
-            f"**{describe_run(run)}**",
-            "",
-            *(f"- {s}" for s in findings(run.judged_main)),
-            "",
-        ]
-        if left := describe_unfinished(run):
-            lines += [left, ""]
-    lines += [table.markdown(judged)]
-    lines += [f"- {name}: {meaning}" for name, meaning in DEFINITIONS.items()]
-    return "\n".join(lines) + "\n"
+        parts += [f"**{describe_run(run)}**", *findings(run.judged_main)]
+        parts += [left] if (left := describe_unfinished(run)) else []
+    return "\n\n".join([*parts, table.markdown(judged)])

@@ -13,9 +13,9 @@ import numpy as np
 _FOLDER = Path(__file__).parent / "templates"
 _WORDS = tomllib.loads((_FOLDER / "words.toml").read_text("utf-8"))
 CAPTIONS: dict[str, str] = _WORDS["captions"]
-CLAIMS: dict[str, dict[str, str]] = _WORDS["claims"]
+CLAIMS: dict[str, dict[str, Any]] = _WORDS["claims"]
 DEFINITIONS: dict[str, str] = _WORDS["definitions"]
-TEXT_COLUMNS = ("run", "method", "mode", "drift")
+TEXT_COLUMNS = ("run", "method", "mode", "verdict")
 
 
 def count(number: int, noun: str) -> str:

@@ -13,11 +13,6 @@ MODE_NAMES = {
     "ptq_bn": "PTQ+BN",
     "qat": "QAT",
 }
-FLOORS = {
-    "floor_control": "fine-tuned in full precision",
-    "floor_seed": "another seed",
-    "floor_sampling": "other test images",
-}
 
 
 def method_name(row: Row) -> str:

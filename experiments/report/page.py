@@ -16,8 +16,8 @@ from experiments.report.formats import (
     percent,
     plain,
 )
-from experiments.report.judged import baselines, noise_floors, select_quantized
-from experiments.report.names import FLOORS, MODE_NAMES
+from experiments.report.judged import STATES, baselines
+from experiments.report.names import MODE_NAMES
 from experiments.report.run import Run, describe_run, describe_unfinished, study_command
 from experiments.report.table import group_rows, row_cells
 from snnjax.report import charts, page
@@ -31,7 +31,7 @@ _SCATTER += "name in the legend to see its mode alone."
 def html(runs: Sequence[Run], judged: pd.DataFrame, pictures: Sequence[Picture]) -> str:
     """Return the page of ``runs``, whose rows in the table's order are ``judged``."""
     drawn = {p.name: p.chart for p in pictures if p.chart is not None}
-    quantized = select_quantized(judged)
+    quantized = judged[~judged["full"]]
     scatter = []
     if len(quantized):
         drawn["scatter"] = charts.scatter_networks(_networks(quantized), hover=["seed"])
@@ -41,16 +41,14 @@ def html(runs: Sequence[Run], judged: pd.DataFrame, pictures: Sequence[Picture])
         some = [p for p in pictures if p.name.startswith(names)]
         return [blocks.figure(p.name, p.caption, p.chart is not None) for p in some]
 
-    over_bits = figures("over_bits") or [
-        markupsafe.Markup("<p>No quantized row yet.</p>")
-    ]
+    nothing = [markupsafe.Markup("<p>No quantized row yet.</p>")]
     return page.make(
         title=f"{', '.join(run.name for run in runs)}: {TITLE}",
         heading=TITLE,
         head=markupsafe.Markup("").join(map(_head, runs)),
         sections={
             "Accuracy and EMD": scatter,
-            "Accuracy and EMD over bits": over_bits,
+            "Accuracy and EMD over bits": figures("over_bits") or nothing,
             "All rows": [_table(judged)],
             "Layer by layer": figures("layers", "rates", "flows"),
             "Does EMD predict anything?": figures("prediction"),
@@ -62,8 +60,9 @@ def html(runs: Sequence[Run], judged: pd.DataFrame, pictures: Sequence[Picture])
 
 
 def _networks(quantized: pd.DataFrame) -> pd.DataFrame:
-    found = quantized[["seed", "state"]].assign(
+    found = quantized[["seed"]].assign(
         name=quantized["label"],
+        state=quantized["verdict"],
         group=quantized["mode"].map(MODE_NAMES),
         accuracy=100 * quantized["accuracy"],
         emd=quantized["emd_mean"],
@@ -78,18 +77,21 @@ def _head(run: Run) -> markupsafe.Markup:
         text += markupsafe.Markup("<p><strong>{}</strong></p>").format(left)
     item = markupsafe.Markup("<li>{}</li>")
     sentences = [item.format(sentence) for sentence in findings(run.judged_main)]
+    text += markupsafe.Markup('<ol class="card">{}</ol>').format(
+        markupsafe.Markup("").join(sentences)
+    )
     tiles = {}
     bases = baselines(run.judged_main)
     for row in bases.to_dict("records"):
         seed = f", seed {row['seed']}" if len(bases) > 1 else ""
         tiles[f"baseline accuracy{seed}"] = percent(row["accuracy"])
         tiles[f"baseline mean rate{seed}"] = f"{row['mean_rate']:.4f}"
-        tiles[f"baseline dead{seed}"] = percent(row["dead_fraction"])
-    for name, floor in noise_floors(run.judged_main).items():
-        tiles[f"EMD floor: {FLOORS[name]}"] = emd_text(floor)
-    text += markupsafe.Markup('<ol class="card">{}</ol>').format(
-        markupsafe.Markup("").join(sentences)
-    )
+    for name, number in run.judged_main["state"].value_counts().items():
+        if name != "reference":
+            tiles[f"networks: {STATES[str(name)]}"] = str(number)
+    margins = run.judged_main.groupby("mode")["margin"].max()
+    for mode, margin in margins[margins > 0].items():
+        tiles[f"margin of EMD, {MODE_NAMES[str(mode)]}"] = emd_text(margin)
     return text + blocks.tiles(tiles)
 
 
@@ -105,12 +107,11 @@ def _table(judged: pd.DataFrame) -> markupsafe.Markup:
         return markupsafe.Markup("<p>No row is finished yet.</p>")
     kinds = dict.fromkeys(TEXT_COLUMNS, "text") | {
         "EMD": "judged",
-        "drift": "text judged",
+        "verdict": "text judged",
     }
     titles = next(iter(groups.values()))[0]["cells"]
     columns = [{"title": title, "kind": kinds.get(title, "")} for title in titles]
-    about = "Grey EMDs lie within the noise floor; press a heading to sort."
-    return blocks.table(columns, groups, about)
+    return blocks.table(columns, groups, "Press a heading to sort.")
 
 
 def _origin(run: Run) -> markupsafe.Markup:

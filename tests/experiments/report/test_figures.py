@@ -139,14 +139,16 @@ def test_over_bits():
     np.testing.assert_allclose(line["accuracy"][[2, 8]], [0.92, 0.98])
     # The accuracy axis is drawn by error.
     np.testing.assert_allclose(line["error"][[2, 8]], [8, 2])
-    np.testing.assert_allclose(line["floor"], 0.0047)
+    np.testing.assert_allclose(line["margin"], 0.0047)
     # QAT is set against the better of baseline and control, PTQ against the baseline.
     np.testing.assert_allclose(qat["base"], 2)
     np.testing.assert_allclose(frame[frame["mode"] == "PTQ"]["base"], 3)
 
 
 def test_over_bits_labels_its_axes_by_accuracy():
-    run = a_run(rows=[a_row("fp32"), of_way(emd=0.01), of_way(4, emd=0.1)])
+    control = a_row("control", emd=0.0047)
+    rows = [a_row("fp32"), control, of_way(emd=0.01), of_way(4, emd=0.1)]
+    run = a_run(rows=rows)
     spec = figures.draw_over_bits({"a run": run}).to_dict()
     axes = {y["field"]: y for y in find_channels(spec, "y") if "axis" in y}
     assert axes["error"]["axis"]["labelExpr"].startswith("format(100 - datum.value")
@@ -222,12 +224,12 @@ def test_layer_map():
     assert tuple(x["sort"]) == LAYERS
 
 
-def test_layer_map_is_grey_up_to_the_lower_floor():
-    rows = [a_row("fp32"), of_way(mode="ptq", emd=0.0012)]
+def test_layer_map_is_grey_up_to_the_margin():
+    rows = [a_row("fp32"), a_row("control", emd=0.0012), of_way(emd=0.0012)]
     chart = figures.draw_layer_map(a_run(rows=rows))
     (frame,) = data_of(chart)
-    # Up to other test images' EMD, 0.0012, with 0.0006 and 0.0018 beside it.
-    assert list(frame["above"]) == [False, False, True]
+    # Up to the control's mean over layers, 0.0012, with 0.0006 and 0.0018 beside it.
+    assert list(frame["above"]) == [False, False, True] * 2
     (colour,) = find_channels(chart.to_dict(), "color")
     red, green, blue = (colour["value"][i : i + 2] for i in (1, 3, 5))
     assert int(max(red, green, blue), 16) - int(min(red, green, blue), 16) < 16
@@ -245,11 +247,11 @@ def test_layer_map_of_several_seeds():
     np.testing.assert_allclose(shown, [0.02, 0.04, 0.06])
 
 
-@pytest.mark.parametrize("floor", [None, 0.0, 0.5])
+@pytest.mark.parametrize("margin", [[], [0.0], [0.5]])
 @pytest.mark.parametrize("emd", [0.0, 0.01])
-def test_layer_map_without_drift_or_floor(emd, floor):
-    floors = dict.fromkeys(("floor_control", "floor_seed", "floor_sampling"), floor)
-    chart = figures.draw_layer_map(a_run(rows=[of_way(emd=emd, **floors)]))
+def test_layer_map_without_drift_or_margin(emd, margin):
+    controls = [a_row("control", emd=each) for each in margin]
+    chart = figures.draw_layer_map(a_run(rows=[*controls, of_way(emd=emd)]))
     (colour,) = find_channels(chart.to_dict(), "color")
     low, high = colour["condition"]["scale"]["domain"]
     assert 0 < low < high

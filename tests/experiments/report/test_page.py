@@ -22,7 +22,7 @@ def test_page_has_every_row(full_run):
     text = page.read_text()
     checker = check_html(text)
     rows = StudyStore(path).rows()
-    states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
+    states = r'<tr class="(reference|no_drift|below_margin|drift|cannot_tell)">'
     assert len(re.findall(states, text)) == len(rows) == 102
     assert not checker.loads
     drawn = set(re.findall(r'class="spec" data-chart="(\w+)"', text))
