@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from experiments.report.formats import emd_text, markdown_table
+from experiments.tables import emd_text, markdown_table, spread
 from snnjax.report import charts
 from snnjax.runs import Row
 
@@ -128,31 +128,33 @@ def mean(rows: Sequence[Row], key: str) -> float:
     return statistics.fmean(row[key] for row in rows)
 
 
-def _spread(rows: Sequence[Row], key: str) -> float:
-    return statistics.stdev(row[key] for row in rows) if len(rows) > 1 else 0.0
-
-
 def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     found, lines = select_strengths(rows), []
-    pulls = (row for row in rows if row["part"] == "pull")
-    ordered = sorted(pulls, key=lambda row: row["strength"] or 0)
-    tried = group_items(ordered, lambda row: row["loss"])
+    pulls = pd.DataFrame([row for row in rows if row["part"] == "pull"])
+    if not found:
+        return []
+    edges = pulls.groupby("loss", sort=False)["strength"].agg(["min", "max"])
     for name, some in found.items():
         strength = some[0]["strength"]
-        edge = strength in (tried[name][i]["strength"] for i in (0, -1))
-        text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
-        line = {"loss": name, "strength": text}
-        accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))
-        line["accuracy %"] = f"{accuracy:.1f} ± {spread:.1f}"
-        for title, key in (("EMD", "emd_mean"), ("paired shift", "paired_shift_mean")):
-            values = (emd_text(of(some, key)) for of in (mean, _spread))
-            line[title] = " ± ".join(values)
-        line["mean rate"] = f"{mean(some, 'mean_rate'):.4f}"
-        lines.append(line)
-    blank = dict.fromkeys(lines[0], "-") if lines else {}
-    failed = [name for name in tried if lines and name not in found]
-    none = {"strength": "none kept accuracy"}
-    return lines + [blank | {"loss": name} | none for name in failed]
+        edge = strength in tuple(edges.loc[name])
+        lines.append(
+            {
+                "loss": name,
+                "strength": "-" if strength is None else f"{strength:,.0f}{'*' * edge}",
+                "accuracy %": spread([100 * r["accuracy"] for r in some], _one_decimal),
+                "EMD": spread([r["emd_mean"] for r in some], emd_text),
+                "paired shift": spread(
+                    [r["paired_shift_mean"] for r in some], emd_text
+                ),
+                "mean rate": f"{mean(some, 'mean_rate'):.4f}",
+            }
+        )
+    blank = dict.fromkeys(lines[0], "-") | {"strength": "none kept accuracy"}
+    return lines + [blank | {"loss": name} for name in edges.index if name not in found]
+
+
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.report.formats import CLAIMS, count, emd_text, percent
 from experiments.report.judged import (
     POINT,
     ROUNDING,
@@ -21,11 +20,13 @@ from experiments.report.judged import (
     group_settings,
     has_learned,
 )
-from experiments.report.names import MODE_NAMES, method_name, setting_name
 from experiments.report.pairs import equal_accuracy_pairs, match_pairs
-from experiments.report.run import Run, select_main
+from experiments.report.run import Run, plan, select_main
+from experiments.report.words import CLAIMS
 from experiments.study.config import MODES
-from experiments.study.grid import CLIPS, grid, name_row
+from experiments.study.grid import CLIPS
+from experiments.study.names import MODE_NAMES
+from experiments.tables import count, emd_text, percent
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -44,7 +45,6 @@ MARGIN = 0.005
 class Judgement(NamedTuple):
     """The verdict on a claim, its reason, and a run's numbers beside the paper's."""
 
-    title: str
     verdict: str
     why: str
     ours: str
@@ -73,21 +73,10 @@ def select(rows: pd.DataFrame, *, bits: Collection[int] = (), **wanted: Any):
     return rows[rows["bits"].isin(bits)] if bits else rows
 
 
-def plan(run: Run) -> pd.DataFrame:
-    """Return the planned rows of a run's own site and scope, with column ``done``."""
-    rows = [spec.to_row() for spec in grid(run.config)]
-    done = {name_row(row) for row in run.rows}
-    names = [
-        {"way": method_name(r), "setting": setting_name(r), "done": name_row(r) in done}
-        for r in rows
-    ]
-    frame = pd.DataFrame([r | n for r, n in zip(rows, names, strict=True)])
-    return select_main(frame, run.config)
-
-
 def judge_claims(run: Run) -> list[Judgement]:
     """Judge the paper's claims by the run's rows of its own site and scope."""
-    planned = plan(run)
+    planned = select_main(plan(run.rows, run.config), run.config)
+    planned = planned[planned["target"] != "none"]
     bases = baselines(run.judged_main)[["accuracy", "dataset"]].to_numpy()
     learned = all(has_learned(*base) for base in bases)
     # The mode of most bit widths, of equal ones that which trains most.
@@ -99,7 +88,7 @@ def judge_claims(run: Run) -> list[Judgement]:
         if key == "accuracy_first":
             where["mode"] = finest
         own, wanted = select(run.judged_main, **where), select(planned, **where)
-        one = _judge(CLAIMS[key], rule(own, wanted), own)
+        one = _judge(CLAIMS[key]["quantifier"], rule(own, wanted), own)
         left = int((~wanted["done"].astype(bool)).sum())
         if not len(wanted):
             one = one._replace(verdict=NOT_RUN, why="this run has no such rows")
@@ -112,7 +101,7 @@ def judge_claims(run: Run) -> list[Judgement]:
     return found
 
 
-def _judge(claim: dict[str, Any], found: Found, judged: pd.DataFrame) -> Judgement:
+def _judge(quantifier: str, found: Found, judged: pd.DataFrame) -> Judgement:
     """Judge a claim by its evidence, as if no row were missing."""
     signs = found.signs
     pro, contra, neither = (int((signs == sign).sum()) for sign in (1, -1, 0))
@@ -128,8 +117,8 @@ def _judge(claim: dict[str, Any], found: Found, judged: pd.DataFrame) -> Judgeme
         for s in found.shown.to_dict("records")
     ]
     ours = "; ".join([found.text] * bool(found.text) + shown) or "not measured"
-    verdict = count_evidence(claim["quantifier"], pro, contra, neither)
-    return Judgement(claim["title"], verdict, why, ours)
+    verdict = count_evidence(quantifier, pro, contra, neither)
+    return Judgement(verdict, why, ours)
 
 
 def count_evidence(quantifier: str, pro: int, contra: int, neither: int) -> str:

@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 
 from experiments.report import prediction
-from experiments.report.formats import CAPTIONS, emd_text
 from experiments.report.judged import (
     SETTING,
     baselines,
+    find_example,
     group_settings,
-    illustrative_rows,
 )
-from experiments.report.names import MODE_NAMES
 from experiments.report.run import Run
+from experiments.report.words import CAPTIONS
 from experiments.study.config import MODES
 from experiments.study.grid import CLIPS
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text
 from snnjax.report import charts
 from snnjax.runs import MissingArraysError
 
@@ -141,38 +142,24 @@ def draw_layer_map(run: Run) -> alt.TopLevelMixin:
     )
 
 
-def read_firing(run: Run) -> dict[str, dict[str, np.ndarray]] | str:
-    """Return the rates of baseline and illustrative rows, or why there are none."""
-    main = run.judged_main
-    shown = illustrative_rows(main)
-    seed = shown["seed"].iloc[0]
-    baseline = main[(main["mode"] == "fp32") & (main["seed"] == seed)]
-    if not len(baseline):
-        return "the baseline is missing"
-    firing = {}
-    for _, v in pd.concat([baseline, shown]).iterrows():
-        name = "baseline" if v["full"] else v["label"]
-        try:
-            counts = run.folder.firing(v.to_dict()).counts
-        except MissingArraysError:  # a copy of the results without firing/
-            return f"no spike counts of {name}"
-        firing[name] = counts.rates()
-    return firing
-
-
 def _draw_firing(run: Run) -> list[Picture]:
-    firing = read_firing(run)
-    if isinstance(firing, str):
-        return [Picture("rates", None, f"No histograms of rates: {firing}.")]
-    baseline, *others = firing
-    flows = [
-        charts.tabulate_flow(firing[baseline], firing[name], name) for name in others
-    ]
-    for frame in flows:
-        frame["network"] += f", EMD {emd_text(frame['work'].sum())}"
+    """Draw the rates of the network that drifted most, and of its baseline."""
+    main = run.judged_main
+    shown = find_example(main)
+    base = main[(main["mode"] == "fp32") & (main["seed"] == shown["seed"])]
+    firing = {}
+    for name, row in {"baseline": base[:1], shown["label"]: shown.to_frame().T}.items():
+        try:
+            (spec,) = row.to_dict("records")
+            firing[name] = run.folder.firing(spec).counts.rates()
+        except (ValueError, MissingArraysError):  # a copy without firing/
+            text = f"No histograms of rates: no spike counts of {name}."
+            return [Picture("rates", None, text)]
+    flow = charts.tabulate_flow(*firing.values(), shown["label"])
+    flow["network"] += f", EMD {emd_text(flow['work'].sum())}"
     return [
         _picture("rates", charts.draw_rates(charts.tabulate_rates(firing))),
-        _picture("flows", charts.draw_flows(pd.concat(flows))),
+        _picture("flows", charts.draw_flows(flow)),
     ]
 
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from experiments.report.formats import emd_text, percent
 from experiments.report.judged import baselines, find_furthest, summarize
-from experiments.report.names import MODE_NAMES
 from experiments.study.config import MODES
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text, percent
 
 
 def findings(judged: pd.DataFrame) -> list[str]:
@@ -43,11 +43,12 @@ def _describe_drift(judged: pd.DataFrame) -> str:
     if not len(judged):
         return "No quantized network is finished, so drift cannot be judged yet."
     drift = judged["state"] == "drift"
-    modes = {m: judged["mode"] == m for m in MODES if (judged["mode"] == m).any()}
-    counts = (
-        f"{MODE_NAMES[m]} {(drift & own).sum()} of {own.sum()}"
-        for m, own in modes.items()
-    )
+    shares = drift.groupby(judged["mode"]).agg(["sum", "size"])
+    counts = [
+        "{} {} of {}".format(MODE_NAMES[m], *shares.loc[m])
+        for m in MODES
+        if m in shares.index
+    ]
     text = (
         f"Firing drifts in {drift.sum()} of {len(judged)} quantized networks "
         f"({', '.join(counts)})"
@@ -75,39 +76,21 @@ def _describe_drift(judged: pd.DataFrame) -> str:
     return f"{text}."
 
 
-_FAMILIES = {
-    ("weights", "uniform"): "uniform weights",
-    ("weights", "lq_net"): "LQ-Net weights",
-    ("membrane", "uniform"): "membranes",
-    ("membrane", "lq_net"): "membranes",
-}
-
-
 def _describe_methods(judged: pd.DataFrame) -> str:
     if not len(judged):
         return "No quantized network is finished, so methods cannot be compared yet."
     # The mode in which most is trained: there, what is left is the quantizer's.
     mode = max(judged["mode"], key=MODES.index)
     judged = judged[judged["mode"] == mode]
-    keys = zip(judged["target"], judged["method"], strict=True)
-    family = [_FAMILIES.get(key, f"{key[1]} {key[0]}") for key in keys]
-    parts = [
-        f"{name} {emd_text(own['emd_mean'].mean())}, drift in "
-        f"{(own['state'] == 'drift').sum()} of {len(own)}"
-        for name, own in judged.groupby(family, sort=False)
-    ]
-    means = f"mean EMD: {'; '.join(parts)}"
-    head = f"By {MODE_NAMES[mode]}"
     # Fewer bits move firing more: methods are compared at the bits that all have.
     bits = set.intersection(*judged.groupby("way")["bits"].agg(set))
     fair = judged[judged["bits"].isin(bits)] if bits else judged
     scores = fair.groupby("way", sort=False)["emd_mean"].mean()
     best, worst = scores.idxmin(), scores.sort_values(kind="stable").index[-1]
     if len(scores) == 1:
-        return f"{head} {best} is the only method measured ({means})."
-    over = ", ".join(map(str, sorted(bits))) or "unequal"
+        return f"By {MODE_NAMES[mode]} {best} is the only method measured."
     return (
-        f"{head}, over {over} bits, firing is kept best by {best} "
-        f"(EMD {emd_text(scores[best])}) and worst by {worst} "
-        f"({emd_text(scores[worst])}) ({means})."
+        f"By {MODE_NAMES[mode]}, over {', '.join(map(str, sorted(bits))) or 'unequal'} "
+        f"bits, firing is kept best by {best} (mean EMD {emd_text(scores[best])}) and "
+        f"worst by {worst} ({emd_text(scores[worst])})."
     )

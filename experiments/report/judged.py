@@ -8,19 +8,18 @@ cannot tell.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments.report.formats import emd_text, percent
-from experiments.report.names import (
+from experiments.study.config import CLASSES
+from experiments.study.names import (
     MODE_NAMES,
     method_name,
-    method_order,
+    row_order,
     setting_name,
 )
-from experiments.study.config import CLASSES
+from experiments.tables import emd_text, percent
 from snnjax.report.text import WORDS
 from snnjax.runs import Row
 
@@ -46,14 +45,6 @@ _TEXT = (
 )
 
 
-def table_order(row: Row) -> tuple[Any, ...]:
-    """Sort key of the table's lines."""
-    target, everywhere, site, *method = method_order(row)
-    mode = list(MODE_NAMES).index(row["mode"])
-    scope = (target, everywhere, site, mode)
-    return (*scope, *method, row["bits"] or 0, row["seed"], row.get("run", ""))
-
-
 def judge(rows: Sequence[Row]) -> pd.DataFrame:
     """Return the rows of one or several runs (key "run"), judged, in the table's order.
 
@@ -62,14 +53,14 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
         way, setting, label: names of the method, with its bits, with bits and mode.
         low, high: the interval of the EMD, by the choice of test images.
         margin: the EMD that the procedure moves without a quantizer.
-        excess, excess_low, excess_high: the EMD less its margin, with an interval.
+        excess: the EMD less its margin.
         loss: accuracy that the baseline (after QAT: or the control) has more.
         keeps: True if accuracy is within a point of it.
         state: "reference", "collapsed", or a state of `snnjax.firing.verdict`.
         verdict: the state in words.
         mean.KEY: the mean over layers of a measure.
     """
-    rows = sorted(rows, key=table_order)
+    rows = sorted(rows, key=row_order)
     frame = pd.DataFrame(rows, columns=[*_TEXT, *_NUMBERS], dtype=object)
     frame[list(_NUMBERS)] = frame[list(_NUMBERS)].astype(float)
     frame["run"] = frame["run"].fillna("")
@@ -123,8 +114,6 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
         margin=moved["emd_mean"],
         excess=excess,
-        excess_low=low,
-        excess_high=high,
         loss=loss,
         keeps=loss <= POINT + ROUNDING,
         state=pd.Series(state, frame.index, dtype=object),
@@ -170,21 +159,13 @@ def find_furthest(judged: pd.DataFrame) -> pd.Series:
     return judged.loc[(judged["emd_mean"] if excess.isna().all() else excess).idxmax()]
 
 
-def illustrative_rows(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the row that drifted most at kept accuracy, and one that kept both.
-
-    Where no accuracy was kept, rows that did not collapse; the second row has the
-    first one's mode and seed, so that the two are a fair pair.
-    """
+def find_example(judged: pd.DataFrame) -> pd.Series:
+    """Return the quantized row that drifted most, at kept accuracy if there is one."""
     some = judged[~judged["full"]]
     for wanted in (some["state"] != "collapsed", some["keeps"]):
         own = some[wanted.loc[some.index]]
         some = own if len(own) else some
-    if not len(some):
-        return some
-    far = find_furthest(some)
-    fair = some[(some["mode"] == far["mode"]) & (some["seed"] == far["seed"])]
-    return some.loc[list(dict.fromkeys([far.name, fair["emd_mean"].idxmin()]))]
+    return find_furthest(some)
 
 
 def summarize(v: pd.Series) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.report.formats import emd_text, markdown_table, points, signed_emd
 from experiments.report.judged import ROUNDING, SETTING, compare_emds, summarize
-from experiments.report.names import MODE_NAMES
-from experiments.report.run import Run
-from experiments.study.grid import CLIPS, grid, name_row
+from experiments.report.run import Run, plan
+from experiments.study.grid import CLIPS
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text, markdown_table, points, signed_emd
 
 EQUAL = 0.005  # accuracies that differ by no more are equal
 DIFFERENT = 1.5  # EMDs further apart, one over the other, are different
@@ -125,39 +125,41 @@ def tabulate_equal_pairs(judged: pd.DataFrame) -> dict[str, str]:
     A setting is named once a mode, so that one that hardly moves does not fill it.
     """
     pairs = equal_accuracy_pairs(judged)
-    apart = pairs.ratio > DIFFERENT
-    flags = pairs.names.assign(
-        kept=pairs.keeps, apart=pairs.keeps & apart, hides=pairs.hides
+    rows = pairs.names.assign(
+        ratio=pairs.ratio,
+        pairs=1,
+        kept=pairs.keeps,
+        apart=pairs.keeps & (pairs.ratio > DIFFERENT),
+        hides=pairs.hides,
     )
-    counts = flags.groupby("mode", sort=False)[["kept", "apart", "hides"]].sum()
-    counts.insert(0, "pairs", flags.groupby("mode").size())
-    titles = ("pairs", "keep accuracy", f"and are {DIFFERENT} times apart")
-    lines = [
-        {"mode": MODE_NAMES[m]}
-        | dict(zip((*titles, "and hide a drift"), map(str, counts.loc[m]), strict=True))
-        for m in MODE_NAMES
-        if m in counts.index
-    ]
-    found = pairs.select(pairs.hides)
-    shown, named = [], set()
-    for at, pair in found.names.iterrows():
-        settings = {(pair["mode"], pair["far"]), (pair["mode"], pair["near"])}
-        if settings & named or sum(m == pair["mode"] for m, _ in named) == 2 * SHOWN:
-            continue
-        named |= settings
-        far, near = found.one.loc[at], found.other.loc[at]
-        shown.append(
-            {"mode": MODE_NAMES[pair["mode"]], "seed": str(pair["seed"])}
-            | {"further off": pair["far"], "accuracy %": points(far["accuracy"])}
-            | {"EMD": emd_text(far["emd_mean"]), "nearer": pair["near"]}
-            | {"its accuracy %": points(near["accuracy"])}
-            | {"its EMD": emd_text(near["emd_mean"])}
-            | {"ratio": f"{found.ratio.loc[at]:.2f}"}
-        )
-    text = ("mode", "further off", "nearer")
+    titles = {"pairs": "pairs", "kept": "keep accuracy"}
+    titles |= {"apart": f"and are {DIFFERENT} times apart", "hides": "and hide a drift"}
+    counts, shown = [], []
+    for mode, title in MODE_NAMES.items():
+        own = rows[rows["mode"] == mode]
+        if len(own):
+            sums = {name: str(own[key].sum()) for key, name in titles.items()}
+            counts.append({"mode": title} | sums)
+        named: set[str] = set()
+        for at, pair in own[own["hides"]].iterrows():
+            settings = {pair["far"], pair["near"]}
+            if settings & named or len(named) == 2 * SHOWN:
+                continue
+            named |= settings
+            line = {"mode": title, "seed": str(pair["seed"])}
+            for its, side, name in (
+                ("", pairs.one, "further off"),
+                ("its ", pairs.other, "nearer"),
+            ):
+                line[name] = side.loc[at, "setting"]
+                line[f"{its}accuracy %"] = points(side.loc[at, "accuracy"])
+                line[f"{its}EMD"] = emd_text(side.loc[at, "emd_mean"])
+            shown.append(line | {"ratio": f"{pair['ratio']:.2f}"})
     return {
-        "counts": markdown_table(lines) if lines else "",
-        "pairs": markdown_table(shown, text) if shown else "",
+        "counts": markdown_table(counts) if counts else "",
+        "pairs": markdown_table(shown, ("mode", "further off", "nearer"))
+        if shown
+        else "",
     }
 
 
@@ -216,10 +218,9 @@ def _tabulate_effect(pairs: Pairs) -> list[dict[str, str]]:
 
 
 def _describe_missing(run: Run, option: str) -> str:
-    usual, done = getattr(run.config, option), {name_row(row) for row in run.rows}
-    rows = [spec.to_row() for spec in grid(run.config)]
-    rows = [row for row in rows if row[option] not in (None, usual)]
-    left = sum(name_row(row) not in done for row in rows)
-    if not rows:
+    rows = plan(run.rows, run.config)
+    rows = rows[~rows[option].isin([None, getattr(run.config, option)])]
+    if not len(rows):
         return "Not part of this run.\n"
+    left = (~rows["done"]).sum()
     return f"{left} of {len(rows)} rows are missing.\n\n" if left else ""

@@ -1,19 +1,18 @@
 """Rank correlations of EMD and its rivals with what changed, and their intervals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from experiments.report.formats import markdown_table
+from experiments.rank_correlation import RESAMPLES, bootstrap, estimate
 from experiments.report.judged import ROUNDING
-from experiments.report.names import MODE_NAMES
 from experiments.study.config import MODES
+from experiments.study.names import MODE_NAMES
+from experiments.tables import markdown_table
 
 FEWEST = 8  # settings that a correlation is taken over
 NEAR = 5  # points of accuracy that a network of use may lose
-RESAMPLES = 2000
-LEVEL = 95
 _ALIVE = ", not collapsed"
 
 PREDICTORS = {
@@ -50,67 +49,6 @@ def collect_points(judged: pd.DataFrame) -> pd.DataFrame:
     return some.dropna(subset=[*PREDICTORS, *OUTCOMES])
 
 
-def bootstrap(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups: Sequence[object],
-    strata: Sequence[object] | None = None,
-    resamples: int = RESAMPLES,
-) -> np.ndarray:
-    """Return Spearman's rank correlations of all rows, and of resamples behind them.
-
-    Whole groups are resampled: rows of one group (networks of one quantizer, in several
-    modes and seeds) are not independent.
-
-    Args:
-        x: ``[rows, predictors]``.
-        y: ``[rows, outcomes]``.
-        groups: the group of each row.
-        strata: the stratum of each row, where rows are ranked within their own.
-        resamples: number of resamples.
-
-    Returns:
-        ``[1 + resamples, predictors, outcomes]``; NaN where something never varies.
-    """
-    of, names = pd.factorize(pd.Series(list(groups), dtype=object))
-    drawn = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
-    times = [np.ones(len(names))]
-    times += [np.bincount(d, minlength=len(names)) for d in drawn]
-    strata = [0] * len(x) if strata is None else strata
-    return spearman(x, y, np.stack(times)[:, of].astype(float), strata)
-
-
-def estimate(correlations: np.ndarray) -> np.ndarray:
-    """Return the estimate and its percentile interval's ends, of `bootstrap`."""
-    ends = (50 - LEVEL / 2, 50 + LEVEL / 2)
-    of_all, resampled = correlations[0], correlations[1:]
-    # A resample may hold one value alone; of what never varies there is no interval.
-    blank = np.isnan(resampled).all(0)
-    low, high = np.nanpercentile(np.where(blank, 0, resampled), ends, axis=0)
-    return np.where(np.isnan(of_all) | blank, np.nan, np.stack([of_all, low, high]))
-
-
-def spearman(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
-) -> np.ndarray:
-    """Return Pearson's correlations of ranks, each row counted by its weight.
-
-    Ranks are shares of a row's stratum, from its middle. SciPy's take no weights.
-    """
-    of = pd.factorize(pd.Series(list(strata), dtype=object))[0]
-    same = (of[:, None] == of).astype(float)
-    total = np.maximum(weights @ same, 1e-12)[..., None]
-    unit = []
-    for values in (x, y):
-        # So many rows are smaller, and half of those that are equal: the middle rank.
-        before = (values[:, None] > values) + (values[:, None] == values) / 2
-        before = before * same[..., None]
-        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total - 0.5
-        length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
-        unit.append(ranks / np.where(length > 1e-9, length, np.nan))
-    return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)
-
-
 def correlate(
     some: pd.DataFrame, *, within: bool = False, resamples: int = RESAMPLES
 ) -> np.ndarray:
@@ -137,12 +75,12 @@ def split_points(found: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for title, some in ({"all": found} | modes).items():
         alive = some[some["state"] != "collapsed"]
         near = alive[alive["loss"] <= NEAR / 100 + ROUNDING]
-        parts = {"": some, _ALIVE: alive, f", within {NEAR} points": near}
-        before = 0
-        for words, each in parts.items():
-            if has_enough(each) and len(each) != before:
-                yield f"{title}{words}", each
-                before = len(each)
+        parts = {title: some, f"{title}{_ALIVE}": alive}
+        parts[f"{title}, within {NEAR} points"] = near
+        first = {len(parts[name]): name for name in reversed(parts)}
+        for name in reversed(first.values()):
+            if has_enough(parts[name]):
+                yield name, parts[name]
 
 
 def has_enough(found: pd.DataFrame) -> bool:
@@ -171,20 +109,6 @@ def tabulate_predictions(found: pd.DataFrame) -> tuple[str, str]:
     mains = [f"all{a}{b}" for b in (", ranked within", "") for a in (_ALIVE, "")]
     main = next(title for title in mains if title in tables)
     return markdown_table(lines, ("rows of", "measure")), conclude(tables[main], main)
-
-
-def describe_rows(judged: pd.DataFrame, found: pd.DataFrame) -> str:
-    """Describe the rows: how many, of what, and how many are left out."""
-    modes = [MODE_NAMES[m] for m in MODES if m in set(found["mode"])]
-    text = f"{len(found)} quantized rows ({', '.join(modes)}; "
-    text += f"seeds {', '.join(map(str, sorted(set(found['seed']))))}"
-    for name in ("site", "quantize_all"):
-        if found[name].nunique() > 1:
-            text += f"; both choices of {name}"
-    text += f"; {(found['state'] == 'collapsed').sum()} collapsed"
-    if left := (~judged["full"]).sum() - len(found):
-        text += f"; {left} more lack a measure or their baseline"
-    return f"{text})"
 
 
 def _cell(values: np.ndarray) -> str:

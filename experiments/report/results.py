@@ -7,19 +7,15 @@ import math
 import re
 from typing import Any
 
+from experiments import rank_correlation, tables
 from experiments.console import format_duration
 from experiments.report import pairs, prediction, table
 from experiments.report.claims import CLIPS_APART, EQUAL_APART, judge_claims
-from experiments.report.formats import (
-    CAPTIONS,
-    CLAIMS,
-    DEFINITIONS,
-    markdown_table,
-    plain,
-    render,
-)
 from experiments.report.judged import group_settings
-from experiments.report.run import Run, describe_unfinished, study_command
+from experiments.report.run import Run, describe_unfinished
+from experiments.report.words import CAPTIONS, CLAIMS, DEFINITIONS, render
+from experiments.study.command import make_command
+from experiments.study.names import MODE_NAMES
 
 _DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # In their training and test splits.
@@ -46,11 +42,12 @@ def markdown(run: Run, figures: str = "figures") -> str:
         usual_images=_IMAGES[config.dataset],
         unfinished=describe_unfinished(run),
         baselines=table.markdown(full).partition("\n\n")[2] if len(full) else "",
-        means=table.describe_baselines(full),
-        full=full.to_dict("records"),
+        full=full,
+        modes=MODE_NAMES,
+        show=tables,
         seed_distance=full["floor_seed"].max(),
         errors=_standard_errors(run),
-        tables=table.tabulate_paper(run),
+        paper=table.tabulate_paper(run),
         measures=table.markdown(group_settings(run.judged)),
         several=run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
         figures=figures,
@@ -61,7 +58,8 @@ def markdown(run: Run, figures: str = "figures") -> str:
         settings=pairs,
         equal=pairs.tabulate_equal_pairs(run.judged_main),
         choices=pairs.tabulate_choices(run),
-        correlations=prediction,
+        fewest=prediction.FEWEST,
+        correlations=rank_correlation,
         prediction=_predict(run),
         **_origin(run),
     )
@@ -92,8 +90,7 @@ def _predict(run: Run) -> dict[str, str]:
     if not prediction.has_enough(found):
         return {}
     lines, text = prediction.tabulate_predictions(found)
-    rows = prediction.describe_rows(run.judged, found)
-    return {"rows": rows, "table": lines, "text": text}
+    return {"rows": found, "table": lines, "text": text}
 
 
 def _origin(run: Run) -> dict[str, Any]:
@@ -105,33 +102,18 @@ def _origin(run: Run) -> dict[str, Any]:
         for package, version in versions.items():
             seen.setdefault(package, {})[version] = None
     starts = run.info.get("starts", [])
-    lines = [
-        {
-            "start": str(n),
-            "rows": str(start["rows"]),
-            "time": format_duration(start["seconds"]),
-            "CPU time": format_duration(start["cpu_seconds"])
-            if "cpu_seconds" in start
-            else "-",
-            "devices": str(start.get("devices", "-")),
-            "commit": start.get("commit") or "-",
-        }
-        for n, start in enumerate(starts, 1)
-    ]
     options = [
-        {"option": key, "value": plain(value)}
+        {"option": key, "value": tables.plain(value)}
         for key, value in run.info["config"].items()
     ]
     return {
-        "command": study_command(run.info["config"]),
-        "starts": markdown_table(lines, ("time", "CPU time", "commit"))
-        if lines
-        else "",
-        "number": len(starts),
+        "command": make_command(run.info["config"]),
+        "starts": len(starts),
         "total_time": format_duration(run.seconds),
+        "commits": list(dict.fromkeys(str(start.get("commit")) for start in starts)),
         "num_rows": len(run.rows),
         "repeated": sum(start["rows"] for start in starts) - len(run.rows),
         "versions": ", ".join(f"{name} {' and '.join(v)}" for name, v in seen.items()),
         "config_hash": run.info["config_hash"],
-        "options": markdown_table(options, ("option", "value")),
+        "options": tables.markdown_table(options, ("option", "value")),
     }

@@ -1,15 +1,14 @@
 """The tables: rows, or settings of several seeds, in the paper's form, judged."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
-from experiments.report.formats import emd_text, is_missing, markdown_table, points
-from experiments.report.formats import spread as print_spread
 from experiments.report.judged import COMPANIONS, group_settings
-from experiments.report.names import MODE_NAMES
 from experiments.report.run import Run
 from experiments.study.config import MODES
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text, is_missing, markdown_table, points, spread
 
 
 def markdown(judged: pd.DataFrame) -> str:
@@ -85,24 +84,9 @@ def _name_seeds(seeds: Iterable[int]) -> str:
 
 
 def _cell(setting: dict) -> str:
-    accuracy = print_spread([100 * a for a in setting["accuracies"]], "{:.1f}".format)
-    text = f"{accuracy} / {print_spread(setting['emds'], emd_text)}"
+    accuracy = spread([100 * a for a in setting["accuracies"]], "{:.1f}".format)
+    text = f"{accuracy} / {spread(setting['emds'], emd_text)}"
     if setting["state"] == "collapsed":
         return f"*{text}*"
     hides = setting["keeps"] and setting["state"] == "drift"
     return f"**{text}**" if hides else text
-
-
-def describe_baselines(judged: pd.DataFrame) -> Sequence[str]:
-    """Describe means of the full-precision networks over seeds, a sentence a mode."""
-    sentences = []
-    for mode in ("fp32", "control", "fp32_bn"):
-        own = judged[judged["mode"] == mode]
-        if len(own):
-            text = f"{MODE_NAMES[mode]}: accuracy "
-            text += f"{print_spread(list(own['accuracy']), points)} %, mean rate "
-            text += print_spread(list(own["mean_rate"]), "{:.4f}".format)
-            if mode != "fp32":
-                text += f", EMD {print_spread(list(own['emd_mean']), emd_text)}"
-            sentences.append(f"{text}.")
-    return sentences

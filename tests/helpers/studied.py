@@ -4,10 +4,10 @@ from pathlib import Path
 
 from planted import a_row
 
-from experiments.report.names import method_name
 from experiments.report.run import Run
 from experiments.study.config import StudyConfig
 from experiments.study.grid import planned
+from experiments.study.names import method_name
 from experiments.study.store import StudyStore
 
 BITS = (2, 4, 8)

@@ -5,8 +5,8 @@ import re
 import pytest
 from planted import MEMBRANE, WEIGHTS, a_row, grid, quantized, reference
 
-from experiments.report import findings, names, table
-from experiments.report.judged import illustrative_rows, judge
+from experiments.report import findings, table
+from experiments.report.judged import find_example, judge
 from experiments.study.store import StudyStore
 
 
@@ -38,7 +38,6 @@ def test_three_sentences(rows):
     found = findings(judge(rows))
     assert [sentences(text) for text in found] == [1, 1, 1]
     assert isinstance(table.markdown(judge(rows)), str)
-    assert len(illustrative_rows(judge(rows))) <= 2
 
 
 def test_baseline_and_what_moves_it():
@@ -62,9 +61,8 @@ def test_planted_drift(full_run):
     assert "97.2%" in drift
     assert "EMD 0.0263" in drift
     assert methods.startswith("By QAT, over 2, 4, 6, 8 bits")
-    far, near = illustrative_rows(judge(rows)).to_dict("records")
-    assert (names.method_name(far), far["bits"]) == ("uniform mid-tread wide", 6)
-    assert near["mode"] == far["mode"]
+    example = find_example(judge(rows))
+    assert example["setting"] == "uniform mid-tread wide 6 bit"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,7 @@ def test_ranking_at_common_bits():
     best[0]["emd_mean"] = 0.02
     third = findings(judge([*reference(), *best, *other]))[2]
     assert "over 8 bits" in third
-    assert "best by LQ-Net narrow (EMD 0.0060)" in third
+    assert "best by LQ-Net narrow (mean EMD 0.0060)" in third
     assert "worst by uniform mid-rise narrow (0.0062)" in third
 
 

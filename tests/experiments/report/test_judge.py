@@ -6,8 +6,8 @@ from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
 from experiments.report.judged import (
     baselines,
+    find_example,
     group_settings,
-    illustrative_rows,
     judge,
 )
 from experiments.report.run import describe_missing
@@ -94,16 +94,15 @@ def test_worse_control_keeps_nothing():
     assert not judge([baseline, control, row]).iloc[-1].keeps
 
 
-def test_illustrative_rows():
+def test_example_keeps_accuracy():
     rows = [
-        quantized(WEIGHTS[0], 2, "qat", seed=0, emd=0.020),
-        quantized(WEIGHTS[1], 2, "qat", seed=0, emd=0.006),
-        quantized(WEIGHTS[1], 2, "qat", seed=1, emd=0.001),
-        quantized(WEIGHTS[1], 2, "ptq", seed=0, emd=0.001),
+        quantized(WEIGHTS[0], 2, "qat", emd=0.006),
+        quantized(WEIGHTS[1], 2, "qat", emd=0.030, accuracy=0.5),
+        # Further from its margin of 0 than the first from the control's.
+        quantized(WEIGHTS[1], 2, "ptq", emd=0.005),
     ]
-    found = illustrative_rows(judge(reference((0, 1)) + rows))
-    assert list(found["emd_mean"]) == [0.020, 0.006]
-    assert set(found["seed"]) == {0}
+    assert find_example(judge(reference() + rows))["mode"] == "ptq"
+    assert find_example(judge(reference() + rows[1:2]))["emd_mean"] == 0.030
 
 
 def test_loss_is_against_the_baseline_of_the_seed():

@@ -8,8 +8,8 @@ from planted import read_table as table
 from studied import BASE, CONFIG, a_run, is_row, quantized, rows_of
 
 from experiments.report import results
-from experiments.report.formats import emd_text, spread
 from experiments.study.config import StudyConfig
+from experiments.tables import emd_text, spread
 
 
 def section(text, title):
@@ -122,7 +122,7 @@ def test_baselines():
     )
     assert second["accuracy %"] == "91.00"
     assert "- baseline: accuracy 90.50 ± 0.71 %" in text
-    assert "EMD 0.0020 ± 0.0000" in text
+    assert "mean EMD 0.0020 ± 0.0000" in text
     assert "two seeds are 0.0040 apart" in text
 
 
@@ -226,7 +226,7 @@ def test_origin():
     text = section(results.markdown(run), "How it was made")
     assert "python -m experiments.study --repeat --bits 2 4 8\n" in text
     assert "started 2 times and ran for 1.5 hours in all" in text
-    assert [line["commit"] for line in table(text)] == ["abc1234", "-"]
+    assert "abc1234, None" in text
     starts[1]["rows"] = len(run.rows) - 100 + 3
     repeated = f"Of its {len(run.rows) + 3} rows 3 were computed twice"
     assert repeated not in text

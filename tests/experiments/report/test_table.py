@@ -2,9 +2,10 @@
 
 from planted import MEMBRANE, WEIGHTS, grid, quantized, read_table, reference
 
-from experiments.report import names, table
-from experiments.report.formats import emd_text, spread
+from experiments.report import table
 from experiments.report.judged import judge
+from experiments.study import names
+from experiments.tables import emd_text, spread
 
 
 def test_table_lines():
