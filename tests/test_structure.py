@@ -47,7 +47,11 @@ OTHERS = {
 # Heavy or optional: inside the functions that need them, and in these rooms alone.
 INSIDE = {
     **{"ott": {"emd"}, "tensorflow_datasets": {"data"}, "tensorflow": set()},
-    **{"PIL": {"data"}, "sklearn": {"data"}, "safetensors": {"checkpoint", "interop"}},
+    **{
+        "PIL": {"data", "report"},
+        "sklearn": {"data"},
+        "safetensors": {"checkpoint", "interop"},
+    },
     "etils": {"_paths"},
     **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
     **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},

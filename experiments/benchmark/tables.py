@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.report.formats import markdown_table
+from experiments.tables import markdown_table
 
 Result = dict[str, Any]
 

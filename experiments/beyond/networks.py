@@ -11,6 +11,7 @@ from flax import nnx
 from experiments.beyond import arms
 from experiments.beyond.arms import RunSpec
 from experiments.beyond.config import BeyondConfig
+from experiments.sampling import bound_sampling_emd
 from experiments.study import recipe
 from snnjax import calibrate, checkpoint, cost, data, firing, train
 from snnjax.models import SEWResNet
@@ -54,9 +55,7 @@ class Networks:
         return {
             "accuracy": found.accuracy,
             "mean_rate": firing.summary(found.counts).mean_rate,
-            "floor_sampling": firing.noise_floor(
-                found.groups, method="bootstrap"
-            ).critical_mean,
+            "floor_sampling": bound_sampling_emd(found.groups),
             "operations": self._count_operations(found),
         }
 

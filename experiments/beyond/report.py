@@ -6,8 +6,7 @@ from pathlib import Path
 
 from experiments.beyond import arms
 from experiments.beyond.config import BeyondConfig
-from experiments.report.formats import emd_text, points, spread
-from experiments.report.table import markdown_table
+from experiments.tables import emd_text, markdown_table, points, spread
 from snnjax.runs import Row
 
 _TEXT = ("quantizer", "arm")

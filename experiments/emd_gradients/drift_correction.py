@@ -21,6 +21,7 @@ from experiments.emd_gradients.losses import (
     compute_targets,
     make_penalty,
 )
+from experiments.sampling import bound_sampling_emd
 from experiments.study.recipe import WEIGHTS
 from snnjax import calibrate, checkpoint, data, firing, models, train
 from snnjax.data import Dataset, epoch_order, train_batches
@@ -80,13 +81,12 @@ class DriftCorrection:
             base = train.evaluate(self._baseline(), images, timesteps=TIMESTEPS)
             self._references[split] = base.counts
         fired = firing.report(self._references[split], found.counts)
-        noise = firing.noise_floor(found.groups, method="bootstrap")
         return {
             "accuracy": found.accuracy,
             "emd_mean": fired.emd_mean,
             "paired_shift_mean": float(np.mean(list(fired.paired_shift.values()))),
             "mean_rate": fired.mean_rate,
-            "floor_sampling": noise.critical_mean,
+            "floor_sampling": bound_sampling_emd(found.groups),
         }
 
     def count_steps(self, epochs: int) -> int:

@@ -1,46 +1,18 @@
 """Make the tables and figures from the rows alone."""
 
-import io
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+import altair as alt
+import pandas as pd
 
-from experiments.report.formats import emd_text, markdown_table
+from experiments.tables import emd_text, markdown_table, spread
+from snnjax.report import charts
 from snnjax.runs import Row
 
 POINT = 0.01  # of accuracy
-WIDTH, GREY = 9.6, "#6b6b6b"
-STYLE = {
-    "font.size": 8.5,
-    "text.parse_math": False,  # a run may have dollars in its name
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.axisbelow": True,
-    "grid.color": "#ececec",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-}
-# Okabe and Ito's colours, one a family; its members differ by marker and line.
-_FAMILIES = {"sorted": "#0072B2", "soft": "#009E73", "Sinkhorn": "#D55E00"}
-_MARKERS = "osD^"
 _MEASURES = {
     "value / W1": "value_over_w1",
     "direction": "cosine",
@@ -54,9 +26,9 @@ def make_files(rows: Sequence[Row]) -> dict[str, bytes]:
     found = {"emd_gradients.md": to_markdown(rows).encode()}
     costs = [row for row in rows if row["part"] == "cost"]
     if costs:
-        found["figures/costs.png"] = png(cost_figure(costs))
+        found["figures/costs.png"] = charts.to_png(draw_costs(costs))
     if select_strengths(rows):
-        found["figures/pull.png"] = png(correction_figure(rows))
+        found["figures/pull.png"] = charts.to_png(draw_corrections(rows))
     return found
 
 
@@ -73,14 +45,6 @@ def to_markdown(rows: Sequence[Row]) -> str:
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     text += f"\n{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
     return text
-
-
-def png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file, at twice the size it is shown at."""
-    file = io.BytesIO()
-    # No metadata: the same rows give the same bytes on every machine's clock.
-    figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
-    return file.getvalue()
 
 
 def group_items(
@@ -164,31 +128,33 @@ def mean(rows: Sequence[Row], key: str) -> float:
     return statistics.fmean(row[key] for row in rows)
 
 
-def _spread(rows: Sequence[Row], key: str) -> float:
-    return statistics.stdev(row[key] for row in rows) if len(rows) > 1 else 0.0
-
-
 def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     found, lines = select_strengths(rows), []
-    pulls = (row for row in rows if row["part"] == "pull")
-    ordered = sorted(pulls, key=lambda row: row["strength"] or 0)
-    tried = group_items(ordered, lambda row: row["loss"])
+    pulls = pd.DataFrame([row for row in rows if row["part"] == "pull"])
+    if not found:
+        return []
+    edges = pulls.groupby("loss", sort=False)["strength"].agg(["min", "max"])
     for name, some in found.items():
         strength = some[0]["strength"]
-        edge = strength in (tried[name][i]["strength"] for i in (0, -1))
-        text = "-" if strength is None else f"{strength:,.0f}{'*' * edge}"
-        line = {"loss": name, "strength": text}
-        accuracy, spread = (100 * of(some, "accuracy") for of in (mean, _spread))
-        line["accuracy %"] = f"{accuracy:.1f} ± {spread:.1f}"
-        for title, key in (("EMD", "emd_mean"), ("paired shift", "paired_shift_mean")):
-            values = (emd_text(of(some, key)) for of in (mean, _spread))
-            line[title] = " ± ".join(values)
-        line["mean rate"] = f"{mean(some, 'mean_rate'):.4f}"
-        lines.append(line)
-    blank = dict.fromkeys(lines[0], "-") if lines else {}
-    failed = [name for name in tried if lines and name not in found]
-    none = {"strength": "none kept accuracy"}
-    return lines + [blank | {"loss": name} | none for name in failed]
+        edge = strength in tuple(edges.loc[name])
+        lines.append(
+            {
+                "loss": name,
+                "strength": "-" if strength is None else f"{strength:,.0f}{'*' * edge}",
+                "accuracy %": spread([100 * r["accuracy"] for r in some], _one_decimal),
+                "EMD": spread([r["emd_mean"] for r in some], emd_text),
+                "paired shift": spread(
+                    [r["paired_shift_mean"] for r in some], emd_text
+                ),
+                "mean rate": f"{mean(some, 'mean_rate'):.4f}",
+            }
+        )
+    blank = dict.fromkeys(lines[0], "-") | {"strength": "none kept accuracy"}
+    return lines + [blank | {"loss": name} for name in edges.index if name not in found]
+
+
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -222,72 +188,55 @@ def findings(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    members: dict[str, int] = {}
-    styles = {}
-    for name in names:
-        family = name.split()[0]
-        number = members[family] = members.get(family, -1) + 1
-        styles[name] = {
-            "color": _FAMILIES.get(family, "#B5579A"),
-            "marker": _MARKERS[number % 4],
-            "linestyle": ("-", "--", ":")[number % 3],
-        }
-    return styles
-
-
-@matplotlib.rc_context(STYLE)
-def cost_figure(costs: Sequence[Row]) -> Figure:
+def draw_costs(costs: Sequence[Row]) -> alt.TopLevelMixin:
     """Draw milliseconds and megabytes over neurons, a line a loss."""
-    figure = Figure((WIDTH, 3.8), layout="constrained")
-    axes = figure.subplots(1, 2)
-    names = list(dict.fromkeys(row["loss"] for row in costs))
-    styles = _styles(names)
-    for axis, key, unit, label in (
-        (axes[0], "ms", 1, "ms"),
-        (axes[1], "bytes", 1e6, "MB"),
-    ):
-        for name in names:
-            some = [r for r in costs if r["loss"] == name and r[key] is not None]
-            values = [max(row[key] / unit, 1e-3) for row in some]
-            axis.plot([row["neurons"] for row in some], values, **styles[name])
-        axis.set(xscale="log", yscale="log", xlabel="neurons")
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.set_title(f"{label}, value and gradient", loc="left")
-        axis.grid()
-    handles = [Line2D([], [], label=name, **styles[name]) for name in names]
-    figure.legend(handles=handles, loc="outside upper left", ncols=4)
-    return figure
+    frame = pd.DataFrame(costs).assign(mb=lambda f: f["bytes"].astype(float) / 1e6)
+    names = list(dict.fromkeys(frame["loss"]))
+    marks = {"title": None, "sort": names}
+    base = alt.Chart(frame, width=340, height=260).encode(
+        x=alt.X("neurons:Q", title="neurons").scale(type="log").axis(format="~s"),
+        color=alt.Color("loss:N", **marks).scale(range=charts.COLOURS, domain=names),
+        shape=alt.Shape("loss:N", **marks).scale(range=charts.SHAPES, domain=names),
+    )
+    return alt.hconcat(
+        *(
+            base.transform_filter(f"isValid(datum.{key})")
+            .mark_line(point={"filled": True, "size": 40})
+            .encode(
+                y=alt.Y(f"{key}:Q", title=f"{unit}, value and gradient")
+                .scale(type="log")
+                .axis(format=".3~g", labelOverlap=True)
+            )
+            for key, unit in (("ms", "ms"), ("mb", "MB"))
+        )
+    )
 
 
-@matplotlib.rc_context(STYLE)
-def correction_figure(rows: Sequence[Row]) -> Figure:
+def draw_corrections(rows: Sequence[Row]) -> alt.TopLevelMixin:
     """Draw EMD, paired shift and accuracy after fine-tuning, a point a seed."""
     found = select_strengths(rows)
     found.pop("baseline", None)
-    names = list(found)
-    figure = Figure((WIDTH, 0.9 + 0.34 * len(names)), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    columns = (
-        ("emd_mean", "EMD to the baseline", 1),
-        ("paired_shift_mean", "paired shift", 1),
-        ("accuracy", "accuracy, %", 100),
-    )
-    styles = _styles(names)
-    for axis, (key, title, unit) in zip(axes, columns, strict=True):
-        for y, name in enumerate(names):
-            values = [unit * row[key] for row in found[name]]
-            colour = GREY if name in ("drifted", "control") else styles[name]["color"]
-            middle = statistics.fmean(values)
-            axis.plot([middle, middle], [y - 0.3, y + 0.3], color=colour, lw=2.4)
-            axis.plot(values, [y] * len(values), "o", color=colour, mfc="white", ms=5)
-        if "control" in found:
-            control = unit * mean(found["control"], key)
-            axis.axvline(control, color=GREY, lw=0.8, ls=":")
-        axis.set_title(title, loc="left")
-        axis.grid(axis="x")
-        if key != "accuracy":
-            axis.set_xlim(0, 1.05 * max(row[key] for s in found.values() for row in s))
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    return figure
+    some = [row | {"loss": name} for name, own in found.items() for row in own]
+    frame = pd.DataFrame(some)
+    frame["accuracy"] = 100 * frame["accuracy"]
+    y = alt.Y("loss:N", sort=list(found), title=None).axis(labelLimit=260)
+    base = alt.Chart(frame, width=200, height={"step": 22})
+    panels = []
+    for key, title in (
+        ("emd_mean", "EMD to the baseline"),
+        ("paired_shift_mean", "paired shift"),
+        ("accuracy", "accuracy, %"),
+    ):
+        x = (
+            alt.X(f"{key}:Q", title=title)
+            .scale(zero=key != "accuracy")
+            .axis(tickCount=4)
+        )
+        mean = base.encode(x=f"mean({key}):Q")
+        control = mean.transform_filter("datum.loss == 'control'").mark_rule(
+            strokeDash=[3, 2], color=charts.GREY
+        )
+        seeds = base.mark_point(size=45).encode(x=x, y=y)
+        means = mean.mark_tick(thickness=3).encode(y=y)
+        panels.append(alt.layer(control, seeds, means))
+    return alt.hconcat(*panels)

@@ -19,13 +19,12 @@ import pandas as pd
 from experiments.report import figures, page, results, table
 from experiments.report.figures import Picture
 from experiments.report.findings import findings  # the function, not the module
-from experiments.report.formats import DEFINITIONS
 from experiments.report.judged import judge
 from experiments.report.run import Run, describe_run, describe_unfinished, load
 from experiments.study.store import StudyStore
 from snnjax.report import charts
 
-__all__ = ["compare", "findings", "list_unpublished", "load", "publish", "write"]
+__all__ = ["compare", "findings", "load", "publish", "write"]
 
 LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
 # Figures of the results page. The others need spike counts, which are not published.
@@ -55,9 +54,8 @@ def publish(run_path: Path, out: Path) -> Path:
     """Write a run's results, finished or not, to be committed; returns the page.
 
     That is ``NAME.md``, with its figures, rows and config in ``NAME/``, and the
-    baselines in ``checkpoints/`` but those that ``list_unpublished`` lists; NAME is the
-    dataset. The page follows from the copies of rows and config, which may themselves
-    be published again.
+    baselines in ``checkpoints/``, if they are not too large; NAME is the dataset. The
+    copies of rows and config may themselves be published again.
 
     Raises:
         ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
@@ -65,7 +63,14 @@ def publish(run_path: Path, out: Path) -> Path:
     """
     run, folder = load(run_path), StudyStore(_require_no_run(out))
     name = run.config.dataset
-    _refuse_other_config(run, folder.path / name)
+    own, there = run.info["config_hash"], folder.path / name
+    if (there / "config.json").exists():
+        other = StudyStore(there).info()["config_hash"]
+        if other != own:
+            raise ValueError(
+                f"{there} holds the results of config {other}, and this run is of "
+                f"{own}; publish into another folder or remove these first"
+            )
     text = results.markdown(run, figures=name)
     files = {
         f"{name}/results.jsonl": "".join(
@@ -76,41 +81,13 @@ def publish(run_path: Path, out: Path) -> Path:
     for picture in figures.draw_run(run, only=_PUBLISHED):
         files[f"{name}/{picture.name}.png"] = charts.to_png(picture.chart)
     model = f"{run.config.model}-w{run.config.width}"
-    for seed, path in _checkpoints(run).items():
+    for path in (run.folder.path / "checkpoints").glob("fp32-*.safetensors"):
         if path.stat().st_size <= LARGEST:
-            files[f"checkpoints/{name}-{model}-s{seed}.safetensors"] = path.read_bytes()
+            seed = path.stem.removeprefix("fp32-")
+            files[f"checkpoints/{name}-{model}-{seed}.safetensors"] = path.read_bytes()
     for file, data in files.items():
         folder.write_bytes(file, data)
     return folder.write_text(f"{name}.md", text)
-
-
-def list_unpublished(run: Run) -> list[str]:
-    """Return a sentence on each checkpoint that is too large for git."""
-    return [
-        f"weights of {path.stat().st_size / 1e6:.1f} MB are not published: {path}"
-        for path in _checkpoints(run).values()
-        if path.stat().st_size > LARGEST
-    ]
-
-
-def _checkpoints(run: Run) -> dict[int, Path]:
-    """Return the existing files of baselines, by seed."""
-    seeds = [row["seed"] for row in run.rows if row["mode"] == "fp32"]
-    folder = run.folder.path / "checkpoints"
-    paths = {seed: folder / f"fp32-s{seed}.safetensors" for seed in seeds}
-    return {seed: path for seed, path in paths.items() if path.exists()}
-
-
-def _refuse_other_config(run: Run, published: Path) -> None:
-    """Refuse to write over the results of another config."""
-    if not (published / "config.json").exists():
-        return
-    there, own = StudyStore(published).info()["config_hash"], run.info["config_hash"]
-    if there != own:
-        raise ValueError(
-            f"{published} holds the results of config {there}, and this run is of "
-            f"{own}; publish into another folder or remove these first"
-        )
 
 
 def compare(run_paths: Sequence[Path], out: Path) -> Path:
@@ -148,16 +125,8 @@ def _write(out: Path, runs: Sequence[Run], drawn: Sequence[Picture]) -> Path:
 
 
 def _markdown(runs: Sequence[Run], judged: pd.DataFrame) -> str:
-    lines = [f"# {page.TITLE}", ""]
+    parts = [f"# {page.TITLE}"]
     for run in runs:
-        lines += [
-            f"**{describe_run(run)}**",
-            "",
-            *(f"- {s}" for s in findings(run.judged_main)),
-            "",
-        ]
-        if left := describe_unfinished(run):
-            lines += [left, ""]
-    lines += [table.markdown(judged)]
-    lines += [f"- {name}: {meaning}" for name, meaning in DEFINITIONS.items()]
-    return "\n".join(lines) + "\n"
+        parts += [f"**{describe_run(run)}**", *findings(run.judged_main)]
+        parts += [left] if (left := describe_unfinished(run)) else []
+    return "\n\n".join([*parts, table.markdown(judged)])

@@ -48,8 +48,6 @@ def main() -> None:
     for path in config.runs:
         run = report.load(path)
         print(f"{run.name}:", *report.findings(run.judged_main), sep="\n")
-        for sentence in report.list_unpublished(run) if config.publish else ():
-            print(sentence)
     print(f"report: {page}")
 
 

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from experiments.report import prediction
-from experiments.report.formats import CAPTIONS, emd_text
 from experiments.report.judged import (
+    SETTING,
     baselines,
-    illustrative_rows,
-    noise_floors,
-    select_quantized,
+    find_example,
+    group_settings,
 )
-from experiments.report.names import MODE_NAMES, setting_name
 from experiments.report.run import Run
-from experiments.report.settings import common_seeds, group_settings
+from experiments.report.words import CAPTIONS
 from experiments.study.config import MODES
 from experiments.study.grid import CLIPS
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text
 from snnjax.report import charts
 from snnjax.runs import MissingArraysError
 
@@ -35,11 +35,11 @@ class Picture:
 
 def draw_run(run: Run, only: Sequence[str] = ()) -> list[Picture]:
     """Draw all figures of one run that its rows allow, or those of some names."""
-    if not len(select_quantized(run.judged_main)):
+    if run.judged_main["full"].all():
         return []
     makers = {
         "over_bits": lambda: [_picture("over_bits", draw_over_bits({run.name: run}))],
-        "layers": lambda: [_picture("layers", draw_layer_map(run), "layer_map")],
+        "layers": lambda: [_picture("layers", draw_layer_map(run))],
         "rates": lambda: _draw_firing(run),
         "prediction": lambda: _draw_prediction(run),
     }
@@ -59,8 +59,8 @@ def draw_runs(runs: Sequence[Run]) -> list[Picture]:
     return drawn
 
 
-def _picture(name: str, chart: alt.TopLevelMixin, caption: str = "") -> Picture:
-    return Picture(name, chart, CAPTIONS[caption or name])
+def _picture(name: str, chart: alt.TopLevelMixin) -> Picture:
+    return Picture(name, chart, CAPTIONS[name])
 
 
 def draw_over_bits(runs: dict[str, Run], mode: str = "") -> alt.TopLevelMixin:
@@ -79,62 +79,47 @@ def _over_bits(run: Run, mode: str, panel: str) -> pd.DataFrame:
     Seeds differ in their baselines: a mean of two beside one of one would show that.
     The ends are those of all seeds.
     """
-    rows = run.judged_main[run.judged_main["mode"] == mode]
+    main = run.judged_main
+    rows = main[main["mode"] == mode]
     if not len(rows):
         return rows
-    seeds = common_seeds(rows)
-    fair = rows[rows["seed"].isin(seeds)] if seeds else rows
-    found = group_settings(fair).set_index("setting")
-    every = rows.groupby("setting")[["accuracy", "emd_mean"]].agg(["min", "max"])
-    baseline, floor, lower = _bands(run, mode)
+    of_setting = rows.groupby(SETTING)["seed"].agg(frozenset)
+    seeds = frozenset.intersection(*of_setting) or frozenset(rows["seed"])
+    found = group_settings(rows[rows["seed"].isin(seeds)]).set_index("setting")
+    ends = rows.groupby("setting")[["accuracy", "emd_mean"]].agg(["min", "max"])
+    ends.columns = [
+        f"{key}_{end}" for key in ("accuracy", "emd") for end in ("low", "high")
+    ]
+    bases = baselines(main)
+    own = bases[bases["seed"].isin(seeds)] if bases["seed"].isin(seeds).any() else bases
+    best = own.set_index("seed")["accuracy"]
+    if mode == "qat":
+        control = main[main["mode"] == "control"].drop_duplicates("seed")
+        control = control.set_index("seed")["accuracy"]
+        best = np.fmax(best, control.reindex(best.index))
     second = np.where(
         found["target"] == "membrane",
         ~found["signed"].astype(bool),
         found["clip"] != CLIPS["narrow"],
     )
-    family = found["target"] + found["method"] + found["grid"].fillna("")
-    return pd.DataFrame(
-        {
-            "mode": panel,
-            "method": found["way"],
-            "family": family,
-            "variant": np.where(second, "second", "first"),
-            "bits": found["bits"].astype(int),
-            "accuracy": found["accuracy"],
-            "emd": found["emd_mean"],
-            "accuracy_low": every["accuracy"]["min"],
-            "accuracy_high": every["accuracy"]["max"],
-            "emd_low": every["emd_mean"]["min"],
-            "emd_high": every["emd_mean"]["max"],
-            "baseline": baseline,
-            "floor": floor,
-            "lower": lower,
-        }
-    ).loc[found.index]
-
-
-def _bands(run: Run, mode: str) -> tuple[float, float, float]:
-    """Return the accuracy and the floors behind the lines of one mode."""
-    rows = run.judged_main[run.judged_main["mode"] == mode]
-    bases = baselines(run.judged_main)
-    # A panel of one seed shows that seed's baseline, not a mean.
-    own = bases[bases["seed"].isin(common_seeds(rows))]
-    own = (own if len(own) else bases).set_index("seed")["accuracy"]
-    if mode == "qat":
-        full = run.judged_main[run.judged_main["mode"] == "control"]
-        control = full.drop_duplicates("seed").set_index("seed")["accuracy"]
-        own = np.fmax(own, control.reindex(own.index))
-    # The rows' floors may be higher than the run's, and the reverse.
-    floors = [*noise_floors(run.judged_main).values(), rows["floor"].max()]
-    return own.mean(), pd.Series(floors).max(), rows["lower"].max()
+    frame = found[["bits", "accuracy"]].assign(
+        mode=panel,
+        method=found["way"],
+        family=found["target"] + found["method"] + found["grid"].fillna(""),
+        variant=np.where(second, "second", "first"),
+        emd=found["emd_mean"],
+        baseline=best.mean(),
+        margin=rows["margin"].max(),
+    )
+    return frame.astype({"bits": int}).join(ends)
 
 
 def draw_layer_map(run: Run) -> alt.TopLevelMixin:
     """Draw the EMD of layers in all settings, means over seeds, and in the control."""
     main = run.judged_main
-    quantized = select_quantized(main)
+    quantized = main[~main["full"]]
     order = quantized.drop_duplicates("setting")
-    way = [list(dict.fromkeys(order["way"])).index(name) for name in order["way"]]
+    way = order["way"].map({w: i for i, w in enumerate(order["way"].unique())})
     order = order.assign(at=way).sort_values(["at", "bits"])["setting"]
     control = main[(main["mode"] == "control") & main["seed"].isin(quantized["seed"])]
     some = [
@@ -143,66 +128,38 @@ def draw_layer_map(run: Run) -> alt.TopLevelMixin:
     rows = pd.concat([*some, quantized], ignore_index=True)
     names = list(run.rows[0]["emd"])
     layers = pd.DataFrame(list(rows["emd"]), columns=names, dtype=float)
-    layers = rows[["mode", "setting"]].join(layers)
-    means = layers.groupby(["mode", "setting"], sort=False)[names].mean()
+    means = rows[SETTING].join(layers).groupby(SETTING, sort=False)[names].mean()
     found = means.rename_axis(columns="layer").stack().rename("emd").reset_index()
-    rank = {name: i for i, name in enumerate(["control", *order])}
-    found["mode_at"] = found["mode"].map(MODES.index)
-    found["at"] = found["setting"].map(rank)
-    found["layer_at"] = found["layer"].map(names.index)
-    found = found.sort_values(["mode_at", "at", "layer_at"])
+    ranks = {"mode": list(MODES), "setting": ["control", *order], "layer": names}
+    for key, values in ranks.items():
+        found[key] = pd.Categorical(found[key], values, ordered=True)
+    found = found.sort_values(list(ranks)).astype(dict.fromkeys(ranks, object))
     found["mode"] = found["mode"].map(MODE_NAMES)
-    found = found.rename(columns={"setting": "configuration"})
-    bands = [_bands(run, mode)[1:] for mode in set(quantized["mode"])]
-    floor, lower = pd.DataFrame(bands).max()
-    columns = ["mode", "configuration", "layer", "emd"]
+    margin = quantized["margin"].max()
     return charts.map_layers(
-        found[columns], lower=_positive_or_none(lower), floor=_positive_or_none(floor)
+        found.rename(columns={"setting": "configuration"}),
+        margin=float(margin) if margin > 0 else None,
     )
 
 
-def _positive_or_none(value: float) -> float | None:
-    return float(value) if value > 0 else None
-
-
-def read_firing(run: Run) -> dict[str, dict[str, np.ndarray]] | str:
-    """Return the rates of baseline and illustrative rows, or why there are none."""
-    main = run.judged_main
-    shown = illustrative_rows(main)
-    seed = shown["seed"].iloc[0]
-    baseline = main[(main["mode"] == "fp32") & (main["seed"] == seed)]
-    if not len(baseline):
-        return "the baseline is missing"
-    firing = {}
-    for _, v in pd.concat([baseline, shown]).iterrows():
-        name = "baseline" if v["full"] else v["label"]
-        row = next(
-            r
-            for r in run.rows
-            if (r["mode"], r["seed"]) == (v["mode"], v["seed"])
-            and setting_name(r) == v["setting"]
-        )
-        try:
-            counts = run.folder.firing(row).counts
-        except MissingArraysError:  # a copy of the results without firing/
-            return f"no spike counts of {name}"
-        firing[name] = counts.rates()
-    return firing
-
-
 def _draw_firing(run: Run) -> list[Picture]:
-    firing = read_firing(run)
-    if isinstance(firing, str):
-        return [Picture("rates", None, f"No histograms of rates: {firing}.")]
-    baseline, *others = firing
-    flows = [
-        charts.tabulate_flow(firing[baseline], firing[name], name) for name in others
-    ]
-    for frame in flows:
-        frame["network"] += f", EMD {emd_text(frame['work'].sum())}"
+    """Draw the rates of the network that drifted most, and of its baseline."""
+    main = run.judged_main
+    shown = find_example(main)
+    base = main[(main["mode"] == "fp32") & (main["seed"] == shown["seed"])]
+    firing = {}
+    for name, row in {"baseline": base[:1], shown["label"]: shown.to_frame().T}.items():
+        try:
+            (spec,) = row.to_dict("records")
+            firing[name] = run.folder.firing(spec).counts.rates()
+        except (ValueError, MissingArraysError):  # a copy without firing/
+            text = f"No histograms of rates: no spike counts of {name}."
+            return [Picture("rates", None, text)]
+    flow = charts.tabulate_flow(*firing.values(), shown["label"])
+    flow["network"] += f", EMD {emd_text(flow['work'].sum())}"
     return [
         _picture("rates", charts.draw_rates(charts.tabulate_rates(firing))),
-        _picture("flows", charts.draw_flows(pd.concat(flows))),
+        _picture("flows", charts.draw_flows(flow)),
     ]
 
 
@@ -218,7 +175,7 @@ def draw_predictions(found: pd.DataFrame) -> alt.TopLevelMixin:
     predictors = list(prediction.PREDICTORS)[:3]  # the mean shift is for the table
     alive = found[found["state"] != "collapsed"]
     both = [some for some in (found, alive) if len(some) > 1]
-    rhos = [prediction.correlate(some, within=True) for some in both]
+    rhos = [prediction.correlate(some, within=True, resamples=1)[0] for some in both]
     titles = {}
     for p, predictor in enumerate(predictors):
         for o, outcome in enumerate(prediction.OUTCOMES):

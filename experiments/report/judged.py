@@ -1,32 +1,32 @@
-"""Rows of runs as one frame, judged once: drift, collapse, and the floors behind both.
+"""Rows of runs as one frame, judged once: drift, collapse, accuracy kept or lost.
 
-A row's EMD is set against two floors, EMDs that show without any quantization. The
-noise floor is the largest known one: of fine-tuning in full precision, of another seed,
-of other test images. The lower floor is what the row's procedure moves without a
-quantizer: other test images; after QAT also fine-tuning; for PTQ+BN also re-estimating
-BatchNorm.
+A row's EMD has an interval, by the choice of test images. Its margin is the EMD that
+its procedure moves without a quantizer, on the same seed: after QAT the control's, for
+PTQ+BN that of the baseline with BatchNorm re-estimated, for PTQ nothing. Firing drifted
+where the interval of the difference lies above 0; where it lies on both sides, the row
+cannot tell.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments.report.formats import emd_text, is_missing, percent
-from experiments.report.names import (
-    FLOORS,
+from experiments.study.config import CLASSES
+from experiments.study.names import (
     MODE_NAMES,
     method_name,
-    method_order,
+    row_order,
     setting_name,
 )
-from experiments.study.config import CLASSES
+from experiments.tables import emd_text, percent
+from snnjax.report.text import WORDS
 from snnjax.runs import Row
 
 POINT = 0.01  # accuracy this far under the baseline's still counts as kept
 ROUNDING = 1e-9  # decimals such as 0.98 - 0.97 are not exact
 SETTING = ["mode", "setting"]  # rows that share these differ by their seed alone
+STATES = WORDS | {"reference": "-", "collapsed": "collapsed"}
 # Means over layers of what a row tells beside its EMD, by their names in the table.
 COMPANIONS = {
     "paired shift": "paired_shift",
@@ -36,7 +36,7 @@ COMPANIONS = {
 }
 _NUMBERS = (
     *("accuracy", "mean_rate", "dead_fraction", "saturated_fraction", "emd_mean"),
-    *("emd_mean_epoch_before", "synops", *FLOORS),
+    *("emd_mean_epoch_before", "synops", "floor_seed", "floor_sampling"),
 )
 _TEXT = (
     *("run", "dataset", "target", "method", "grid", "clip", "signed", "site"),
@@ -45,30 +45,22 @@ _TEXT = (
 )
 
 
-def table_order(row: Row) -> tuple[Any, ...]:
-    """Sort key of the table's lines."""
-    target, everywhere, site, *method = method_order(row)
-    mode = list(MODE_NAMES).index(row["mode"])
-    scope = (target, everywhere, site, mode)
-    return (*scope, *method, row["bits"] or 0, row["seed"], row.get("run", ""))
-
-
 def judge(rows: Sequence[Row]) -> pd.DataFrame:
     """Return the rows of one or several runs (key "run"), judged, in the table's order.
 
     Beside the rows' keys:
         full: True if nothing is quantized.
         way, setting, label: names of the method, with its bits, with bits and mode.
-        floor, lower: the floors, NaN where they are unknown.
+        low, high: the interval of the EMD, by the choice of test images.
+        margin: the EMD that the procedure moves without a quantizer.
+        excess: the EMD less its margin.
         loss: accuracy that the baseline (after QAT: or the control) has more.
         keeps: True if accuracy is within a point of it.
-        state: "reference", "collapsed", "no floor", "within" or "drift".
-        lower_state: likewise, by the lower floor.
-        ratio, lower_ratio: EMD over the floors.
-        drift: the drift in words.
+        state: "reference", "collapsed", or a state of `snnjax.firing.verdict`.
+        verdict: the state in words.
         mean.KEY: the mean over layers of a measure.
     """
-    rows = sorted(rows, key=table_order)
+    rows = sorted(rows, key=row_order)
     frame = pd.DataFrame(rows, columns=[*_TEXT, *_NUMBERS], dtype=object)
     frame[list(_NUMBERS)] = frame[list(_NUMBERS)].astype(float)
     frame["run"] = frame["run"].fillna("")
@@ -79,11 +71,11 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
     frame["label"] = frame["setting"] + " " + names
     for key in ("mean_shift", *COMPANIONS.values()):
         frame[f"mean.{key}"] = [_mean_over_layers(row, key) for row in rows]
+    # Of two networks on the same images this is an upper bound of the noise.
+    frame["low"] = (frame["emd_mean"] - frame["floor_sampling"]).clip(lower=0)
+    frame["high"] = frame["emd_mean"] + frame["floor_sampling"]
     frame = _judge(frame)
-    frame["drift"] = pd.Series(
-        [_drift_label(v) for _, v in frame.iterrows()], dtype=object
-    )
-    return frame
+    return frame.assign(verdict=frame["state"].map(STATES).astype(object))
 
 
 def _mean_over_layers(row: Row, key: str) -> float:
@@ -93,37 +85,42 @@ def _mean_over_layers(row: Row, key: str) -> float:
 
 
 def _judge(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add floors, loss and states."""
-    mode, emd, full = frame["mode"], frame["emd_mean"], frame["full"]
-    base = _reference(frame, "fp32", "accuracy")
-    moved = _reference(frame, "control", "emd_mean")
-    reestimated = _reference(frame, "fp32_bn", "emd_mean")
-    sampling = frame["floor_sampling"]
-    control = frame["floor_control"].fillna(moved)
-    floor = pd.concat([control, frame["floor_seed"], sampling], axis=1).max(axis=1)
-    higher = floor.notna() & (mode == "ptq_bn") & (reestimated > floor)
-    lower = sampling.mask(mode == "qat", np.maximum(sampling, control))
-    lower = lower.mask(mode == "ptq_bn", np.maximum(sampling, reestimated))
-    best = np.fmax(base, _reference(frame, "control", "accuracy").where(mode == "qat"))
+    """Add margins, loss and states."""
+    mode, full = frame["mode"], frame["full"]
+    margins = [
+        np.select(
+            [full, mode == "qat", mode == "ptq_bn", mode == "ptq"],
+            [np.nan, _refer(frame, "control", key), _refer(frame, "fp32_bn", key), 0.0],
+            np.nan,
+        )
+        for key in ("emd_mean", "low", "high")
+    ]
+    moved = pd.DataFrame(dict(zip(("emd_mean", "low", "high"), margins, strict=True)))
+    excess, low, high = compare_emds(frame, moved)
+    base = _refer(frame, "fp32", "accuracy")
+    best = np.fmax(base, _refer(frame, "control", "accuracy").where(mode == "qat"))
     chance = 2 / frame["dataset"].map(CLASSES).astype(float)
     fell = (frame["accuracy"] < chance) & ~(base < chance)
-    frame = frame.assign(
-        floor=floor.mask(higher, reestimated).mask(full),
-        lower=lower.mask(full),
-        loss=(best - frame["accuracy"]).where(base.notna()),
+    loss = (best - frame["accuracy"]).where(base.notna())
+    states = {
+        "reference": full,
+        "collapsed": fell,
+        "cannot_tell": low.isna(),
+        "drift": low > 0,
+        "no_drift": mode == "ptq",
+        "below_margin": high < 0,
+    }
+    state = np.select(list(states.values()), list(states), "cannot_tell")
+    return frame.assign(
+        margin=moved["emd_mean"],
+        excess=excess,
+        loss=loss,
+        keeps=loss <= POINT + ROUNDING,
+        state=pd.Series(state, frame.index, dtype=object),
     )
-    frame["keeps"] = frame["loss"] <= POINT + ROUNDING
-    for name, limit in (("", frame["floor"]), ("lower_", frame["lower"])):
-        states = np.select([full, fell, limit.isna(), emd > limit], _STATES, "within")
-        frame[f"{name}state"] = pd.Series(states, frame.index, dtype=object)
-        frame[f"{name}ratio"] = emd / limit.fillna(0).clip(lower=1e-12)
-    return frame
 
 
-_STATES = ["reference", "collapsed", "no floor", "drift"]
-
-
-def _reference(frame: pd.DataFrame, mode: str, column: str) -> pd.Series:
+def _refer(frame: pd.DataFrame, mode: str, column: str) -> pd.Series:
     """Return a column of each row's full-precision network of a mode."""
     key = ["run", "seed"]
     some = frame[frame["mode"] == mode].drop_duplicates(key, keep="last")
@@ -131,22 +128,17 @@ def _reference(frame: pd.DataFrame, mode: str, column: str) -> pd.Series:
     return found.astype(float).set_axis(frame.index)
 
 
-def _drift_label(v: pd.Series) -> str:
-    """Describe a row's drift in a word or two."""
-    if v["state"] == "drift":
-        return f"{v['ratio']:.2f} x floor"
-    if v["mode"] == "control":
-        return "noise floor"
-    if v["lower_state"] == "drift":
-        return f"{v['lower_ratio']:.2f} x lower"
-    still = v["state"] == "within" and v["emd_mean"] <= v["floor_sampling"]
-    return "no drift seen" if still else v["state"]
+def compare_emds(
+    one: pd.DataFrame, other: pd.DataFrame
+) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Return the differences of EMDs, and their intervals' ends.
 
-
-def by_lower(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows judged by their lower floors."""
-    new = {"floor": "lower", "state": "lower_state", "ratio": "lower_ratio"}
-    return judged.assign(**{name: judged[own] for name, own in new.items()})
+    Distances of two estimates to their ends add by squares (Zou and Donner, 2008).
+    """
+    apart = one["emd_mean"] - other["emd_mean"]
+    below = np.hypot(one["emd_mean"] - one["low"], other["high"] - other["emd_mean"])
+    above = np.hypot(one["high"] - one["emd_mean"], other["emd_mean"] - other["low"])
+    return apart, apart - below, apart + above
 
 
 def has_learned(accuracy: float, dataset: str) -> bool:
@@ -161,41 +153,61 @@ def baselines(judged: pd.DataFrame) -> pd.DataFrame:
     return own if len(own) else found[:1]
 
 
-def noise_floors(judged: pd.DataFrame) -> dict[str, float]:
-    """Return the largest known noise floors of one run by their names in a row."""
-    quantized = judged[~judged["full"]]
-    known = (quantized if len(quantized) else judged)[list(FLOORS)].max().to_dict()
-    controls = judged.loc[judged["mode"] == "control", "emd_mean"]
-    # Where no row has it, the control's own EMD is the control's floor.
-    if is_missing(known["floor_control"]) and len(controls):
-        known["floor_control"] = controls.iloc[0]
-    return {name: value for name, value in known.items() if not is_missing(value)}
+def find_furthest(judged: pd.DataFrame) -> pd.Series:
+    """Return the row whose EMD is furthest above its margin, or simply the largest."""
+    excess = judged["excess"]
+    return judged.loc[(judged["emd_mean"] if excess.isna().all() else excess).idxmax()]
 
 
-def illustrative_rows(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the row that drifted most at kept accuracy, and one that kept both.
-
-    Where no accuracy was kept, rows that did not collapse; the second row has the
-    first one's mode and seed, so that the two are a fair pair.
-    """
+def find_example(judged: pd.DataFrame) -> pd.Series:
+    """Return the quantized row that drifted most, at kept accuracy if there is one."""
     some = judged[~judged["full"]]
     for wanted in (some["state"] != "collapsed", some["keeps"]):
         own = some[wanted.loc[some.index]]
         some = own if len(own) else some
-    if not len(some):
-        return some
-    far = some.loc[some["ratio"].idxmax()]
-    fair = some[(some["mode"] == far["mode"]) & (some["seed"] == far["seed"])]
-    return some.loc[list(dict.fromkeys([far.name, fair["ratio"].idxmin()]))]
+    return find_furthest(some)
 
 
 def summarize(v: pd.Series) -> str:
     """Return a row's label and numbers, for a sentence."""
     text = f"{v['label']} with accuracy {percent(v['accuracy'])} and "
     text += f"EMD {emd_text(v['emd_mean'])}"
-    return text + (f", {v['ratio']:.2f} times its floor" if v["floor"] > 0 else "")
+    return text + (f" (margin {emd_text(v['margin'])})" if v["margin"] > 0 else "")
 
 
-def select_quantized(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that quantize something."""
-    return judged[~judged["full"]]
+def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
+    """Group quantized rows that differ by their seed alone, in the table's order.
+
+    The columns of a row, with numbers as means over seeds (NaN where one is missing),
+    and:
+        seeds, accuracies, emds: of each seed.
+        keeps: True if accuracy is kept on the mean.
+        state: the one that all seeds share; "collapsed" if one did; else "cannot_tell".
+        verdict: in words, or in how many seeds firing drifted.
+    """
+    quantized = judged[~judged["full"]]
+    groups = quantized.groupby(SETTING, sort=False)
+    means = [c for c in quantized if quantized[c].dtype == float]
+    known = groups[means].count().eq(groups.size(), axis=0)
+    found = quantized.drop_duplicates(SETTING).drop(columns=means).set_index(SETTING)
+    found = found.join(groups[means].mean().where(known))
+    states = {name: _share_state(list(own)) for name, own in groups["state"]}
+    return found.assign(
+        seeds=groups["seed"].agg(tuple),
+        accuracies=groups["accuracy"].agg(list),
+        emds=groups["emd_mean"].agg(list),
+        keeps=found["loss"] <= POINT + ROUNDING,
+        state=pd.Series({k: state for k, (state, _) in states.items()}, dtype=object),
+        verdict=pd.Series({k: text for k, (_, text) in states.items()}, dtype=object),
+    ).reset_index()
+
+
+def _share_state(states: list[str]) -> tuple[str, str]:
+    """Return the state of a setting from its seeds', and that in words."""
+    for state in ("collapsed", "drift"):
+        number = states.count(state)
+        if 0 < number < len(states):
+            shared = state if state == "collapsed" else "cannot_tell"
+            return shared, f"{state} in {number} of {len(states)}"
+    shared = states[0] if len(set(states)) == 1 else "cannot_tell"
+    return shared, STATES[shared]

@@ -2,18 +2,16 @@
 
 import dataclasses
 import functools
-import shlex
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from experiments.report.judged import judge
-from experiments.report.names import MODE_NAMES
 from experiments.study.config import StudyConfig
 from experiments.study.grid import name_row, planned
-from experiments.study.presets import presets
+from experiments.study.names import MODE_NAMES, method_name, setting_name
 from experiments.study.store import StudyStore
 from snnjax.runs import Row
 
@@ -64,34 +62,6 @@ def load(path: Path) -> Run:
     return Run(folder.path.resolve().name, folder, folder.info(), folder.rows())
 
 
-def study_command(config: dict[str, Any]) -> str:
-    """Return the shortest command line that runs ``config``."""
-    tiny = bool(config.get("tiny"))
-    options = {
-        name: _options(config, dataclasses.replace(usual, tiny=tiny).resolve())
-        for name, usual in ({"": StudyConfig()} | presets(tiny=tiny)).items()
-    }
-    name = min(options, key=lambda name: len(options[name]))
-    words = ["python", "-m", "experiments.study"]
-    words += ["--preset", name] if name else []
-    words += [word for option in options[name] for word in option]
-    return shlex.join(words + ["--tiny"] * tiny)
-
-
-def _options(config: dict[str, Any], usual: StudyConfig) -> list[list[str]]:
-    """Return the options that turn ``usual`` into ``config``."""
-    plain, options = usual.numbers(), []
-    for name, value in config.items():
-        if name in plain and value != plain[name]:
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                options.append([f"--{flag}" if value else f"--no-{flag}"])
-            else:
-                values = value if isinstance(value, list) else [value]
-                options.append([f"--{flag}", *map(str, values)])
-    return options
-
-
 def describe_run(run: Run) -> str:
     """Return data set, network and seeds in a line."""
     config = run.config
@@ -104,19 +74,27 @@ def describe_run(run: Run) -> str:
     )
 
 
-def describe_missing(rows: list[Row], config: StudyConfig) -> list[str]:
-    """Describe what a run of ``config`` has not finished yet."""
+def plan(rows: Sequence[Row], config: StudyConfig) -> pd.DataFrame:
+    """Return the planned rows of a study, with names and whether they are ``done``."""
     done = {name_row(row) for row in rows}
-    parts = [spec.to_row() for spec in planned(config)]
-    wanted = Counter((row["target"], row["mode"]) for row in parts)
-    left = Counter(
-        (row["target"], row["mode"]) for row in parts if name_row(row) not in done
+    specs = [spec.to_row() for spec in planned(config)]
+    frame = pd.DataFrame(specs, dtype=object)
+    return frame.assign(
+        way=[method_name(row) for row in specs],
+        setting=[setting_name(row) for row in specs],
+        done=[name_row(row) in done for row in specs],
     )
+
+
+def describe_missing(rows: Sequence[Row], config: StudyConfig) -> list[str]:
+    """Describe what a run of ``config`` has not finished yet."""
+    groups = plan(rows, config).groupby(["target", "mode"], sort=False)["done"]
+    found = groups.agg(["sum", "size"])
     return [
         f"{target if target != 'none' else ''} {MODE_NAMES[mode]} "
-        f"({left[target, mode]} of {number})".strip()
-        for (target, mode), number in wanted.items()
-        if left[target, mode]
+        f"({size - done} of {size})".strip()
+        for (target, mode), done, size in found.itertuples()
+        if done < size
     ]
 
 

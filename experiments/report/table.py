@@ -1,14 +1,18 @@
-"""The table: all rows in the paper's form, judged, the noise floor beside each EMD."""
+"""The tables: rows, or settings of several seeds, in the paper's form, judged."""
+
+from collections.abc import Iterable
 
 import pandas as pd
 
-from experiments.report.formats import emd_text, markdown_table, points
-from experiments.report.judged import COMPANIONS
-from experiments.report.names import MODE_NAMES
+from experiments.report.judged import COMPANIONS, group_settings
+from experiments.report.run import Run
+from experiments.study.config import MODES
+from experiments.study.names import MODE_NAMES
+from experiments.tables import emd_text, is_missing, markdown_table, points, spread
 
 
 def markdown(judged: pd.DataFrame) -> str:
-    """Return all rows as markdown."""
+    """Return rows or settings as markdown, a table a target and mode."""
     text = ""
     for title, some in group_rows(judged).items():
         lines = [row_cells(row) for row in some.to_dict("records")]
@@ -33,18 +37,56 @@ def _heading(row: dict) -> str:
 def row_cells(row: dict) -> dict[str, str]:
     """Return one line of the table, by its columns."""
     run = {"run": row["run"].replace("|", "\\|")} if row["run"] else {}
+    known = not is_missing(row["high"]) and not row["full"]
+    seeds = row.get("seeds", [row["seed"]])
     return run | {
         "method": row["way"],
         "mode": MODE_NAMES[row["mode"]],
         "bits": "-" if row["bits"] is None else str(row["bits"]),
-        "seed": str(row["seed"]),
+        "seed": ", ".join(map(str, sorted(seeds))),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
         "dead %": f"{100 * row['dead_fraction']:.1f}",
         "saturated %": f"{100 * row['saturated_fraction']:.1f}",
         "EMD": emd_text(row["emd_mean"]),
-        "noise floor": emd_text(row["floor"]),
-        "lower": emd_text(row["lower"]),
-        "drift": row["drift"],
+        "interval": f"{emd_text(row['low'])} to {emd_text(row['high'])}"
+        if known
+        else "-",
+        "margin": emd_text(row["margin"]),
+        "verdict": row["verdict"],
         **{title: emd_text(row[f"mean.{key}"]) for title, key in COMPANIONS.items()},
     }
+
+
+def tabulate_paper(run: Run) -> dict[str, str]:
+    """Return the paper's table of each mode: methods by bits, accuracy / EMD."""
+    tables = {}
+    settings = group_settings(run.judged_main)
+    for mode in MODES:
+        own = settings[settings["mode"] == mode]
+        if len(own):
+            several = own["seeds"].nunique() > 1
+            titles = own["bits"].astype(str) + " bit"
+            titles += [f", {_name_seeds(s)}" * several for s in own["seeds"]]
+            cells = [_cell(s) for s in own.to_dict("records")]
+            wide = own.assign(title=titles, cell=cells).sort_values("bits")
+            columns = list(dict.fromkeys(wide["title"]))
+            wide = wide.pivot(index="way", columns="title", values="cell").fillna("-")
+            wide = wide.loc[list(dict.fromkeys(own["way"])), columns]
+            lines = wide.rename_axis("method").reset_index().to_dict("records")
+            tables[MODE_NAMES[mode]] = markdown_table(lines)
+    return tables
+
+
+def _name_seeds(seeds: Iterable[int]) -> str:
+    numbers = sorted(seeds)
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _cell(setting: dict) -> str:
+    accuracy = spread([100 * a for a in setting["accuracies"]], "{:.1f}".format)
+    text = f"{accuracy} / {spread(setting['emds'], emd_text)}"
+    if setting["state"] == "collapsed":
+        return f"*{text}*"
+    hides = setting["keeps"] and setting["state"] == "drift"
+    return f"**{text}**" if hides else text

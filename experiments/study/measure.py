@@ -1,4 +1,4 @@
-"""Measurements of a network: accuracy, firing against the baseline, floors, cost."""
+"""Measurements of a network: accuracy, firing against the baseline, cost."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.console import Bar
 from experiments.provenance import versions
+from experiments.sampling import bound_sampling_emd
 from experiments.study import layout
 from experiments.study.config import StudyConfig
 from experiments.study.grid import EVAL_BATCH, EVALUATED, RunSpec
@@ -16,11 +17,11 @@ from experiments.study.store import RowFiring, StudyStore
 from snnjax import calibrate, cost, emd, firing, runs, train
 from snnjax.data import Dataset
 from snnjax.firing import FiringCounts
-from snnjax.firing._drift import FLOORS
 from snnjax.models import SEWResNet
 from snnjax.models.connections import INPUT
 from snnjax.train import Evaluation
 
+FLOORS = ("floor_control", "floor_seed", "floor_sampling")
 # Fields of a result that have the names of the config's, and of the firing report's.
 _OF_CONFIG = ("dataset", "model", "width", "surrogate", "reset", "precision")
 _OF_FIRING = (
@@ -240,11 +241,10 @@ class Measurer:
     def _floors(
         self, spec: RunSpec, evaluation: Evaluation, counts: FiringCounts
     ) -> dict[str, Any]:
-        """Return the floors of the baseline of ``spec``'s seed."""
+        """Return what moves the baseline of ``spec``'s seed without a quantizer."""
         if spec.mode == "fp32":
-            # As many images as there are, not halves: so many are compared.
-            noise = firing.noise_floor(evaluation.groups, method="bootstrap")
-            return dict.fromkeys(FLOORS) | {"floor_sampling": noise.critical_mean}
+            bound = bound_sampling_emd(evaluation.groups)
+            return dict.fromkeys(FLOORS) | {"floor_sampling": bound}
         if spec.mode == "control":
             reference = self._baseline(spec.baseline).counts
             others = [
@@ -258,7 +258,7 @@ class Measurer:
                 "floor_seed": _mean(distances) if distances else None,
                 "floor_sampling": self.results[spec.baseline.name].floor_sampling,
             }
-        # All runs of a seed have the floors that were measured with its control.
+        # All runs of a seed have what was measured with its control.
         control = self.results[dataclasses.replace(spec.baseline, mode="control").name]
         return {name: getattr(control, name) for name in FLOORS}
 

@@ -18,8 +18,6 @@ from snnjax.firing.counts import total as total
 from snnjax.firing.counts import total_by_group as total_by_group
 from snnjax.firing.files import load_counts as load_counts
 from snnjax.firing.files import save_counts as save_counts
-from snnjax.firing.noise import NoiseFloor as NoiseFloor
-from snnjax.firing.noise import noise_floor as noise_floor
 from snnjax.firing.verdict import LayerVerdict as LayerVerdict
 from snnjax.firing.verdict import Measure as Measure
 from snnjax.firing.verdict import Verdict as Verdict

@@ -39,6 +39,42 @@ class Groups(NamedTuple):
         """Rates of the other network over all groups."""
         return self.of_y @ self.y / self.of_y.sum()
 
+    @property
+    def pooled(self) -> np.ndarray:
+        """Rates over all groups, whichever recording they are labelled as."""
+        sizes = np.concatenate([self.of_x, self.of_y])
+        return sizes @ np.concatenate([self.x, self.y]) / sizes.sum()
+
+
+def equalize_groups(layer: Groups, alpha: float) -> Groups:
+    """Merge the smaller groups of one recording, so that both have groups of one size.
+
+    Means of few inputs are more skewed than those of many, and groups that are not
+    distributed alike cannot be relabelled: the test would find drift too often. Where
+    too few groups would be left for a test, they stay as they are.
+    """
+    if layer.joint:
+        return layer
+    ratio = float(np.median(layer.of_x) / np.median(layer.of_y))
+    merged = layer
+    if round(ratio) > 1:
+        y, of_y = _merge_groups(layer.y, layer.of_y, round(ratio))
+        merged = layer._replace(y=y, of_y=of_y)
+    elif round(1 / ratio) > 1:
+        x, of_x = _merge_groups(layer.x, layer.of_x, round(1 / ratio))
+        merged = layer._replace(x=x, of_x=of_x)
+    number = count_relabellings(False, merged.of_x, merged.of_y)
+    return merged if number * alpha >= 2 else layer
+
+
+def _merge_groups(
+    rates: np.ndarray, sizes: np.ndarray, times: int
+) -> tuple[np.ndarray, np.ndarray]:
+    number = max(1, len(sizes) // times)
+    member = np.arange(len(sizes)) % number == np.arange(number)[:, None]
+    merged = member @ sizes
+    return member @ (sizes[:, None] * rates) / merged[:, None], merged
+
 
 def count_relabellings(joint: bool, of_x: np.ndarray, of_y: np.ndarray) -> int:
     """Count the relabellings of groups that a test tells from one another."""
@@ -91,31 +127,50 @@ def compute_statistics(
 ) -> np.ndarray:
     """Compute three statistics of a change, for each contrast: ``[3, contrasts]``.
 
-    The change of the layer's mean; of the means of 16 classes of neurons by rate, which
-    sees what an EMD sees; and of single neurons. In the last two, directions in which
-    the groups vary anyway count less.
+    The change that all neurons share; that of the means of 16 classes of neurons by
+    rate, which sees what an EMD sees; and that of single neurons. In all, directions in
+    which the groups vary anyway count less.
     """
-    mean = np.abs(contrasts @ rows.mean(axis=1))
     order = np.argsort(rates, kind="stable")
     parts = np.array_split(order, min(CLASSES, rates.size))
     classes = np.stack([rows[:, part].mean(axis=1) for part in parts], axis=1)
-    return np.stack([mean, *(_hotelling(r, contrasts) for r in (classes, rows))])
+    return np.stack(
+        [_shared(rows, contrasts), *(_hotelling(r, contrasts) for r in (classes, rows))]
+    )
+
+
+def _shared(rows: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
+    """Compute the size of the change that all neurons share.
+
+    Up to a factor its estimate by generalized least squares, where groups vary as their
+    ridge-regularized covariance says.
+    """
+    energies, directions, ridge = _decompose(rows)
+    if not ridge:
+        return np.zeros(len(contrasts))
+    mean = directions.T @ rows.mean(axis=1)
+    return np.abs(contrasts @ directions @ (mean / (energies + ridge)))
 
 
 def _hotelling(rows: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
-    """Compute a ridge-regularized Hotelling statistic of each contrast.
-
-    It needs the inner products of the groups alone, however many the columns.
-    """
+    """Compute a ridge-regularized Hotelling statistic of each contrast."""
     power = np.mean(rows**2, axis=0)
     floor = 0.1 * power.mean()
     if floor == 0:
         return np.zeros(len(contrasts))
-    scaled = rows / np.sqrt(power + floor)
-    energies, directions = np.linalg.eigh(scaled @ scaled.T)
-    energies = np.where(energies > 1e-9 * energies[-1], energies, 0.0)
-    ridge = np.median(energies[energies > 0])
+    energies, directions, ridge = _decompose(rows / np.sqrt(power + floor))
     return (contrasts @ directions) ** 2 @ (energies / (energies + ridge))
+
+
+def _decompose(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Decompose the inner products of groups; also return the ridge to add.
+
+    They are all that a statistic needs, however many the neurons.
+    """
+    energies, directions = np.linalg.eigh(rows @ rows.T)
+    energies = np.where(energies > 1e-9 * energies[-1], energies, 0.0)
+    positive = energies[energies > 0]
+    return energies, directions, float(np.median(positive)) if positive.size else 0.0
 
 
 def compute_p_values(statistics: list[np.ndarray]) -> list[float]:

@@ -52,7 +52,7 @@ def total_by_group(spikes: ArrayLike, group: ArrayLike, groups: int) -> Array:
     """Sum the spikes of each neuron over time and the images of each group.
 
     One pass over the spikes makes counts of disjoint sets of images, which
-    `noise_floor` resamples.
+    `verdict` resamples.
 
     Args:
         spikes: ``[T, B, ...]``, as in `total`.

@@ -238,17 +238,17 @@ def _group(
 
 
 def _test(layers: dict[str, Groups], level: float, seed: int) -> dict[str, float]:
-    first = next(iter(layers.values()))
-    rng = np.random.default_rng(seed)
+    equal = [_resampling.equalize_groups(v, 1 - level) for v in layers.values()]
+    first, rng = equal[0], np.random.default_rng(seed)
     number = max(RELABELLINGS, math.ceil(10 / (1 - level)))
     contrasts = _resampling.draw_contrasts(
         first.joint, first.of_x, first.of_y, number, rng
     )
     found = [
         _resampling.compute_statistics(
-            _resampling.center(layer), contrasts, layer.mean_x + layer.mean_y
+            _resampling.center(layer), contrasts, layer.pooled
         )
-        for layer in layers.values()
+        for layer in equal
     ]
     return dict(zip(layers, _resampling.compute_p_values(found), strict=True))
 

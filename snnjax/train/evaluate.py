@@ -33,8 +33,7 @@ class Evaluation:
 
     Attributes:
         accuracy: share of correct predictions.
-        groups: spike counts over the images at each place modulo 32, for
-            `firing.noise_floor`.
+        groups: spike counts over the images at each place modulo 32.
         latencies: ``{layer: int32 [neurons...]}``, steps before a neuron's first spike
             (T where there is none), summed over images. Like counts they are compared
             by ``emd.emd_from_counts(a, b, counts.observations)``, here in units of T.

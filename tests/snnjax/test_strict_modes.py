@@ -101,9 +101,7 @@ for kind, (x, y) in TRAINS.items():
 HOST = {
     "report": lambda: firing.report(A, B),
     "report by ott": lambda: firing.report(A, B, method="ott"),
-    "noise_floor": lambda: firing.noise_floor(
-        [A, A, B], method="bootstrap", other_observations=300
-    ),
+    "verdict": lambda: firing.verdict(A, B),
     "flow": lambda: emd.flow(X, Y),
     "from_spikes": lambda: FiringCounts.from_spikes({"a": EIGHT}),
     "energy": lambda: cost.energy(jnp.int32(3), jnp.float32(2)),

@@ -4,7 +4,7 @@ import pytest
 from planted import grid, make_run, reference
 
 from experiments import report
-from experiments.report import names
+from experiments.study import names
 from snnjax.report import charts
 
 

@@ -6,7 +6,9 @@ import pytest
 from planted import LAYERS, a_row, make_run
 from studied import a_run
 
-from experiments.report import figures, formats, names, run
+from experiments import tables
+from experiments.report import figures, run
+from experiments.study import names
 from experiments.study.config import StudyConfig
 from snnjax.report import charts
 
@@ -71,7 +73,7 @@ def find_channels(spec, channel):
 def test_names_order_and_styles_are_distinct():
     rows = [of_way(**way) for way in WAYS]
     assert [names.method_name(row) for row in rows] == NAMES
-    shuffled = sorted(reversed(rows), key=names.method_order)
+    shuffled = sorted(reversed(rows), key=names.row_order)
     assert [names.method_name(row) for row in shuffled] == NAMES
     drawn = a_run(rows=[a_row("fp32"), *reversed(rows)])
     spec = figures.draw_over_bits({"a run": drawn}).to_dict()
@@ -104,7 +106,7 @@ def test_names_order_and_styles_are_distinct():
 def test_names_of_other_rows(more, name):
     row = of_way(**more)
     assert names.method_name(row) == name
-    names.method_order(row)
+    names.row_order(row)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_names_of_other_rows(more, name):
     ],
 )
 def test_emd_text(emd, text):
-    assert formats.emd_text(emd) == text
+    assert tables.emd_text(emd) == text
 
 
 def test_over_bits():
@@ -139,14 +141,16 @@ def test_over_bits():
     np.testing.assert_allclose(line["accuracy"][[2, 8]], [0.92, 0.98])
     # The accuracy axis is drawn by error.
     np.testing.assert_allclose(line["error"][[2, 8]], [8, 2])
-    np.testing.assert_allclose(line["floor"], 0.0047)
+    np.testing.assert_allclose(line["margin"], 0.0047)
     # QAT is set against the better of baseline and control, PTQ against the baseline.
     np.testing.assert_allclose(qat["base"], 2)
     np.testing.assert_allclose(frame[frame["mode"] == "PTQ"]["base"], 3)
 
 
 def test_over_bits_labels_its_axes_by_accuracy():
-    run = a_run(rows=[a_row("fp32"), of_way(emd=0.01), of_way(4, emd=0.1)])
+    control = a_row("control", emd=0.0047)
+    rows = [a_row("fp32"), control, of_way(emd=0.01), of_way(4, emd=0.1)]
+    run = a_run(rows=rows)
     spec = figures.draw_over_bits({"a run": run}).to_dict()
     axes = {y["field"]: y for y in find_channels(spec, "y") if "axis" in y}
     assert axes["error"]["axis"]["labelExpr"].startswith("format(100 - datum.value")
@@ -222,12 +226,12 @@ def test_layer_map():
     assert tuple(x["sort"]) == LAYERS
 
 
-def test_layer_map_is_grey_up_to_the_lower_floor():
-    rows = [a_row("fp32"), of_way(mode="ptq", emd=0.0012)]
+def test_layer_map_is_grey_up_to_the_margin():
+    rows = [a_row("fp32"), a_row("control", emd=0.0012), of_way(emd=0.0012)]
     chart = figures.draw_layer_map(a_run(rows=rows))
     (frame,) = data_of(chart)
-    # Up to other test images' EMD, 0.0012, with 0.0006 and 0.0018 beside it.
-    assert list(frame["above"]) == [False, False, True]
+    # Up to the control's mean over layers, 0.0012, with 0.0006 and 0.0018 beside it.
+    assert list(frame["above"]) == [False, False, True] * 2
     (colour,) = find_channels(chart.to_dict(), "color")
     red, green, blue = (colour["value"][i : i + 2] for i in (1, 3, 5))
     assert int(max(red, green, blue), 16) - int(min(red, green, blue), 16) < 16
@@ -245,11 +249,11 @@ def test_layer_map_of_several_seeds():
     np.testing.assert_allclose(shown, [0.02, 0.04, 0.06])
 
 
-@pytest.mark.parametrize("floor", [None, 0.0, 0.5])
+@pytest.mark.parametrize("margin", [[], [0.0], [0.5]])
 @pytest.mark.parametrize("emd", [0.0, 0.01])
-def test_layer_map_without_drift_or_floor(emd, floor):
-    floors = dict.fromkeys(("floor_control", "floor_seed", "floor_sampling"), floor)
-    chart = figures.draw_layer_map(a_run(rows=[of_way(emd=emd, **floors)]))
+def test_layer_map_without_drift_or_margin(emd, margin):
+    controls = [a_row("control", emd=each) for each in margin]
+    chart = figures.draw_layer_map(a_run(rows=[*controls, of_way(emd=emd)]))
     (colour,) = find_channels(chart.to_dict(), "color")
     low, high = colour["condition"]["scale"]["domain"]
     assert 0 < low < high
@@ -258,22 +262,20 @@ def test_layer_map_without_drift_or_floor(emd, floor):
 def test_histograms_and_flows_are_of_the_stored_counts(tmp_path):
     rows = [a_row("fp32"), of_way(mode="ptq", quantize_all=False, emd=0.1)]
     made = run.load(make_run(tmp_path / "run", rows, StudyConfig()))
-    firing = figures.read_firing(made)
-    assert next(iter(firing)) == "baseline"
-    assert len(firing) == 2
-    for name, row in zip(firing, made.rows, strict=True):
-        counts = made.folder.firing(row).counts
-        for layer, rates in counts.rates().items():
-            np.testing.assert_array_equal(firing[name][layer], rates)
     rates, flows = figures.draw_run(made, only=["rates"])
     assert (rates.name, flows.name) == ("rates", "flows")
     (frame,) = data_of(rates.chart)
     assert list(frame["layer"].drop_duplicates()) == list(LAYERS)
+    base, own = (made.folder.firing(row).counts.rates() for row in made.rows)
+    for name, part in frame.groupby("network", sort=False):
+        silent = part.drop_duplicates("layer").set_index("layer")["share"]
+        for layer, rate in (base if name == "baseline" else own).items():
+            assert silent[layer] == np.mean(rate < 0.04)
     shares = frame.groupby(["network", "layer"])["share"].sum()
     np.testing.assert_allclose(shares, 1)
     (frame,) = data_of(flows.chart)
     (title,) = frame["network"].unique()
-    assert title.endswith(formats.emd_text(frame["work"].sum()))
+    assert title.endswith(tables.emd_text(frame["work"].sum()))
 
 
 def test_runs_side_by_side_are_panels_of_their_own():

@@ -1,10 +1,15 @@
-"""Verdicts: drift, collapse, floors; and what an unfinished run misses."""
+"""Verdicts: drift, collapse, margins; and what an unfinished run misses."""
 
 import numpy as np
 import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
 
-from experiments.report.judged import baselines, illustrative_rows, judge
+from experiments.report.judged import (
+    baselines,
+    find_example,
+    group_settings,
+    judge,
+)
 from experiments.report.run import describe_missing
 from experiments.study.config import StudyConfig
 
@@ -12,7 +17,7 @@ from experiments.study.config import StudyConfig
 def test_no_collapse_with_an_untrained_baseline():
     base = [a_row("fp32", accuracy=0.15), a_row("control", accuracy=0.16, emd=FLOOR)]
     row = quantized(WEIGHTS[0], 2, "qat", emd=0.002, accuracy=0.14)
-    assert judge([*base, row]).iloc[-1].state == "within"
+    assert judge([*base, row]).iloc[-1].state == "below_margin"
 
 
 def test_chance_follows_the_classes():
@@ -20,24 +25,53 @@ def test_chance_follows_the_classes():
     assert judge(rows).iloc[-1].state == "collapsed"
     for row in rows:
         row["dataset"] = "cifar100"
-    assert judge(rows).iloc[-1].state == "within"
+    assert judge(rows).iloc[-1].state == "below_margin"
 
 
 @pytest.mark.parametrize(
-    ("floors", "expected"),
-    [((0.001, 0.005, 0.002), 0.005), ((None, None, 0.002), 0.002)],
+    ("mode", "emd", "state"),
+    [
+        # Beyond no margin: EMD's interval, 0.0012 on either side, reaches 0 or not.
+        ("ptq", 0.0012, "no_drift"),
+        ("ptq", 0.0013, "drift"),
+        # The control moved 0.0047; the two intervals add by squares, to 0.0017.
+        ("qat", 0.0029, "below_margin"),
+        ("qat", 0.0031, "cannot_tell"),
+        ("qat", 0.0063, "cannot_tell"),
+        ("qat", 0.0065, "drift"),
+        # Re-estimated BatchNorm moved 0.0002, from an interval that ends at 0.
+        ("ptq_bn", 0.0014, "cannot_tell"),
+        ("ptq_bn", 0.0021, "drift"),
+    ],
 )
-def test_floor_is_the_largest_that_exists(floors, expected):
-    names = ("floor_control", "floor_seed", "floor_sampling")
-    row = quantized(WEIGHTS[0], 2, "qat", **dict(zip(names, floors, strict=True)))
-    assert judge([row]).iloc[0].floor == expected
+def test_states(mode, emd, state):
+    row = quantized(WEIGHTS[0], 2, mode, emd=emd)
+    judged = judge([*reference(), row]).iloc[-1]
+    assert judged.state == state
+    assert judged.margin == {"ptq": 0, "qat": FLOOR, "ptq_bn": 0.0002}[mode]
+    assert judged.low == pytest.approx(emd - 0.0012)
+    # Another seed's references are not its own.
+    other = judge([*reference((1,)), row]).iloc[-1]
+    assert other.state == (state if mode == "ptq" else "cannot_tell")
+    # What is unknown is not taken for 0.
+    row["floor_sampling"] = None
+    assert judge([*reference(), row]).iloc[-1].state == "cannot_tell"
 
 
-def test_emd_at_the_floor():
-    at, above = (quantized(WEIGHTS[0], b, "qat", emd=FLOOR) for b in (2, 4))
-    above["emd_mean"] = np.nextafter(FLOOR, 1)
-    states = list(judge([*reference(), at, above])["state"])
-    assert states[-2:] == ["within", "drift"]
+def test_settings_share_a_state():
+    def state(*emds):
+        rows = [
+            quantized(WEIGHTS[0], 2, "ptq", seed=s, emd=emd)
+            for s, emd in enumerate(emds)
+        ]
+        return group_settings(judge([*reference((0, 1)), *rows])).iloc[0]
+
+    one = state(0.002, 0.004)
+    assert (one.state, one.verdict, one.seeds) == ("drift", "drift", (0, 1))
+    assert (one.emd_mean, one.low) == (pytest.approx(0.003), pytest.approx(0.0018))
+    assert (state(0.002, 0.001).state, state(0.002, 0.001).verdict) == (
+        *("cannot_tell", "drift in 1 of 2"),
+    )
 
 
 # Of a baseline of 97.8 % and a control, trained as long as QAT is, of 98.0 %.
@@ -60,60 +94,15 @@ def test_worse_control_keeps_nothing():
     assert not judge([baseline, control, row]).iloc[-1].keeps
 
 
-def test_batchnorm_floor():
-    rows = [quantized(WEIGHTS[0], 2, mode, emd=0.1) for mode in ("ptq", "ptq_bn")]
-    other = quantized(WEIGHTS[0], 2, "ptq_bn", emd=0.1, seed=1)
-    references = reference((0, 1))
-    for moved, floor, lower in ((0.002, FLOOR, 0.002), (0.01, 0.01, 0.01)):
-        references[2]["emd_mean"] = moved
-        judged = judge([*references, *rows, other])
-        ptq, reestimated, elsewhere = (v for _, v in judged.iloc[-3:].iterrows())
-        assert (ptq.floor, ptq.lower) == (FLOOR, 0.0012)
-        assert (reestimated.floor, reestimated.lower) == (floor, lower)
-        assert elsewhere.floor == FLOOR
-
-
-@pytest.mark.parametrize(
-    ("mode", "emd", "states"),
-    [
-        # The lower floor of PTQ is sampling's 0.0012, of QAT the control's 0.0047.
-        ("ptq", 0.0012, ("within", "within")),
-        ("ptq", 0.0013, ("within", "drift")),
-        ("ptq", 0.0048, ("within", "drift")),
-        ("qat", 0.0047, ("within", "within")),
-        ("qat", 0.0048, ("within", "drift")),
-        ("qat", 0.0061, ("drift", "drift")),
-    ],
-)
-def test_both_floors(mode, emd, states):
-    row = quantized(WEIGHTS[0], 2, mode, emd=emd, floor_seed=0.006)
-    judged = judge([*reference(), row]).iloc[-1]
-    assert (judged.state, judged.lower_state) == states
-    assert judged.floor == 0.006
-    # What is unknown is not taken for 0.
-    row["floor_sampling"] = None
-    unknown = judge([*reference(), row]).iloc[-1]
-    assert np.isnan(unknown.lower)
-    assert unknown.lower_state == "no floor"
-
-
-def test_collapse_by_either_floor():
-    row = quantized(WEIGHTS[0], 2, "ptq", emd=0.1, accuracy=0.1)
-    judged = judge([*reference(), row])
-    assert judged.iloc[-1].lower_state == "collapsed"
-    assert set(judged["lower_state"][:-1]) == {"reference"}
-
-
-def test_illustrative_rows():
+def test_example_keeps_accuracy():
     rows = [
-        quantized(WEIGHTS[0], 2, "qat", seed=0, emd=0.020),
-        quantized(WEIGHTS[1], 2, "qat", seed=0, emd=0.006),
-        quantized(WEIGHTS[1], 2, "qat", seed=1, emd=0.001),
-        quantized(WEIGHTS[1], 2, "ptq", seed=0, emd=0.001),
+        quantized(WEIGHTS[0], 2, "qat", emd=0.006),
+        quantized(WEIGHTS[1], 2, "qat", emd=0.030, accuracy=0.5),
+        # Further from its margin of 0 than the first from the control's.
+        quantized(WEIGHTS[1], 2, "ptq", emd=0.005),
     ]
-    found = illustrative_rows(judge(reference((0, 1)) + rows))
-    assert list(found["emd_mean"]) == [0.020, 0.006]
-    assert set(found["seed"]) == {0}
+    assert find_example(judge(reference() + rows))["mode"] == "ptq"
+    assert find_example(judge(reference() + rows[1:2]))["emd_mean"] == 0.030
 
 
 def test_loss_is_against_the_baseline_of_the_seed():

@@ -10,8 +10,9 @@ from planted import WEIGHTS, a_row, check_html, grid, make_run, quantized, refer
 from studied import a_run
 
 from experiments import command_line, report
-from experiments.report import findings, run, table
+from experiments.report import findings, table
 from experiments.report.judged import judge
+from experiments.study.command import make_command
 from experiments.study.config import StudyConfig
 from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore
@@ -22,7 +23,7 @@ def test_page_has_every_row(full_run):
     text = page.read_text()
     checker = check_html(text)
     rows = StudyStore(path).rows()
-    states = r'<tr class="(reference|within|drift|collapsed|no floor)">'
+    states = r'<tr class="(reference|no_drift|below_margin|drift|cannot_tell)">'
     assert len(re.findall(states, text)) == len(rows) == 102
     assert not checker.loads
     drawn = set(re.findall(r'class="spec" data-chart="(\w+)"', text))
@@ -106,15 +107,15 @@ def test_command_makes_the_same_config():
     config = StudyConfig(
         dataset="cifar10", only="weights", modes=("ptq", "qat"), bits=(2, 8)
     )
-    words = run.study_command(config.resolve().numbers())
+    words = make_command(config.resolve().numbers())
     assert words == (
         "python -m experiments.study --dataset cifar10 --only weights "
         "--modes ptq qat --bits 2 8"
     )
     tiny = StudyConfig(tiny=True, width=8).resolve().numbers()
-    assert run.study_command(tiny) == "python -m experiments.study --width 8 --tiny"
+    assert make_command(tiny) == "python -m experiments.study --width 8 --tiny"
     small = PRESETS["paper-small"].resolve()
-    assert run.study_command(small.numbers()) == (
+    assert make_command(small.numbers()) == (
         "python -m experiments.study --preset paper-small"
     )
 
@@ -130,7 +131,7 @@ def test_command_parses_to_the_same_config(name, monkeypatch):
         ablation_bits=(),
         grid=("mid_rise",),
     ).resolve()
-    words = shlex.split(run.study_command(config.numbers()))
+    words = shlex.split(make_command(config.numbers()))
     monkeypatch.setattr("sys.argv", ["study", *words[3:]])
     read = command_line.parse(StudyConfig, program="study", presets=PRESETS)
     assert read.resolve().numbers() == config.numbers()

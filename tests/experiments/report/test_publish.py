@@ -83,7 +83,7 @@ def test_unfinished_run_is_published(tmp_path, finished):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_large_checkpoints_are_not_published(tmp_path, run_path, monkeypatch, capsys):
+def test_large_checkpoints_are_not_published(tmp_path, run_path, monkeypatch):
     large = run_path / "checkpoints" / "fp32-s1.safetensors"
     copies = tmp_path / "out" / "checkpoints"
     argv = ["report", str(run_path), "--publish", str(tmp_path / "out")]
@@ -93,8 +93,6 @@ def test_large_checkpoints_are_not_published(tmp_path, run_path, monkeypatch, ca
         command_line.main()
         there = {f"digits-sew_resnet8-w16-s{seed}.safetensors" for seed in seeds}
         assert {file.name for file in copies.iterdir()} == there
-        line = f"{size / 1e6:.1f} MB are not published: {large}"
-        assert (line in capsys.readouterr().out) == (size > 3_000_000)
 
 
 @pytest.mark.slow

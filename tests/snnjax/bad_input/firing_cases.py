@@ -121,25 +121,6 @@ def comparison_cases():
         ("report", partial(firing.report, MADE, beyond)),
     ):
         yield f"{name}: more spikes than observations", call, "sn1", COUNTS
-    few = partial(firing.noise_floor, [MADE, MADE], alpha=0.05, replicates=19)
-    yield "noise_floor: too few replicates", few, "replicates", 19
-    empty = firing.FiringCounts({}, 4)
-    for batches, word, value in (
-        ([], "two", 0),
-        ([MADE], "two", 1),
-        ([MADE, OTHER], "layers", "sn2"),
-        ([empty, empty], "layers", "no"),
-        ([firing.FiringCounts({"sn1": RATES}, 4)] * 2, "sn1", RATES),
-    ):
-        call = partial(firing.noise_floor, batches)
-        yield f"noise_floor: {len(batches)}", call, word, value
-    yield from refused(
-        firing.noise_floor,
-        {"counts_by_batch": [MADE, MADE]},
-        method=["x"],
-        alpha=[0, 1, NAN, "5%"],
-        replicates=[1, 20.5, NAN, "9", None],
-    )
 
 
 def cost_cases():

@@ -36,7 +36,7 @@ def test_png_is_deterministic():
         }
     )
     first, second = (
-        charts.to_png(charts.map_layers(frame, lower=0.01)) for _ in range(2)
+        charts.to_png(charts.map_layers(frame, margin=0.01)) for _ in range(2)
     )
     assert first == second
     assert first.startswith(b"\x89PNG")
@@ -89,14 +89,13 @@ def test_each_panel_shows_shares_of_its_emd():
     assert encoding["y"]["sort"] == names[::-1]
 
 
-@pytest.mark.parametrize("floor", [None, 0.5])
-@pytest.mark.parametrize("lower", [None, 0.5])
+@pytest.mark.parametrize("margin", [None, 0.5])
 @pytest.mark.parametrize("emd", [0.0, 0.01])
-def test_a_map_without_drift_or_floor_is_drawn(emd, lower, floor):
+def test_a_map_without_drift_or_margin_is_drawn(emd, margin):
     frame = pd.DataFrame(
         {"mode": "QAT", "configuration": "a 2 bit", "layer": ["sn1"], "emd": [emd]}
     )
-    assert charts.to_png(charts.map_layers(frame, lower=lower, floor=floor))
+    assert charts.to_png(charts.map_layers(frame, margin=margin))
 
 
 def test_layers_keep_their_order_and_their_state():

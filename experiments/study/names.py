@@ -13,11 +13,6 @@ MODE_NAMES = {
     "ptq_bn": "PTQ+BN",
     "qat": "QAT",
 }
-FLOORS = {
-    "floor_control": "fine-tuned in full precision",
-    "floor_seed": "another seed",
-    "floor_sampling": "other test images",
-}
 
 
 def method_name(row: Row) -> str:
@@ -53,15 +48,19 @@ def setting_name(row: Row) -> str:
     return name if row["target"] == "none" else f"{name} {row['bits']} bit"
 
 
-def method_order(row: Row) -> tuple[Any, ...]:
-    """Return the sort key: full precision, weights, membrane, the rest."""
+def row_order(row: Row) -> tuple[Any, ...]:
+    """Sort key of the tables' lines: full precision, weights, membrane, the rest."""
     targets, methods = ("none", "weights", "membrane"), (None, "uniform", "lq_net")
     return (
         (*targets, row["target"]).index(row["target"]),
         bool(row["quantize_all"]),
         row["site"] == "pre_fire",
+        list(MODE_NAMES).index(row["mode"]),
         (*methods, row["method"]).index(row["method"]),
         row["grid"] or "",
         row["clip"] or 0.0,
         not row["signed"],
+        row["bits"] or 0,
+        row["seed"],
+        row.get("run", ""),
     )

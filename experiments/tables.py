@@ -1,21 +1,13 @@
-"""Numbers as the report prints them, and its templates."""
+"""Numbers and tables as the experiments' pages print them."""
 
 import math
 import statistics
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-_FOLDER = Path(__file__).parent / "templates"
-_WORDS = tomllib.loads((_FOLDER / "words.toml").read_text("utf-8"))
-CAPTIONS: dict[str, str] = _WORDS["captions"]
-CLAIMS: dict[str, dict[str, str]] = _WORDS["claims"]
-DEFINITIONS: dict[str, str] = _WORDS["definitions"]
-TEXT_COLUMNS = ("run", "method", "mode", "drift")
+TEXT_COLUMNS = ("run", "method", "mode", "verdict")
 
 
 def count(number: int, noun: str) -> str:
@@ -25,6 +17,12 @@ def count(number: int, noun: str) -> str:
     ('1 pair', '2 pairs')
     """
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def plain(value: Any) -> str:
+    """Print an option's value or values; None ("not set") differs from no values."""
+    values = value if isinstance(value, list) else [value]
+    return ", ".join("not set" if v is None else str(v) for v in values) or "none"
 
 
 def percent(share: float) -> str:
@@ -65,12 +63,6 @@ def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     return f"{text} ± {scale * statistics.stdev(values):.{decimals}f}"
 
 
-def plain(value: Any) -> str:
-    """Print an option's value or values; None ("not set") differs from no values."""
-    values = value if isinstance(value, list) else [value]
-    return ", ".join("not set" if v is None else str(v) for v in values) or "none"
-
-
 def markdown_table(
     lines: Sequence[Mapping[str, str]], text_columns: Sequence[str] = TEXT_COLUMNS
 ) -> str:
@@ -94,21 +86,3 @@ def markdown_table(
         )
         text += f"| {' | '.join(padded)} |\n"
     return text
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill in a template of Markdown."""
-    loader = jinja2.FileSystemLoader(_FOLDER)
-    environment = jinja2.Environment(
-        loader=loader,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "emd": emd_text,
-        "percent": percent,
-        "table": markdown_table,
-    }
-    return environment.get_template(template).render(**values)

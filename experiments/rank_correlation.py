@@ -1,0 +1,70 @@
+"""Spearman's rank correlations, and their bootstrap intervals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES = 2000
+LEVEL = 95
+
+
+def bootstrap(
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: Sequence[object],
+    strata: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """Return Spearman's rank correlations of all rows, and of resamples behind them.
+
+    Whole groups are resampled: rows of one group (networks of one quantizer, in several
+    modes and seeds) are not independent.
+
+    Args:
+        x: ``[rows, predictors]``.
+        y: ``[rows, outcomes]``.
+        groups: the group of each row.
+        strata: the stratum of each row, where rows are ranked within their own.
+        resamples: number of resamples.
+
+    Returns:
+        ``[1 + resamples, predictors, outcomes]``; NaN where something never varies.
+    """
+    of, names = pd.factorize(pd.Series(list(groups), dtype=object))
+    drawn = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
+    times = [np.ones(len(names))]
+    times += [np.bincount(d, minlength=len(names)) for d in drawn]
+    strata = [0] * len(x) if strata is None else strata
+    return spearman(x, y, np.stack(times)[:, of].astype(float), strata)
+
+
+def estimate(correlations: np.ndarray) -> np.ndarray:
+    """Return the estimate and its percentile interval's ends, of `bootstrap`."""
+    ends = (50 - LEVEL / 2, 50 + LEVEL / 2)
+    of_all, resampled = correlations[0], correlations[1:]
+    # A resample may hold one value alone; of what never varies there is no interval.
+    blank = np.isnan(resampled).all(0)
+    low, high = np.nanpercentile(np.where(blank, 0, resampled), ends, axis=0)
+    return np.where(np.isnan(of_all) | blank, np.nan, np.stack([of_all, low, high]))
+
+
+def spearman(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
+) -> np.ndarray:
+    """Return Pearson's correlations of ranks, each row counted by its weight.
+
+    Ranks are shares of a row's stratum, from its middle. SciPy's take no weights.
+    """
+    of = pd.factorize(pd.Series(list(strata), dtype=object))[0]
+    same = (of[:, None] == of).astype(float)
+    total = np.maximum(weights @ same, 1e-12)[..., None]
+    unit = []
+    for values in (x, y):
+        # So many rows are smaller, and half of those that are equal: the middle rank.
+        before = (values[:, None] > values) + (values[:, None] == values) / 2
+        before = before * same[..., None]
+        ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total - 0.5
+        length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
+        unit.append(ranks / np.where(length > 1e-9, length, np.nan))
+    return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)

@@ -1,0 +1,37 @@
+"""EMD that the choice of test images alone makes between two evaluations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnjax import emd
+from snnjax.firing import FiringCounts
+
+REPLICATES, LEVEL = 200, 0.95
+
+
+def bound_sampling_emd(groups: Sequence[FiringCounts]) -> float:
+    """Return the mean EMD over layers that 5 % of bootstrap pairs exceed.
+
+    Each pair are two evaluations of one network, on as many images as there are less
+    one group (the correction of McCarthy and Snowden, 1985, for resampling a sample).
+    Two networks on the same images share part of this noise: for them it is an upper
+    bound.
+
+    Args:
+        groups: counts of disjoint groups of images, of equal size.
+    """
+    number, rng = len(groups), np.random.default_rng(0)
+    sizes = np.array([group.observations for group in groups])
+    # Sums of counts below 2**31 are exact in float64, whose products are fast.
+    layers = [
+        np.stack([np.ravel(group.spikes[name]) for group in groups]) * 1.0
+        for name in groups[0].spikes
+    ]
+    found = []
+    for _ in range(REPLICATES):
+        x, y = rng.multinomial(number - 1, np.full(number, 1 / number), 2)
+        of_each = int(x @ sizes), int(y @ sizes)
+        pairs = [[(times @ c).astype(np.int64) for times in (x, y)] for c in layers]
+        found.append(np.mean([emd.emd_from_counts(*pair, of_each) for pair in pairs]))
+    return float(np.quantile(found, LEVEL, method="higher"))
