@@ -13,7 +13,10 @@ them does not compile again. In a loop of your own, in training or not::
 
 Distances are relative to the teacher's own variance, layer by layer, so that a weight
 means the same for every network. Any function of two recordings is a loss too; one that
-reads ``membranes`` says so by an attribute, ``function.needs_membranes = True``.
+reads ``membranes`` says so by an attribute, ``function.needs_membranes = True``. Where
+sequences have different lengths, means are over the steps of each; a function of your
+own that leaves the others out, by ``Recording.mask``, says ``function.takes_mask =
+True``.
 """
 
 import dataclasses
@@ -30,7 +33,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks, emd
-from snnjax.layers import Spiking, observe
+from snnjax.layers import Readout, Spiking, observe
 from snnjax.layers.observe import observable_layers
 
 # Below this variance of rates, a deviation of 1 %, a layer counts as silent.
@@ -39,7 +42,7 @@ _LEAST_VARIANCE = 1e-4
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["logits", "spikes", "membranes"],
+    data_fields=["logits", "spikes", "membranes", "mask"],
     meta_fields=["axis_name"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Recording:
             they were asked for.
         axis_name: mesh axis along which B is one of equal parts: distances are those of
             the whole batch.
+        mask: True for the steps of each sequence, bool ``[T, B]``; None is all.
     """
 
     logits: Array
     spikes: Mapping[str, Array]
     membranes: Mapping[str, Array]
     axis_name: str | None = None
+    mask: Array | None = None
 
 
 # No argument is by keyword alone: transformations of nnx refuse such functions.
@@ -69,6 +74,7 @@ def record(
     train: bool | None = None,
     membranes: bool = False,
     axis_name: str | None = None,
+    mask: Array | None = None,
 ) -> Recording:
     """Run a network, and record what the losses compare.
 
@@ -79,17 +85,20 @@ def record(
         train: as of the network; None follows ``.train()`` and ``.eval()``.
         membranes: record potentials too, which are computed a second time for it.
         axis_name: of the recording.
+        mask: of the recording.
     """
     observers = {}
     if membranes:
         layers = observable_layers(model).items()
         observers = {
-            name: Spiking.potentials for name, x in layers if isinstance(x, Spiking)
+            name: Spiking.potentials
+            for name, x in layers
+            if isinstance(x, Spiking) and not isinstance(x, Readout)
         }
     with observe(model, observers) as found:
         options = {} if train is None else {"train": train}
         logits, spikes = model(images, timesteps=timesteps, **options)
-    return Recording(logits, spikes, found, axis_name)
+    return Recording(logits, spikes, found, axis_name, mask)
 
 
 @functools.partial(
@@ -119,6 +128,13 @@ class Loss:
     def needs_membranes(self) -> bool:
         """Return True if the function reads membranes."""
         return getattr(self.function, "needs_membranes", False)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Return True if the function leaves out what is behind a sequence's end."""
+        return hasattr(self.function, "bind") or getattr(
+            self.function, "takes_mask", False
+        )
 
 
 def as_loss(loss: Any) -> Loss:
@@ -189,9 +205,9 @@ def logits(
     <https://arxiv.org/abs/1503.02531>`_, 2015.
     """
     s, t = _pair(student, teacher, "logits")
-    axis = _axis_of(student)
+    axis, mask = _axis_of(student), _mask_of(student)
     log_s, log_t = (
-        jax.nn.log_softmax(jnp.mean(_widen(x), 0) / temperature) for x in (s, t)
+        jax.nn.log_softmax(_mean_over_time(x, mask) / temperature) for x in (s, t)
     )
     each = jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
     return _mean(each, axis) * weight * temperature**2
@@ -214,8 +230,8 @@ def paired_rates(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Arra
     return _mean_of_layers(student, teacher, "spikes", _compare_images) * weight
 
 
-def _compare_images(s, t, axis):
-    s, t = (jnp.mean(_widen(x), axis=0) for x in (s, t))
+def _compare_images(s, t, axis, mask):
+    s, t = (_mean_over_time(x, mask) for x in (s, t))
     return _relative_square(s, t, axis)
 
 
@@ -237,8 +253,8 @@ def membrane(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Array:
     return _mean_of_layers(student, teacher, "membranes", _compare_potentials) * weight
 
 
-def _compare_potentials(s, t, axis):
-    return _relative_square(_widen(s), _widen(t), axis)
+def _compare_potentials(s, t, axis, mask):
+    return _relative_square(_widen(s), _widen(t), axis, mask)
 
 
 setattr(membrane, "needs_membranes", True)  # noqa: B010
@@ -262,8 +278,8 @@ def sorted_w2(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Array:
     return _mean_of_layers(student, teacher, "spikes", _compare_sorted) * weight
 
 
-def _compare_sorted(s, t, axis):
-    s, t = (_batch_rates(x, axis) for x in (s, t))
+def _compare_sorted(s, t, axis, mask):
+    s, t = (_batch_rates(x, axis, mask) for x in (s, t))
     # The batch is in the rates already: every device has all of them.
     return _relative_square(jnp.sort(s), jnp.sort(t), None)
 
@@ -292,8 +308,8 @@ def soft_cdf(
         points: K.
     """
 
-    def compare(s, t, axis):
-        s, t = (jnp.clip(_batch_rates(x, axis), 0, 1) for x in (s, t))
+    def compare(s, t, axis, mask):
+        s, t = (jnp.clip(_batch_rates(x, axis, mask), 0, 1) for x in (s, t))
         cdf = lambda x: emd.soft_cdf(x, points=points, temperature=temperature)  # noqa: E731
         apart = jnp.mean(jnp.square(cdf(s) - cdf(t)))
         return apart / jnp.sqrt(jnp.maximum(jnp.var(t), _LEAST_VARIANCE))
@@ -323,10 +339,10 @@ def sliced_w2(
     <https://doi.org/10.1007/s10851-014-0506-3>`_, 2015.
     """
 
-    def compare(s, t, axis):
+    def compare(s, t, axis, mask):
         projected = []
         for x in (s, t):
-            points = jnp.mean(_widen(x), axis=0)
+            points = _mean_over_time(x, mask)
             points = points.reshape(-1, points.shape[-1])
             along = jax.random.normal(
                 jax.random.key(0), (points.shape[-1], directions), points.dtype
@@ -366,8 +382,9 @@ def rate_regulariser(
     a layer.
     """
     spikes = student.spikes if isinstance(student, Recording) else student
-    axis = _axis_of(student)
-    each = [jnp.square(_mean(_widen(s), axis) - target) for s in spikes.values()]
+    axis, mask = _axis_of(student), _mask_of(student)
+    means = [_mean(_mean_over_time(s, mask), axis) for s in spikes.values()]
+    each = [jnp.square(mean - target) for mean in means]
     return jnp.mean(jnp.stack(each)) * weight
 
 
@@ -424,13 +441,15 @@ class Lesson:
     loss: Loss
     graphdef: Any
 
-    def teach(self, images: Array, timesteps: int, axis_name: str | None) -> Any:
+    def teach(
+        self, images: Array, timesteps: int, axis_name: str | None, mask: Any = None
+    ) -> Any:
         """Return the teacher's recording of a batch, or None without a teacher."""
         if self.graphdef is None:
             return None
         teacher = nnx.merge(self.graphdef, self.state, copy=True)
         needs = self.loss.needs_membranes
-        taught = record(teacher, images, timesteps, False, needs, axis_name)
+        taught = record(teacher, images, timesteps, False, needs, axis_name, mask)
         return jax.lax.stop_gradient(taught)
 
 
@@ -465,26 +484,53 @@ def _axis_of(student: Any) -> str | None:
     return student.axis_name if isinstance(student, Recording) else None
 
 
+def _mask_of(student: Any) -> Array | None:
+    return student.mask if isinstance(student, Recording) else None
+
+
 def _widen(x: ArrayLike) -> Array:
     x = jnp.asarray(x)
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 
-def _mean(x: Array, axis: str | None) -> Array:
-    mean = jnp.mean(x)
-    return mean if axis is None else jax.lax.pmean(mean, axis)
+def _as_weights(mask: Array | None, x: Array) -> Array | None:
+    return None if mask is None else mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
 
 
-def _batch_rates(spikes: ArrayLike, axis: str | None) -> Array:
+def _mean_over_time(x: ArrayLike, mask: Array | None) -> Array:
+    """Average ``[T, B, ...]`` over the steps of each sequence."""
+    x = _widen(x)
+    steps = _as_weights(mask, x)
+    if steps is None:
+        return jnp.mean(x, axis=0)
+    return jnp.sum(jnp.where(steps, x, 0), axis=0) / jnp.sum(steps, axis=0)
+
+
+def _mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
+    if weights is None:
+        mean = jnp.mean(x)
+        return mean if axis is None else jax.lax.pmean(mean, axis)
+    kept = jnp.broadcast_to(weights, x.shape)
+    total, number = jnp.sum(jnp.where(kept, x, 0)), jnp.sum(kept)
+    if axis is not None:
+        total, number = jax.lax.psum((total, number), axis)
+    return total / number
+
+
+def _batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:
     """Average spikes over time and the whole batch, one rate for each neuron."""
-    rates = jnp.ravel(jnp.mean(_widen(spikes), axis=(0, 1)))
+    rates = jnp.ravel(jnp.mean(_mean_over_time(spikes, mask), axis=0))
     return rates if axis is None else jax.lax.pmean(rates, axis)
 
 
-def _relative_square(s: Array, t: Array, axis: str | None) -> Array:
+def _relative_square(
+    s: Array, t: Array, axis: str | None, mask: Array | None = None
+) -> Array:
     """Compute the mean squared distance, relative to the variance of t."""
-    variance = _mean(jnp.square(t - _mean(t, axis)), axis)
-    return _mean(jnp.square(s - t), axis) / jnp.maximum(variance, _LEAST_VARIANCE)
+    kept = _as_weights(mask, t)
+    variance = _mean(jnp.square(t - _mean(t, axis, kept)), axis, kept)
+    apart = _mean(jnp.square(s - t), axis, kept)
+    return apart / jnp.maximum(variance, _LEAST_VARIANCE)
 
 
 def _pair(student: Any, teacher: Any, part: str) -> tuple[Any, Any]:
@@ -515,7 +561,7 @@ def _mean_of_layers(student, teacher, part, compare) -> Array:
             "student and teacher must have the same layers; only in one of the two: "
             f"{sorted(set(ours) ^ set(theirs))}"
         )
-    axis, each = _axis_of(student), []
+    axis, mask, each = _axis_of(student), _mask_of(student), []
     for name in ours:
         s, t = ours[name], jax.lax.stop_gradient(theirs[name])
         if np.shape(s) != np.shape(t):
@@ -523,5 +569,5 @@ def _mean_of_layers(student, teacher, part, compare) -> Array:
                 f"student and teacher must have layers of one shape, got {np.shape(s)} "
                 f"and {np.shape(t)} in {name}"
             )
-        each.append(compare(s, t, axis))
+        each.append(compare(s, t, axis, mask))
     return jnp.mean(jnp.stack(each))

@@ -24,7 +24,12 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 # steps, without most optimizations. `--as-for-users` leaves nothing out.
 COMPILED_QUICKLY = ("experiments", "snnjax/train", "snnjax/models", "test_readme.py")
 # Files of those places whose results depend on how they are compiled.
-AS_FOR_USERS = {"test_memory.py", "test_benchmark.py", "test_published_checkpoints.py"}
+AS_FOR_USERS = {
+    "test_memory.py",
+    "test_benchmark.py",
+    "test_digits.py",
+    "test_published_checkpoints.py",
+}
 
 # Code that needs no implicit promotion of ranks or dtypes: JAX refuses it there.
 # Elsewhere numbers of channels broadcast to images.

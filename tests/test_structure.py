@@ -29,7 +29,7 @@ FLOORS = (
     {"emd", "firing", "spiketrain", "cost", "layers"},
     {"models", "data"},
     {"train", "calibrate", "distill"},
-    {"runs", "checkpoint", "integer", "interop", "report"},
+    {"runs", "checkpoint", "integer", "interop", "report", "examples"},
     {"cli"},
 )
 # What each experiment has to itself: no other room of the experiments imports it.
@@ -59,7 +59,7 @@ INSIDE = {
     **{"vl_convert": {"report"}, "filelock": {"runs"}, "flax": {"report"}},
 }
 # Loaded by the functions that draw, which need the extra `report`.
-DRAWING = {"charts.py", "page.py"}
+DRAWING = {"charts.py", "page.py", "traces.py"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 STANDARD = set(sys.stdlib_module_names)
 

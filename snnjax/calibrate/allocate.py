@@ -57,7 +57,7 @@ def allocate_bits(
             with the bound of least squared error.
         layers: names of the kernels; None is all but the first and the last.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
         on_layer: ``on_layer(name, done, layers)``, called after each kernel's drifts.
 

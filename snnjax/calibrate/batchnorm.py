@@ -77,10 +77,10 @@ def reestimate_batchnorm(
             normalised images ``[B, H, W, C]`` or sequences ``[T, B, H, W, C]``, as
             `data.network_input` makes them, all of one shape.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
-        augment: ``augment(key, images, *, part) -> images`` for a `data.Dataset`, such
-            as `data.augment`: a network that was trained on crops needs crops, as whole
+        augment: ``augment(key, images, *, part) -> images`` for labelled data, such as
+            `data.augment`: a network that was trained on crops needs crops, as whole
             images have other statistics.
         seed: of the augmentation: a batch that starts with image i has the key
             ``fold_in(key(seed), i)``.

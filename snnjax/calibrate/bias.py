@@ -49,7 +49,7 @@ def correct_bias(
         reference: the network in full precision.
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
         on_layer: ``on_layer(name, done, layers)``, called after each layer.
 

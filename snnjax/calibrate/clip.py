@@ -60,7 +60,7 @@ def choose_clip(
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
         by: the measure.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
         on_layer: ``on_layer(name, done, layers)``, called after each layer.
 

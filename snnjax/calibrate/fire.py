@@ -81,7 +81,7 @@ def fire_match(
         reference: the network in full precision.
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
         batchnorm: re-estimate BatchNorm first, on the same images.
         augment: for that, as of `reestimate_batchnorm`.

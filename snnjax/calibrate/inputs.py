@@ -1,6 +1,7 @@
 """The calibration set: a few hundred inputs, labels unused, in batches of one shape."""
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks, data
 
-Inputs = data.Dataset | Iterable[ArrayLike]
+Inputs = data.Dataset | data.Batches | Iterable[Any]
 
 
 def make_masked_batches(
@@ -28,11 +29,12 @@ def make_masked_batches(
     sequences have one length.
 
     Args:
-        dataset: a `data.Dataset`, of which the first images are taken; or batches of
-            normalised images ``[B, H, W, C]`` or sequences ``[T, B, ...]``.
-        images: how many images of a `data.Dataset`, in full batches.
+        dataset: a `data.Dataset`, of which the first images are taken; labelled batches
+            as of `data.Batches`, of which the first are taken; or arrays of normalised
+            images ``[B, H, W, C]`` or sequences ``[T, B, ...]``, which are all taken.
+        images: how many images of labelled data, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
-        augment: ``augment(key, images, *, part) -> images`` for a `data.Dataset`.
+        augment: ``augment(key, images, *, part) -> images`` for labelled data.
         seed: of the augmentation: a batch that starts with image i has the key
             ``fold_in(key(seed), i)``.
 
@@ -45,31 +47,69 @@ def make_masked_batches(
         _checks.require_whole("batch_size", batch_size, 1)
         if augment is not None:
             _checks.require_callable("augment", augment, "such as data.augment")
-        return _network_inputs(dataset, images, batch_size, augment, seed)
+        slices = _slice(dataset, images, batch_size)
+        return _network_inputs(slices, augment, seed)
     if isinstance(dataset, str) or not isinstance(dataset, Iterable):
         raise ValueError(
             "dataset must be a data.Dataset or arrays of images, got "
             f"{_checks.format_value(dataset)}"
         )
+    batches = dataset if isinstance(dataset, data.Batches) else data.Batches([])
+    iterator = iter(batches.source if batches is dataset else dataset)
+    found = list(itertools.islice(iterator, 1))
+    everything = itertools.chain(found, iterator)
+    if batches is dataset or (found and _has_labels(found[0])):
+        _checks.require_whole("images", images, 1)
+        labelled = _take(map(batches.make, everything), images)
+        return _network_inputs(labelled, augment, seed)
     if augment is not None:
         raise ValueError(
-            "augment needs a data.Dataset; augment prepared batches yourself"
+            "augment needs labelled data; augment prepared batches yourself"
         )
-    return ((batch, None) for batch in dataset)
+    return ((batch, None) for batch in everything)
 
 
-def _network_inputs(dataset, images, batch_size, augment, seed):
+def _has_labels(found: Any) -> bool:
+    if isinstance(found, list):  # else an array
+        return all(hasattr(x, "shape") for x in found)
+    return isinstance(found, data.Batch | Mapping | tuple)
+
+
+def _slice(dataset: data.Dataset, images: int, batch_size: int) -> Iterator[data.Batch]:
     size = min(batch_size, images, len(dataset))
     for first in range(0, min(images, len(dataset)) - size + 1, size):
-        batch = dataset.images[first : first + size]
+        rows = slice(first, first + size)
+        lengths = None if dataset.lengths is None else dataset.lengths[rows]
+        yield data.Batch(
+            *(dataset.images[rows], dataset.labels[rows], dataset.mean, dataset.std),
+            lengths,
+        )
+
+
+def _take(batches: Iterable[data.Batch], images: int) -> Iterator[data.Batch]:
+    """Yield full batches until there are so many images; one at least."""
+    size, done = 0, 0
+    for batch in batches:
+        size = size or len(batch)
+        if len(batch) != size or (done and done + size > images):
+            return
+        yield batch
+        done += size
+
+
+def _network_inputs(batches: Iterator[data.Batch], augment, seed):
+    first = 0
+    for batch in batches:
+        images = batch.images
         if augment is not None:
             key = jax.random.fold_in(jax.random.key(seed), first)
-            batch = augment(key, batch, part=(0, 1))
+            images = augment(key, images, part=(0, 1))
         mask = None
-        if dataset.lengths is not None:
-            steps = np.arange(dataset.images.shape[1])[:, None]
-            mask = jnp.asarray(steps < dataset.lengths[None, first : first + size])
-        yield data.network_input(batch, dataset.mean, dataset.std), mask
+        if batch.lengths is not None:
+            steps = np.arange(images.shape[1])[:, None]
+            mask = jnp.asarray(steps < batch.lengths[None])
+        yield data.batch_input(images, batch.mean, batch.std), mask
+        first += len(batch)
 
 
 def load_batches(

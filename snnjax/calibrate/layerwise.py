@@ -20,6 +20,8 @@ from snnjax.layers import (
     Hyperparameters,
     QuantConv,
     QuantLinear,
+    Readout,
+    Recurrent,
     Spiking,
     observe,
 )
@@ -79,6 +81,8 @@ def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Uni
         last = units[-1] if units else None
         if isinstance(layer, (QuantConv, QuantLinear)):
             units.append(Unit(name, None, None))
+        elif isinstance(layer, Readout):
+            continue  # it never fires; the layer in front of it is the last
         elif last is None or last.spiking is not None:
             raise ValueError(
                 f"model runs {name} without a QuantConv or QuantLinear right before "
@@ -89,6 +93,22 @@ def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Uni
         else:
             units[-1] = last._replace(spiking=name)
     return units
+
+
+def check_feed_forward(model: nnx.Module) -> None:
+    """Raise ValueError for recurrent layers, whose currents depend on their spikes."""
+    names = [
+        ".".join(map(str, path))
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, Recurrent)
+    ]
+    if names:
+        raise ValueError(
+            f"model must be feed-forward to be matched layer by layer, and "
+            f"{', '.join(names)} sees its own spikes: another current changes them, "
+            "and they the current; train.fit(model, dataset, teacher=reference, ...) "
+            "restores the firing of a recurrent network"
+        )
 
 
 def _add_call(calls: list[str], name: str, layer: Any, x: Array) -> Array:
@@ -177,6 +197,7 @@ def prepare(
     timesteps: int,
 ) -> list[Unit]:
     """Return the units of a network; ValueError unless the reference has the same."""
+    check_feed_forward(model)
     units = find_units(model, images, timesteps)
     theirs = find_units(reference, images, timesteps)
     if units != theirs:

@@ -67,7 +67,7 @@ def osbc(
             hold the kernels in full precision still.
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
         timesteps: T.
-        images: how many images of a `data.Dataset` are taken, in full batches.
+        images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
         damping: added to H's diagonal, as a share of its mean.
         batchnorm: re-estimate BatchNorm on the same inputs, before and after.

@@ -1,10 +1,15 @@
 """Image and event data sets as uint8 arrays, and augmentation on the device.
 
 Wherever it comes from, a data set is two arrays: digits out of scikit-learn's wheel,
-CIFAR through TensorFlow Datasets (TFDS) but without TensorFlow, or your own. Pixels
-stay uint8 until the step that needs them. Augmentation is a pure function of its key.
+CIFAR through TensorFlow Datasets (TFDS) but without TensorFlow, or your own. What is
+larger than memory comes in `Batches`, by grain or any other loader. Pixels stay uint8
+until the step that needs them. Augmentation is a pure function of its key.
 """
 
+from snnjax.data.batches import Batch as Batch
+from snnjax.data.batches import Batches as Batches
+from snnjax.data.batches import as_batches as as_batches
+from snnjax.data.batches import batch_input as batch_input
 from snnjax.data.dataset import Dataset as Dataset
 from snnjax.data.dataset import from_arrays as from_arrays
 from snnjax.data.dataset import from_npz as from_npz

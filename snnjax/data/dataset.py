@@ -52,7 +52,7 @@ class Dataset:
         convert("labels", np.int32)
         if self.lengths is not None:
             convert("lengths")
-            _check_lengths(self.images, self.lengths)
+            check_lengths(self.images, self.lengths)
             convert("lengths", np.int32)
         convert("mean", np.float32)
         convert("std", np.float32)
@@ -133,7 +133,7 @@ def from_arrays(
     images = np.asarray(_checks.require_real("images", images))
     labels = np.asarray(_checks.require_real("labels", labels))
     if images.ndim in (3, 5):
-        images = _as_sequences(images)
+        images = as_sequences(images)
     _check(images, labels, num_classes)
     if num_classes is None:
         num_classes = int(labels.max()) + 1
@@ -162,7 +162,7 @@ def _check_ragged(images) -> None:
         )
 
 
-def _as_sequences(frames: np.ndarray) -> np.ndarray:
+def as_sequences(frames: np.ndarray) -> np.ndarray:
     """Return sequences as uint8 where that holds them, else as float32."""
     if frames.dtype == np.uint8 or not frames.size:
         return frames
@@ -182,7 +182,8 @@ def _as_sequences(frames: np.ndarray) -> np.ndarray:
     return frames.astype(np.float32)
 
 
-def _check_lengths(images: np.ndarray, lengths: np.ndarray) -> None:
+def check_lengths(images: np.ndarray, lengths: np.ndarray) -> None:
+    """Raise ValueError unless they are the steps of each sequence."""
     if images.ndim == 4:
         raise ValueError("lengths are of sequences, got images [N, H, W, C]")
     n, steps = images.shape[:2]

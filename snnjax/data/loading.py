@@ -126,7 +126,7 @@ def _prepared_version(name: str, root: AnyPath) -> str:
     # One digit each: an unfinished 3.0.2.incompleteABC is passed over.
     versions = (root / name).glob("[0-9].[0-9].[0-9]/dataset_info.json")
     for info in sorted(versions, reverse=True):
-        got = json.loads(info.read_text()).get("fileFormat", "tfrecord")
+        got = json.loads(info.read_text(encoding="utf-8")).get("fileFormat", "tfrecord")
         if got == "array_record":
             return info.parent.name
         got += f" in {info.parent} (delete that, or choose another data_dir)"

@@ -43,6 +43,10 @@ class DeviceDataset:
         """Return the images or sequences at these places, ``[B, ...]``."""
         return self.rows[indices].reshape(*indices.shape, *self.shape)
 
+    def classes(self, indices: Array) -> Array:
+        """Return the labels at these places ``[B]``."""
+        return self.labels[indices]
+
     def network_input(self, images: Array) -> Array:
         """Return ``images`` as a network takes them, see `data.network_input`."""
         return network_input(images, self.mean, self.std)

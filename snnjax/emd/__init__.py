@@ -17,7 +17,8 @@ smaller.
 `soft_cdf_distance`      smooth, without sorting; for training against a fixed target
 `sinkhorn_divergence`    entropic, through ott-jax; for comparison, up to 16,384 neurons
 `sliced`                 between clouds in more dimensions, such as (rate, latency)
-`flow`, `transport_plan` which mass moved, and how far
+`flow`                   which mass moved, from which rate to which
+`transport_plan`         the same between samples, by ott-jax
 =======================  ==============================================================
 """
 

@@ -23,7 +23,7 @@ def sliced(
     Unlike the distances of the two marginals it sees, for example, that neurons that
     fire often no longer fire early. Scale the coordinates to one unit first
     (latency over T). It is at most the W1 of the clouds; for directions all around a
-    plane and a common shift by d it is 2/pi |d|.
+    plane and a common shift by d it is :math:`2/\pi\,|d|`.
 
     Gradient: as of `wasserstein_1d`, exactly 0 where the clouds are equal.
 

@@ -30,7 +30,7 @@ _DANSKIN = (
 def ott_wasserstein_1d(x: ArrayLike, y: ArrayLike) -> Array:
     """Compute W1 by ott-jax's univariate solver, to cross-check `wasserstein_1d`.
 
-    The ground cost is a custom |x - y| with gradient 0 where points coincide: under
+    The ground cost is a custom ``|x - y|`` with gradient 0 where points coincide: under
     ``value_and_grad`` ott-jax 0.6 returns wrong values for its norm-based costs there.
 
     Args:
@@ -62,9 +62,9 @@ def sinkhorn_divergence(
     .. math:: S_\epsilon = OT_\epsilon(x, y) - \tfrac12 OT_\epsilon(x, x)
               - \tfrac12 OT_\epsilon(y, y)
 
-    with cost |x - y| and the entropic :math:`OT_\epsilon`. It tends to W1 as epsilon
-    tends to 0; at an epsilon of the size of the distance little is left of it. In one
-    dimension it is a slower, biased W1: use it to compare with others' work,
+    with cost ``|x - y|`` and the entropic :math:`OT_\epsilon`. It tends to W1 as
+    epsilon tends to 0; at an epsilon of the size of the distance little is left of it.
+    In one dimension it is a slower, biased W1: use it to compare with others' work,
     `wasserstein_1d` to measure and `soft_cdf_distance` to train.
 
     Gradient: by every sample (Danskin's theorem; a second derivative raises
@@ -100,8 +100,8 @@ class TransportPlan(NamedTuple):
 
     Attributes:
         mass: ``[n, m]``, what goes from each x to each y; sums to 1.
-        cost: sum of mass times |x - y|, at least W1. Both up to the solver's tolerance,
-            1e-4.
+        cost: sum of mass times ``|x - y|``, at least W1. Both up to the solver's
+            tolerance, 1e-4.
     """
 
     mass: Array

@@ -123,8 +123,8 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "weights.npz", **arrays)  # pyrefly: ignore
     text = json.dumps(describe_quantizers(model), indent=1)
-    (folder / "quantizers.json").write_text(f"{text}\n")
-    (folder / "network.py").write_text(script)
+    (folder / "quantizers.json").write_text(f"{text}\n", "utf-8")
+    (folder / "network.py").write_text(script, "utf-8")
     return folder / "network.py"
 
 

@@ -10,6 +10,7 @@ from snnjax.layers.linear import QuantLinear as QuantLinear
 from snnjax.layers.linear import QuantScale as QuantScale
 from snnjax.layers.linear import kaiming_normal_fan_out as kaiming_normal_fan_out
 from snnjax.layers.linear import keep_inputs as keep_inputs
+from snnjax.layers.membranes import record_membranes as record_membranes
 from snnjax.layers.norm import EPSILON as EPSILON
 from snnjax.layers.norm import MOMENTUM as MOMENTUM
 from snnjax.layers.norm import BatchNorm as BatchNorm

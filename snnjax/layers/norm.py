@@ -242,19 +242,17 @@ class BatchNorm(Observable):
                 f"x must be [T, B, ...] of the mask's T and B, {mask.shape}, got "
                 f"{x.shape}; hand sequences to BatchNorm with time and batch in front"
             )
-        if self.axis_name is not None:
-            raise ValueError(
-                "sequences of different lengths train on one device; leave mesh out"
-            )
         wide = x.astype(np.promote_types(x.dtype, np.float32))
         weight = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
-        axes, n = (
-            tuple(range(x.ndim - 1)),
-            jnp.sum(mask) * (x[0, 0].size // x.shape[-1]),
-        )
-        mean = jnp.sum(jnp.where(weight, wide, 0), axes) / n
+        axes = tuple(range(x.ndim - 1))
+        n = self._sum(jnp.sum(mask)) * (x[0, 0].size // x.shape[-1])
+        mean = self._sum(jnp.sum(jnp.where(weight, wide, 0), axes)) / n
         away = jnp.square(wide - _per_channel(x, mean))
-        return mean, jnp.sum(jnp.where(weight, away, 0), axes) / n, n
+        return mean, self._sum(jnp.sum(jnp.where(weight, away, 0), axes)) / n, n
+
+    def _sum(self, x: Array) -> Array:
+        """Sum over the devices that share a batch."""
+        return x if self.axis_name is None else jax.lax.psum(x, self.axis_name)
 
 
 class TimeMask(nnx.Variable):

@@ -32,6 +32,11 @@ class Observable(nnx.Module):
     _observer: Any = None
     _observation: Any = None
 
+    @property
+    def is_observed(self) -> bool:
+        """Return True while an observer sees the input of this layer."""
+        return self._observer is not None
+
     def _show(self, x: Any) -> None:
         """Give the layer's input to its observer, if it has one."""
         if self._observer is not None and self._observation is not None:
@@ -47,8 +52,9 @@ def observe(
     Args:
         model: any NNX model of `layers`; after the block it is as it was.
         observers: ``{layer: function of its input}``, of the current ``[T, B, ...]`` of
-            a `Spiking`, and of what a `QuantConv`, `QuantLinear` or `BatchNorm` takes.
-            A layer that runs several times shows its last input.
+            a `Spiking` (in a `Recurrent`, with what comes back), and of what a
+            `QuantConv`, `QuantLinear` or `BatchNorm` takes. A layer that runs several
+            times shows its last input.
 
     Yields:
         A dict that holds ``{layer: result}`` when the block has ended.

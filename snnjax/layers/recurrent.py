@@ -103,12 +103,17 @@ class Recurrent(Stateful):
             each = isinstance(self.feedback, QuantScale)
             back = s * weights.reshape(1, -1) if each else s @ weights
             current = current + add_bias(back, bias).astype(current.dtype)
-            spikes, neuron = self.sn.run(current[None], neuron)
-            return (spikes[0], neuron), spikes[0]
+            spikes, neuron = self.sn.advance(current[None], neuron)
+            kept = (spikes[0], current if self.sn.is_observed else ())
+            return (spikes[0], neuron), kept
 
         # The first step by itself: it makes the state where there was none.
         carry, first = step((before, neuron), x[0])
         (last, neuron), rest = jax.lax.scan(step, carry, x[1:])
         self.keep_state(last)
         self.sn.keep_state(neuron)
-        return jnp.concatenate([first[None], rest])
+        join = lambda a, b: jnp.concatenate([a[None], b])  # noqa: E731
+        spikes, currents = jax.tree.map(join, first, rest)
+        if self.sn.is_observed:
+            self.sn._show(currents)  # all at once: the body of a loop cannot
+        return spikes

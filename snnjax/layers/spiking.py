@@ -22,7 +22,7 @@ from snnjax.layers.variables import (
     value_of,
 )
 from snnjax.neurons import IF, LI, LIF, PLIF, Neuron
-from snnjax.neurons.step import check_site, leak_factor
+from snnjax.neurons.step import check_reach, check_site, leak_factor
 from snnjax.quantize import QuantSpec
 
 # Numbers that can be learned, and how a training step keeps them in their range.
@@ -101,6 +101,8 @@ class Spiking(Stateful, Observable):
             spec = None
         if spec is not None:
             spec.check_membrane(site)
+            threshold = getattr(self.neuron.get_value(), "v_threshold", None)
+            check_reach(spec, site, threshold)  # a learned one is None here
         scale = None
         if spec is not None and spec.learns_membrane_scale:
             scale = spec.init_scale()
@@ -143,6 +145,10 @@ class Spiking(Stateful, Observable):
         ``v_init`` is the state before the first step, None at rest.
         """
         self._show(x_seq)
+        return self.advance(x_seq, v_init)
+
+    def advance(self, x_seq: ArrayLike, v_init: Any) -> tuple[Array, Any]:
+        """Run as `run` does, of which observers do not see the currents."""
         neuron = self.learned_neuron()
         return neuron(
             x_seq,

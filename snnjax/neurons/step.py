@@ -109,6 +109,16 @@ def bind_quantizer(
     return quantizer.bind_membrane(site=site, leak=leak_factor(tau, w))
 
 
+def check_reach(quantizer: Any, site: str, v_threshold: Any) -> None:
+    """Raise ValueError where a membrane is quantized to below the threshold.
+
+    Neurons call ``check_reach`` of any quantizer that defines it.
+    """
+    is_checked = hasattr(quantizer, "check_reach") and v_threshold is not None
+    if site == "pre_fire" and is_checked:
+        quantizer.check_reach(v_threshold)
+
+
 def step(
     v: Array,
     x: Array,
@@ -139,6 +149,7 @@ def step(
     v, x = _checks.require_floating("v", v), _checks.require_floating("x", x)
     _checks.require_broadcast("x", x, "v", v.shape)
     _check_parts(numbers, surrogate, membrane_quantizer, "v", v.shape)
+    check_reach(membrane_quantizer, membrane_site, v_threshold)
     return _step(
         v,
         x,
@@ -221,6 +232,8 @@ def prepare(
     """Check a sequence and numbers; return them as arrays of the state's dtype."""
     x_seq = require_sequence(x_seq)
     check_site("membrane_site", static["membrane_site"])
+    site, threshold = static["membrane_site"], numbers.get("v_threshold")
+    check_reach(membrane_quantizer, site, threshold)
     parts = (numbers, static["surrogate"], membrane_quantizer)
     _check_parts(*parts, "one step of x_seq", x_seq.shape[1:])
     dtype = state_dtype(x_seq)

@@ -358,6 +358,27 @@ class QuantSpec:
         if self.method == "mint" and site != "post_reset":
             raise ValueError('MINT quantizes the stored membrane: site "post_reset"')
 
+    def check_reach(self, v_threshold: ArrayLike) -> None:
+        """Raise ValueError where the highest level lies below a threshold.
+
+        A membrane that is quantized before it fires then never fires. Checked of
+        uniform levels and where neither they nor the threshold are traced.
+        """
+        known = (self.bits, self.clip, v_threshold)
+        if self.method != "uniform" or any(
+            isinstance(x, jax.core.Tracer) for x in known
+        ):
+            return
+        with jax.ensure_compile_time_eval():
+            top = np.asarray(self(jnp.full((), 1e30, jnp.float32)))
+        if np.any(top < (1 - 1e-6) * np.asarray(v_threshold, np.float64)):
+            raise ValueError(
+                f"clip must let the levels reach v_threshold={v_threshold} at the site "
+                f"pre_fire, got levels up to {_checks.format_value(top)}, at which the "
+                "neuron never fires; take a wider clip, a lower threshold, or the site "
+                "post_reset"
+            )
+
     def bind_membrane(
         self, *, site: str, leak: Array | None, scale: Array | None = None
     ) -> Partial:

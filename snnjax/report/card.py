@@ -165,7 +165,7 @@ def write_json(numbers: Mapping[str, Any], path: str | Path) -> None:
             return [make_finite(v) for v in value]
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
-    Path(path).write_text(json.dumps(make_finite(numbers), indent=1) + "\n")
+    Path(path).write_text(json.dumps(make_finite(numbers), indent=1) + "\n", "utf-8")
 
 
 def import_extra(name: str) -> ModuleType:

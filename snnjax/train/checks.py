@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from snnjax import _checks, _pytree, data
-from snnjax.data import Dataset
+from snnjax.data import Batch, Batches, Dataset
 from snnjax.layers import Hyperparameter
 from snnjax.layers.inspect import check_model
 from snnjax.models.protocol import call_checked
@@ -90,6 +90,8 @@ def check_dataset(dataset: Any, name: str = "dataset") -> None:
 
 def check_evaluated(dataset: Any, name: str = "dataset") -> None:
     """Raise ValueError unless firing can be measured on it, with its noise."""
+    if isinstance(dataset, Batches):
+        return
     check_dataset(dataset, name)
     if len(dataset) < 2:
         raise ValueError(f"{name} must have at least two images, to compare halves")
@@ -192,24 +194,27 @@ def _logits_function(graphdef: nnx.GraphDef, timesteps: int) -> Callable[..., An
     return logits
 
 
-def batch_shape(dataset: Dataset, size: int) -> jax.ShapeDtypeStruct:
+def batch_shape(dataset: Dataset | Batch, size: int) -> jax.ShapeDtypeStruct:
     """Return shape and dtype of a batch as a network takes it."""
     images = jax.ShapeDtypeStruct(
         (size, *dataset.images.shape[1:]), dataset.images.dtype
     )
-    return jax.eval_shape(data.network_input, images, dataset.mean, dataset.std)
+    convert = data.batch_input if isinstance(dataset, Batch) else data.network_input
+    return jax.eval_shape(convert, images, dataset.mean, dataset.std)
 
 
 def check_outputs(
-    parts: tuple[nnx.GraphDef, nnx.State, nnx.State], dataset: Dataset, timesteps: int
-) -> None:
-    """Raise ValueError unless the network has an output for every label.
+    parts: tuple[nnx.GraphDef, nnx.State, nnx.State],
+    dataset: Dataset | Batch,
+    timesteps: int,
+) -> int:
+    """Return the number of outputs; ValueError without one for every label.
 
     A label beyond the outputs makes the loss NaN, and an accuracy of it means nothing.
 
     Args:
         parts: of the network, see `split`.
-        dataset: with the labels.
+        dataset: with the labels, or a batch.
         timesteps: T.
     """
     graphdef, params, rest = parts
@@ -220,11 +225,36 @@ def check_outputs(
             f"the network must return logits [T, B, classes], for an image and T = "
             f"{timesteps} [{timesteps}, 1, classes], got {list(shape)}"
         )
+    check_labels(dataset, shape[-1])
+    return shape[-1]
+
+
+def check_labels(dataset: Dataset | Batch, outputs: int) -> None:
+    """Raise ValueError unless there is an output for every label."""
     top = int(dataset.labels.max())
-    if top >= shape[-1]:
+    if top >= outputs:
         raise ValueError(
-            f"the labels go up to {top} and the network has {shape[-1]} outputs; make "
+            f"the labels go up to {top} and the network has {outputs} outputs; make "
             f"it with num_classes={max(top + 1, dataset.num_classes)}"
+        )
+
+
+def check_statistics(batch: Dataset | Batch, validation: Dataset) -> None:
+    """Raise ValueError where pixels that are read are normalised by other numbers."""
+    pixels = all(
+        x.images.ndim == 4 and x.images.dtype == np.uint8 for x in (batch, validation)
+    )
+    if not isinstance(batch, Batch) or not pixels:
+        return
+    if not all(
+        np.array_equal(getattr(batch, name), getattr(validation, name))
+        for name in ("mean", "std")
+    ):
+        raise ValueError(
+            "dataset and validation must be normalised by the same numbers, got mean "
+            f"{batch.mean.tolist()}, std {batch.std.tolist()} and mean "
+            f"{validation.mean.tolist()}, std {validation.std.tolist()}; train on "
+            "data.Batches(source, mean=validation.mean, std=validation.std)"
         )
 
 
@@ -234,13 +264,13 @@ def form(*trees: Any) -> tuple:
     return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
 
 
-def check_start(start: Any, like: Any, steps: int) -> None:
+def check_start(start: Any, like: Any, steps: int | None) -> None:
     """Raise ValueError unless ``start`` can be continued up to so many steps.
 
     Args:
         start: given by the user.
         like: shapes and dtypes of the run's first state.
-        steps: of the run.
+        steps: of the run, or None.
     """
     if not all(hasattr(start, name) for name in like._fields):
         raise ValueError(
@@ -264,7 +294,7 @@ def check_start(start: Any, like: Any, steps: int) -> None:
             f"start must be after one step for all networks, got the steps {done}; "
             "train those of each step by themselves"
         )
-    if done[0] > steps:
+    if steps is not None and done[0] > steps:
         raise ValueError(
             f"start has done {done[0]} steps, more than the {steps} of this run; it is "
             "of another run"

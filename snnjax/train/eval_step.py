@@ -49,9 +49,12 @@ def make_trains_step(
         record = lambda spikes: _steps_only(spikes, mask) != 0  # noqa: E731
         return model(batch, timesteps=timesteps, record=record)[1]
 
-    specs = (P(), P(), P(), P(sharding.DATA))
-    trains = P(None, sharding.DATA)
-    return jax.jit(sharding.on_mesh(trains_step, mesh, specs, trains))
+    def run(params, model_state, dataset, indices):
+        specs = (P(), P(), sharding.batch_specs(dataset), P(sharding.DATA))
+        program = sharding.on_mesh(trains_step, mesh, specs, P(None, sharding.DATA))
+        return program(params, model_state, dataset, indices)
+
+    return jax.jit(run)
 
 
 class EvalSums(NamedTuple):
@@ -152,15 +155,18 @@ def make_eval_step(
         )
         nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
         predicted = jnp.argmax(mean_logits(logits, steps), axis=-1)
-        correct = jnp.sum((predicted == dataset.labels[indices]) & mask)
+        correct = jnp.sum((predicted == dataset.classes(indices)) & mask)
         found = correct, jnp.sum(nan & mask), sums
         return found if mesh is None else jax.tree.map(lambda x: x[None], found)
 
-    networks, batch = P(sharding.CONFIG), P(sharding.DATA)
-    specs = (networks, P(), batch, batch, P(None, sharding.DATA))
-    out = P(sharding.CONFIG, sharding.DATA)
     mapped = sharding.map_models(eval_step, 1)
-    program = sharding.on_mesh(mapped, mesh, specs, out)
-    named = lambda *arguments: program(*arguments)  # noqa: E731
+
+    def named(networks, dataset, indices, mask, trains):
+        data, batch = sharding.batch_specs(dataset), P(sharding.DATA)
+        specs = (P(sharding.CONFIG), data, batch, batch, P(None, sharding.DATA))
+        out = P(sharding.CONFIG, sharding.DATA)
+        program = sharding.on_mesh(mapped, mesh, specs, out)
+        return program(networks, dataset, indices, mask, trains)
+
     named.__name__ = "eval_step"  # by which compilations are counted
     return jax.jit(named, compiler_options=sharding.compiler_options(mesh))

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
-from snnjax.data import Dataset, eval_batches, on_device
+from snnjax.data import Batches, Dataset, as_batches
 from snnjax.firing import FiringCounts
 from snnjax.layers.inspect import check_model
 from snnjax.train import checks, guards, sharding
@@ -24,6 +23,7 @@ from snnjax.train.eval_step import (
     make_eval_step,
     make_trains_step,
 )
+from snnjax.train.feeding import EvaluationFeed
 from snnjax.train.state import split, stack, unstack
 
 
@@ -76,7 +76,7 @@ class Evaluation:
 
 def evaluate(
     models: nnx.Module | Sequence[nnx.Module],
-    dataset: Dataset,
+    dataset: Dataset | Batches | Iterable[Any],
     *,
     reference: nnx.Module | None = None,
     timesteps: int = 4,
@@ -92,13 +92,15 @@ def evaluate(
     Args:
         models: a network, or a sequence of networks of one structure, side by side as
             in `steps`: as many as the devices along ``config``, or a multiple.
-        dataset: images, or event frames of ``timesteps`` steps, and labels.
+        dataset: images, or sequences of ``timesteps`` steps, and labels; in memory, or
+            batches of them as of `data.Batches`, of which the last may be smaller.
         reference: a network of the same layers, to compare spike times with: it runs
             beside them, and no trains are kept but those of a batch.
         timesteps: T.
-        batch_size: images at a time, no more than there are. It changes the result by
-            rounding at most: from 64 channels on, convolutions of few images are
-            computed otherwise, and 1 of 60,000 spikes was another then.
+        batch_size: images at a time, no more than there are; of batches it is theirs.
+            It changes the result by rounding at most: from 64 channels on, convolutions
+            of few images are computed otherwise, and 1 of 60,000 spikes was another
+            then.
         on_step: called after each batch.
         mesh: of `make_mesh`: devices along ``data`` share each batch.
         outputs: also count what feeds synapses without being a neuron's, for
@@ -117,21 +119,21 @@ def evaluate(
             is NaN does not fire, so firing and accuracy would seem to be measured.
     """
     networks = checks.as_list(models)
-    total = _sum_over_images(
+    total, seen = _sum_over_images(
         networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
     )
-    steps = dataset.lengths
-    if steps is None:
-        steps = np.full(len(dataset), timesteps)
-    inputs_id = _fingerprint(dataset)
-    found = [_evaluation(one, steps, inputs_id) for one in unstack(total)]
+    found = [_evaluation(one, *seen) for one in unstack(total)]
     return found[0] if isinstance(models, nnx.Module) else found
 
 
 def _sum_over_images(
     networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
-) -> tuple[Any, Any, EvalSums]:
-    """Sum the results of `make_eval_step` over all images, on the host."""
+) -> tuple[tuple[Any, Any, EvalSums], tuple[int, np.ndarray, str]]:
+    """Sum the results of `make_eval_step` over all images, on the host.
+
+    And return the number of images, the observations by group, and a fingerprint.
+    """
+    dataset = as_batches(dataset)
     checks.check_evaluated(dataset)
     checks.check_bool(outputs=outputs)
     _checks.require_callable("on_step", on_step)
@@ -139,11 +141,6 @@ def _sum_over_images(
         check_model(reference, "reference")
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     checks.check_alike(networks, mesh)
-    if reference is not None and timesteps**2 * len(dataset) >= 2**31:
-        raise ValueError(
-            f"spike times of {timesteps} steps in {len(dataset)} images do not fit "
-            "into int32 sums; compare fewer images with the reference"
-        )
     parts = split(networks[0])
     if len(networks) > 1:
         sharding.check_no_keys([split(model)[1:] for model in networks])
@@ -153,29 +150,44 @@ def _sum_over_images(
             f"the network has NaN in {', '.join(nan)}; its firing would be counted all "
             "the same"
         )
-    checks.check_outputs(parts, dataset, timesteps)
+    feed = EvaluationFeed(
+        dataset,
+        batch_size=batch_size,
+        timesteps=timesteps,
+        groups=NUM_GROUPS,
+        mesh=mesh,
+    )
+    feed.outputs = checks.check_outputs(parts, feed.example, timesteps)
     eval_step = make_eval_step(
         parts[0], timesteps=timesteps, mesh=mesh, outputs=outputs
     )
-    arrays = sharding.shard(on_device(dataset), mesh)
     state = sharding.shard(state, mesh, P(sharding.CONFIG))
-    trains_of = lambda indices: None  # noqa: E731
+    trains_of = lambda arrays, indices: None  # noqa: E731
     if reference is not None:
         graphdef, *rest = split(reference)
         trains_step = make_trains_step(graphdef, timesteps=timesteps, mesh=mesh)
-        trains_of = functools.partial(trains_step, *sharding.shard(rest, mesh), arrays)
+        trains_of = functools.partial(trains_step, *sharding.shard(rest, mesh))
     total: Any = None
-    share = sharding.data_devices(mesh)
-    batch_size = min(batch_size, len(dataset))
-    for batch in eval_batches(len(dataset), -(-batch_size // share) * share):
-        indices, mask = sharding.shard(batch, mesh, P(sharding.DATA))
-        new = eval_step(state, arrays, indices, mask, trains_of(indices))
+    for arrays, indices, mask in feed:
+        _check_spike_times(reference, timesteps, feed.images)
+        new = eval_step(state, arrays, indices, mask, trains_of(arrays, indices))
         total = new if total is None else _add(total, new)
         jax.block_until_ready(total[0])  # so that on_step comes after the work
         on_step()
     if mesh is not None:
         total = _sum_of_devices(mesh)(total)
-    return sharding.to_host(total)
+    seen = feed.finish()
+    if seen[0] < 2:
+        raise ValueError("dataset must have at least two images, to compare halves")
+    return sharding.to_host(total), seen
+
+
+def _check_spike_times(reference, timesteps, images) -> None:
+    if reference is not None and timesteps**2 * images >= 2**31:
+        raise ValueError(
+            f"spike times of {timesteps} steps in {images} images do not fit into "
+            "int32 sums; compare fewer images with the reference"
+        )
 
 
 def _with_axis(state):
@@ -197,17 +209,10 @@ def _sum_of_devices(mesh: Mesh) -> jax.stages.Wrapped:
     )
 
 
-def _fingerprint(dataset: Dataset) -> str:
-    """Return a name that two data sets share where their images are the same."""
-    images = np.ascontiguousarray(dataset.images)
-    digest = hashlib.blake2b(images.data, digest_size=8)
-    digest.update(repr((images.shape, images.dtype.str)).encode())
-    return digest.hexdigest()
-
-
-def _evaluation(total: Any, steps: np.ndarray, inputs_id: str) -> Evaluation:
-    """Return the evaluation of one network; ``steps`` are those of each image."""
-    images = len(steps)
+def _evaluation(
+    total: Any, images: int, observations: np.ndarray, inputs_id: str
+) -> Evaluation:
+    """Return the evaluation of one network; ``observations`` are those of groups."""
     correct, nan, sums = jax.tree.map(lambda x: x[0], total)
     if nan:
         raise guards.NonFiniteError(
@@ -216,10 +221,9 @@ def _evaluation(total: Any, steps: np.ndarray, inputs_id: str) -> Evaluation:
         )
     guards.check_graded({name: bool(x) for name, x in sums.graded.items()})
     groups = []
-    for g in range(min(NUM_GROUPS, images)):
+    for g in np.flatnonzero(observations):
         spikes = {name: counts[g] for name, counts in sums.spikes.items()}
-        observations = int(steps[g::NUM_GROUPS].sum())
-        groups.append(FiringCounts(spikes, observations))
+        groups.append(FiringCounts(spikes, int(observations[g])))
     time_w1 = None
     if sums.time_w1:
         time_w1 = {

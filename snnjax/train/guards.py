@@ -143,7 +143,7 @@ def nonfinite_error(
     found: np.ndarray,
     *,
     step: int,
-    steps: int,
+    steps: int | None,
     loss: float,
     skipped: int = 0,
     index: int = 0,
@@ -155,7 +155,7 @@ def nonfinite_error(
         params: after the step.
         found: flags of `finite`.
         step: number of the step, from 1.
-        steps: of all.
+        steps: of all, or None.
         loss: of that step.
         skipped: steps in a row that were skipped before.
         index: place of the network among those trained side by side.
@@ -167,7 +167,9 @@ def nonfinite_error(
         for name, fine in zip(parameter_names(params), good, strict=True)
         if not fine
     ]
-    message = f"the loss is {loss} at step {step} of {steps}"
+    message = f"the loss is {loss} at step {step}"
+    if steps is not None:
+        message += f" of {steps}"
     if layers:
         message += f" and the gradient is not finite {_origin(model, layers)}"
     if skipped:

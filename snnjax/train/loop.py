@@ -1,6 +1,6 @@
 """Training loops: an iterator over steps that resumes, and a function over epochs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import distill as distillation
-from snnjax.data import Dataset, epoch_order, on_device, train_batches
+from snnjax.data import Batches, Dataset, as_batches
 from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
+from snnjax.train.feeding import make_feed
 from snnjax.train.losses import Loss, check_mask_argument, cross_entropy
 from snnjax.train.state import (
     TrainState,
@@ -33,6 +34,7 @@ from snnjax.train.step import (
 )
 
 Models = nnx.Module | Sequence[nnx.Module]
+Data = Dataset | Batches | Iterable[Any]
 Optimizers = optax.GradientTransformation | Sequence[optax.GradientTransformation]
 
 
@@ -43,19 +45,22 @@ class Progress(NamedTuple):
         state: to resume from. The next step takes its arrays: copy what is to be kept,
             as `model_from_state` does.
         step: steps done.
-        steps: of all.
+        steps: of all; None where they end with the last pass over batches.
         metrics: of this step, NumPy arrays.
         silent: for each network, the layers that fell silent in this step.
         validation: for each network its evaluation, after the last step of an epoch or
             of the run, where a validation set is given; else None.
+        position: in the batches behind this step, a dict to resume from beside the
+            state; None where their iterator has no ``get_state``.
     """
 
     state: TrainState
     step: int
-    steps: int
+    steps: int | None
     metrics: Metrics
     silent: tuple[tuple[str, ...], ...]
     validation: tuple[Evaluation, ...] | None = None
+    position: Any = None
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
@@ -70,10 +75,10 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 
 def fit(
     models: Models,
-    dataset: Dataset,
+    dataset: Data,
     *,
     optimizer: Optimizers,
-    batch_size: int,
+    batch_size: int | None = None,
     seed: int,
     callbacks: Sequence[Callable[[Progress], Any]] = (),
     keep_best: bool = False,
@@ -83,9 +88,9 @@ def fit(
 
     Args:
         models: a network or a sequence of networks; they stay as they are.
-        dataset: training images.
+        dataset: training images, or batches of them, as of `steps`.
         optimizer: any optax transformation, such as ``optax.adam(3e-3)``.
-        batch_size: images a step.
+        batch_size: images a step; of batches it is theirs.
         seed: of the order of batches and of the augmentation.
         callbacks: functions of `Progress`, called after each step.
         keep_best: return each network as it was at its best accuracy on the validation
@@ -135,10 +140,10 @@ def fit(
 
 def steps(
     models: Models,
-    dataset: Dataset,
+    dataset: Data,
     *,
     optimizer: Optimizers,
-    batch_size: int,
+    batch_size: int | None = None,
     seed: int,
     epochs: int | None = None,
     steps: int | None = None,
@@ -149,8 +154,9 @@ def steps(
     target: Any = None,
     teacher: nnx.Module | None = None,
     distill: Any = None,
-    validation: Dataset | None = None,
+    validation: Data | None = None,
     start: TrainState | None = None,
+    position: Any = None,
     on_nonfinite: str = "stop",
     silent_above: float | None = None,
     mesh: Mesh | None = None,
@@ -165,12 +171,15 @@ def steps(
     Args:
         models: a network, or a sequence of networks: as many as the devices along
             ``config``, or a multiple; they stay as they are.
-        dataset: training images, or event frames of ``timesteps`` steps.
+        dataset: training images, or sequences of ``timesteps`` steps, in memory; or any
+            iterable of batches that can be read in each pass again, see `data.Batches`:
+            its order is its own, and with several processes each reads its share.
         optimizer: any optax transformation, with its learning rate or schedule inside:
             ``optax.adam(3e-3)``, ``optax.chain(optax.clip_by_global_norm(1.0), ...)``.
             With `sgd` and `adamw` other rates do not compile again. Or a sequence, one
             for each network, that differ in the numbers of their states only.
         batch_size: images a step, of each network; what is left of an epoch is dropped.
+            Of batches it is theirs, and may be left out.
         seed: of the order of batches and of the augmentation, one for all networks.
         epochs: passes over the data set; or
         steps: number of batches. One of the two.
@@ -186,8 +195,11 @@ def steps(
             see `snnjax.distill`; None with a teacher is `distill.firing` at its
             defaults.
         validation: evaluated after each epoch and after the last step, see
-            `Progress.validation`.
+            `Progress.validation`; a data set or batches, as of `evaluate`.
         start: resume from this state of the same run; it is not changed.
+        position: with ``start``, where batches continue: that of the `Progress` whose
+            state it is. Without it, the batches of the steps that were done are read
+            once more and left out.
         on_nonfinite: at a loss or gradient that is not finite ``"stop"`` raises;
             ``"skip"`` continues with the next batch, parameters, statistics and
             momentum left as they were, counts that in ``TrainState.skipped``, and
@@ -224,30 +236,39 @@ def steps(
         )
     checks.check_seed(seed)
     checks.check_whole(timesteps=timesteps)
-    checks.check_batch(dataset, batch_size)
-    per_epoch = len(dataset) // batch_size
-    number = steps if steps is not None else (epochs or 0) * per_epoch
     checks.check_fraction(silent_above=silent_above)
     loss = cross_entropy if loss is None else loss
     check_functions(loss, augment, penalty)
-    _check_lengths(dataset, loss, mesh)
     guards.check_on_nonfinite(on_nonfinite)
     if target is not None and penalty is None:
         raise ValueError("target is what a penalty takes; give penalty as well")
     lesson = distillation.make_lesson(teacher, distill)
     checks.check_alike(networks, mesh)
-    sharding.check_share(batch_size, mesh)
-    parts = split(networks[0])
-    checks.check_outputs(parts, dataset, timesteps)
+    feed = make_feed(
+        as_batches(dataset),
+        batch_size=batch_size,
+        seed=seed,
+        epochs=epochs,
+        steps=steps,
+        mesh=mesh,
+    )
+    check_mask_argument(loss, feed.has_lengths)
+    number, parts = feed.steps, split(networks[0])
+    feed.outputs = checks.check_outputs(parts, feed.example, timesteps)
     if validation is not None:
+        validation = as_batches(validation, "validation")
         checks.check_evaluated(validation, "validation")
-        checks.check_outputs(parts, validation, timesteps)
+        if isinstance(validation, Dataset):
+            checks.check_outputs(parts, validation, timesteps)
+            checks.check_statistics(feed.example, validation)
     if mesh is not None or len(networks) > 1:
         sharding.check_no_keys(parts[1:])
     like = jax.eval_shape(lambda: init(networks, optimizers))
     if start is not None:
         checks.check_start(start, like, number)
         checks.check_numbers(start, networks)
+    elif position is not None:
+        raise ValueError("position goes with start; give start=progress.state as well")
     train_step = make_train_step(
         parts[0],
         optimizers[0],
@@ -259,24 +280,19 @@ def steps(
         dead=silent_above is not None,
         mesh=mesh,
     )
+    done = 0 if start is None else int(np.asarray(sharding.to_host(start.step))[0])
+    batches = feed.run(done, position)
 
     def run() -> Iterator[Progress]:
         # On a mesh the state may lie on other devices than those of this run.
         first = init(networks, optimizers) if start is None else sharding.to_host(start)
         state = sharding.shard(copy_arrays(first), mesh, P(sharding.CONFIG))
-        done = int(np.asarray(first.step)[0])
         del first
-        arrays = sharding.shard(on_device(dataset), mesh)
         key, fixed, taught = sharding.shard((make_key(seed), target, lesson), mesh)
         monitors = [guards.SilenceMonitor(silent_above) for _ in networks]
         in_a_row = np.zeros(len(networks), int)
-        batches = None
-        for step in range(done, number):
-            epoch, place = divmod(step, per_epoch)
-            if batches is None or place == 0:
-                order = epoch_order(seed, epoch, len(dataset))
-                batches = train_batches(order, batch_size)
-            indices = sharding.shard(batches[place], mesh, P(sharding.DATA))
+        for step, fed in enumerate(batches, start=done):
+            arrays, indices = fed.arrays, fed.indices
             state, metrics = train_step(state, arrays, indices, key, fixed, taught)
             metrics = sharding.to_host(metrics)
             guards.check_graded({k: bool(x.any()) for k, x in metrics.graded.items()})
@@ -300,22 +316,14 @@ def steps(
                 for i, monitor in enumerate(monitors)
             )
             found = None
-            last = place == per_epoch - 1 or step == number - 1
+            last = fed.ends_epoch or step + 1 == number
             if validation is not None and last:
                 found = _validate(networks, state, validation, timesteps, mesh)
-            yield Progress(state, step + 1, number, metrics, silent, found)
+            yield Progress(
+                *(state, step + 1, number, metrics, silent, found), fed.position
+            )
 
     return run()
-
-
-def _check_lengths(dataset, loss, mesh) -> None:
-    if dataset.lengths is None:
-        return
-    check_mask_argument(loss, True)
-    if mesh is not None:
-        raise ValueError(
-            "mesh: sequences of different lengths train on one device; leave mesh out"
-        )
 
 
 def make_key(seed: int) -> Array:

@@ -1,8 +1,8 @@
 """Meshes of devices, and the placement of arrays on them.
 
 Built on `jax.shard_map`: a program for one device runs on all of them. Every process
-holds the whole data set and the network before training on its host, so inputs need no
-communication.
+holds the network before training on its host, and the whole data set or its share of
+every batch, so inputs need no communication.
 """
 
 import os
@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks
+from snnjax.data.batches import DeviceBatch
 
 Tree = TypeVar("Tree")
 
@@ -178,6 +179,55 @@ def shard(tree: Tree, mesh: Mesh | None, spec: P = P()) -> Tree:  # noqa: B008 (
         )
 
     return jax.tree.map(shard_one, tree)
+
+
+def count_processes(mesh: Mesh | None) -> int:
+    """Return the number of processes that share a batch."""
+    if mesh is None:
+        return 1
+    number = len({device.process_index for device in mesh.devices.flat})
+    if number > 1 and config_devices(mesh) > 1:
+        raise ValueError(
+            "mesh must have one network where processes read their own batches, got "
+            f"configs={config_devices(mesh)}; train.make_mesh() makes one for the data"
+        )
+    return number
+
+
+def batch_specs(dataset: Any) -> Any:
+    """Return the placement of a step's data: a batch is divided, a data set whole."""
+    if not isinstance(dataset, DeviceBatch):
+        return P()
+    return DeviceBatch(P(DATA), P(DATA), P(), P(), P(DATA))
+
+
+def shard_parts(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Put arrays on the devices that share a batch, of which they are a part here."""
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+    placement = NamedSharding(mesh, P(DATA))
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(placement, x), tree
+    )
+
+
+def gather(x: np.ndarray) -> np.ndarray:
+    """Return the arrays of all processes, with an axis of processes in front."""
+    return np.asarray(multihost_utils.process_allgather(x))
+
+
+def shard_batch(batch: DeviceBatch, mesh: Mesh | None) -> DeviceBatch:
+    """Put this process's part of a batch on its devices."""
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, batch)
+
+    def shard_one(spec, x):
+        if x is None:
+            return None
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), x)
+
+    specs = batch_specs(batch)
+    return jax.tree.map(shard_one, specs, batch, is_leaf=lambda x: isinstance(x, P))
 
 
 def is_key(x: Any) -> bool:

@@ -87,7 +87,8 @@ def make_train_step(
         ``train_step(state, dataset, indices, key, target=None, lesson=None)`` to the
         next state and its `Metrics`. ``lesson``, of `distill.make_lesson`, adds a
         distance to a teacher's firing to the loss. ``dataset`` is `data.on_device`'s,
-        ``indices [B]`` choose the batch, sharded along ``data``. The state is donated.
+        or a `data.batches.DeviceBatch`; ``indices [B]`` choose the batch, sharded along
+        ``data``. The state is donated.
 
     Raises:
         ValueError: timesteps below 1, an argument that is no function, or another
@@ -119,6 +120,16 @@ def check_functions(loss: Any, augment: Any, penalty: Any) -> None:
         _checks.require_callable("penalty", penalty)
 
 
+def check_mask_of_lesson(lesson: distill.Lesson, mask: Any) -> None:
+    """Raise ValueError for a distance that would count the steps behind the ends."""
+    if mask is not None and not lesson.loss.takes_mask:
+        raise ValueError(
+            "distill must leave out the steps after the ends of sequences of different "
+            "lengths, by the mask of the recordings; the losses of snnjax.distill do, "
+            "and a function of your own says so by function.takes_mask = True"
+        )
+
+
 # By the update function: how a state begins is no part of the program.
 @functools.lru_cache(maxsize=64)
 def _make_train_step(
@@ -135,23 +146,26 @@ def _make_train_step(
         else:
             each = mask.reshape(*mask.shape, *(1,) * (spikes.ndim - 2))
             total = jnp.where(each, spikes, 0).sum((0, 1), dtype=jnp.float32)
-            rates = total / jnp.sum(mask)
+            # The mean over devices is that over all steps, of which each has others.
+            rates = total / count_steps(mask) * parts
         return rates, is_graded(spikes)
 
+    def count_steps(mask):
+        steps = jnp.sum(mask)
+        return steps if axis is None else jax.lax.psum(steps, axis)
+
     def train_step(state, dataset, indices, key, target=None, lesson=None):
-        batch, labels = dataset.images(indices), dataset.labels[indices]
+        batch, labels = dataset.images(indices), dataset.classes(indices)
         if augment is not None:
             key = jax.random.fold_in(key, state.step)
             part = 0 if axis is None else jax.lax.axis_index(axis)
             batch = augment(key, batch, part=(part, parts))
         batch = dataset.network_input(batch)
         mask = dataset.mask(indices)
-        if lesson is not None and mask is not None:
-            raise ValueError(
-                "teacher must be None for sequences of different lengths: the "
-                "distances would count the steps after their ends"
-            )
-        taught = None if lesson is None else lesson.teach(batch, timesteps, axis)
+        taught = None
+        if lesson is not None:
+            check_mask_of_lesson(lesson, mask)
+            taught = lesson.teach(batch, timesteps, axis, mask)
 
         def compute_loss(params):
             model = nnx.merge(graphdef, params, state.model_state, copy=True)
@@ -167,7 +181,7 @@ def _make_train_step(
                 )
             else:
                 needs = lesson.loss.needs_membranes
-                seen = distill.record(model, batch, timesteps, True, needs, axis)
+                seen = distill.record(model, batch, timesteps, True, needs, axis, mask)
                 logits = seen.logits
                 kept = {name: keep(spikes) for name, spikes in seen.spikes.items()}
             if mask is not None:
@@ -201,7 +215,8 @@ def _make_train_step(
         graded = {k: x > 0 for k, x in graded.items()}
         silent = {}
         if dead:
-            steps = timesteps * len(indices) * parts if mask is None else jnp.sum(mask)
+            steps = timesteps * len(indices) * parts
+            steps = steps if mask is None else count_steps(mask)
             silent = guards.dead_fractions(rates, steps)
         finite = guards.finite(value, grads)
         updates, opt_state = update(grads, state.opt_state, state.params)
@@ -217,16 +232,15 @@ def _make_train_step(
         return state, Metrics(value, accuracy, finite, silent, graded)
 
     networks = P(sharding.CONFIG)
-    program = sharding.on_mesh(
-        sharding.map_models(train_step, 1),
-        mesh,
-        in_specs=(networks, P(), P(sharding.DATA), P(), P(), P()),
-        out_specs=networks,
-    )
-    # On a mesh no argument is left out.
-    named = lambda state, dataset, indices, key, target=None, lesson=None: program(  # noqa: E731
-        state, dataset, indices, key, target, lesson
-    )
+    mapped = sharding.map_models(train_step, 1)
+
+    def named(state, dataset, indices, key, target=None, lesson=None):
+        data = sharding.batch_specs(dataset)
+        specs = (networks, data, P(sharding.DATA), P(), P(), P())
+        program = sharding.on_mesh(mapped, mesh, specs, networks)
+        # On a mesh no argument is left out.
+        return program(state, dataset, indices, key, target, lesson)
+
     named.__name__ = "train_step"  # by which compilations are counted
     options = sharding.compiler_options(mesh)
     return jax.jit(named, donate_argnums=0, compiler_options=options)

@@ -8,7 +8,7 @@ import pytest
 from calibrated import Net
 from flax import nnx
 
-from snnjax import data, distill, models, train
+from snnjax import data, distill, layers, models, neurons, train
 
 LOSSES = (
     distill.paired_rates,
@@ -249,3 +249,86 @@ def test_networks_side_by_side_learn_as_alone():
         alone = fit(student, teacher=teacher)
         for a, b in zip(weights(alone), weights(found), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def masked(trains, mask, logits=None):
+    """A recording of sequences of different lengths."""
+    layers = as_trees(trains)
+    logits = jnp.zeros((4, 3, 2)) if logits is None else logits
+    return distill.Recording(logits, layers, layers, None, mask)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+def test_steps_behind_the_end_do_not_count(loss):
+    mask = jnp.arange(4)[:, None] < jnp.array([4, 1, 2])
+    student, teacher = recordings(np.float32)
+    logits = jax.random.normal(jax.random.key(0), (2, 4, 3, 2))
+    found = []
+    for garbage in (0, 1e3):
+        pair = [
+            masked(
+                {
+                    k: np.where(mask.reshape(4, 3, *[1] * (x.ndim - 2)), x, garbage)
+                    for k, x in trains.items()
+                },
+                mask,
+                jnp.where(mask[..., None], y, garbage),
+            )
+            for trains, y in zip((student, teacher), logits, strict=True)
+        ]
+        found.append(float(loss(*pair)))
+    assert found[0] == found[1] > 0
+    whole = jnp.ones_like(mask)
+    every = [masked(x, m) for x in (student, teacher) for m in (whole, None)]
+    np.testing.assert_allclose(loss(every[0], every[2]), loss(every[1], every[3]), 1e-5)
+
+
+def test_rates_are_those_of_each_sequence_alone():
+    lengths = [4, 1, 2]
+    mask = jnp.arange(4)[:, None] < jnp.array(lengths)
+    pair = recordings(np.float32)
+    student, teacher = (
+        {
+            name: np.stack([x[:n, b].mean(0) for b, n in enumerate(lengths)])
+            for name, x in trains.items()
+        }
+        for trains in pair
+    )
+    expected = np.mean(
+        [np.mean((student[k] - teacher[k]) ** 2) / np.var(teacher[k]) for k in student]
+    )
+    found = distill.paired_rates(*(masked(x, mask) for x in pair))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_teacher_of_sequences_of_different_lengths():
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(2, 7, 24)
+    x, labels = draw.poisson(1.0, (24, 6, 5)), draw.integers(0, 3, 24)
+    dataset = data.from_arrays(x, labels, lengths=lengths)
+
+    def network(seed):
+        rngs = nnx.Rngs(seed)
+        return models.Sequential(
+            {
+                "fc1": layers.QuantLinear(5, 8, rngs=rngs),
+                "sn": layers.Spiking(neurons.LIF(v_threshold=0.5)),
+                "fc": layers.QuantLinear(8, 3, rngs=rngs),
+            },
+            in_shape=(5,),
+        )
+
+    options = dict(optimizer=optax.sgd(0.1), batch_size=12, seed=0, steps=2)
+    options |= dict(timesteps=6, teacher=network(1))
+    trained = train.fit(network(0), dataset, **options)
+    alone = train.fit(network(0), dataset, **(options | dict(teacher=None)))
+    moved = jnp.abs(trained.fc1.kernel.get_value() - alone.fc1.kernel.get_value())
+    assert float(moved.max()) > 1e-4
+
+    def own(student, teacher):
+        return jnp.mean(student.logits - teacher.logits)
+
+    with pytest.raises(ValueError, match="takes_mask"):
+        train.fit(network(0), dataset, distill=own, **options)
+    own.takes_mask = True
+    train.fit(network(0), dataset, distill=own, **options)

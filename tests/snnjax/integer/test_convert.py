@@ -1,12 +1,15 @@
 """The twin fires as the fake-quantized network does, computed in float64."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import twins
 from cifar import data_dir
+from flax import nnx
 
-from snnjax import calibrate, data, integer, models, neurons
+from snnjax import calibrate, data, integer, layers, models, neurons
 from snnjax.quantize import QuantSpec
 
 SIZE = (8, 8)
@@ -72,7 +75,7 @@ OTHERS = {
     "three blocks": (models.SEWResNet, dict(blocks=(3,))),
     "vgg": (models.SpikingVGG, VGG),
 }
-SLOW = [
+EVERY = [
     *((n, models.sew_resnet8, dict(weight_quant=s)) for n, s in WEIGHTS.items()),
     *(
         (f"{n}, all", models.sew_resnet8, dict(weight_quant=s, quantize_all=True))
@@ -88,6 +91,8 @@ SLOW = [
     ),
     *((n, cls, o | dict(weight_quant=FOUR)) for n, (cls, o) in OTHERS.items()),
 ]
+# One of each kind is slow, the others are nightly: each takes 10 s.
+SLOW = {"per group, all", "membrane before firing", "neuron plif", "bottleneck", "vgg"}
 
 
 def check(make_model, options, limit, most=0.0):
@@ -126,8 +131,15 @@ def test_spikes_equal(name, make_model, options):
         np.testing.assert_array_equal(again, twin.encode_input(images))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "make_model", "options"), SLOW)
+@pytest.mark.parametrize(
+    ("name", "make_model", "options"),
+    [
+        pytest.param(
+            *case, marks=pytest.mark.slow if case[0] in SLOW else pytest.mark.nightly
+        )
+        for case in EVERY
+    ],
+)
 def test_all_test_digits(name, make_model, options):
     # tanh of float32 may round to another code than that of float64.
     loose = "dorefa" in name or "mint" in name or name == "neuron plif"
@@ -258,6 +270,28 @@ def test_layers_without_a_twin_are_refused():
         integer.from_model(model)
     model = twins.make_sequential(neurons.LIF(v_min=-1.0), FOUR)
     with pytest.raises(ValueError, match="v_min"):
+        integer.from_model(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "in_shape"),
+    [
+        ({"kernel_size": 3, "padding": 2, "dilation": 2}, (8, 8, 1)),
+        ({"kernel_size": (3,), "padding": 1}, (8, 1)),
+    ],
+    ids=["dilated", "one axis"],
+)
+def test_convolutions_without_a_twin_are_refused(options, in_shape):
+    rngs = nnx.Rngs(0)
+    parts = {
+        "conv1": layers.QuantConv(1, 4, **options, quant=FOUR, rngs=rngs),
+        "sn1": layers.Spiking(neurons.LIF()),
+        "flatten": layers.Flatten(),
+        "fc": layers.QuantLinear(4 * math.prod(in_shape), 5, quant=FOUR, rngs=rngs),
+    }
+    model = models.Sequential(parts, in_shape=in_shape)
+    assert model(np.ones((2, *in_shape), np.float32))[0].shape == (4, 2, 5)
+    with pytest.raises(ValueError, match="conv1 must be a convolution of two axes"):
         integer.from_model(model)
 
 

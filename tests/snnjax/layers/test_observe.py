@@ -72,3 +72,22 @@ def test_potentials_of_a_leaky_neuron_by_hand():
         v = np.where(h >= 1, 0, h)
     found = layer.potentials(jnp.asarray(currents, jnp.float32))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("feedback", ["all_to_all", "one_to_one"])
+def test_the_current_of_recurrent_neurons_has_what_comes_back(feedback):
+    layer = layers.Recurrent(
+        4, neurons.LIF(v_threshold=0.5), feedback=feedback, rngs=nnx.Rngs(0)
+    )
+    x = np.random.default_rng(0).uniform(0, 2, (7, 3, 4)).astype(np.float32)
+    with layers.observe(layer, {"sn": lambda layer, x: x}) as found:
+        spikes = np.asarray(layer(x))
+    w = np.asarray(layer.feedback.kernel.get_value())
+    bias = getattr(layer.feedback, "bias", None)
+    before = np.concatenate([np.zeros((1, 3, 4)), spikes[:-1]])
+    back = before * w.ravel() if feedback == "one_to_one" else before @ w
+    expected = x + back + (0 if bias is None else np.asarray(bias.get_value()))
+    np.testing.assert_allclose(found["sn"], expected, atol=1e-5)
+    assert spikes.any()
+    assert "sn" not in vars(layer.sn)
+    assert np.array_equal(layer.sn(found["sn"]), spikes)

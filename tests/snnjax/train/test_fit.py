@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from loops import nnx_loop
 from programs import compilations
 from test_train import Net, assert_equal, dataset, quantized
 
@@ -201,31 +202,6 @@ def test_a_network_in_evaluation_mode_is_refused_by_loss_fn():
     assert logits.shape == (2, 10)
 
 
-def nnx_loop(model, train_set, optimizer, epochs, batch_size=32):
-    """As the README has it."""
-    model.train()
-    optimizer = nnx.Optimizer(model, optimizer, wrt=nnx.Param)
-    metrics = nnx.MultiMetric(
-        loss=nnx.metrics.Average("loss"), accuracy=nnx.metrics.Accuracy()
-    )
-
-    @nnx.jit
-    def train_step(model, optimizer, metrics, images, labels):
-        compute = nnx.value_and_grad(train.loss_fn, has_aux=True)
-        (loss, logits), gradients = compute(model, images, labels)
-        metrics.update(loss=loss, logits=logits, labels=labels)
-        optimizer.update(model, gradients)
-
-    images = data.network_input(train_set.images, train_set.mean, train_set.std)
-    labels = jnp.asarray(train_set.labels)
-    for epoch in range(epochs):
-        order = data.epoch_order(0, epoch, len(train_set))
-        for batch in data.train_batches(order, batch_size):
-            train_step(model, optimizer, metrics, images[batch], labels[batch])
-    model.eval()
-    return metrics.compute()
-
-
 def test_the_nnx_loop_is_fit():
     """The same batches make the same network, BatchNorm's statistics included."""
     train_set = data.load("digits", "train", limit=128)
@@ -259,21 +235,6 @@ def test_loss_fn_takes_options_under_nnx():
     model.train()
     expected, _ = train.loss_fn(model, x, jnp.zeros(2, int), 2, smoothed)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["fit", "nnx"])
-def test_digits_are_learnt_to_97_percent(way):
-    train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
-    model = models.sew_resnet8(10, width=16, in_channels=1, rngs=nnx.Rngs(0))
-    tx = optax.adam(3e-3)
-    if way == "fit":
-        model = train.fit(
-            model, train_set, epochs=8, optimizer=tx, batch_size=32, seed=0
-        )
-    else:
-        nnx_loop(model, train_set, tx, epochs=8)
-    assert train.evaluate(model, test_set).accuracy >= 0.97
 
 
 def test_a_state_of_other_bits_is_refused():
