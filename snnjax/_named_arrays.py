@@ -45,7 +45,8 @@ def find_choices(tree: Any) -> dict[str, Any]:
     found = {}
     for path, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_node):
         if _pytree.is_registered(x):
-            static = {k: str(v) for k, v in _pytree.static_fields(x).items()}
+            static = _pytree.described_fields(type(x), _pytree.static_fields(x))
+            static = {name: str(value) for name, value in static.items()}
             found[_pytree.format_path(path)] = str({"kind": type(x).__name__} | static)
         elif choices := getattr(x, "get_metadata", dict)().get("choices"):
             found[_pytree.format_path(path)] = choices

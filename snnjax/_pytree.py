@@ -65,6 +65,20 @@ def static_fields(instance: Any) -> dict[str, Any]:
     return {name: getattr(instance, name) for name in static}
 
 
+def described_fields(kind: type, static: dict[str, Any]) -> dict[str, Any]:
+    """Return the static fields that a description of an instance has.
+
+    All but those with ``metadata={"later": True}`` that have their default: files that
+    were written before there were such fields describe the same instance.
+    """
+    later = {
+        f.name: f.default for f in dataclasses.fields(kind) if f.metadata.get("later")
+    }
+    return {
+        name: x for name, x in static.items() if name not in later or x != later[name]
+    }
+
+
 def build(cls: type[T], fields: dict[str, Any]) -> T:
     """Return an instance with these fields, unchecked."""
     instance = object.__new__(cls)

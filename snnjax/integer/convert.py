@@ -338,7 +338,16 @@ def _membrane_levels(name: str, spiking: Spiking) -> MembraneLevels | None:
     if signed and (half or spec.method == "lsq"):
         low -= 1
     if spec.method == "lsq":
-        step = float(np.asarray(value_of(spiking.quant_scale)))
+        scale = np.asarray(value_of(spiking.quant_scale), np.float64)
+        if scale.size != 1 + spec.zero_point:
+            raise ValueError(
+                f"the membrane of {name} has a step for each channel, and integers "
+                "have one for the layer; give its quantizer one clip"
+            )
+        step = scale.ravel()[0].item()
+        if spec.zero_point:
+            low = -int(np.rint(np.clip(scale[1, 0], 0, 2**bits - 1)))
+            high = low + 2**bits - 1
         return MembraneLevels(step, low, high, False, spiking.site, high * step)
     clip = float(np.asarray(spec.bounds(jnp.zeros(1, jnp.float32))).item())
     step = clip / (high + 0.5 * half)

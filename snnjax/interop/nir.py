@@ -134,7 +134,7 @@ def describe_quantizers(model: nnx.Module) -> dict[str, Any]:
             described[_name(node.spiking or "")] = {
                 "method": spec.method,
                 "bits": np.asarray(spec.bits).item(),
-                "clip": None if spec.clip is None else np.asarray(spec.clip).item(),
+                "clip": None if spec.clip is None else np.asarray(spec.clip).tolist(),
                 "grid": spec.grid,
                 "signed": spec.signed,
                 "site": spiking.site,

@@ -13,6 +13,7 @@ from snnjax.layers.linear import QuantConv, QuantLinear, QuantScale
 from snnjax.layers.spiking import Spiking
 from snnjax.layers.variables import QuantState
 from snnjax.quantize import QuantSpec
+from snnjax.quantize.powers import count_halvings
 
 
 def check_model(model: Any, name: str = "model") -> None:
@@ -134,8 +135,11 @@ def _end_levels(spec: QuantSpec, codes, scale, levels):
     """Return the highest and the lowest level."""
     if spec.method == "lq_net":
         return scale.max(axis=0), scale.min(axis=0)
-    if spec.method == "dorefa":  # no bound: levels are of other sizes than weights
+    if spec.method in ("dorefa", "binary", "ternary"):  # levels by the mean: no bound
         return np.inf, -np.inf
+    if spec.method == "power_of_two":
+        high = scale * 2.0 ** count_halvings(spec.bits)
+        return high, -high
     bits = np.asarray(spec.bits, np.float64)
     if spec.method == "uniform" and not spec.has_zero:
         high = 2**bits - 1 if spec.signed else 2 ** (bits + 1) - 1
@@ -182,6 +186,8 @@ def _describe_scale(layer: Any) -> str:
     if layer.quant_scale is None or layer.quant.get_value().method == "lq_net":
         return ""
     scale = np.asarray(layer.quant_scale.get_value())
+    if layer.quant.get_value().zero_point:
+        scale = scale[0]
     least, most = (f"{x:.3g}" for x in (scale.min(), scale.max()))
     return f", scale {least}" + (f" to {most}" if scale.size > 1 else "")
 
@@ -194,6 +200,10 @@ def _method(spec: QuantSpec) -> str:
         parts.append("signed" if spec.signed else "unsigned")
     if spec.rounding == "stochastic":
         parts.append("stochastic")
+    if spec.lq_codes != (-1, 1):
+        parts.append("codes 0 and 1")
+    if spec.zero_point:
+        parts.append("zero point")
     if spec.pow2:
         parts.append("power of 2")
     if spec.per_channel:
@@ -239,9 +249,16 @@ def memory_bits(model: nnx.Module, neurons: Mapping[str, int]) -> tuple[int, int
     clips = [
         layer.spec.clip
         for layer in weights
-        if layer.spec and layer.spec.method == "uniform"
+        if layer.spec and layer.spec.method in ("uniform", "power_of_two")
     ]
     bounds = sum(np.size(clip) for clip in clips if np.ndim(clip))
+    bounds += sum(
+        layers[layer.name].kernel.shape[-1]
+        for layer in weights
+        if layer.spec
+        and layer.spec.method in ("binary", "ternary")
+        and layer.spec.per_channel
+    )
     rest = parameters - sum(size for size, _ in kernels) + bases + bounds
     membranes = [(neurons[layer.name], layer.bits) for layer in spiking]
     return cost.memory_bits([*kernels, (rest, 32)]), cost.memory_bits(membranes)

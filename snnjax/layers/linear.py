@@ -58,7 +58,8 @@ class _Quantized(Observable):
         LQ-Net's basis (from the clip's grid), a learned scale, the channels' clips.
 
         Warns (UserWarning) where more than 1 % of the weights are exactly 0, as in a
-        pruned network, and become other levels: mid-rise and DoReFa have no zero.
+        pruned network, and become other levels: mid-rise, binary and DoReFa have no
+        zero.
 
         Args:
             spec: the quantizer.
@@ -67,6 +68,8 @@ class _Quantized(Observable):
         check_spec(spec)
         if spec is not None and spec.method == "lq_net" and not spec.signed:
             raise ValueError("lq_net's levels of weights are symmetric: signed=True")
+        if spec is not None and spec.zero_point:
+            raise ValueError("zero_point is for membranes; leave it out on weights")
         w = self.kernel.get_value()
         spec = None if spec is None or spec.method == "none" else spec.fit(w)
         _warn_about_zeros(name, spec, w)
@@ -77,7 +80,14 @@ class _Quantized(Observable):
         self.quant_state = nnx.data(None)
         if spec is not None and spec.method == "lq_net":
             bits = int(spec.bits)
-            fitted = quantize.lq_fit(w, bits=bits, clip=spec.clip, init="clip")
+            codes = spec.lq_codes
+            fitted = quantize.lq_fit(
+                w,
+                bits=bits,
+                clip=spec.clip,
+                init="clip" if codes == (-1, 1) else "uniform",
+                codes=codes,
+            )
             self.quant_state = nnx.data(QuantState(fitted))
         elif spec is not None and spec.rounding == "stochastic":
             # The kernel's bits are its seed, so that each layer draws its own numbers.
@@ -116,9 +126,10 @@ class _Quantized(Observable):
         w = self._clipped_kernel(spec)
         state = LqState(*self.quant_state.get_value())
         if is_training(self, train):
-            learned = quantize.lq_update(jax.lax.stop_gradient(w), state)
+            still = jax.lax.stop_gradient(w)
+            learned = quantize.lq_update(still, state, codes=spec.lq_codes)
             self._move_state(learned)
-        return quantize.lq_net(w, state)
+        return quantize.lq_net(w, state, codes=spec.lq_codes)
 
     def _move_state(self, state: Any) -> None:
         try:
@@ -170,7 +181,8 @@ _MOST_ZEROS = 0.01  # of the weights of a layer that is not pruned
 def _warn_about_zeros(name: str, spec: QuantSpec | None, w: Array) -> None:
     if spec is None or isinstance(w, jax.core.Tracer):
         return
-    if spec.method != "dorefa" and (spec.method != "uniform" or spec.has_zero):
+    without = ("dorefa", "binary", "uniform")
+    if spec.method not in without or spec.has_zero:
         return
     zero = np.asarray(w) == 0
     if zero.mean() <= _MOST_ZEROS:

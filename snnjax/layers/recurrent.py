@@ -103,7 +103,7 @@ class Recurrent(Stateful):
             each = isinstance(self.feedback, QuantScale)
             back = s * weights.reshape(1, -1) if each else s @ weights
             current = current + add_bias(back, bias).astype(current.dtype)
-            spikes, neuron = self.sn.advance(current[None], neuron)
+            spikes, neuron = self.sn.advance(current[None], neuron, steps=len(x))
             kept = (spikes[0], current if self.sn.is_observed else ())
             return (spikes[0], neuron), kept
 

@@ -1,5 +1,6 @@
 """Neurons as a layer."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from snnjax.layers.observe import Observable
 from snnjax.layers.state import Stateful
 from snnjax.layers.variables import (
     Hyperparameters,
+    LearnedGrid,
     LearnedScale,
     LearnedTau,
     check_spec,
@@ -108,8 +110,11 @@ class Spiking(Stateful, Observable):
             scale = spec.init_scale()
         quant = None if spec is None else Hyperparameters(spec, site=site)
         self.quant = nnx.data(quant)
-        # LQ-Net's basis may have either sign.
-        kind = nnx.Param if spec is None or spec.method == "lq_net" else LearnedScale
+        kind: Any = LearnedScale
+        if spec is not None and spec.method == "lq_net":
+            kind = nnx.Param  # a basis may have either sign
+        elif spec is not None and spec.zero_point:
+            kind = LearnedGrid
         self.quant_scale = nnx.data(None if scale is None else kind(scale))
         self.site = site
 
@@ -145,27 +150,35 @@ class Spiking(Stateful, Observable):
         ``v_init`` is the state before the first step, None at rest.
         """
         self._show(x_seq)
-        return self.advance(x_seq, v_init)
+        return self.advance(x_seq, v_init, steps=math.prod(np.shape(x_seq)[:1]))
 
-    def advance(self, x_seq: ArrayLike, v_init: Any) -> tuple[Array, Any]:
-        """Run as `run` does, of which observers do not see the currents."""
+    def advance(
+        self, x_seq: ArrayLike, v_init: Any, *, steps: int
+    ) -> tuple[Array, Any]:
+        """Run as `run` does, of which observers do not see the currents.
+
+        ``steps`` is T of the sequence of which ``x_seq`` is a part, for the gradient of
+        a learned scale.
+        """
         neuron = self.learned_neuron()
         return neuron(
             x_seq,
             v_init=v_init,
-            membrane_quantizer=self._membrane_quantizer(neuron),
+            membrane_quantizer=self._membrane_quantizer(neuron, steps),
             membrane_site=self.site,
         )
 
-    def _membrane_quantizer(self, neuron: Any) -> Any:
+    def _membrane_quantizer(self, neuron: Any, steps: int) -> Any:
         quantizer = None
         if self.quant is not None:
             scale = value_of(self.quant_scale)
-            if scale is not None and self.axis_name is not None:
-                # 1 / sqrt(N) with the N of all devices.
-                scale = _scale_gradient(
-                    scale, jax.lax.axis_size(self.axis_name) ** -0.5
-                )
+            if scale is not None:
+                # 1 / sqrt(N) with the N of all steps, of which the neuron quantizes one
+                # at a time, and of all devices.
+                parts = steps
+                if self.axis_name is not None:
+                    parts *= jax.lax.axis_size(self.axis_name)
+                scale = _scale_gradient(scale, parts**-0.5)
             tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
             quantizer = self.quant.get_value().bind_membrane(
                 site=self.site, leak=leak_factor(tau, w), scale=scale
@@ -183,7 +196,7 @@ class Spiking(Stateful, Observable):
                 "neuron must be of one potential (LIF, IF, PLIF) to show it, got "
                 f"{type(neuron).__name__}"
             )
-        quantizer = self._membrane_quantizer(neuron)
+        quantizer = self._membrane_quantizer(neuron, len(x_seq))
         # No potential fires here: what is left is the charged membrane.
         charge = _pytree.replace(neuron, v_threshold=jnp.float32(_NEVER))
         before = quantizer if self.site == "pre_fire" else None

@@ -31,7 +31,8 @@ class Hyperparameters(nnx.Module):
     def __init__(self, value: Any, **metadata: Any):
         self.kind = type(value)
         self.choices = tuple(_pytree.static_fields(value).items())
-        described = {name: describe_value(x) for name, x in self.choices} | metadata
+        static = _pytree.described_fields(self.kind, dict(self.choices))
+        described = {name: describe_value(x) for name, x in static.items()} | metadata
         described = str({"kind": self.kind.__name__} | described)
         for name in _pytree.data_fields(self.kind):
             x = getattr(value, name)
@@ -53,7 +54,13 @@ class LearnedScale(nnx.Param):
     A scale of LSQ or MINT, a threshold, the slope of a surrogate: positive.
     """
 
-    least = 0.0
+    least: Any = 0.0
+
+
+class LearnedGrid(LearnedScale):
+    """Learned step of LSQ, positive, and its zero point, any: ``[2, C or 1]``."""
+
+    least = np.array([[0.0], [-np.inf]], np.float32)
 
 
 class LearnedTau(LearnedScale):

@@ -52,7 +52,8 @@ def describe_network(model: nnx.Module) -> dict[str, Any]:
 
 def _describe_module(module: nnx.Module) -> dict[str, Any]:
     if isinstance(module, Hyperparameters):
-        choices = {name: describe_value(x) for name, x in module.choices}
+        static = _pytree.described_fields(module.kind, dict(module.choices))
+        choices = {name: describe_value(x) for name, x in static.items()}
         return {"kind": module.kind.__name__} | choices
     described = {"class": type(module).__qualname__}
     for name, value in vars(module).items():
@@ -155,7 +156,7 @@ def restore_value(
             f"the network has a neuron of its own, {named}, which a file cannot hold; "
             "build the network and give it as model"
         )
-    choices = {key: _restore_choice(x) for key, x in choices.items()}
+    choices = {key: _restore_choice(_as_tuples(x)) for key, x in choices.items()}
     numbers = {
         field: arrays.get(f"{name}.{field}") for field in _pytree.data_fields(kind)
     }

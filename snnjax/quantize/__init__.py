@@ -26,5 +26,8 @@ from snnjax.quantize.mint import mint as mint
 from snnjax.quantize.mint import mint_init as mint_init
 from snnjax.quantize.packing import pack as pack
 from snnjax.quantize.packing import unpack as unpack
+from snnjax.quantize.powers import power_of_two as power_of_two
+from snnjax.quantize.signs import binary as binary
+from snnjax.quantize.signs import ternary as ternary
 from snnjax.quantize.spec import QuantSpec as QuantSpec
 from snnjax.quantize.uniform import uniform as uniform

@@ -1,5 +1,6 @@
 """Bounds of uniform levels, taken from the weights by a rule."""
 
+import functools
 import math
 
 import jax
@@ -9,6 +10,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _arrays
 from snnjax.quantize.nearest import round_up_to_multiple, smallest_scale
+from snnjax.quantize.powers import power_of_two
 from snnjax.quantize.uniform import count_parts, uniform
 
 PERCENTILE = 99.9  # of the magnitudes
@@ -21,13 +23,14 @@ def fit_clip(
     *,
     bits: ArrayLike,
     signed: bool,
-    grid: str,
+    grid: str | None,
     per_channel: bool,
     group_size: int | None,
 ) -> Array:
     """Return the bounds of weights ``[..., C_out]`` by a rule.
 
-    One number, ``[C_out]`` per channel, or ``[groups, C_out]``.
+    One number, ``[C_out]`` per channel, or ``[groups, C_out]``. A ``grid`` of None is
+    powers of two.
     """
     rows, shape = _in_rows(w, per_channel, group_size)
     size = jnp.abs(rows)
@@ -36,12 +39,18 @@ def fit_clip(
     if rule == "percentile":
         clip = jnp.percentile(size, PERCENTILE, axis=0).astype(w.dtype)
     elif rule == "mse":
-        clip = _least_error(rows, largest, bits, signed, grid)
+        if grid is None:
+            quantize = functools.partial(power_of_two, bits=bits)
+        else:
+            quantize = functools.partial(uniform, bits=bits, signed=signed, grid=grid)
+        clip = _least_error(rows, largest, quantize)
     else:
         clip = largest
     # Most weights may be zero, and the percentile with them.
     clip = jnp.where(clip > 0, clip, largest)
     clip = jnp.maximum(clip, jnp.asarray(2 * smallest_scale(w.dtype), w.dtype))
+    if grid is None:
+        return clip.reshape(shape)
     parts = count_parts(bits, signed=signed, grid=grid)
     return round_up_to_multiple(clip, parts).reshape(shape)
 
@@ -60,14 +69,13 @@ def _in_rows(w, per_channel, group_size):
     return columns.reshape(group_size, -1), (groups, w.shape[-1])
 
 
-def _least_error(rows, largest, bits, signed, grid):
+def _least_error(rows, largest, quantize):
     # Relative to the largest, so that squares do not under- or overflow.
     unit = jnp.where(largest > 0, largest, 1)
     rows = rows / unit[None]
 
     def error(clip):
-        levels = uniform(rows, bits=bits, clip=clip, signed=signed, grid=grid)
-        return jnp.sum(jnp.square(rows - levels), axis=0)
+        return jnp.sum(jnp.square(rows - quantize(rows, clip=clip)), axis=0)
 
     clips = jnp.arange(1, _CANDIDATES + 1, dtype=rows.dtype) / _CANDIDATES
     return clips[jnp.argmin(jax.lax.map(error, clips), axis=0)] * largest

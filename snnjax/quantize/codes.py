@@ -9,9 +9,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _arrays, _checks
-from snnjax.quantize.lqnet import LqState, lq_net, make_code_table
+from snnjax.quantize.lqnet import Codes, LqState, lq_net, make_codes
 from snnjax.quantize.lsq import code_bounds
 from snnjax.quantize.nearest import divide_scale, smallest_scale
+from snnjax.quantize.powers import count_halvings
 from snnjax.quantize.uniform import count_parts
 
 
@@ -24,8 +25,9 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     float32 is the quantized weight to the bit (a bound that was given and is no exact
     multiple of its step apart, whose own level is then off by a unit in the last
     place; `decode` is exact there too). Codes on mid-rise, and DoReFa's, are odd:
-    ``2 k + 1``. LQ-Net's codes are indices of ascending levels, which are returned in
-    place of the scale: ``[2**bits, C_out]`` of weights, ``[levels]`` of `lq_levels`.
+    ``2 k + 1``; of powers of two they are ``+-2**m``. LQ-Net's codes are indices of
+    ascending levels, which are returned in place of the scale: ``[2**bits, C_out]`` of
+    weights, ``[levels]`` of `lq_levels`.
 
     Returns:
         The codes in the shape of ``w``, of the smallest of int8, int16 and int32 that
@@ -44,13 +46,14 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     if spec.method == "none":
         raise ValueError("method 'none' has no codes")
     if spec.method == "lq_net":
-        return _encode_lq_net(w, state)
+        return _encode_lq_net(w, state, spec.lq_codes)
     if spec.method in ("lsq", "mint"):
         state = spec.init_scale(w) if state is None else state
     spec = spec.fit(w)
     levels, scale = spec(w, state), find_scale(spec, w, state)
     if scale is None:
-        mean = jnp.max(jnp.abs(levels), initial=0)
+        axes = tuple(range(w.ndim - 1)) if spec.per_channel else None
+        mean = jnp.max(jnp.abs(levels), axes, initial=0)
         scale = jnp.where(mean > 0, mean, 1)
     wide = np.asarray(levels, np.float64) / np.asarray(scale, np.float64)
     codes = np.rint(wide)
@@ -64,7 +67,7 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
 def find_scale(spec: Any, w: Array, state: Any) -> Array | None:
     """Return the scale of codes; of ``w`` only the shape and the dtype count.
 
-    None for DoReFa at 1 bit, whose scale is the mean magnitude of the weights.
+    None where it is a mean magnitude of the weights: binary, ternary, DoReFa at 1 bit.
 
     Raises:
         ValueError: bits of DoReFa that are an array.
@@ -80,6 +83,12 @@ def find_scale(spec: Any, w: Array, state: Any) -> Array | None:
         case "lsq":
             least = jnp.asarray(smallest_scale(w.dtype), w.dtype)
             return jnp.maximum(jnp.asarray(state, w.dtype), least)
+        case "power_of_two":
+            clip = _arrays.match_rank(jnp.asarray(spec.bounds(w), w.dtype), w.ndim)
+            halvings = count_halvings(bits).astype(jnp.int32)
+            return jnp.ldexp(clip, -halvings)
+        case "binary" | "ternary":
+            return None
         case "mint":
             top = code_bounds(bits, signed=True)[1]
             return divide_scale(jnp.asarray(state, w.dtype), top)
@@ -91,10 +100,11 @@ def find_scale(spec: Any, w: Array, state: Any) -> Array | None:
     return divide_scale(jnp.ones_like(parts), parts)
 
 
-def _encode_lq_net(w, state):
+def _encode_lq_net(w, state, pair):
     if isinstance(state, LqState):
-        levels = sort_levels(state)
-        columns = np.asarray(lq_net(w, state), np.float32).reshape(-1, w.shape[-1])
+        levels = sort_levels(state, pair)
+        quantized = lq_net(w, state, codes=pair)
+        columns = np.asarray(quantized, np.float32).reshape(-1, w.shape[-1])
         codes = [
             np.searchsorted(one, column)
             for one, column in zip(levels.T, columns.T, strict=True)
@@ -113,9 +123,9 @@ def _encode_lq_net(w, state):
     return np.clip(codes, 0, len(levels) - 1).astype(np.uint8), levels
 
 
-def sort_levels(state: LqState) -> np.ndarray:
+def sort_levels(state: LqState, codes: Codes) -> np.ndarray:
     """Return LQ-Net's levels in ascending order, ``[2**bits, C_out]``."""
-    table = jnp.asarray(make_code_table(len(state.basis)) * 2 - 1)
+    table = jnp.asarray(make_codes(len(state.basis), codes))
     levels = jnp.matmul(table, state.basis, precision="highest")
     return np.sort(np.asarray(levels, np.float32), axis=0)
 

@@ -2,16 +2,18 @@ r"""LQ-Net: levels learned with the weights, one basis per output channel.
 
 A :math:`b`-bit weight is :math:`\hat w = \sum_j v_j e_j` with codes
 :math:`e_j \in \{-1, +1\}` and a basis :math:`v \in \mathbb{R}^b`: :math:`2^b` levels,
-symmetric; zero is a level only if parts of the basis cancel. Fitting alternates two
-steps: encode each weight to its nearest level, and solve least squares for the basis.
-Training does one of each per step.
+symmetric; zero is a level only if parts of the basis cancel. With codes
+:math:`e_j \in \{0, 1\}` zero always is a level, and the basis has both signs: its first
+one is that of two's complement, :math:`s\,(1, 2, \dots, -2^{b-1})` for one sign of s or
+the other. Fitting alternates two steps: encode each weight to its nearest level, and
+solve least squares for the basis. Training does one of each per step.
 
 Source: Zhang et al., `LQ-Nets <https://arxiv.org/abs/1807.10029>`_, 2018, Algorithm 1,
 and its published code.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,8 @@ _RIDGE = 1e-4  # from the published code, relative to codes of size 1
 _DECAY = 0.9  # of the moving average, from the published code
 _MIN_CLIPS = 512  # fewest candidates in the search for the best uniform clip
 INITS = ("uniform", "clip", "paper")
+Codes = tuple[int, int]
+CODES: tuple[Codes, Codes] = ((-1, 1), (0, 1))
 
 
 class LqState(NamedTuple):
@@ -46,6 +50,16 @@ def check_bits(bits: object) -> None:
     checks.require_bits(bits, 1, 8, "lq_net")
 
 
+def check_codes(codes: Any) -> Codes:
+    """Return them as a tuple; ValueError unless they are two that LQ-Net has."""
+    pair = tuple(codes) if isinstance(codes, (list, tuple)) else codes
+    if pair not in CODES:
+        raise ValueError(
+            f"codes must be (-1, 1) or (0, 1), got {_checks.format_value(codes)}"
+        )
+    return CODES[CODES.index(pair)]
+
+
 def _as_columns(w: Array) -> Array:
     """Reshape kernels [..., C_out] to [n, C_out]."""
     if w.ndim < 2:
@@ -62,9 +76,15 @@ def make_code_table(bits: int) -> np.ndarray:
     return table[:, -bits:].astype(np.float32)
 
 
-def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
-    """Find the nearest levels [n, C] of w [n, C], with codes [n, C, bits] of -1, +1."""
-    table = jnp.asarray(make_code_table(basis.shape[0]) * 2 - 1, basis.dtype)
+def make_codes(bits: int, codes: Codes) -> np.ndarray:
+    """List all codes, of -1 and +1 or of 0 and 1, float32 ``[2**bits, bits]``."""
+    table = make_code_table(bits)
+    return table if tuple(codes) == (0, 1) else 2 * table - 1
+
+
+def _encode(w: Array, basis: Array, codes: Codes) -> tuple[Array, Array]:
+    """Find the nearest levels [n, C] of w [n, C], with their codes [n, C, bits]."""
+    table = jnp.asarray(make_codes(basis.shape[0], codes), basis.dtype)
     levels = jnp.matmul(table, basis, precision="highest")  # [2**bits, C]
     # Sort each time: learning may reorder levels or flip a basis vector's sign.
     order = jnp.argsort(levels, axis=0)
@@ -78,21 +98,19 @@ def _encode(w: Array, basis: Array) -> tuple[Array, Array]:
     return jax.vmap(column, in_axes=1, out_axes=1)(w, edges, levels, order)
 
 
-def _quantize_to(w: Array, basis: Array) -> Array:
-    return _encode(_as_columns(w).astype(basis.dtype), basis)[0].reshape(w.shape)
-
-
-@jax.custom_vjp
-def _lq_net(w, basis):
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _lq_net(w, basis, codes):
+    columns = _as_columns(w).astype(basis.dtype)
+    levels = _encode(columns, basis, codes)[0].reshape(w.shape)
     # A comparison with NaN is false: the search would put it on the top level.
-    return jnp.where(jnp.isnan(w), w, _quantize_to(w, basis).astype(w.dtype))
+    return jnp.where(jnp.isnan(w), w, levels.astype(w.dtype))
 
 
-def _lq_net_fwd(w, basis):
-    return _lq_net(w, basis), basis
+def _lq_net_fwd(w, basis, codes):
+    return _lq_net(w, basis, codes), basis
 
 
-def _lq_net_bwd(basis, cotangent):
+def _lq_net_bwd(codes, basis, cotangent):
     return cotangent, jnp.zeros_like(basis)
 
 
@@ -106,7 +124,7 @@ def clip_weights(w: Array, clip: ArrayLike) -> Array:
     return jnp.where(jnp.abs(w) > clip, jnp.sign(w) * clip, w)
 
 
-def lq_net(w: ArrayLike, state: LqState) -> Array:
+def lq_net(w: ArrayLike, state: LqState, *, codes: Codes = (-1, 1)) -> Array:
     """Round each weight to its nearest level, straight-through.
 
     Gradient: the identity by ``w``, without clipping; 0 by the basis, which `lq_update`
@@ -115,6 +133,7 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
     Args:
         w: weights ``[..., C_out]``.
         state: basis ``[bits, C_out]``.
+        codes: ``(-1, 1)``, or ``(0, 1)``.
 
     Returns:
         Levels in the shape and dtype of ``w``. NaN stays NaN.
@@ -126,7 +145,7 @@ def lq_net(w: ArrayLike, state: LqState) -> Array:
     basis = _get_basis(state)
     w = _checks.require_floating("w", w)
     _check_state(w, basis)
-    return _lq_net(w, basis)
+    return _lq_net(w, basis, check_codes(codes))
 
 
 def _get_basis(state: LqState) -> Array:
@@ -146,11 +165,12 @@ def _check_state(w: Array, basis: Array) -> None:
         )
 
 
-def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
+def lq_solve(w: ArrayLike, basis: ArrayLike, *, codes: Codes = (-1, 1)) -> Array:
     r"""Encode the weights and solve least squares for the basis, once.
 
     .. math:: v' = (B^T B + \epsilon I)^{-1} (B^T w + \epsilon v), \quad
-        B \in \{-1, +1\}^{n \times b}, \epsilon = 10^{-4}
+        B \in \{-1, +1\}^{n \times b} \text{ or } \{0, 1\}^{n \times b},
+        \epsilon = 10^{-4}
 
     The step never raises the error :math:`|w - B v|^2` of the codes :math:`B`. If a
     channel does not use some combination of codes, :math:`B^T B` is singular in
@@ -161,6 +181,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     Args:
         w: weights ``[..., C_out]``.
         basis: ``[bits, C_out]``.
+        codes: as of `lq_net`.
 
     Returns:
         The new basis ``[bits, C_out]``.
@@ -171,9 +192,9 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     w, v = _checks.require_floating("w", w), _checks.require_floating("basis", basis)
     _check_state(w, v)
     columns = _as_columns(w).astype(v.dtype)
-    nearest, codes = _encode(columns, v)
-    gram = jnp.einsum("nci,ncj->cij", codes, codes, precision="highest")
-    right = jnp.einsum("nci,nc->ci", codes, columns - nearest, precision="highest")
+    nearest, chosen = _encode(columns, v, check_codes(codes))
+    gram = jnp.einsum("nci,ncj->cij", chosen, chosen, precision="highest")
+    right = jnp.einsum("nci,nc->ci", chosen, columns - nearest, precision="highest")
     eye = jnp.eye(v.shape[0], dtype=v.dtype)[None]
     # The Gram matrix holds exact counts; this jitter sets a condition number of 1e5.
     jitter = max(_RIDGE, 1e-5 * columns.shape[0])
@@ -187,7 +208,7 @@ def lq_solve(w: ArrayLike, basis: ArrayLike) -> Array:
     return v + step[..., 0].T
 
 
-def lq_update(w: ArrayLike, state: LqState) -> LqState:
+def lq_update(w: ArrayLike, state: LqState, *, codes: Codes = (-1, 1)) -> LqState:
     r"""Update the basis in training: a zero-debiased moving average of `lq_solve`.
 
     .. math:: s_t = 0.9 s_{t-1} + 0.1\, v'_t, \quad s_0 = 0, \quad
@@ -199,6 +220,7 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     Args:
         w: weights ``[..., C_out]``.
         state: the basis and the number of its updates.
+        codes: as of `lq_net`.
 
     Returns:
         The next state.
@@ -206,7 +228,7 @@ def lq_update(w: ArrayLike, state: LqState) -> LqState:
     Raises:
         ValueError: as `lq_solve`, or no state.
     """
-    new = lq_solve(w, _get_basis(state))
+    new = lq_solve(w, _get_basis(state), codes=codes)
     count = state.count + 1
     decay = jnp.asarray(_DECAY, new.dtype)
     left = decay ** count.astype(new.dtype)
@@ -221,6 +243,7 @@ def lq_fit(
     clip: ArrayLike | None = None,
     init: str = "uniform",
     iterations: int = 100,
+    codes: Codes = (-1, 1),
 ) -> LqState:
     r"""Fit a basis to frozen weights by repeated encoding and solving.
 
@@ -232,6 +255,9 @@ def lq_fit(
     - ``"paper"``: the published :math:`v_j = 0.6745 \sqrt{2/n}\, 2^j / 2^{b-1}`, for
       :math:`n = k \cdot k \cdot C_{out}` (:math:`C_{out}` for a linear layer).
 
+    With codes 0 and 1 it is two's complement from :math:`-c` up, and c that of least
+    squared error; each channel keeps the better of the two signs of the fitted basis.
+
     Args:
         w: weights ``[..., C_out]``.
         bits: number of basis vectors, 1 to 8.
@@ -239,6 +265,7 @@ def lq_fit(
             channel; None for no bound.
         init: the first basis.
         iterations: encode-and-solve steps.
+        codes: as of `lq_net`; ``(0, 1)`` needs ``init="uniform"``.
 
     Returns:
         The state, its count 0.
@@ -261,6 +288,12 @@ def lq_fit(
     if clip is not None:
         _checks.require_positive("clip", clip)
     _checks.require_whole("iterations", iterations, 0)
+    codes = check_codes(codes)
+    if codes == (0, 1) and init != "uniform":
+        raise ValueError(
+            f'init must be "uniform" for codes (0, 1), got {init!r}: from a grid wider '
+            "than the weights all of them would be 0, and no step would move the basis"
+        )
     w = _checks.require_floating("w", w)
     _as_columns(w)
     checks.require_nonempty("w", w)
@@ -270,16 +303,20 @@ def lq_fit(
     if not _checks.all_satisfy(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
     w = w.astype(_arrays.compute_dtype(w))
-    return _fit(w, clip, int(bits), init, iterations)
+    return _fit(w, clip, int(bits), init, iterations, codes)
 
 
-@partial(jax.jit, static_argnames=("bits", "init", "iterations"))
-def _fit(w, clip, bits, init, iterations) -> LqState:
+@partial(jax.jit, static_argnames=("bits", "init", "iterations", "codes"))
+def _fit(w, clip, bits, init, iterations, codes) -> LqState:
     if clip is not None:
         clip = _arrays.match_rank(jnp.asarray(clip, w.dtype), w.ndim)
         w = jnp.clip(w, -clip, clip)
     ladder = 2.0 ** jnp.arange(bits, dtype=w.dtype)
     columns = _as_columns(w)
+    if codes == (0, 1):
+        return LqState(
+            _fit_signed(columns, ladder, iterations), jnp.zeros((), jnp.int32)
+        )
     if init == "paper":
         n = columns.shape[0] // w.shape[-2] * w.shape[-1]
         top = 0.6745 * (2 / n) ** 0.5 * (2**bits - 1) / 2 ** (bits - 1)
@@ -293,8 +330,35 @@ def _fit(w, clip, bits, init, iterations) -> LqState:
     return LqState(basis, jnp.zeros((), jnp.int32))
 
 
-def _find_best_clip(columns: Array, bits: int) -> Array:
-    """Find the mid-rise clip of least squared error per channel of [n, C], [C]."""
+def _fit_signed(columns: Array, ladder: Array, iterations: int) -> Array:
+    """Fit a basis for codes 0 and 1, from two's complement of either sign."""
+    bits, codes = len(ladder), (0, 1)
+    ladder = ladder.at[-1].multiply(-1)
+    lowest = jnp.abs(ladder[-1])
+
+    def fit(sign):
+        def quantize(x, clip):
+            basis = sign * ladder[:, None] * clip[None] / lowest
+            return _encode(x, basis, codes)[0]
+
+        top = _find_best_clip(columns, bits, quantize)
+        basis = sign * ladder[:, None] * top[None] / lowest
+        step = lambda _, v: lq_solve(columns, v, codes=codes)  # noqa: E731
+        basis = jax.lax.fori_loop(0, iterations, step, basis)
+        error = columns - _encode(columns, basis, codes)[0]
+        return basis, jnp.sum(jnp.square(error), axis=0)
+
+    bases, errors = jax.lax.map(fit, jnp.asarray([1, -1], columns.dtype))
+    return jnp.where(errors[1] < errors[0], bases[1], bases[0])
+
+
+def _find_best_clip(columns: Array, bits: int, quantize: Any = None) -> Array:
+    """Find the clip of least squared error per channel of [n, C], [C].
+
+    Of a mid-rise grid, or of ``quantize(columns, clip)``.
+    """
+    if quantize is None:
+        quantize = lambda x, clip: uniform(x, bits=bits, clip=clip)  # noqa: E731
     largest = jnp.max(jnp.abs(columns), axis=0, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
     # Scale by a power of 2, which is exact, so that squares do not under- or overflow.
@@ -302,7 +366,7 @@ def _find_best_clip(columns: Array, bits: int) -> Array:
     columns = columns / unit
 
     def error(clip):
-        return jnp.sum(jnp.square(columns - uniform(columns, bits=bits, clip=clip)), 0)
+        return jnp.sum(jnp.square(columns - quantize(columns, clip)), 0)
 
     # With few weights the error is a jagged function of the clip, and at many bits its
     # minimum may lie beyond the largest weight.

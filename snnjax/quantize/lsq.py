@@ -1,5 +1,6 @@
-"""LSQ: a uniform grid with zero whose step the gradient learns."""
+"""LSQ: a uniform grid with zero whose step, and zero point, the gradient learns."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -24,7 +25,12 @@ def code_bounds(bits: Array, *, signed: bool) -> tuple[Array, Array]:
 
 
 def lsq(
-    x: ArrayLike, step: ArrayLike, *, bits: ArrayLike, signed: bool = True
+    x: ArrayLike,
+    step: ArrayLike,
+    *,
+    bits: ArrayLike,
+    signed: bool = True,
+    zero_point: ArrayLike | None = None,
 ) -> Array:
     r"""Quantize by a learned step size (LSQ).
 
@@ -42,22 +48,30 @@ def lsq(
     summed over the elements that share the step, with :math:`N` the size of all of
     ``x``. Zero by ``bits``.
 
+    A zero point z in place of a sign, any real number, learns how many levels lie below
+    zero, which always is a level: :math:`Q_N = \mathrm{round}(\mathrm{clip}(z, 0, 2^b -
+    1))` and :math:`Q_P = 2^b - 1 - Q_N`. By it the gradient is :math:`-s / \sqrt{N Q}`
+    for elements outside the range, 0 inside, with the :math:`Q_P` of ``signed``.
+
     Args:
         x: any shape, floating point.
         step: positive; one number, or broadcastable to ``x`` (per channel). A JAX
             array is not read: where it is not positive, the least positive step counts.
         bits: 2 to 16, unsigned 1 to 16; traced.
         signed: levels on both sides of zero.
+        zero_point: z; one number, or broadcastable to ``x``.
 
     Returns:
         Levels in the shape and dtype of ``x``. NaN stays NaN.
 
     Raises:
-        ValueError: bits out of range, step not positive, integer ``x``; bits or step
-            that do not broadcast to it.
+        ValueError: bits out of range, step not positive, integer ``x``; bits, step or
+            zero point that do not broadcast to it.
 
     Source: Esser et al., `Learned Step Size Quantization
-    <https://arxiv.org/abs/1902.08153>`_, 2020, eqs. 1 to 3 and section 2.2.
+    <https://arxiv.org/abs/1902.08153>`_, 2020, eqs. 1 to 3 and section 2.2. The zero
+    point after Bhalgat et al., `LSQ+ <https://arxiv.org/abs/2004.09576>`_, 2020.
+    Differs from the paper in: there it is a real offset, and zero need not be a level.
 
     >>> lsq(jnp.array([-9.0, 0.4, 0.6, 9.0]), 0.5, bits=2).tolist()
     [-1.0, 0.5, 0.5, 0.5]
@@ -74,8 +88,21 @@ def lsq(
     )
     low, high = code_bounds(bits, signed=signed)
     share = 1 / jnp.sqrt(x.size * high)
-    wide = round_within(x.astype(work), step, jnp.ones_like(step), low, high, share)
-    return wide.astype(x.dtype)
+    if zero_point is not None:
+        _checks.require_broadcast("zero_point", zero_point, "x", x.shape)
+        zero_point = _arrays.match_rank(jnp.asarray(zero_point, work), x.ndim)
+        levels = high - low
+        low = -jnp.round(jnp.clip(jax.lax.stop_gradient(zero_point), 0, levels))
+        high = low + levels
+    wide = x.astype(work)
+    level = round_within(wide, step, jnp.ones_like(step), low, high, share)
+    if zero_point is not None:
+        y = wide / step
+        slope = jnp.where((low <= y) & (y <= high), 0, -step * share)
+        # Adds 0, with this slope.
+        moved = zero_point - jax.lax.stop_gradient(zero_point)
+        level = level + moved * jax.lax.stop_gradient(slope)
+    return level.astype(x.dtype)
 
 
 def lsq_init(

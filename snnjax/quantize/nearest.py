@@ -88,6 +88,14 @@ def round_up_to_multiple(scale: Any, parts: Any) -> Array:
     return c * down
 
 
+def round_up_to_pow2(scale: Any) -> Array:
+    """Return the least power of 2, not below a positive scale."""
+    scale = jnp.asarray(scale)
+    mantissa, exponent = jnp.frexp(scale)
+    exponent = jnp.where(mantissa == 0.5, exponent - 1, exponent)
+    return jnp.ldexp(jnp.ones_like(scale), exponent)
+
+
 def nearest_code(
     x: Any,
     scale: Any,

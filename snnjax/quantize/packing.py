@@ -1,6 +1,7 @@
 """Codes packed into bytes, and quantized kernels that are kept as such."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 from snnjax.quantize.codes import decode, encode, find_scale, sort_levels
 from snnjax.quantize.lqnet import clip_weights, lq_net
+from snnjax.quantize.powers import from_places, to_places
 
 MOST_BITS = 16
 
@@ -35,15 +37,19 @@ def pack_kernel(
     bits = int(np.ravel(spec.bits)[0])
     w = _clip(spec, w)
     codes, scale = encode(spec, w, state)
-    odd = spec.method == "dorefa" or (spec.method == "uniform" and not spec.has_zero)
+    if spec.method == "power_of_two":
+        codes = to_places(codes)
+    odd = spec.method in ("dorefa", "binary")
+    odd = odd or (spec.method == "uniform" and not spec.has_zero)
     signed = spec.method != "lq_net" and spec.signed
     about = {"bits": bits, "odd": odd, "signed": signed}
     about |= {"shape": list(w.shape), "dtype": str(w.dtype)}
-    if spec.method == "dorefa" and bits == 1:
-        about["scale"] = float(scale)
+    if spec.method in ("binary", "ternary") or (spec.method, bits) == ("dorefa", 1):
+        about["scale"] = scale.tolist()
     packed = pack(codes, bits, odd=odd)
     restored = _clip(spec, jnp.asarray(unpack_kernel(spec, packed, about, state)))
-    quantize = lq_net if spec.method == "lq_net" else spec
+    is_lq_net = spec.method == "lq_net"
+    quantize = partial(lq_net, codes=spec.lq_codes) if is_lq_net else spec
     same = np.array_equal(quantize(restored, state), quantize(w, state))
     return (packed, about) if same else None
 
@@ -60,9 +66,10 @@ def unpack_kernel(
     codes = unpack(
         packed, about["bits"], shape, signed=about["signed"], odd=about["odd"]
     )
+    codes = from_places(codes) if spec.method == "power_of_two" else codes
     like = jnp.zeros(shape, about["dtype"])
     if spec.method == "lq_net":
-        scale = sort_levels(state)
+        scale = sort_levels(state, spec.lq_codes)
     else:
         scale = find_scale(spec, like, state)
     scale = about["scale"] if scale is None else scale

@@ -14,28 +14,29 @@ from jax.typing import ArrayLike
 from snnjax import _arrays, _checks, _pytree
 from snnjax.quantize import checks, codes
 from snnjax.quantize.clips import fit_clip, spread_groups
-from snnjax.quantize.dorefa import check_bits as check_dorefa
 from snnjax.quantize.dorefa import dorefa
 from snnjax.quantize.lq_levels import lq_levels, lq_levels_init
-from snnjax.quantize.lqnet import check_bits as check_lq_net
-from snnjax.quantize.lsq import check_bits as check_lsq
+from snnjax.quantize.lqnet import Codes, check_codes
 from snnjax.quantize.lsq import code_bounds, lsq, lsq_init
 from snnjax.quantize.membrane import quantize_leaked, quantize_stored
-from snnjax.quantize.mint import check_bits as check_mint
 from snnjax.quantize.mint import mint, mint_init
-from snnjax.quantize.uniform import GRIDS, round_clip_to_pow2, uniform
-from snnjax.quantize.uniform import check_numbers as check_uniform
+from snnjax.quantize.nearest import round_up_to_pow2
+from snnjax.quantize.options import OWN_BITS, check_options, is_one_bit
+from snnjax.quantize.powers import power_of_two
+from snnjax.quantize.signs import binary, ternary
+from snnjax.quantize.uniform import round_clip_to_pow2, uniform
 
-METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "none")
-WEIGHTS_ONLY = ("dorefa",)  # methods that cannot quantize a membrane
+METHODS = ("uniform", "dorefa", "lsq", "lq_net", "mint", "binary", "ternary")
+METHODS += ("power_of_two", "none")
+# Methods that cannot quantize a membrane.
+WEIGHTS_ONLY = ("dorefa", "binary", "ternary", "power_of_two")
 
 
-def _static(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"static": True})
+def _static(default: Any, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"static": True} | metadata)
 
 
 CLIP_RULES = ("absmax", "percentile", "mse")
-ROUNDINGS = ("nearest", "stochastic")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -50,32 +51,43 @@ class QuantSpec:
     Attributes:
         method: ``"uniform"`` (`quantize.uniform`), ``"lsq"``, ``"mint"``, ``"dorefa"``
             (of weights only), ``"lq_net"`` (of weights `quantize.lq_net`, of membranes
-            `quantize.lq_levels`), or ``"none"``.
-        bits: 1 to 16 (mid-tread, signed LSQ and MINT 2 to 16; LQ-Net 1 to 8).
+            `quantize.lq_levels`), of weights alone ``"binary"``, ``"ternary"`` and
+            ``"power_of_two"`` (`quantize.power_of_two`), or ``"none"``.
+        bits: 1 to 16 (mid-tread, signed LSQ and MINT 2 to 16; LQ-Net 1 to 8; powers of
+            two 2 to 5). Binary has 1 and ternary 2, also where not given.
         clip: positive bound of the levels. Uniform: 1 where not given, or for weights
             the name of a rule, by which `fit` takes it from them: ``"absmax"``, the
             largest magnitude; ``"percentile"``, the 99.9th of the magnitudes;
-            ``"mse"``, the bound of least squared error. LQ-Net: bounds the weights
-            before they are encoded and sets the first basis; 1 where not given. LSQ and
-            MINT learn the bound and this is its first value; where not given, the
-            method's own from the weights, and 1 for membranes. DoReFa has none: its
-            levels reach from -1 to 1.
+            ``"mse"``, the bound of least squared error. Powers of two: the largest
+            level, likewise; where not given it is by ``"mse"``. LQ-Net: bounds the
+            weights before they are encoded and sets the first basis; 1 where not given.
+            LSQ and MINT learn the bound and this is its first value; where not given,
+            the method's own from the weights, and 1 for membranes; of several numbers,
+            each channel of a membrane learns its own. DoReFa has none: its levels reach
+            from -1 to 1; nor have binary and ternary.
         signed: levels on both sides of zero; uniform and LSQ have a choice, and LQ-Net
             of membranes.
         grid: ``"mid_rise"`` or ``"mid_tread"``, of uniform; the others have their own.
             Where not given it is mid-tread, which has a zero; 1 bit, which has none, is
             mid-rise on weights and refused on membranes.
-        per_channel: for weights by uniform or LSQ, a bound for each output channel
-            instead of one: by the rule in ``clip`` (``"absmax"`` where not given), or
-            LSQ's initial step. `fit` stores the bounds that it takes from weights in
-            ``clip``.
+        per_channel: for weights by uniform, LSQ, powers of two, binary or ternary, a
+            bound for each output channel instead of one: by the rule in ``clip``
+            (where not given ``"absmax"``, of powers of two ``"mse"``), or LSQ's
+            initial step. `fit` stores the
+            bounds that it takes from weights in ``clip``.
         group_size: for weights by uniform, a bound for each group of so many
             consecutive weights of an output channel, in the kernel's order.
         rounding: ``"nearest"``, or for weights by uniform ``"stochastic"``, which needs
             a ``key`` at each call; without one it is to the nearest. `layers` draw keys
             in training and round to the nearest in evaluation.
-        pow2: for uniform, round the bound up so that the step is a power of 2.
+        pow2: for uniform, round the bound up so that the step is a power of 2; for
+            powers of two, so that the largest level is one; for binary and ternary,
+            round the magnitude to the nearest one.
         clip_rule: the rule that was given as ``clip``; leave it out.
+        codes: of LQ-Net's weights, ``(-1, 1)`` where not given; with ``(0, 1)`` zero is
+            a level, and the levels need not be symmetric.
+        zero_point: LSQ of a membrane learns a zero point beside the step, see
+            `quantize.lsq`; ``signed`` chooses the one that learning starts from.
 
     Raises:
         ValueError: unknown method or grid, bits missing, bits or clip out of range, or
@@ -92,11 +104,15 @@ class QuantSpec:
     rounding: str = _static("nearest")
     pow2: bool = _static(False)
     clip_rule: str | None = _static(None)
+    codes: tuple[int, int] | None = _static(None, later=True)
+    zero_point: bool = _static(False, later=True)
 
     def __post_init__(self):
         _checks.require_one_of("method", self.method, METHODS)
         if self.method == "none":
             return
+        if self.bits is None:
+            self._set("bits", OWN_BITS.get(self.method))
         if self.bits is None:
             raise ValueError(f"method {self.method!r} needs bits")
         for name in ("bits", "clip"):
@@ -105,79 +121,25 @@ class QuantSpec:
             _checks.require_one_of("clip", self.clip, CLIP_RULES)
             self._set("clip_rule", self.clip)
             self._set("clip", None)
-        elif self.clip is self.clip_rule is None and (
-            self.method == "uniform" and (self.per_channel or self.group_size)
-        ):
-            self._set("clip_rule", "absmax")
-        self._check_options()
+        elif self.clip is self.clip_rule is None:
+            if self.method == "power_of_two":
+                self._set("clip_rule", "mse")
+            elif self.method == "uniform" and (self.per_channel or self.group_size):
+                self._set("clip_rule", "absmax")
+        if self.method == "lq_net":
+            codes = check_codes((-1, 1) if self.codes is None else self.codes)
+            self._set("codes", None if codes == (-1, 1) else codes)
+        check_options(self)
         bounded = self.method in ("uniform", "lq_net")
         if bounded and self.clip is self.clip_rule is None:
             self._set("clip", 1.0)
         if self.method != "uniform":
             self._set("grid", None)
-        elif self.grid is None and not self._is_one_bit():
+        elif self.grid is None and not is_one_bit(self):
             self._set("grid", "mid_tread")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-
-    def _is_one_bit(self) -> bool:
-        return isinstance(self.bits, (int, float)) and self.bits == 1
-
-    def _check_options(self) -> None:
-        if self.grid is not None:
-            _checks.require_one_of("grid", self.grid, GRIDS)
-        _checks.require_one_of("rounding", self.rounding, ROUNDINGS)
-        if self.clip is not None:
-            _checks.require_positive("clip", self.clip)
-        match self.method:
-            case "uniform":
-                grid = self.grid or ("mid_rise" if self._is_one_bit() else "mid_tread")
-                check_uniform(bits=self.bits, clip=1.0, grid=grid)
-            case "dorefa":
-                check_dorefa(self.bits)
-            case "lsq":
-                check_lsq(self.bits, signed=self.signed)
-            case "lq_net":
-                check_lq_net(self.bits)
-            case "mint":
-                check_mint(self.bits)
-        if self.method == "dorefa" and (self.clip is not None or self.clip_rule):
-            raise ValueError("dorefa has no clip: its levels reach from -1 to 1")
-        if not self.signed and self.method not in ("uniform", "lsq", "lq_net"):
-            raise ValueError(
-                f"{self.method}'s levels are symmetric: signed must be True"
-            )
-        if self.per_channel and self.method not in ("uniform", "lsq"):
-            raise ValueError(
-                f"per_channel is for uniform and lsq, got method {self.method!r}"
-            )
-        if self.method != "uniform":
-            for name, default in (
-                ("clip_rule", None),
-                ("group_size", None),
-                ("rounding", "nearest"),
-                ("pow2", False),
-            ):
-                value = getattr(self, name)
-                if value != default:
-                    name = "clip" if name == "clip_rule" else name
-                    raise ValueError(
-                        f"{name} = {value!r} is for uniform, got method {self.method!r}"
-                    )
-        if self.group_size is not None:
-            _checks.require_whole("group_size", self.group_size, 1)
-            if self.per_channel:
-                raise ValueError(
-                    "group_size has several bounds in each channel: leave out "
-                    "per_channel"
-                )
-        several = "per_channel" if self.per_channel else "group_size"
-        if getattr(self, several) and self.clip is not None and not np.ndim(self.clip):
-            raise ValueError(
-                f"{several} takes its bounds from the weights: leave out clip, or give "
-                f"the name of a rule, got {self.clip}"
-            )
 
     def _content(self) -> tuple:
         fields = dataclasses.fields(self)
@@ -246,7 +208,7 @@ class QuantSpec:
         Raises:
             ValueError: weights that are not floating point, or empty.
         """
-        if self.method != "uniform" or self.clip is not None:
+        if self.method not in ("uniform", "power_of_two") or self.clip is not None:
             return self
         w = _checks.require_floating("w", w)
         checks.require_nonempty("w", w)
@@ -255,7 +217,7 @@ class QuantSpec:
             self.clip_rule or "absmax",
             bits=self.bits,
             signed=self.signed,
-            grid=self.grid or "mid_rise",
+            grid=(self.grid or "mid_rise") if self.method == "uniform" else None,
             per_channel=self.per_channel,
             group_size=self.group_size,
         )
@@ -273,6 +235,8 @@ class QuantSpec:
                 for a in (self.bits, clip)
             )
             grid = self.grid or "mid_rise"
+            if self.method == "power_of_two":
+                return round_up_to_pow2(clip)
             clip = round_clip_to_pow2(clip, bits, signed=self.signed, grid=grid)
         return clip
 
@@ -295,7 +259,14 @@ class QuantSpec:
         """Return True if zero is a level, whatever the numbers are."""
         if self.method == "uniform":
             return self.grid == "mid_tread"
-        return self.method not in ("dorefa", "lq_net")
+        if self.method == "lq_net":
+            return self.codes == (0, 1)
+        return self.method not in ("dorefa", "binary")
+
+    @property
+    def lq_codes(self) -> Codes:
+        """The two codes of LQ-Net's weights."""
+        return self.codes or (-1, 1)
 
     @property
     def learns_scale(self) -> bool:
@@ -328,8 +299,11 @@ class QuantSpec:
                 return jnp.asarray(clip, jnp.float32)
             return mint_init(w, bits=bits)
         if w is None or self.clip is not None:
-            top = code_bounds(bits, signed=self.signed)[1]
-            return jnp.asarray(clip, jnp.float32) / top
+            low, top = code_bounds(bits, signed=self.signed)
+            step = jnp.asarray(clip, jnp.float32) / top
+            if w is None and self.zero_point:
+                return jnp.stack([step.reshape(-1), jnp.full(step.size, -low)])
+            return step
         return lsq_init(w, bits=bits, signed=self.signed, per_channel=self.per_channel)
 
     def check_membrane(self, site: str, scale: Array | None = None) -> None:
@@ -346,6 +320,11 @@ class QuantSpec:
                 raise ValueError(
                     f"{name} bounds come from weights; a membrane has none: give clip"
                 )
+        if self.method == "lq_net" and self.codes == (0, 1):
+            raise ValueError(
+                "codes is for LQ-Net's weights; a membrane's levels have a zero "
+                "already: leave it out"
+            )
         if self.rounding != "nearest":
             raise ValueError(
                 "rounding must be 'nearest' on a membrane, which has no key"
@@ -413,8 +392,9 @@ class QuantSpec:
 
         Args:
             x: weights or membrane potentials.
-            scale: learned scale of LSQ or MINT (default `init_scale`), or the basis
-                when LQ-Net quantizes a membrane.
+            scale: learned scale of LSQ or MINT (default `init_scale`), of LSQ with a
+                zero point the step and it; or the basis when LQ-Net quantizes a
+                membrane.
             key: a random key, with which stochastic rounding rounds.
 
         Raises:
@@ -436,8 +416,17 @@ class QuantSpec:
             case "dorefa":
                 return dorefa(x, bits=self.bits)
             case "lsq":
-                step = self.init_scale(x) if scale is None else scale
-                return lsq(x, step, bits=self.bits, signed=self.signed)
+                step, zero = self.init_scale(x) if scale is None else scale, None
+                if self.zero_point:
+                    step, zero = scale if scale is not None else self.init_scale()
+                return lsq(x, step, bits=self.bits, signed=self.signed, zero_point=zero)
+            case "binary":
+                return binary(x, per_channel=self.per_channel, pow2=self.pow2)
+            case "ternary":
+                return ternary(x, per_channel=self.per_channel, pow2=self.pow2)
+            case "power_of_two":
+                x = _checks.require_floating("x", x)
+                return power_of_two(x, bits=self.bits, clip=self.bounds(x))
             case "mint":
                 scale = self.init_scale(x) if scale is None else scale
                 return mint(x, scale, bits=self.bits)

@@ -71,6 +71,10 @@ SPECS = [
     QuantSpec("lq_net", bits=3, clip=1.0),
     QuantSpec("mint", bits=4),
     QuantSpec("dorefa", bits=2),
+    QuantSpec("lq_net", bits=2, codes=(0, 1)),
+    QuantSpec("binary", per_channel=True),
+    QuantSpec("ternary", pow2=True),
+    QuantSpec("power_of_two", bits=4, per_channel=True),
 ]
 
 

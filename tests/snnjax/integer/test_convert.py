@@ -42,11 +42,18 @@ WEIGHTS = {
     "mint": QuantSpec("mint", bits=4),
     "dorefa": QuantSpec("dorefa", bits=4),
     "dorefa, 1 bit": QuantSpec("dorefa", bits=1),
+    "lq_net, codes 0 and 1": QuantSpec("lq_net", bits=2, codes=(0, 1)),
+    "binary": QuantSpec("binary", per_channel=True),
+    "ternary": QuantSpec("ternary", per_channel=True, pow2=True),
+    "powers of two": QuantSpec("power_of_two", bits=4, per_channel=True),
 }
 MEMBRANES = {
     "signed": dict(membrane_quant=QuantSpec(bits=2, clip=1.0)),
     "mid-rise": dict(membrane_quant=QuantSpec(bits=3, clip=1.0, grid="mid_rise")),
     "lsq": dict(membrane_quant=QuantSpec("lsq", bits=4, clip=1.0)),
+    "zero point": dict(
+        membrane_quant=QuantSpec("lsq", bits=2, clip=1.0, zero_point=True)
+    ),
     "before firing": dict(
         membrane_quant=QuantSpec(bits=4, clip=2.0, pow2=True),
         membrane_site="pre_fire",

@@ -552,6 +552,38 @@ def test_a_step_that_makes_a_scale_negative_is_cut(method):
         )
 
 
+def test_a_membranes_zero_point_may_have_any_sign_and_its_step_stays_positive():
+    spec = QuantSpec("lsq", bits=2, clip=[1.0, 0.5], zero_point=True)
+    layer = Spiking(neurons.IF(), quant=spec)
+    np.testing.assert_array_equal(value(layer.quant_scale), [[1.0, 0.5], [2, 2]])
+    old = nnx.state(layer, nnx.Param)
+    new = jax.tree.map(lambda x: x - 3, old)
+    got = layers.project_scales(old, new)["quant_scale"].get_value()
+    np.testing.assert_array_equal(got, [[0.5, 0.25], [-1, -1]])
+
+
+def test_the_gradient_of_a_membranes_step_counts_all_steps():
+    """N of 1 / sqrt(N Q) is of T steps, of which the scan quantizes one at a time."""
+    x, cotangent = (jnp.asarray(normal(4, 2, 6), jnp.float32) for _ in range(2))
+    spec = QuantSpec("lsq", bits=3, clip=0.7)
+    layer = Spiking(neurons.IF(), quant=spec)
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def by_layer(params):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        return jnp.sum(layer(x) * cotangent)
+
+    def by_function(scale):
+        quantizer = spec.bind_membrane(site="post_reset", leak=None, scale=scale)
+        spikes, _ = neurons.IF()(x, membrane_quantizer=quantizer)
+        return jnp.sum(spikes * cotangent)
+
+    got = jax.grad(by_layer)(params)["quant_scale"].get_value()
+    expected = jax.grad(by_function)(value(layer.quant_scale))
+    assert expected != 0
+    np.testing.assert_allclose(got, expected / 2, 1e-5)
+
+
 def test_a_membranes_basis_may_have_either_sign():
     layer = Spiking(neurons.IF(), quant=QuantSpec("lq_net", bits=3))
     old = nnx.state(layer, nnx.Param)
@@ -566,6 +598,8 @@ def test_a_membranes_basis_may_have_either_sign():
         (QuantSpec(bits=4, grid="mid_rise"), True),
         (QuantSpec(bits=1, per_channel=True), False),  # whole channels
         (QuantSpec("dorefa", bits=4), True),
+        (QuantSpec("binary"), True),
+        (QuantSpec("ternary"), False),
         (QuantSpec(bits=4), False),
         (QuantSpec("lsq", bits=4), False),
         (QuantSpec("mint", bits=4), False),

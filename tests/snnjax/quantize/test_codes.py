@@ -36,14 +36,21 @@ def every_spec():
             yield QuantSpec("mint", bits=bits)
         if bits <= 8:
             yield QuantSpec("lq_net", bits=bits)
+            yield QuantSpec("lq_net", bits=bits, codes=(0, 1))
+    for more in ({}, {"per_channel": True}, {"per_channel": True, "pow2": True}):
+        yield QuantSpec("binary", **more)
+        yield QuantSpec("ternary", **more)
+        for bits in (2, 3, 5):
+            yield QuantSpec("power_of_two", bits=bits, **more)
+    yield QuantSpec("power_of_two", bits=4, clip=0.3)
 
 
 @pytest.mark.parametrize("spec", list(every_spec()), ids=str)
 def test_codes_times_scale_is_the_kernel_to_the_bit(spec):
     w = weights(3, 3, 4, 5)
     if spec.method == "lq_net":
-        state = quantize.lq_fit(w, bits=int(spec.bits))
-        kernel = np.asarray(quantize.lq_net(w, state))
+        state = quantize.lq_fit(w, bits=int(spec.bits), codes=spec.lq_codes)
+        kernel = np.asarray(quantize.lq_net(w, state, codes=spec.lq_codes))
         codes, levels = spec.encode(w, state)
         assert codes.dtype == np.uint8
         assert levels.shape == (2**spec.bits, 5)
@@ -59,7 +66,9 @@ def test_codes_times_scale_is_the_kernel_to_the_bit(spec):
         np.testing.assert_array_equal(product, kernel)
     np.testing.assert_array_equal(spec.decode(codes, scale), kernel)
     assert len(np.unique(codes)) <= 2**spec.bits
-    if spec.bits <= 8 and (spec.has_zero or spec.method == "lq_net"):
+    if spec.method == "power_of_two":
+        assert set(np.abs(codes[codes != 0])) <= set(2 ** np.arange(15))
+    elif spec.bits <= 8 and (spec.has_zero or spec.method == "lq_net"):
         assert codes.dtype.itemsize == 1 or not spec.signed
 
 

@@ -82,6 +82,34 @@ def mint_pullback(cotangent, x, bits, clip):
     return cotangent * (1 - t**2) * (np.abs(t) <= clip)
 
 
+def lq_net_zero_one(x, *, bits, clip):
+    """Two's complement: the ends are -clip and the clip less a step."""
+    dtype = np.promote_types(x.dtype, np.float32)
+    basis = (
+        2.0 ** np.arange(bits)
+        / 2 ** (bits - 1)
+        * np.where(np.arange(bits) == bits - 1, -1, 1)
+    )
+    basis = jnp.asarray(basis, dtype)[:, None] * clip
+    state = LqState(basis, jnp.int32(0))
+    return quantize.lq_net(x[..., None], state, codes=(0, 1))[..., 0]
+
+
+def binary_forward(x, bits, clip):
+    return np.where(x >= 0, 1, -1) * np.abs(x).mean()
+
+
+def ternary_forward(x, bits, clip):
+    size = np.abs(x)
+    keeps = size > 0.7 * size.mean()
+    return np.sign(x) * keeps * size[keeps].mean()
+
+
+def powers(bits):
+    sizes = 2.0 ** -np.arange(2 ** (bits - 1) - 1)
+    return np.sort(np.concatenate([-sizes, [0], sizes]))
+
+
 def dorefa_forward(x, bits, clip):
     if bits == 1:
         return np.where(x >= 0, 1, -1) * np.abs(x).mean()
@@ -191,6 +219,39 @@ ROWS = {
         MID_RISE,
         has_zero=False,
         elementwise=False,
+    ),
+    "binary": Row(
+        lambda x, *, bits, clip: quantize.binary(x),
+        binary_forward,
+        lambda d, x, bits, clip: d,
+        (1,),
+        has_zero=False,
+        traced_bits=False,
+        elementwise=False,
+    ),
+    "ternary": Row(
+        lambda x, *, bits, clip: quantize.ternary(x),
+        ternary_forward,
+        lambda d, x, bits, clip: d,
+        (2,),
+        has_zero=True,
+        traced_bits=False,
+        elementwise=False,
+    ),
+    "power_of_two": Row(
+        quantize.power_of_two,
+        on_levels(powers),
+        inside(-1, 1),
+        (2, 3, 4, 5),
+        has_zero=True,
+    ),
+    "lq_net {0, 1}": Row(
+        lq_net_zero_one,
+        on_levels(lambda b: np.arange(-(2 ** (b - 1)), 2 ** (b - 1)) / 2 ** (b - 1)),
+        inside(-np.inf, np.inf),
+        (1, 2, 3, 8),
+        has_zero=True,
+        traced_bits=False,
     ),
     "lq_net": Row(
         lq_net,
@@ -312,7 +373,7 @@ def test_dtype_is_kept(row, dtype):
 
 def test_jit_equals_eager_and_nothing_recompiles(row):
     x = inputs(row, 1.0).astype(np.float32)
-    bits = row.bits[1]
+    bits = row.bits[:2][-1]
     function = jax.jit(lambda x, clip: row.function(x, bits=bits, clip=clip))
     for clip in (1.0, 10.0, 0.3):
         eager = row.function(x, bits=bits, clip=clip)

@@ -100,6 +100,14 @@ def test_spec_none_is_the_identity():
         (dict(method="dorefa", bits=2, clip=1.0), "dorefa has no clip"),
         (dict(method="mint", bits=2, per_channel=True), "per_channel is for uniform"),
         (dict(bits=2, clip=1.0, per_channel=True), "leave out clip, .*got 1.0"),
+        (dict(method="binary", bits=2), "binary takes whole bits from 1 to 1, got 2"),
+        (dict(method="ternary", clip=1.0), "ternary has no clip"),
+        (dict(method="power_of_two", bits=6), "whole bits from 2 to 5, got 6"),
+        (dict(method="power_of_two", bits=3, group_size=4), "is for uniform"),
+        (dict(method="binary", signed=False), "binary's levels are symmetric"),
+        (dict(method="lq_net", bits=2, codes=(0, 2)), "codes must be"),
+        (dict(bits=2, codes=(0, 1)), "codes is for lq_net"),
+        (dict(bits=2, zero_point=True), "zero_point is for lsq"),
     ],
 )
 def test_bad_specs_are_refused(fields, says):
@@ -131,6 +139,21 @@ def weights(*shape, seed=0):
         ),
         (QuantSpec("mint", bits=3), 0.4, lambda w: quantize.mint(w, 0.4, bits=3)),
         (QuantSpec("dorefa", bits=3), None, lambda w: quantize.dorefa(w, bits=3)),
+        (
+            QuantSpec("binary", per_channel=True),
+            None,
+            lambda w: quantize.binary(w, per_channel=True),
+        ),
+        (
+            QuantSpec("ternary", pow2=True),
+            None,
+            lambda w: quantize.ternary(w, pow2=True),
+        ),
+        (
+            QuantSpec("power_of_two", bits=3, clip=0.4),
+            None,
+            lambda w: quantize.power_of_two(w, bits=3, clip=0.4),
+        ),
         (
             QuantSpec(bits=3, per_channel=True),
             None,
