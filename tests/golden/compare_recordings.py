@@ -4,9 +4,8 @@
     python tests/golden/compare_recordings.py
 
 Both in float64: `interop.torch.record` around SpikingJelly's network, and spikes of the
-network that `interop.spikingjelly.load` makes of its weights. Exits with 1 where the
-count
-of a neuron in a group differs, or a measure from that of SciPy on raw spikes.
+network that `interop.spikingjelly.load` makes of its weights. Exits with 1 where a
+neuron's count in a group differs, or a measure from SciPy's on raw spikes.
 """
 
 import sys
