@@ -247,6 +247,39 @@ def multiply_accumulates(
     return {s.name: int(np.sum(fan_out(s))) * s.in_shape[-1] for s in synapses}
 
 
+def membrane_updates(potentials: Mapping[str, ArrayLike]) -> dict[str, float]:
+    """Changes of membrane potentials in one image, for each layer.
+
+    A neuron's first step counts, and each step after which its potential is another. An
+    event-driven chip writes the membrane as often.
+
+    Args:
+        potentials: ``{layer: [T, B, neurons...]}`` after each step, of
+            `layers.record_membranes`.
+
+    Returns:
+        ``{layer: updates of an image}``.
+
+    Raises:
+        ValueError: potentials without time and batch.
+
+    Source: NeuroBench's membrane updates (Yik et al., 2025).
+
+    >>> membrane_updates({"sn1": np.array([[[0.5]], [[0.5]], [[0.0]]])})
+    {'sn1': 2.0}
+    """
+    found = {}
+    for name, each in potentials.items():
+        v = np.asarray(each)
+        if v.ndim < 2 or not v.shape[0] or not v.shape[1]:
+            raise ValueError(
+                f"potentials must be [T, B, ...], got shape {v.shape} of {name!r}"
+            )
+        changed = v[0].size + np.count_nonzero(v[1:] != v[:-1])
+        found[name] = float(changed / v.shape[1])
+    return found
+
+
 def memory_bits(
     sizes: Iterable[tuple[ArrayLike, ArrayLike]],
 ) -> int:

@@ -1,8 +1,9 @@
 """Make the page from the rows alone."""
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from experiments.beyond import arms
 from experiments.beyond.config import BeyondConfig
@@ -10,6 +11,8 @@ from experiments.tables import emd_text, markdown_table, points, spread
 from snnjax.runs import Row
 
 _TEXT = ("quantizer", "arm")
+_KEY = ["quantizer", "arm"]
+_MEASURES = ["emd_mean", "paired_shift_mean", "accuracy"]
 
 
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
@@ -26,8 +29,9 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
         if not mine:
             text += "Nothing is measured yet.\n\n"
             continue
-        text += markdown_table(_lines(mine, base, first), _TEXT) + "\n"
-        text += "".join(f"- {s}\n" for s in find_ratios(mine, first)) + "\n"
+        frame = compare_rows(mine, base, first)
+        text += markdown_table(_lines(frame), _TEXT) + "\n"
+        text += "".join(f"- {s}\n" for s in find_ratios(frame, first)) + "\n"
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     return text + f"{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
 
@@ -42,89 +46,62 @@ def _baseline_line(row: Row) -> dict[str, str]:
         "seed": str(row["seed"]),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
-        "sampling floor": emd_text(row["floor_sampling"]),
+        "EMD by other images": emd_text(row["floor_sampling"]),
         "operations": f"{row['operations']:,.0f}",
     }
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row["quantizer"], row["arm"]), []).append(row)
-    return found
+def compare_rows(rows: Sequence[Row], base: Sequence[Row], first: str) -> pd.DataFrame:
+    """Return rows with each measure of the arm to compare with, of their seed.
 
-
-def _lines(
-    rows: Sequence[Row], base: Sequence[Row], first: str
-) -> list[dict[str, str]]:
+    Ratios of EMD and paired shift, the gain of accuracy, and operations over the
+    baseline's; NaN where the other arm has no such row.
+    """
+    frame = pd.DataFrame(rows)
+    theirs = frame[frame["arm"] == first][["quantizer", "seed", *_MEASURES]]
+    found = frame.merge(
+        theirs, how="left", on=["quantizer", "seed"], suffixes=("", "_first")
+    )
     operations = {row["seed"]: row["operations"] for row in base}
-    groups, lines = _groups(rows), []
-    for (quantizer, arm), found in groups.items():
-        ratios = _compare(found, groups.get((quantizer, first), []))
-        more = [row["operations"] / operations[row["seed"]] for row in found]
-        lines.append(
-            {
-                "quantizer": quantizer,
-                "arm": arm,
-                "seeds": str(len(found)),
-                "accuracy %": spread([r["accuracy"] for r in found], points),
-                "EMD": spread([r["emd_mean"] for r in found], emd_text),
-                "ratio": _ratio_text(ratios["emd_mean"]),
-                "paired shift": spread(
-                    [r["paired_shift_mean"] for r in found], emd_text
-                ),
-                "ratio of it": _ratio_text(ratios["paired_shift_mean"]),
-                "time-W1": spread([r["time_w1_mean"] for r in found], emd_text),
-                "operations": f"{statistics.fmean(more):.3f}",
-                "seconds": f"{statistics.fmean(r['seconds'] for r in found):.0f}",
-            }
-        )
-    return lines
+    return found.assign(
+        emd_ratio=found["emd_mean"] / found["emd_mean_first"],
+        shift_ratio=found["paired_shift_mean"] / found["paired_shift_mean_first"],
+        gain=found["accuracy"] - found["accuracy_first"],
+        cost=found["operations"] / found["seed"].map(operations),
+    )
 
 
-def _ratio_text(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):.2f}" if values else "-"
+def _lines(frame: pd.DataFrame) -> list[dict[str, str]]:
+    def ratio(values: pd.Series) -> str:
+        return f"{values.mean():.2f}" if values.notna().any() else "-"
+
+    return [
+        {
+            **dict(zip(_KEY, key, strict=True)),
+            "seeds": str(len(own)),
+            "accuracy %": spread(list(own["accuracy"]), points),
+            "EMD": spread(list(own["emd_mean"]), emd_text),
+            "ratio": ratio(own["emd_ratio"]),
+            "paired shift": spread(list(own["paired_shift_mean"]), emd_text),
+            "ratio of it": ratio(own["shift_ratio"]),
+            "time-W1": spread(list(own["time_w1_mean"]), emd_text),
+            "operations": f"{own['cost'].mean():.3f}",
+            "seconds": f"{own['seconds'].mean():.0f}",
+        }
+        for key, own in frame.groupby(_KEY, sort=False)
+    ]
 
 
-def _compare(rows: Sequence[Row], first: Sequence[Row]) -> dict[str, list[float]]:
-    """Return each measure over that of the same seed in the arm to compare with."""
-    theirs = {row["seed"]: row for row in first}
-    return {
-        key: [
-            row[key] / theirs[row["seed"]][key] for row in rows if row["seed"] in theirs
-        ]
-        for key in ("emd_mean", "paired_shift_mean")
-    }
-
-
-def find_ratios(rows: Sequence[Row], first: str) -> list[str]:
+def find_ratios(frame: pd.DataFrame, first: str) -> list[str]:
     """Return a sentence on each arm: its ratios over all quantizers."""
-    groups = _groups(rows)
-    quantizers = list(dict.fromkeys(quantizer for quantizer, _ in groups))
-    sentences = []
-    for arm in dict.fromkeys(arm for _, arm in groups):
-        ratios: dict[str, list[float]] = {"emd_mean": [], "paired_shift_mean": []}
-        accuracy = []
-        for quantizer in quantizers:
-            found = groups.get((quantizer, arm), [])
-            theirs = groups.get((quantizer, first), [])
-            for key, values in _compare(found, theirs).items():
-                if values:
-                    ratios[key].append(statistics.fmean(values))
-            seeds = {row["seed"]: row["accuracy"] for row in theirs}
-            both = [
-                r["accuracy"] - seeds[r["seed"]] for r in found if r["seed"] in seeds
-            ]
-            if both:
-                accuracy.append(statistics.fmean(both))
-        if arm == first or not accuracy:
-            continue
-        sentences.append(
-            f"{arm}: of {len(accuracy)} quantizers the median EMD is "
-            f"{statistics.median(ratios['emd_mean']):.2f} and the median paired shift "
-            f"{statistics.median(ratios['paired_shift_mean']):.2f} times that of "
-            f"“{first}”; accuracy differs by {100 * min(accuracy):+.2f} to "
-            f"{100 * max(accuracy):+.2f} points, median "
-            f"{100 * statistics.median(accuracy):+.2f}."
-        )
-    return sentences
+    ratios = ["emd_ratio", "shift_ratio", "gain"]
+    means = frame.groupby(_KEY, sort=False)[ratios].mean().dropna().reset_index()
+    return [
+        f"{arm}: of {len(own)} quantizers the median EMD is "
+        f"{own['emd_ratio'].median():.2f} and the median paired shift "
+        f"{own['shift_ratio'].median():.2f} times that of “{first}”; accuracy differs "
+        f"by {100 * own['gain'].min():+.2f} to {100 * own['gain'].max():+.2f} points, "
+        f"median {100 * own['gain'].median():+.2f}."
+        for arm, own in means.groupby("arm", sort=False)
+        if arm != first
+    ]

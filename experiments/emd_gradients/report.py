@@ -1,9 +1,7 @@
 """Make the tables and figures from the rows alone."""
 
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -27,7 +25,7 @@ def make_files(rows: Sequence[Row]) -> dict[str, bytes]:
     costs = [row for row in rows if row["part"] == "cost"]
     if costs:
         found["figures/costs.png"] = charts.to_png(draw_costs(costs))
-    if select_strengths(rows):
+    if len(select_strengths(rows)):
         found["figures/pull.png"] = charts.to_png(draw_corrections(rows))
     return found
 
@@ -45,20 +43,6 @@ def to_markdown(rows: Sequence[Row]) -> str:
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     text += f"\n{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
     return text
-
-
-def group_items(
-    items: Iterable[Any], key: Callable[[Any], Any]
-) -> dict[Any, list[Any]]:
-    """Group items by their key, in the order in which keys appear.
-
-    >>> group_items([1, 2, 3], lambda n: n % 2)
-    {1: [1, 3], 0: [2]}
-    """
-    groups: dict[Any, list[Any]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
 
 
 def _read(name: str) -> str:
@@ -97,92 +81,71 @@ def _two_digits(value: float | None) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def select_strengths(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Select each network's rows over seeds, every loss at its best strength."""
-    done = (row for row in rows if row["part"] == "pull" and "failed" not in row)
-    runs = group_items(done, lambda row: (row["loss"], row["strength"]))
-    seeds = max((len(some) for some in runs.values()), default=0)
-    runs = {key: some for key, some in runs.items() if len(some) == seeds}
-    control = runs.get(("control", None))
-    found: dict[str, list[Row]] = {}
-    for (name, strength), some in runs.items():
-        if strength is None:
-            found[name] = some
-            continue
-        kept = control is None or mean_on_training(some, "accuracy") >= (
-            mean_on_training(control, "accuracy") - POINT - 1e-9
-        )
-        emds = [mean_on_training(r, "emd_mean") for r in (some, found.get(name, some))]
-        if kept and (name not in found or emds[0] < emds[1]):
-            found[name] = some
-    return found
+def select_strengths(rows: Sequence[Row]) -> pd.DataFrame:
+    """Select each network's rows over seeds, every loss at its best strength.
 
-
-def mean_on_training(rows: Sequence[Row], key: str) -> float:
-    """Return the mean over seeds on training images, which selects strengths."""
-    return statistics.fmean(row["train"][key] for row in rows)
-
-
-def mean(rows: Sequence[Row], key: str) -> float:
-    """Return the mean over seeds."""
-    return statistics.fmean(row[key] for row in rows)
+    By training images: of the strengths that keep the control's accuracy, the one of
+    the least EMD.
+    """
+    done = [row for row in rows if row["part"] == "pull" and "failed" not in row]
+    if not done:
+        return pd.DataFrame(columns=["loss", "strength"])
+    frame = pd.DataFrame(done)
+    frame = frame.join(pd.DataFrame(list(frame["train"])).add_prefix("train_"))
+    groups = frame.groupby(["loss", "strength"], sort=False, dropna=False)
+    means = groups[["train_accuracy", "train_emd_mean"]].mean()
+    means = means[groups.size() == groups.size().max()].reset_index()
+    control = means.loc[means["loss"] == "control", "train_accuracy"].max()
+    lost = means["train_accuracy"] < control - POINT - 1e-9
+    kept = means[means["strength"].isna() | ~lost]
+    best = kept.loc[kept.groupby("loss", sort=False)["train_emd_mean"].idxmin()]
+    order = list(dict.fromkeys(kept["loss"]))
+    best = best.set_index("loss").loc[order, ["strength"]].reset_index()
+    return best.merge(frame, on=["loss", "strength"], how="left")
 
 
 def _correction_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
-    found, lines = select_strengths(rows), []
-    pulls = pd.DataFrame([row for row in rows if row["part"] == "pull"])
-    if not found:
+    found = select_strengths(rows)
+    if not len(found):
         return []
+    pulls = pd.DataFrame([row for row in rows if row["part"] == "pull"])
     edges = pulls.groupby("loss", sort=False)["strength"].agg(["min", "max"])
-    for name, some in found.items():
-        strength = some[0]["strength"]
+    lines = []
+    for (name, strength), own in found.groupby(
+        ["loss", "strength"], sort=False, dropna=False
+    ):
         edge = strength in tuple(edges.loc[name])
-        lines.append(
-            {
-                "loss": name,
-                "strength": "-" if strength is None else f"{strength:,.0f}{'*' * edge}",
-                "accuracy %": spread([100 * r["accuracy"] for r in some], _one_decimal),
-                "EMD": spread([r["emd_mean"] for r in some], emd_text),
-                "paired shift": spread(
-                    [r["paired_shift_mean"] for r in some], emd_text
-                ),
-                "mean rate": f"{mean(some, 'mean_rate'):.4f}",
-            }
-        )
+        text = "-" if pd.isna(strength) else f"{strength:,.0f}{'*' * edge}"
+        line = {"loss": name, "strength": text}
+        line["accuracy %"] = spread(list(100 * own["accuracy"]), "{:.1f}".format)
+        for title, key in (("EMD", "emd_mean"), ("paired shift", "paired_shift_mean")):
+            line[title] = spread(list(own[key]), emd_text)
+        lines.append(line | {"mean rate": f"{own['mean_rate'].mean():.4f}"})
     blank = dict.fromkeys(lines[0], "-") | {"strength": "none kept accuracy"}
-    return lines + [blank | {"loss": name} for name in edges.index if name not in found]
-
-
-def _one_decimal(value: float) -> str:
-    return f"{value:.1f}"
+    failed = [name for name in edges.index if name not in set(found["loss"])]
+    return lines + [blank | {"loss": name} for name in failed]
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Compare each loss with the control by EMD and paired shift."""
     found = select_strengths(rows)
-    control = found.get("control")
-    if control is None or "baseline" not in found:
+    if not {"control", "baseline"} <= set(found["loss"]):
         return []
-    floor = mean(found["baseline"], "floor_sampling")
-    sentences = [f"EMDs up to {emd_text(floor)} are within the choice of test images."]
-    for name, some in found.items():
-        if some[0]["strength"] is None:
-            continue
-        factors = [
-            mean(some, key) / max(mean(control, key), 1e-12)
-            for key in ("emd_mean", "paired_shift_mean")
-        ]
-        below = sum(
-            row["emd_mean"] < other["emd_mean"]
-            for row, other in zip(some, control, strict=True)
-        )
+    means = found.groupby("loss")[["emd_mean", "paired_shift_mean"]].mean()
+    ratios = means / means.loc["control"].clip(lower=1e-12)
+    noise = found.loc[found["loss"] == "baseline", "floor_sampling"].mean()
+    sentences = [f"EMDs up to {emd_text(noise)} are within the choice of test images."]
+    control = found.loc[found["loss"] == "control", "emd_mean"].to_numpy()
+    for name, own in found.dropna(subset="strength").groupby("loss", sort=False):
+        emd, paired = ratios.loc[name]
+        below = (own["emd_mean"].to_numpy() < control).sum()
         sentence = (
-            f"{name}: EMD {factors[0]:.2f} times the control's (lower in {below} of "
-            f"{len(some)} seeds), paired shift {factors[1]:.2f} times"
+            f"{name}: EMD {emd:.2f} times the control's (lower in {below} of "
+            f"{len(own)} seeds), paired shift {paired:.2f} times"
         )
-        if factors[0] < 0.9 and factors[1] > 0.95:
+        if emd < 0.9 and paired > 0.95:
             sentence += ": it restores the distribution, and not single neurons"
-        elif factors[0] < 0.9:
+        elif emd < 0.9:
             sentence += ": it restores single neurons as well"
         sentences.append(sentence + ".")
     return sentences
@@ -214,12 +177,12 @@ def draw_costs(costs: Sequence[Row]) -> alt.TopLevelMixin:
 
 def draw_corrections(rows: Sequence[Row]) -> alt.TopLevelMixin:
     """Draw EMD, paired shift and accuracy after fine-tuning, a point a seed."""
-    found = select_strengths(rows)
-    found.pop("baseline", None)
-    some = [row | {"loss": name} for name, own in found.items() for row in own]
-    frame = pd.DataFrame(some)
-    frame["accuracy"] = 100 * frame["accuracy"]
-    y = alt.Y("loss:N", sort=list(found), title=None).axis(labelLimit=260)
+    frame = select_strengths(rows).query("loss != 'baseline'")
+    frame = frame[["loss", "emd_mean", "paired_shift_mean", "accuracy"]]
+    frame = frame.assign(accuracy=100 * frame["accuracy"])
+    y = alt.Y("loss:N", sort=list(dict.fromkeys(frame["loss"])), title=None).axis(
+        labelLimit=260
+    )
     base = alt.Chart(frame, width=200, height={"step": 22})
     panels = []
     for key, title in (

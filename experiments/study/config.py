@@ -86,7 +86,7 @@ class StudyConfig:
     qat_epochs: int = 3
     """Epochs of quantization-aware training, and of the control."""
     seeds: tuple[int, ...] = (0, 1)
-    """The first runs the grid; others only what the noise floor needs."""
+    """The first runs the grid; others only a baseline and its control."""
     repeat: bool = False
     """The other seeds run the grid as well."""
     only: Literal["weights", "membrane"] | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from snnjax.models.connections import Synapse
+    from snnjax.report.attribution import Attribution
 
 SCHEMA = "snnjax.report-card/1"
 
@@ -89,13 +90,20 @@ class ReportCard:
                 rows[name] |= {f"{measure}_low": ends[0], f"{measure}_high": ends[1]}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
-    def to_html(self, path: str | Path) -> None:
-        """Write the card as one page that needs no network; needs ``report``."""
+    def to_html(
+        self, path: str | Path, *, attribution: "Attribution | None" = None
+    ) -> None:
+        """Write the card as one page that needs no network; needs ``report``.
+
+        Args:
+            path: the file.
+            attribution: of `attribute`, for a chart of the layers that make the drift.
+        """
         for name in ("pandas", "jinja2", "altair"):
             import_extra(name)
         from snnjax.report import page
 
-        page.write(self, path)
+        page.write(self, path, attribution)
 
 
 def compare(

@@ -370,9 +370,9 @@ def draw_layers(frame: pd.DataFrame) -> alt.Chart | alt.LayerChart:
     layers = _order(frame["layer"])
     states = {
         "No drift seen": "#5c8a5c",
-        "Drift smaller than the margin": "#0072B2",
+        "Below the margin": "#0072B2",
         "Drift": "#D55E00",
-        "Cannot tell with these inputs": GREY,
+        "Cannot tell": GREY,
     }
     y = alt.Y("layer:N", sort=layers, title=None).axis(labelLimit=160)
     base = alt.Chart(frame).encode(y=y)
@@ -387,20 +387,47 @@ def draw_layers(frame: pd.DataFrame) -> alt.Chart | alt.LayerChart:
     scale = (
         alt.Scale(zero=True) if ends.max(axis=None) > 0 else alt.Scale(domain=[0, 1])
     )
+    known = frame["emd_low"].notna().any()
+    numbers = {"emd:Q": "EMD"} | (
+        {"emd_low:Q": "from", "emd_high:Q": "to"} if known else {}
+    )
     tips = [
-        *("layer:N", "state:N", alt.Tooltip("emd:Q", format=".4g", title="EMD")),
-        alt.Tooltip("emd_low:Q", format=".4g", title="interval from"),
-        alt.Tooltip("emd_high:Q", format=".4g", title="to"),
+        *("layer:N", "state:N"),
+        *(alt.Tooltip(k, format=".4g", title=title) for k, title in numbers.items()),
     ]
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("emd:Q", title="EMD", scale=scale).axis(tickCount=8),
         color=colour,
         tooltip=tips,
     )
-    if frame["emd_low"].notna().any():
+    if known:
         bars = base.mark_rule(strokeWidth=2)
         dots = bars.encode(x="emd_low:Q", x2="emd_high:Q", color=colour) + dots
     return dots.properties(width="container", height=20 * len(layers))
+
+
+def draw_attribution(frame: pd.DataFrame) -> alt.LayerChart:
+    """Draw the drift that each layer makes, alone and in company.
+
+    Args:
+        frame: columns ``layer``, ``kind`` and ``shift``, in their order.
+    """
+    layers, kinds = _order(frame["layer"]), _order(frame["kind"])
+    base = alt.Chart(frame).encode(
+        x=alt.X("shift:Q", title="largest paired shift").axis(tickCount=6),
+        y=alt.Y("layer:N", sort=layers, title=None).axis(labelLimit=160),
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        color=alt.Color("kind:N", title=None)
+        .scale(domain=kinds, range=COLOURS[: len(kinds)])
+        .legend(columns=1),
+        shape=alt.Shape("kind:N", title=None).scale(
+            domain=kinds, range=SHAPES[: len(kinds)]
+        ),
+        tooltip=["layer:N", "kind:N", alt.Tooltip("shift:Q", format=".4g")],
+    )
+    lines = base.mark_line(color=PALE).encode(detail="layer:N")
+    return (lines + points).properties(width="container", height=20 * len(layers))
 
 
 def scatter_grid(

@@ -15,12 +15,18 @@ import pandas as pd
 from snnjax.report import charts
 
 if TYPE_CHECKING:
+    from snnjax.report.attribution import Attribution
     from snnjax.report.card import ReportCard
 
+# In the table and the chart; the verdict on top has room for more.
 STATES = {
     "no_drift": "No drift seen",
-    "below_margin": "Drift smaller than the margin",
+    "below_margin": "Below the margin",
     "drift": "Drift",
+    "cannot_tell": "Cannot tell",
+}
+_VERDICTS = STATES | {
+    "below_margin": "Drift smaller than the margin",
     "cannot_tell": "Cannot tell with these inputs",
 }
 # Columns of the layer table: a title, the key in the JSON file, how it is printed.
@@ -98,13 +104,20 @@ def make(
     )
 
 
-def write(card: "ReportCard", path: str | Path) -> None:
+def write(
+    card: "ReportCard", path: str | Path, attribution: "Attribution | None" = None
+) -> None:
     """Write a report card as a page."""
-    Path(path).write_text(render(card), "utf-8")
+    Path(path).write_text(render(card, attribution), "utf-8")
 
 
-def render(card: "ReportCard") -> str:
-    """Return the page of a report card: verdict, layers, and which rates moved."""
+def render(card: "ReportCard", attribution: "Attribution | None" = None) -> str:
+    """Return the page of a report card: verdict, layers, and which rates moved.
+
+    Args:
+        card: the report card.
+        attribution: of `attribute`, for a chart of the layers that make the drift.
+    """
     numbers = card.to_dict()
     ours, theirs = card.reference.rates(), card.other.rates()
     frame = pd.DataFrame(
@@ -128,11 +141,16 @@ def render(card: "ReportCard") -> str:
     about = "EMD of each layer, from the first to the last"
     if frame["emd_low"].notna().any():
         about += f"; the bar is its {100 * card.verdict.level:g} % interval"
+    made = []
+    if attribution is not None:
+        drawn["attribution"] = charts.draw_attribution(_tabulate_drift(attribution))
+        made = [blocks.figure("attribution", _ATTRIBUTION)]
     sections = {
         "Layers": [
             _layer_table(card, ours, theirs),
             blocks.figure("layers", f"{about}."),
         ],
+        "Where the drift is made": made,
         "Which rates moved": [
             blocks.figure(
                 "flow",
@@ -146,13 +164,32 @@ def render(card: "ReportCard") -> str:
         "Definitions": [blocks.terms(_DEFINITIONS)],
     }
     return make(
-        title=f"Report card: {STATES[numbers['verdict']]}",
+        title=f"Report card: {_VERDICTS[numbers['verdict']]}",
         heading="Firing, compared with the reference",
         head=_head(card, numbers),
         sections=sections,
         drawn=drawn,
         data=numbers,
     )
+
+
+_ATTRIBUTION = """\
+Drift by the layer that makes it: quantized alone, and what goes away where it alone is
+taken back to full precision. Where the two differ, layers amplify or cancel what others
+do. The largest paired shift of a spiking layer, in spikes per time step."""
+
+
+def _tabulate_drift(attribution: "Attribution") -> pd.DataFrame:
+    kinds = {
+        "quantized alone": attribution.isolated,
+        "gone when restored": attribution.recovered,
+    }
+    rows = [
+        (name, kind, shifts[name])
+        for name in attribution.isolated
+        for kind, shifts in kinds.items()
+    ]
+    return pd.DataFrame(rows, columns=["layer", "kind", "shift"])
 
 
 def _head(card: "ReportCard", numbers: Mapping[str, Any]) -> markupsafe.Markup:
@@ -175,7 +212,7 @@ def _head(card: "ReportCard", numbers: Mapping[str, Any]) -> markupsafe.Markup:
     }
     text = _environment.get_template("card.html").render(
         card=numbers,
-        words=STATES,
+        words=_VERDICTS,
         summary=summary,
         remedy=card.verdict.remedy,
         blocks=blocks,

@@ -58,14 +58,13 @@ class Evaluation:
     def counts(self) -> FiringCounts:
         """Spike counts over all images, with their groups, for `firing.verdict`."""
         total = sum(self.groups[1:], self.groups[0])
+        spikes = {name: total.spikes[name] for name in self.groups[0].spikes}
         layers = {
             name: np.stack([np.asarray(group.spikes[name]) for group in self.groups])
-            for name in total.spikes
+            for name in spikes
         }
         sizes = np.array([group.observations for group in self.groups])
-        return FiringCounts(
-            total.spikes, total.observations, layers, sizes, self.inputs_id
-        )
+        return FiringCounts(spikes, total.observations, layers, sizes, self.inputs_id)
 
     @property
     def spikes(self) -> dict[str, np.ndarray]:
@@ -122,7 +121,8 @@ def evaluate(
     total, seen = _sum_over_images(
         networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
     )
-    found = [_evaluation(one, *seen) for one in unstack(total)]
+    order = _order_layers(networks[0])
+    found = [_evaluation(one, *seen, order) for one in unstack(total)]
     return found[0] if isinstance(models, nnx.Module) else found
 
 
@@ -209,8 +209,21 @@ def _sum_of_devices(mesh: Mesh) -> jax.stages.Wrapped:
     )
 
 
+def _order_layers(model: nnx.Module) -> list[str]:
+    """Return spiking layers from the first to the last, as far as that is known.
+
+    What comes out of ``jit`` is sorted by name.
+    """
+    make = getattr(model, "synapses", None)
+    try:
+        table = make() if callable(make) else ()
+    except ValueError:  # connections that cannot be told
+        table = ()
+    return [source for synapse in table for source in synapse.sources]
+
+
 def _evaluation(
-    total: Any, images: int, observations: np.ndarray, inputs_id: str
+    total: Any, images: int, observations: np.ndarray, inputs_id: str, order: list[str]
 ) -> Evaluation:
     """Return the evaluation of one network; ``observations`` are those of groups."""
     correct, nan, sums = jax.tree.map(lambda x: x[0], total)
@@ -221,8 +234,10 @@ def _evaluation(
         )
     guards.check_graded({name: bool(x) for name, x in sums.graded.items()})
     groups = []
+    place = {name: at for at, name in reversed(list(enumerate(order)))}
+    names = sorted(sums.spikes, key=lambda name: place.get(name, len(order)))
     for g in np.flatnonzero(observations):
-        spikes = {name: counts[g] for name, counts in sums.spikes.items()}
+        spikes = {name: sums.spikes[name][g] for name in names}
         groups.append(FiringCounts(spikes, int(observations[g])))
     time_w1 = None
     if sums.time_w1:

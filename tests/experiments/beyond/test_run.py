@@ -36,11 +36,12 @@ def test_ratios_are_of_the_same_seed():
         | {"mean_rate": 0.1, "floor_sampling": 0.001}
         for s in (0, 1)
     ]
-    [first, best] = report._lines(rows, base, arms.PTQ_BN)
+    frame = report.compare_rows(rows, base, arms.PTQ_BN)
+    [first, best] = report._lines(frame)
     assert first["ratio"] == "1.00"
     assert best["ratio"] == best["ratio of it"] == "0.38"  # of 1/2 and 1/4
     assert best["operations"] == "0.500"
-    [sentence] = report.find_ratios(rows, arms.PTQ_BN)
+    [sentence] = report.find_ratios(frame, arms.PTQ_BN)
     assert "0.38" in sentence
     assert "+1.00" in sentence
     text = report.to_markdown([*base, *rows], BeyondConfig())

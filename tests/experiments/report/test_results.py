@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from planted import read_table
 
@@ -43,25 +44,18 @@ def test_its_figures_are_there(page):
     assert all((RESULTS / link).exists() for link in links)
 
 
-def cells(text, heading):
-    """The head and the lines of the first table behind a heading, without marks."""
-    lines = read_table(re.sub(r" \\\*|\*", "", text.split(f"{heading}\n", 1)[1]))
-    return [list(lines[0]), *(list(line.values()) for line in lines)]
-
-
-def test_the_readmes_tables_are_the_pages():
+def test_the_readmes_numbers_are_the_pages():
     readme = (RESULTS.parents[1] / "README.md").read_text("utf-8")
     page = (RESULTS / "cifar10.md").read_text("utf-8")
-    shown = cells(readme, "## What came out on CIFAR-10")
-    # Settings of several seeds have columns of their own behind these.
-    assert shown == [line[:5] for line in cells(page, "### PTQ+BN")]
-    assert len(shown) == 1 + 8
-    [qat] = [line for line in readme.splitlines() if "training (QAT" in line]
-    trained = cells(readme, qat)
-    # The page names the seeds of both columns.
-    assert [line[:2] for line in trained] == [
-        line[:2] for line in cells(page, "### QAT")
-    ]
-    assert [line[2].split(",")[0] for line in cells(page, "### QAT")] == [
-        line[2] for line in trained
-    ]
+    full, *lines = (
+        list(line.values()) for line in read_table(readme.split("## Results\n", 1)[1])
+    )
+    assert len(lines) >= 4
+    baselines = [li for li in read_table(page) if li["mode"] == "baseline"]
+    mean = np.mean([float(line["accuracy %"]) for line in baselines])
+    assert full[1].startswith(f"{mean:.1f}")
+    for name, accuracy, emd in lines:
+        if "±" in emd:
+            assert f"{accuracy} / {emd}" in page, name
+        else:  # a row of one seed, of the ablation
+            assert re.search(rf"\| +{accuracy}\d \|.*\| +{emd} \|", page), name

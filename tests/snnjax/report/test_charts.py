@@ -105,7 +105,7 @@ def test_layers_keep_their_order_and_their_state():
             "emd": [0.1, 0.2, 0.0],
             "emd_low": [0.05, np.nan, 0.0],
             "emd_high": [0.15, np.nan, 0.1],
-            "state": ["Drift", "Cannot tell with these inputs", "No drift seen"],
+            "state": ["Drift", "Cannot tell", "No drift seen"],
         }
     )
     bars, dots = charts.draw_layers(frame).to_dict()["layer"]

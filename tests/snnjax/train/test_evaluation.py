@@ -159,3 +159,13 @@ def test_seeds_that_differ_above_32_bits_draw_other_crops():
         return float(progress.metrics.loss)
 
     assert len({first(seed) for seed in (5, 2**32 + 5, 2**33 + 5)}) == 3
+
+
+def test_layers_are_in_the_networks_order():
+    """What comes out of jit is sorted; a report shows the first layer first."""
+    counts = train.evaluate(network("add"), dataset(), timesteps=T).counts
+    names = list(counts.spikes)
+    assert names == list(counts.groups)
+    assert names[0] == "sn1"
+    assert names[1:3] == ["layer1.0.sn1", "layer1.0.sn2"]
+    assert names.index("layer2.0.sn1") < names.index("layer2.0.downsample_sn")
