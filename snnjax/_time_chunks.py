@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from snnjax._order import delay_until
+from snnjax._order import compute_once, delay_until
 
 
 class Chunks(NamedTuple):
@@ -81,9 +81,12 @@ def run_in_chunks(
     out = jnp.full((chunks.steps, *y.shape[1:]), _zero_after(x, y.dtype))
     out = jax.lax.dynamic_update_slice_in_dim(out, y, 0, 0)
 
+    # Slices inside a fusion keep XLA from vectorizing it.
+    call = partial(compute_once, partial(function, chunks.length), None)
+
     def run(i, carry):
         out, state = carry
-        y, state = function(chunks.length, chunks.take(x, i), others, state)
+        y, state = call(chunks.take(x, i), others, state)
         return chunks.write(out, y, i), state
 
     return jax.lax.fori_loop(0, chunks.number, run, (out, state))
@@ -105,23 +108,28 @@ def _run_in_chunks_bwd(function, chunks, residuals, cotangents):
     places = [i for i, leaf in enumerate(leaves) if _is_real(leaf)]
     numbers = [leaves[i] for i in places]
 
-    def call(length, x, numbers, state):
-        merged = list(leaves)
-        for i, number in zip(places, numbers, strict=True):
-            merged[i] = number
-        return function(length, x, jax.tree.unflatten(structure, merged), state)
+    def pull(length, x, leaves, state, dy, d_state):
+        def call(x, numbers, state):
+            merged = list(leaves)
+            for i, number in zip(places, numbers, strict=True):
+                merged[i] = number
+            return function(length, x, jax.tree.unflatten(structure, merged), state)
 
-    def pull(length, x, state, dy, d_state):
-        return jax.vjp(partial(call, length), x, numbers, state)[1]((dy, d_state))
+        numbers = [leaves[i] for i in places]
+        return jax.vjp(call, x, numbers, state)[1]((dy, d_state))
 
     head = x if chunks.still else x[: chunks.first]
-    _, state = call(chunks.first, head + zero.astype(x.dtype), numbers, start)
+    _, state = function(chunks.first, head + zero.astype(x.dtype), others, start)
+
+    def next_state(x, others, state):
+        return function(chunks.length, x, others, state)[1]
 
     def remember(i, carry):
         states, state = carry
         put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
         states = jax.tree.map(lambda whole, s: put(whole, s), states, state)
-        return states, call(chunks.length, chunks.take(x, i), numbers, state)[1]
+        chunk = chunks.take(x, i)
+        return states, compute_once(next_state, None, chunk, others, state)
 
     def make_room(s):
         return jnp.full((chunks.number, *s.shape), zero.astype(s.dtype))
@@ -133,10 +141,9 @@ def _run_in_chunks_bwd(function, chunks, residuals, cotangents):
         i = chunks.number - 1 - turn
         dx, totals, d_state = carry
         state = jax.tree.map(lambda s: s[i], states)
-        chunk = chunks.take(x, i)
-        d_chunk, found, d_state = pull(
-            chunks.length, chunk, state, chunks.slice(dy, i), d_state
-        )
+        given = chunks.take(x, i), leaves, state, chunks.slice(dy, i), d_state
+        pull_chunk = partial(pull, chunks.length)
+        d_chunk, found, d_state = compute_once(pull_chunk, None, *given)
         dx = dx + d_chunk if chunks.still else chunks.write(dx, d_chunk, i)
         return dx, jax.tree.map(jnp.add, totals, found), d_state
 
@@ -145,7 +152,7 @@ def _run_in_chunks_bwd(function, chunks, residuals, cotangents):
     carry = blank(x), jax.tree.map(blank, numbers), d_state
     dx, totals, d_state = jax.lax.fori_loop(0, chunks.number, run, carry)
     d_head, found, d_start = pull(
-        chunks.first, head, start, dy[: chunks.first], d_state
+        chunks.first, head, leaves, start, dy[: chunks.first], d_state
     )
     if chunks.still:
         dx = dx + d_head
