@@ -1,9 +1,11 @@
 """Mixed precision: bits for each kernel, by the drift that each causes."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -106,7 +108,9 @@ def allocate_bits(
         found = count_firing(measured, spiking, batches, timesteps)
         return [each.counts.reshape(-1, each.counts.shape[-1]) for each in found]
 
-    observations = timesteps * sum(batch.shape[-4] for batch in batches)
+    call = functools.partial(plain, timesteps=timesteps)  # pyrefly: ignore
+    logits = jax.eval_shape(call, batches[0])[0]
+    observations = timesteps * logits.shape[1] * len(batches)
     wanted = count(fine)
 
     def drift(name, b):
