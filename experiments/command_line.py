@@ -9,7 +9,8 @@ from typing import Any
 
 import tyro
 
-from experiments import compilation_cache, huge_pages, one_at_a_time
+from experiments import compilation_cache
+from snnjax import process
 from snnjax.runs import PreemptedError
 
 
@@ -44,8 +45,8 @@ def run_as_command(
 ) -> None:
     """Run an experiment as a command: an error, and how to resume, is one line.
 
-    The process is set up first: XLA's scheduler, huge pages and, if the config has a
-    ``cache``, the persistent compilation cache.
+    The process is set up first: memory and XLA's scheduler (`process.tune`) and, if the
+    config has a ``cache``, the persistent compilation cache.
 
     Args:
         run: the experiment.
@@ -60,8 +61,7 @@ def run_as_command(
         chosen = parse(
             config, program=program, description=description, presets=presets
         )
-        one_at_a_time.set_sequential_scheduler()
-        huge_pages.reexec_with_huge_pages()
+        process.tune()
         # A dry run measures how long compiling takes.
         if not getattr(chosen, "dry_run", False):
             compilation_cache.enable(getattr(chosen, "cache", None))

@@ -41,7 +41,7 @@ STRICT = (
 PROMOTES = {"test_transport.py"}  # OTT's code
 
 # Workers take files in this order; a long one begun last would leave the others idle.
-LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_readme.py")
+LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_pages.py")
 
 
 def pytest_addoption(parser):

@@ -25,7 +25,7 @@ LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "snnjax")]
 # The floors of the library, lowest first; below them the private modules. A room
 # imports from lower floors and, without a circle, from its own.
 FLOORS = (
-    {"surrogate", "encoding", "neurons", "quantize", "conv"},
+    {"surrogate", "encoding", "neurons", "quantize", "conv", "process"},
     {"emd", "firing", "spiketrain", "cost", "layers"},
     {"models", "data"},
     {"train", "calibrate", "distill"},

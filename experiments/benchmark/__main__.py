@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.benchmark import kernels, networks, tables
+from experiments.benchmark import kernels, networks, roofline, tables
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.contender import find_installed
 from experiments.benchmark.timing import Comparisons, measure, take_medians
@@ -40,6 +40,7 @@ PARTS: dict[str, Callable[[BenchmarkConfig, Any], Comparisons]] = {
     "compile": networks.compare_compile_times,
     "lif": networks.compare_neurons,
     "conv": kernels.compare_convolutions,
+    "roofline": roofline.compare_with_roofline,
     "emd": kernels.compare_distances,
 }
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from experiments.benchmark.contender import IN_OWN_PROCESS
 
-Part = Literal["step", "eval", "memory", "compile", "lif", "conv", "emd"]
+Part = Literal["step", "eval", "memory", "compile", "lif", "conv", "roofline", "emd"]
 Peer = Literal["spikingjelly", "snntorch", "spyx", "scipy", "pot"]
 
 _NETWORK = r"sew_resnet(8|18)-w[1-9]\d*|conv3"
@@ -19,7 +19,7 @@ class BenchmarkConfig:
 
     only: tuple[Part, ...] = get_args(Part)
     """Parts: a training step, a prediction, a step's memory, compiling; layers of
-    neurons, convolutions, distances."""
+    neurons, convolutions, a step's parts beside the machine's limits; distances."""
     against: tuple[Peer, ...] = get_args(Peer)
     """Peers; those that are not installed are left out."""
     python: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def compare_memory(config: BenchmarkConfig, peers: Peers) -> Comparisons:
         if name == "conv3":  # it has no blocks to rematerialize
             continue
         for timesteps in config.memory_timesteps:
-            title, spec = _describe_network(config, name, timesteps)
+            title, spec = describe_network(config, name, timesteps)
             title = f"training step and its memory, {title}"
             contenders, measures = REMAT + SPIKINGJELLY, ("seconds", "bytes")
             yield from _compare(config, peers, title, contenders, spec, measures)
@@ -83,7 +83,7 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
                 return worker.run("compile")
 
     for name in config.networks:
-        title, spec = _describe_network(config, name, config.timesteps)
+        title, spec = describe_network(config, name, config.timesteps)
         with tempfile.TemporaryDirectory() as cache:
             # The turn that does not count fills the cache.
             work: Work = {
@@ -96,7 +96,7 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
 def _compare_networks(config, peers, command: str, title: str) -> Comparisons:
     for name in config.networks:
         contenders = SNNJAX + SPIKINGJELLY + (OTHERS if name == "conv3" else ())
-        shape, spec = _describe_network(config, name, config.timesteps)
+        shape, spec = describe_network(config, name, config.timesteps)
         spec["command"] = command
         yield from _compare(config, peers, f"{title}, {shape}", contenders, spec)
 
@@ -129,7 +129,7 @@ def _make_worker(config: BenchmarkConfig, contender: Contender, spec: Spec) -> W
     return Worker(contender.name, (python, "-m", module), spec | contender.spec)
 
 
-def _describe_network(
+def describe_network(
     config: BenchmarkConfig, name: str, timesteps: int
 ) -> tuple[str, Spec]:
     """Return the network's title, and the specification of its training step."""

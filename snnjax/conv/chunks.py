@@ -52,28 +52,31 @@ def map_chunks(
     if number == 1:
         return function(*arrays)
 
-    def split(x):
-        if number * size > images:
-            pad = ((0, number * size - images, 0), *((0, 0, 0),) * (x.ndim - 1))
-            x = jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
-        return x.reshape(number, size, *x.shape[1:])
+    def fill_up(x):
+        pad = ((0, number * size - images, 0), *((0, 0, 0),) * (x.ndim - 1))
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
 
-    parts = tuple(split(x) for x in arrays)
-    result = jax.eval_shape(function, *(part[0] for part in parts))
+    if number * size > images:
+        arrays = tuple(map(fill_up, arrays))
+
+    def take(i):
+        # Of the whole arrays, not of a reshaped copy: XLA would compute them once more.
+        start = i * size
+        return [jax.lax.dynamic_slice_in_dim(x, start, size) for x in arrays]
+
+    result = jax.eval_shape(lambda: function(*take(0)))
     # The result buffer depends on the data: it is then allocated when they are ready,
     # not at the program's start, and varies over a mesh as they do.
     zero = functools.reduce(delay_until, arrays, jnp.zeros((), result.dtype))
     if add:
 
-        def accumulate(total, xs):
-            return total + function(*xs), None
+        def accumulate(i, total):
+            return total + function(*take(i))
 
-        return jax.lax.scan(accumulate, jnp.full(result.shape, zero), parts)[0]
+        return jax.lax.fori_loop(0, number, accumulate, jnp.full(result.shape, zero))
 
-    def write(out, place):
-        i, xs = place
-        return jax.lax.dynamic_update_index_in_dim(out, function(*xs), i, 0), None
+    def write(i, out):
+        return jax.lax.dynamic_update_slice_in_dim(out, function(*take(i)), i * size, 0)
 
-    room = jnp.full((number, *result.shape), zero)
-    out, _ = jax.lax.scan(write, room, (jnp.arange(number), parts))
-    return out.reshape(number * size, *out.shape[2:])[:images]
+    shape = (number * size, *result.shape[1:])
+    return jax.lax.fori_loop(0, number, write, jnp.full(shape, zero))[:images]

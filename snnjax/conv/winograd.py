@@ -97,13 +97,14 @@ def kernel_gradient(x: Array, dy: Array, k: int, padding: Padding) -> Array:
         dy = pad_images(dy.astype(dtype), ((0, 0), (0, tiles * TILE - width)))
         parts = _slice_tiles(dy, TILE, tiles).reshape(TILE, -1, out)
         cotangents = jnp.einsum("tq,tmk->qmk", _as_matrix(OUTPUT, dtype), parts)
-        return jnp.einsum("qmc,qmk->qck", inputs, cotangents)
+        # The longer axis last fills XLA's vectors: half the time of the transpose.
+        return jnp.einsum("qmk,qmc->qkc", cotangents, inputs)
 
     elements = PRODUCTS * height * tiles * max(k * c, out)
     sums = map_chunks(process_chunk, (x, dy), elements, add=True).reshape(
-        PRODUCTS, k, c, out
+        PRODUCTS, out, k, c
     )
-    return jnp.einsum("qj,qick->ijck", _as_matrix(KERNEL, dtype), sums).astype(dy.dtype)
+    return jnp.einsum("qj,qkic->ijck", _as_matrix(KERNEL, dtype), sums).astype(dy.dtype)
 
 
 def _as_matrix(matrix, dtype):

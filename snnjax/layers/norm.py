@@ -64,6 +64,37 @@ def _statistics_bwd(axis_name, residuals, cotangents):
 statistics.defvjp(_statistics_fwd, _statistics_bwd)
 
 
+@jax.custom_vjp
+def center(x: Array) -> tuple[Array, Array, Array, Array]:
+    """Subtract the mean over all axes of x ``[..., C]`` but the last.
+
+    The difference, which the variance needs anyway, is all that the backward pass
+    needs: it is the array to keep, and not x.
+
+    Returns:
+        x - mean, zeros ``[C]``, and the mean and biased variance ``[C]``. The zeros
+        stand for a mean still to subtract, to which `normalize` hands its gradient.
+    """
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, axes)
+    away = x - mean
+    return away, jnp.zeros_like(mean), mean, jnp.mean(jnp.square(away), axes)
+
+
+def _center_fwd(x):
+    found = center(x)
+    return found, found[0]
+
+
+def _center_bwd(away, cotangents):
+    d_away, *d_means, d_var = cotangents
+    n = away.size // away.shape[-1]
+    return (d_away + sum(d_means) / n + 2 * d_var / n * away,)
+
+
+center.defvjp(_center_fwd, _center_bwd)
+
+
 def normalize(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
     """``(x - mean) * factor + bias`` for x ``[..., C]``, in x's dtype.
 
@@ -196,27 +227,26 @@ class BatchNorm(Observable):
                 not floating point.
         """
         x = check_features(x, "C", self.scale.shape[0])
-        return normalize(x, *self.affine(x, train=train, repeats=repeats))
+        return normalize(*self.prepare(x, train=train, repeats=repeats))
 
-    def affine(
+    def prepare(
         self, x: Array, *, train: bool | None = None, repeats: int = 1
-    ) -> tuple[Array, Array, Array]:
-        """Mean, factor and bias that `normalize` takes; training moves the averages.
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return what `normalize` takes; training moves the averages.
 
-        For whoever wants to normalise later, where the result is needed.
+        For whoever wants to normalise later, where the result is needed: x, or x less
+        its mean, the mean still to subtract, the factor and the bias.
         """
         self._show(x)
         scale, bias = self.scale.get_value(), self.bias.get_value()
         if not is_training(self, train):
             wide = np.promote_types(x.dtype, self.mean.get_value().dtype)
             mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
-            return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+            return x, mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
         if self.mask is not None:
             mean, var, n = self._masked_statistics(x)
             self._move(mean, var * (n / jnp.maximum(n - 1, 1)))
-            return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
-        pivot = jax.lax.stop_gradient(self.mean.get_value())
-        mean, var = statistics(x, pivot, self.axis_name)
+            return x, mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
         parts = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
         n = x.size // x.shape[-1] * repeats * parts
         if n < 2:
@@ -224,8 +254,14 @@ class BatchNorm(Observable):
                 "BatchNorm needs more than one value a channel to train, got shape "
                 f"{x.shape}; use a larger batch, or model.eval(), or train=False"
             )
+        if self.axis_name is None and x.dtype == np.promote_types(x.dtype, np.float32):
+            x, left, mean, var = center(x)
+        else:
+            pivot = jax.lax.stop_gradient(self.mean.get_value())
+            mean, var = statistics(x, pivot, self.axis_name)
+            left = mean
         self._move(mean, var * (n / (n - 1)))
-        return mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
+        return x, left, jax.lax.rsqrt(var + EPSILON) * scale, bias
 
     def _move(self, mean: Array, var: Array) -> None:
         """Move the running statistics towards a batch's."""

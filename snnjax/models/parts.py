@@ -1,6 +1,7 @@
 """Parts that all networks share: layer factory, input checks, pooling."""
 
 import dataclasses
+import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -14,12 +15,14 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
-from snnjax._order import rematerialize
+from snnjax._order import rematerialize, rematerialize_elementwise
+from snnjax._time_chunks import divide, run_in_chunks
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, normalize
 from snnjax.layers.observe import Observation
 from snnjax.layers.variables import describe_value
 from snnjax.models.connections import Synapse
 from snnjax.neurons import Neuron
+from snnjax.neurons.step import CHUNK, UNROLLED
 from snnjax.quantize import QuantSpec
 
 Parameters = ParamSpec("Parameters")
@@ -178,19 +181,33 @@ def norm_and_spike(
     """
     start = neurons.start_state()
     graphdef, state = nnx.split(neurons)
+    still = timesteps is not None
+    steps = timesteps if timesteps is not None else h.shape[0]
+    h, *affine = norm.prepare(h, train=train, repeats=timesteps or 1)
 
-    def run(h, affine, state, start):
+    def make_currents(steps, h, affine):
         currents = normalize(h, *affine)
-        if timesteps is not None:
-            # The gradient of a stack is a sum of its parts, which XLA fuses.
-            currents = jnp.stack([currents] * timesteps)
+        # The gradient of a stack is a sum of its parts, which XLA fuses.
+        return jnp.stack([currents] * steps) if still else currents
+
+    def run(currents, state, start):
         layer = nnx.merge(graphdef, state, copy=True)
         spikes, end = layer.run(currents, start)
         return spikes, end, nnx.state(layer, Observation)
 
-    affine = norm.affine(h, train=train, repeats=timesteps or 1)
-    spikes, end, observed = rematerialize(run, None, h, affine, state, start)
-    nnx.update(neurons, observed)
+    def run_chunk(steps, h, others, start):
+        affine, state = others
+        return run(make_currents(steps, h, affine), state, start)[:2]
+
+    if steps > UNROLLED and neurons._observer is None:
+        chunks = divide(steps, CHUNK, still)
+        spikes, end = run_in_chunks(run_chunk, chunks, h, (affine, state), start)
+    else:
+        make = functools.partial(make_currents, steps)
+        spikes, end, observed = rematerialize_elementwise(
+            run, make, h, affine, state, start
+        )
+        nnx.update(neurons, observed)
     neurons.keep_state(end)
     return spikes
 

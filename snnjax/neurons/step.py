@@ -1,6 +1,7 @@
 """The dynamics of a step and of a sequence: charge, fire, reset."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,8 +19,9 @@ Quantizer = Callable[[Array], Array]
 SITES = ("post_reset", "pre_fire")
 
 # Up to here time is unrolled in Python, which XLA fuses into one pass over memory:
-# four times as fast as the loop at T = 4. Longer sequences keep the program small.
-_UNROLL = 8
+# four times as fast as the loop at T = 4. Longer sequences go in chunks of so many
+# steps, whose states are made again in the backward pass.
+UNROLLED, CHUNK = 8, 4
 
 
 _TAU_HINT = (
@@ -309,18 +311,32 @@ def make_body(
 
 def scan_steps(body: Callable, state: Any, x_seq: Array) -> tuple[Array, Any]:
     """Scan (state, x) -> (state, output) over time: (outputs in x's dtype, state)."""
+    steps = x_seq.shape[0]
+    if steps <= UNROLLED:
+        return _unroll_steps(body, state, x_seq)
+    first = steps % CHUNK
+    head = []
+    if first:
+        outputs, state = _unroll_steps(body, state, x_seq[:first])
+        head, x_seq = [outputs], x_seq[first:]
 
-    def step(state, x):
-        state, output = body(state, x)
-        return state, output.astype(x.dtype)
+    @partial(jax.checkpoint, prevent_cse=False)
+    def run_chunk(state, x_seq):
+        outputs, state = _unroll_steps(body, state, x_seq)
+        return state, outputs
 
-    if x_seq.shape[0] > _UNROLL:
-        state, outputs = jax.lax.scan(step, state, x_seq)
-        return outputs, state
+    number = steps // CHUNK
+    chunks = x_seq.reshape(number, CHUNK, *x_seq.shape[1:])
+    state, outputs = jax.lax.scan(run_chunk, state, chunks)
+    outputs = outputs.reshape(number * CHUNK, *outputs.shape[2:])
+    return (jnp.concatenate([*head, outputs]) if head else outputs), state
+
+
+def _unroll_steps(body, state, x_seq):
     outputs = []
     # Split, not indexed: the gradient of a split is one concatenation, that of indexing
     # a sum of padded arrays.
     for x in jax.lax.split(x_seq, [1] * x_seq.shape[0]):
-        state, output = step(state, x[0])
-        outputs.append(output)
+        state, output = body(state, x[0])
+        outputs.append(output.astype(x_seq.dtype))
     return jnp.stack(outputs), state

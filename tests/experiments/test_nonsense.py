@@ -73,12 +73,8 @@ def no_cluster(*_, **options):
 
 def last_words(module, arguments, monkeypatch, capsys) -> tuple[object, str]:
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
-    for name in (
-        "huge_pages.reexec_with_huge_pages",
-        "one_at_a_time.set_sequential_scheduler",
-        "compilation_cache.enable",
-    ):
-        monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
+    monkeypatch.setattr("snnjax.process.tune", lambda: None)
+    monkeypatch.setattr("experiments.compilation_cache.enable", lambda *_: None)
     monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     with pytest.raises(SystemExit) as ended:
         module.main()

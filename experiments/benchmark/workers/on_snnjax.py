@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.benchmark.workers.serve import Commands, serve
-from snnjax import data, models, train
+from snnjax import data, models, process, train
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.models.parts import norm_and_spike
 from snnjax.neurons import LIF
@@ -121,5 +121,6 @@ def make(spec: dict[str, Any]) -> Commands:
 
 
 if __name__ == "__main__":
+    process.tune()  # as the pages advise
     jax.devices()  # the backend's own memory is no network's
     serve(make)

@@ -10,11 +10,10 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from experiments import huge_pages, one_at_a_time
 from experiments.command_line import parse, run_as_command
 from experiments.study.config import StudyConfig
 from experiments.study.grid import CLIPS, grid, references
-from snnjax import surrogate
+from snnjax import process, surrogate
 
 KEYS = ["target", "method", "grid", "clip", "signed", "site", "quantize_all", "bits"]
 KEYS += ["mode", "seed"]
@@ -288,8 +287,7 @@ def test_what_the_system_refuses_is_one_sentence(monkeypatch, refused, said):
         raise refused
 
     monkeypatch.setattr("sys.argv", ["study", "--cache", "None"])
-    monkeypatch.setattr(one_at_a_time, "set_sequential_scheduler", lambda: None)
-    monkeypatch.setattr(huge_pages, "reexec_with_huge_pages", lambda: None)
+    monkeypatch.setattr(process, "tune", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="study")
     assert ended.value.code == said  # a string: Python prints it and exits with 1
@@ -300,8 +298,7 @@ def test_what_does_not_go_on_does_not_say_so(monkeypatch):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "a/b")
 
     monkeypatch.setattr("sys.argv", ["benchmark", "--cache", "None"])
-    monkeypatch.setattr(one_at_a_time, "set_sequential_scheduler", lambda: None)
-    monkeypatch.setattr(huge_pages, "reexec_with_huge_pages", lambda: None)
+    monkeypatch.setattr(process, "tune", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="benchmark", resumes=False)
     assert ended.value.code == "error: a/b: Not a directory; give a folder, not a file"

@@ -46,7 +46,7 @@ def start(config: StudyConfig, out: Path, quickly: bool) -> subprocess.Popen:
     for name in ("seeds", "modes", "bits"):
         words += [f"--{name}", *getattr(config, name)]
     words += ["--tiny"] * config.tiny
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    environment = os.environ | {"SNNJAX_KEEP_MEMORY": "0"}
     if quickly:
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     return subprocess.Popen(

@@ -373,8 +373,7 @@ def test_bad_input_is_one_error_and_nothing_is_written(tmp_path, options, messag
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     command = [sys.executable, "-m", "experiments.study", "--out", str(tmp_path)]
     (tmp_path / "mine.txt").write_text("not a run")
-    # For huge pages it would begin again.
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    environment = os.environ | {"SNNJAX_KEEP_MEMORY": "0"}
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=environment
     )

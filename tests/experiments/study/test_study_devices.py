@@ -40,7 +40,7 @@ BESIDE = [  # the rows that are trained side by side first
 
 def started(out: Path, *words: object) -> subprocess.Popen:
     """The study's command; what it compiles is compiled quickly."""
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    environment = os.environ | {"SNNJAX_KEEP_MEMORY": "0"}
     environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS", None)
     given = [*WORDS.split(), "--out", out, *words]

@@ -144,7 +144,7 @@ def run_traced(neuron, x, v):
 
 @functools.cache
 def run_with_gradient(most):
-    """The compiled neuron and its gradient, to be traced with ``_UNROLL = most``."""
+    """The compiled neuron and its gradient, to be traced with ``UNROLLED = most``."""
 
     def loss(x, neuron):
         spikes, v = neuron(x)
@@ -158,7 +158,7 @@ def test_unrolled_equals_scanned_bit_for_bit(row, monkeypatch):
     x = jnp.asarray(currents(4, 6, 33), jnp.float32)
     gradients, results = [], []
     for most in (0, 4):
-        monkeypatch.setattr(sys.modules["snnjax.neurons.step"], "_UNROLL", most)
+        monkeypatch.setattr(sys.modules["snnjax.neurons.step"], "UNROLLED", most)
         assert ("scan[" in str(jax.make_jaxpr(row)(x[:, :0]))) == (most == 0)
         gradient, result = run_with_gradient(most)(x, row)
         gradients.append(gradient)

@@ -192,9 +192,10 @@ def custom_vjps(model, timesteps):
     )
     others = (
         "_conv2d",
-        "statistics",
+        "center",
         "_normalize",
-        "rematerialize",
+        "rematerialize_elementwise",
+        "compute_once",
         "forbid_second_derivative",
     )
     return {name: found[name] for name in found if name not in others}

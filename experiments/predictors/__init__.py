@@ -1,0 +1,1 @@
+"""Rows of studies, and which measure of firing predicts what: EMD or a simpler one."""

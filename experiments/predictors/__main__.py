@@ -1,0 +1,178 @@
+"""Write the page on what EMD predicts, and what a simpler measure predicts as well."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.command_line import run_as_command
+from experiments.predictors.measures import (
+    MEASURES,
+    OUTCOMES,
+    collect,
+    partial_correlation,
+    predict,
+    rank_correlation,
+    resample,
+)
+from experiments.tables import markdown_table
+
+PAIRS = [
+    ("EMD", "mean shift"),
+    ("EMD", "paired shift"),
+    ("mean shift", "EMD"),
+    ("paired shift", "EMD"),
+]
+SETS = [
+    *([name] for name in MEASURES),
+    ["mean shift", "EMD"],
+    ["paired shift", "EMD"],
+    ["mean shift", "paired shift"],
+    list(MEASURES),
+]
+FEWEST = 12  # networks
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorsConfig:
+    """Which measure of firing predicts what quantization costs."""
+
+    rows: tuple[str, ...] = (
+        "digits=tests/golden/study/digits.jsonl",
+        "CIFAR-10=docs/results/cifar10/results.jsonl",
+        "CIFAR-100=docs/results/cifar100/results.jsonl",
+    )
+    """Studies, NAME=PATH; predictors learn of each and are tested on the others."""
+    out: Path = Path("docs/results/predictors.md")
+    """The page; its numbers go beside it, as .json."""
+
+
+def read(source: str) -> tuple[str, pd.DataFrame]:
+    """Return a study's name and networks."""
+    name, _, path = source.partition("=")
+    if not path:
+        raise ValueError(f"rows must be NAME=PATH, got {source!r}")
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return name, collect([json.loads(line) for line in lines])
+
+
+def correlate(
+    table: pd.DataFrame, measure: str, outcome: str, given: str | None = None
+) -> list[float]:
+    """Return a (partial) rank correlation and its interval; [] where rows are few."""
+    keys = [MEASURES[measure], OUTCOMES[outcome]]
+    keys += [MEASURES[given]] if given else []
+    some = table.dropna(subset=keys)
+    if len(some) < FEWEST:
+        return []
+    compute = partial_correlation if given else rank_correlation
+    return resample(compute, some["setting"], *some[keys].to_numpy(float).T)
+
+
+def hold_out(
+    known: pd.DataFrame, new: pd.DataFrame, names: Sequence[str], outcome: str
+) -> list[float]:
+    """Return the rank correlation of predicted and true outcomes of other networks."""
+    keys = [*(MEASURES[name] for name in names), OUTCOMES[outcome]]
+    known, new = (table.dropna(subset=keys) for table in (known, new))
+    if min(len(known), len(new)) < FEWEST:
+        return []
+    predicted = predict(known, new, keys[-1], keys[:-1])
+    true = new[keys[-1]].to_numpy(float)
+    return resample(rank_correlation, new["setting"], predicted, true)
+
+
+def measure(studies: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:
+    """Return the lines of the three tables, each cell ``[value, low, high]`` or []."""
+    alone = [
+        {"study": study, "n": len(table), "measure": m}
+        | {o: correlate(table, m, o) for o in OUTCOMES}
+        for study, table in studies.items()
+        for m in MEASURES
+    ]
+    given = [
+        {"study": study, "measure": m, "given": g}
+        | {o: correlate(table, m, o, g) for o in OUTCOMES}
+        for study, table in studies.items()
+        for m, g in PAIRS
+    ]
+    held_out = [
+        {"learnt on": one, "tested on": other, "measures": " + ".join(names)}
+        | {o: hold_out(studies[one], studies[other], names, o) for o in OUTCOMES}
+        for one in studies
+        for other in studies
+        if one != other
+        for names in SETS
+    ]
+    return {"alone": alone, "given": given, "held_out": held_out}
+
+
+def conclude(tables: dict[str, list[dict]]) -> str:
+    """State for each outcome what EMD adds to the simpler measures, by intervals."""
+    lines = []
+    for outcome in OUTCOMES:
+        parts = []
+        for m, g in PAIRS:
+            cells = {
+                line["study"]: line[outcome]
+                for line in tables["given"]
+                if (line["measure"], line["given"]) == (m, g) and line[outcome]
+            }
+            adds = [study for study, cell in cells.items() if cell[1] > 0]
+            parts.append(
+                f"{m} adds to {g} on {' and '.join(adds) if adds else 'no data set'}"
+            )
+        best: dict[str, list[float]] = {}
+        for line in tables["held_out"]:
+            if line[outcome]:
+                best.setdefault(line["measures"], []).append(line[outcome][0])
+        ranked = sorted(best, key=lambda name: -float(np.mean(best[name])))
+        single = [name for name in ranked if " + " not in name]
+        parts.append(
+            f"held out, {single[0]} predicts best alone "
+            f"({np.mean(best[single[0]]):.2f} in the mean; EMD "
+            f"{np.mean(best['EMD']):.2f}), {ranked[0]} of all sets "
+            f"({np.mean(best[ranked[0]]):.2f})"
+        )
+        lines.append(f"- **{outcome}**: {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def format_table(lines: list[dict], columns: tuple[str, ...]) -> str:
+    """Return a Markdown table."""
+
+    def show(cell: object) -> str:
+        if isinstance(cell, list):
+            return "{:.2f} [{:.2f}, {:.2f}]".format(*cell) if cell else "-"
+        return str(cell)
+
+    cells = [{k: show(v) for k, v in line.items()} for line in lines]
+    return markdown_table(cells, columns)
+
+
+PAGE = Path(__file__).with_name("page.md")
+
+
+def run(config: PredictorsConfig) -> None:
+    studies = dict(map(read, config.rows))
+    tables = measure(studies)
+    text = PAGE.read_text(encoding="utf-8").format(
+        names=", ".join(studies),
+        numbers=", ".join(str(len(table)) for table in studies.values()),
+        conclusions=conclude(tables),
+        given=format_table(tables["given"], ("study", "measure", "given")),
+        held_out=format_table(
+            tables["held_out"], ("learnt on", "tested on", "measures")
+        ),
+        alone=format_table(tables["alone"], ("study", "measure")),
+    )
+    config.out.with_suffix(".json").write_text(json.dumps(tables) + "\n")
+    config.out.write_text(text, encoding="utf-8")
+    print(conclude(tables))
+
+
+if __name__ == "__main__":
+    run_as_command(run, PredictorsConfig, program="python -m experiments.predictors")
