@@ -70,7 +70,7 @@ def equalize_groups(layer: Groups, alpha: float) -> Groups:
 def _merge_groups(
     rates: np.ndarray, sizes: np.ndarray, times: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    number = max(1, len(sizes) // times)
+    number = max(min(4, len(sizes)), len(sizes) // times)
     member = np.arange(len(sizes)) % number == np.arange(number)[:, None]
     merged = member @ sizes
     return member @ (sizes[:, None] * rates) / merged[:, None], merged
