@@ -5,7 +5,8 @@
 
 A feed-forward network with all kinds of layers that `models.Sequential` is made of, in
 float64 on the CPU: spikes and logits with running statistics; loss, gradients and new
-running statistics of one training step.
+running statistics of one training step. Thresholds and time constants are numbers that
+float32 holds, in which snnjax keeps them.
 """
 
 import platform
@@ -29,7 +30,7 @@ def lif(**more) -> neuron.LIFNode:
 
 def network() -> torch.nn.Sequential:
     layers = OrderedDict(
-        conv1=layer.Conv2d(2, 6, (3, 5), padding=(1, 2), bias=False),
+        conv1=layer.Conv2d(2, 6, (2, 5), padding=(1, 2), bias=False),
         bn1=layer.BatchNorm2d(6),
         sn1=lif(tau=2.0),
         pool1=layer.AvgPool2d(2),
@@ -39,7 +40,7 @@ def network() -> torch.nn.Sequential:
         pool2=layer.MaxPool2d(2),
         flatten=layer.Flatten(),
         fc1=layer.Linear(16, 12),
-        sn3=lif(tau=1.5, v_threshold=0.7),
+        sn3=lif(tau=1.5, v_threshold=0.75),
         fc2=layer.Linear(12, CLASSES),
     )
     model = torch.nn.Sequential(layers).double()

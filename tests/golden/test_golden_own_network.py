@@ -30,7 +30,7 @@ def network():
     soft = lif(tau=3.0, v_threshold=3.0, decay_input=False, v_reset=None)
     return models.Sequential(
         {
-            "conv1": layers.QuantConv(2, 6, kernel_size=(3, 5), padding=(1, 2), **wide),
+            "conv1": layers.QuantConv(2, 6, kernel_size=(2, 5), padding=(1, 2), **wide),
             "bn1": layers.BatchNorm(6, param_dtype=jnp.float64),
             "sn1": layers.Spiking(lif(tau=2.0)),
             "pool1": layers.AvgPool(2),
@@ -44,7 +44,7 @@ def network():
             "pool2": layers.MaxPool(2),
             "flatten": layers.Flatten(),
             "fc1": layers.QuantLinear(16, 12, **wide),
-            "sn3": layers.Spiking(lif(tau=1.5, v_threshold=0.7)),
+            "sn3": layers.Spiking(lif(tau=1.5, v_threshold=0.75)),
             "fc2": layers.QuantLinear(12, 6, **wide),
         },
         in_shape=(8, 16, 2),

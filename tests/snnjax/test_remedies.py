@@ -226,9 +226,9 @@ CASES = {
         lambda: surrogate.atan(X - 1.0),
     ),
     "second derivatives": (
-        lambda: curvature(sew()),
+        lambda: curvature(_mode(sew(), "train")),
         "keep_inputs",
-        lambda: curvature(layers.keep_inputs(sew())),
+        lambda: curvature(layers.keep_inputs(_mode(sew(), "train"))),
     ),
     "labels beyond the outputs": (
         lambda: fit(Net(), data.from_arrays(IMAGES, LABELS + 3)),
