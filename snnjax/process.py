@@ -59,6 +59,21 @@ def tune() -> Settings:
     )
 
 
+def release_freed_memory() -> None:
+    """Return to the kernel what is free now, as compiling leaves it.
+
+    Worth it once, behind the first steps of a training loop: they leave a hole of the
+    size of their arrays, which the next steps do not fill. `train.fit` and
+    `train.steps` do it.
+    """
+    if _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _is_glibc() -> bool:
+    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+
+
 def _backend_has_started() -> bool:
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bridge is not None and bridge.backends_are_initialized()
@@ -66,9 +81,7 @@ def _backend_has_started() -> bool:
 
 def _keep_freed_memory() -> bool:
     """Let malloc take all memory from one heap that never shrinks."""
-    if os.environ.get("SNNJAX_KEEP_MEMORY") == "0":
-        return False
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+    if os.environ.get("SNNJAX_KEEP_MEMORY") == "0" or not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     # XLA's threads allocate too. A heap of their own could hold 64 MB at most, and

@@ -38,7 +38,8 @@ ALONE = {"benchmark", "emd_gradients", "tpu_compile", "beyond", "chip"}
 CORE = {"jax", "numpy", "jaxtyping"}
 FLAX = CORE | {"flax"}
 OTHERS = {
-    **{"layers": FLAX, "models": FLAX, "calibrate": FLAX, "integer": FLAX},
+    **{"layers": FLAX, "models": FLAX, "integer": FLAX},
+    "calibrate": FLAX | {"optax"},
     **{"interop": FLAX, "firing": CORE | {"scipy"}},
     **{"train": FLAX | {"optax"}, "distill": FLAX | {"optax"}},
     **{"runs": FLAX | {"orbax", "etils"}, "checkpoint": FLAX | {"orbax"}},

@@ -123,7 +123,7 @@ def conclude(tables: dict[str, list[dict]]) -> str:
             }
             adds = [study for study, cell in cells.items() if cell[1] > 0]
             parts.append(
-                f"{m} adds to {g} on {' and '.join(adds) if adds else 'no data set'}"
+                f"{m} adds to {g} on {', '.join(adds) if adds else 'no data set'}"
             )
         best: dict[str, list[float]] = {}
         for line in tables["held_out"]:

@@ -1,9 +1,11 @@
-"""Mixed precision: bits for each kernel, by the drift that each causes."""
+"""Mixed precision: bits for each kernel and membrane, by the drift that each causes."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -13,7 +15,7 @@ from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, ignore_progress
 from snnjax.calibrate.fire import count_firing, measure_firing
 from snnjax.calibrate.inputs import Inputs, load_batches
-from snnjax.calibrate.layerwise import find_units
+from snnjax.calibrate.layerwise import find_units, observe_batches, take_input
 from snnjax.calibrate.quantize import quantize
 from snnjax.layers import BatchNorm
 from snnjax.layers.inspect import check_model, quantizable_layers
@@ -32,6 +34,7 @@ def allocate_bits(
     bits: Sequence[int] = (2, 3, 4, 6, 8),
     spec: QuantSpec | None = None,
     layers: Sequence[str] | None = None,
+    membrane_spec: QuantSpec | None = None,
     timesteps: int = 4,
     images: int = 256,
     batch_size: int = 128,
@@ -43,23 +46,27 @@ def allocate_bits(
               \sum_l n_l b_l \le 8000\, B
 
     with :math:`D_l(b)` the drift of firing (paired shift plus W1, mean over layers)
-    where only kernel l, of :math:`n_l` weights, has b bits, and BatchNorm re-estimated.
-    Drifts of several kernels are taken to add. The choice is exact while no more than
+    where only kernel l, of :math:`n_l` weights, has b bits, and BatchNorm re-estimated;
+    with ``membrane_spec`` also of the membranes l of :math:`n_l` neurons.
+    Drifts of several are taken to add. The choice is exact while no more than
     50,000 combinations are worth keeping side by side, else greedy: from the fewest
     bits, the step of most drift saved for each bit.
 
     Args:
         model: the network in full precision; quantizers that it has are not used.
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
-        budget_kb: memory of these kernels, in 1000 bytes.
+        budget_kb: memory of these kernels and membranes, in 1000 bytes.
         bits: the choices.
         spec: a uniform quantizer, of which the bits are replaced; None is mid-tread
             with the bound of least squared error.
         layers: names of the kernels; None is all but the first and the last.
+        membrane_spec: a uniform quantizer of membranes, of which the bits are replaced:
+            the neurons behind these kernels are given bits too. None leaves membranes
+            in full precision.
         timesteps: T.
         images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
-        on_layer: ``on_layer(name, done, layers)``, called after each kernel's drifts.
+        on_layer: ``on_layer(name, done, layers)``, called after the drifts of each.
 
     Returns:
         ``{layer: bits}``; ``quantize(model, {re.escape(layer): QuantSpec(bits=b, ...)
@@ -75,8 +82,8 @@ def allocate_bits(
     spec = QuantSpec(bits=_FINE, clip="mse") if spec is None else spec
     if not isinstance(spec, QuantSpec) or spec.method != "uniform":
         raise ValueError(f"spec must be a uniform QuantSpec, got {spec!r}")
+    _check_membranes(membrane_spec)
     bits = sorted(set(bits))
-    specs = {b: _with_bits(spec, b) for b in (*bits, _FINE)}
     plain = quantize(model, {".*": QuantSpec("none")})
     batches = load_batches(dataset, images, batch_size)
     units = find_units(plain, batches[0], timesteps)
@@ -88,14 +95,27 @@ def allocate_bits(
         )
     modules: dict[str, Any] = dict(quantizable_layers(plain))
     sizes = {name: modules[name].kernel.size for name in chosen}
+    kinds = dict.fromkeys(chosen, spec)
+    spiking = [unit for unit in units if unit.spiking]
+    if membrane_spec is not None:
+        behind = [unit for unit in spiking if unit.weights in chosen]
+        for unit, neurons in zip(
+            behind, _count_neurons(plain, behind, batches[0], timesteps), strict=True
+        ):
+            sizes[unit.spiking or ""] = neurons
+            kinds[unit.spiking or ""] = membrane_spec
+    chosen = list(sizes)
     least = sum(sizes.values()) * bits[0]
     if least > 8000 * budget_kb:
         raise ValueError(
             f"budget_kb must be at least {least / 8000:g} for {bits[0]} bits in every "
-            f"kernel, got {budget_kb}"
+            f"kernel and membrane, got {budget_kb}"
         )
-    fine = {re.escape(name): specs[_FINE] for name in chosen}
-    spiking = [unit for unit in units if unit.spiking]
+    specs = {
+        name: {b: _with_bits(kind, b) for b in (*bits, _FINE)}
+        for name, kind in kinds.items()
+    }
+    fine = {re.escape(name): each[_FINE] for name, each in specs.items()}
     norms = any(isinstance(m, BatchNorm) for m in observable_layers(plain).values())
 
     def count(rules):
@@ -106,11 +126,13 @@ def allocate_bits(
         found = count_firing(measured, spiking, batches, timesteps)
         return [each.counts.reshape(-1, each.counts.shape[-1]) for each in found]
 
-    observations = timesteps * sum(batch.shape[-4] for batch in batches)
+    call = functools.partial(plain, timesteps=timesteps)  # pyrefly: ignore
+    logits = jax.eval_shape(call, batches[0])[0]
+    observations = timesteps * logits.shape[1] * len(batches)
     wanted = count(fine)
 
     def drift(name, b):
-        found = count(fine | {re.escape(name): specs[b]})
+        found = count(fine | {re.escape(name): specs[name][b]})
         costs = [
             jnp.sum(measure_firing(x, y)) / (x.size * observations)
             for x, y in zip(found, wanted, strict=True)
@@ -122,6 +144,21 @@ def allocate_bits(
         drifts[name] = {b: drift(name, b) for b in bits}
         on_layer(name, done, len(chosen))
     return choose_bits(drifts, sizes, int(8000 * budget_kb))
+
+
+def _check_membranes(spec: Any) -> None:
+    if spec is None:
+        return
+    if not isinstance(spec, QuantSpec) or spec.method != "uniform":
+        raise ValueError(f"membrane_spec must be a uniform QuantSpec, got {spec!r}")
+    spec.check_membrane("post_reset")
+
+
+def _count_neurons(model, units, images, timesteps) -> list[int]:
+    """Count the neurons behind each unit."""
+    observers = {unit.spiking or "": take_input for unit in units}
+    [found] = observe_batches(model, [images], observers, timesteps)
+    return [found[unit.spiking or ""][0, 0].size for unit in units]
 
 
 def _with_bits(spec: QuantSpec, bits: int) -> QuantSpec:

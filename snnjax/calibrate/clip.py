@@ -13,6 +13,7 @@ from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
 from snnjax.calibrate.fire import measure_firing
 from snnjax.calibrate.inputs import Inputs
 from snnjax.calibrate.layerwise import find_spiking, observe_batches, take_input
+from snnjax.calibrate.membranes import choose_membrane, find_membranes
 from snnjax.calibrate.osbc import check_quantizers
 from snnjax.layers import Hyperparameters
 from snnjax.layers.observe import observable_layers
@@ -33,6 +34,7 @@ def choose_clip(
     dataset: Inputs,
     *,
     by: str = "firing",
+    membranes: str | None = None,
     timesteps: int = 4,
     images: int = 512,
     batch_size: int = 128,
@@ -52,13 +54,20 @@ def choose_clip(
     Layers follow each other as they run, each on the spikes of those before it.
     Currents are normalised by their own statistics, as after `reestimate_batchnorm`,
     which is to follow. A quantizer ``per_channel`` gets a bound for each channel. A
-    layer without neurons behind it is chosen by ``"mse"``. Membranes stay as they are.
+    layer without neurons behind it is chosen by ``"mse"``.
+
+    Membranes stay as they are unless ``membranes`` is given: then a uniform or LSQ
+    quantizer on them gets the bound, from a quarter of the threshold up to the largest
+    potential, of least squared error of the potentials (``"mse"``), or of least
+    measure of the firing, with the currents of the copy; LSQ learns from it.
 
     Args:
         model: a network whose kernels have uniform quantizers.
         reference: the network in full precision.
         dataset: the calibration set, labels unused, as of `reestimate_batchnorm`.
         by: the measure.
+        membranes: ``"layer"``, one bound for a layer of neurons, or ``"channel"``, one
+            for each channel.
         timesteps: T.
         images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
@@ -72,51 +81,65 @@ def choose_clip(
             bound for each group of weights; else as `correct_bias`.
     """
     _checks.require_one_of("by", by, MEASURES)
+    if membranes is not None:
+        _checks.require_one_of("membranes", membranes, ("layer", "channel"))
+        if by == "kl":
+            raise ValueError('by must be "mse" or "firing" for membranes, got "kl"')
     batches, units = check_arguments(
         model, reference, dataset, timesteps, images, batch_size, on_layer
     )
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))
-    units = [unit for unit in units if layers[unit.weights].quant is not None]
-    check_quantizers(layers, units, ("uniform",))
+    kernels = [unit for unit in units if layers[unit.weights].quant is not None]
+    potentials = [] if membranes is None else find_membranes(copy, units)
+    if kernels or not potentials:
+        check_quantizers(layers, kernels, ("uniform",))
+    units = [unit for unit in units if unit in kernels or unit in potentials]
     for done, unit in enumerate(units, start=1):
-        layer = layers[unit.weights]
-        spec = layer.quant.get_value()
-        if spec.group_size is not None:
-            raise ValueError(
-                f"{unit.weights} has a bound for each group of {spec.group_size} "
-                "weights; a bound can be chosen for a kernel or a channel"
-            )
-        w = layer.kernel.get_value()
-        if by == "mse" or unit.spiking is None:
-            unfitted = _pytree.replace(spec, clip=None, clip_rule="mse")
-            clip = unfitted.fit(w).clip
-        else:
-            theirs = observe_batches(
-                reference, batches, {unit.spiking: take_input}, timesteps
-            )
-            inputs = observe_batches(
-                copy, batches, {unit.weights: take_input}, timesteps
-            )
-            norm = layers[unit.norm] if unit.norm else None
-            parts = nnx.split((layer, norm, find_spiking(copy, unit)))
-            clips = _make_candidates(spec, w)
-            costs = _measure_candidates(
-                *parts,
-                jnp.stack([each[unit.weights] for each in inputs]),
-                jnp.stack([each[unit.spiking] for each in theirs]),
-                clips,
-                by,
-                timesteps,
-            )
-            if not spec.per_channel:
-                costs = jnp.sum(costs, axis=-1)
-            best = jnp.argmin(costs, axis=0)
-            clip = jnp.take_along_axis(clips, best[None], axis=0)[0]
-        layer.quant = nnx.data(Hyperparameters(_pytree.replace(spec, clip=clip)))
+        if unit in kernels:
+            _choose_kernel(copy, reference, unit, batches, by, timesteps)
+        if unit in potentials:
+            choose_membrane(copy, reference, unit, batches, by, membranes, timesteps)
         on_layer(unit.weights, done, len(units))
     return copy
+
+
+def _choose_kernel(copy, reference, unit, batches, by, timesteps):
+    """Put the best bound on a unit's kernel, in place."""
+    layers: dict[str, Any] = dict(observable_layers(copy))
+    layer = layers[unit.weights]
+    spec = layer.quant.get_value()
+    if spec.group_size is not None:
+        raise ValueError(
+            f"{unit.weights} has a bound for each group of {spec.group_size} "
+            "weights; a bound can be chosen for a kernel or a channel"
+        )
+    w = layer.kernel.get_value()
+    if by == "mse" or unit.spiking is None:
+        unfitted = _pytree.replace(spec, clip=None, clip_rule="mse")
+        clip = unfitted.fit(w).clip
+    else:
+        theirs = observe_batches(
+            reference, batches, {unit.spiking: take_input}, timesteps
+        )
+        inputs = observe_batches(copy, batches, {unit.weights: take_input}, timesteps)
+        norm = layers[unit.norm] if unit.norm else None
+        parts = nnx.split((layer, norm, find_spiking(copy, unit)))
+        clips = _make_candidates(spec, w)
+        costs = _measure_candidates(
+            *parts,
+            jnp.stack([each[unit.weights] for each in inputs]),
+            jnp.stack([each[unit.spiking] for each in theirs]),
+            clips,
+            by,
+            timesteps,
+        )
+        if not spec.per_channel:
+            costs = jnp.sum(costs, axis=-1)
+        best = jnp.argmin(costs, axis=0)
+        clip = jnp.take_along_axis(clips, best[None], axis=0)[0]
+    layer.quant = nnx.data(Hyperparameters(_pytree.replace(spec, clip=clip)))
 
 
 def _make_candidates(spec: QuantSpec, w: Array) -> Array:

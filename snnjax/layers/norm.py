@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from snnjax import _checks
 from snnjax._axes import match_varying_axes
+from snnjax._order import compute_once
 from snnjax.layers.observe import Observable
 from snnjax.layers.variables import check_features, check_sizes, is_training
 
@@ -77,7 +78,8 @@ def center(x: Array) -> tuple[Array, Array, Array, Array]:
     """
     axes = tuple(range(x.ndim - 1))
     mean = jnp.mean(x, axes)
-    away = x - mean
+    # Once: else XLA subtracts again in the backward pass, and keeps x for that too.
+    away = compute_once(lambda mean, x: x - mean, None, mean, x)
     return away, jnp.zeros_like(mean), mean, jnp.mean(jnp.square(away), axes)
 
 

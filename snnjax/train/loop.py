@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import distill as distillation
+from snnjax import process
 from snnjax.data import Batches, Dataset, as_batches
 from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
@@ -295,6 +296,8 @@ def steps(
             arrays, indices = fed.arrays, fed.indices
             state, metrics = train_step(state, arrays, indices, key, fixed, taught)
             metrics = sharding.to_host(metrics)
+            if step == done + 1:
+                process.release_freed_memory()
             guards.check_graded({k: bool(x.any()) for k, x in metrics.graded.items()})
             finite = metrics.finite.all(axis=1)
             in_a_row = np.where(finite, 0, in_a_row + 1)

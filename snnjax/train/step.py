@@ -191,7 +191,9 @@ def _make_train_step(
             more = {} if mask is None else {"mask": mask}
             total = _scalar("loss", loss(logits, labels, **more))
             if lesson is not None:
-                total = total + _scalar("distill", lesson.loss(seen, taught))
+                total = total + _scalar(
+                    "distill", lesson.loss(seen, taught, state.step)
+                )
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 total = total + _scalar("penalty", penalty(whole, target))

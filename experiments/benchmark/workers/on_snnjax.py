@@ -57,11 +57,14 @@ def make_network_commands(spec: dict[str, Any]) -> Commands:
     train_step = train.make_train_step(graphdef, optimizer, timesteps=timesteps)
     arrays = data.on_device(dataset)
     rest = (arrays, np.arange(batch, dtype=np.int32), jax.random.key(0))
-    now = train.init(model, optimizer)
+    now, steps = train.init(model, optimizer), 0
 
     def step() -> float:
-        nonlocal now
+        nonlocal now, steps
         now, metrics = train_step(now, *rest)
+        steps += 1
+        if steps == 2:  # as train.steps
+            process.release_freed_memory()
         return float(metrics.loss[0])
 
     x = arrays.network_input(jnp.asarray(images))

@@ -64,3 +64,22 @@ def test_bits_of_a_network_fit_the_budget():
         calibrate.allocate_bits(model, images, 1.0, layers=["conv9"])
     with pytest.raises(ValueError, match="spec must be"):
         calibrate.allocate_bits(model, images, 1.0, spec=QuantSpec("lsq", bits=3))
+
+
+@pytest.mark.slow
+def test_membranes_have_bits_of_the_same_budget():
+    model, images = Net(), batches()
+    sizes = {"conv1": 9 * 2 * 6, "conv2": 9 * 6 * 4, "sn1": 6 * 36, "sn2": 4 * 36}
+    budget = 4 * sum(sizes.values()) / 8000
+    chosen = calibrate.allocate_bits(
+        model,
+        images,
+        budget,
+        layers=["conv1", "conv2"],
+        membrane_spec=QuantSpec(bits=4, clip=1.0),
+    )
+    assert chosen.keys() == sizes.keys()
+    assert sum(sizes[n] * b for n, b in chosen.items()) <= 8000 * budget + 1e-9
+    spec = QuantSpec("lsq", bits=4)
+    with pytest.raises(ValueError, match="membrane_spec must be a uniform"):
+        calibrate.allocate_bits(model, images, budget, membrane_spec=spec)

@@ -10,7 +10,8 @@ from snnjax.calibrate.fire import count_firing
 from snnjax.calibrate.layerwise import find_units
 from snnjax.quantize import QuantSpec
 
-BATCHES = [np.random.default_rng(0).uniform(0, 2, (6, 8, 5)).astype(np.float32)]
+X = np.random.default_rng(0).uniform(0, 2, (6, 8, 5))
+BATCHES = [jnp.asarray(X, jnp.float32)]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,9 @@ class Generated:
     def __len__(self):
         return self.number
 
+    def __iter__(self):
+        return (self[i] for i in range(self.number))
+
     def __getitem__(self, i):
         images, labels = [], []
         part, parts = self.part

@@ -8,7 +8,7 @@ import pytest
 from calibrated import Net
 from flax import nnx
 
-from snnjax import data, distill, layers, models, neurons, train
+from snnjax import data, distill, firing, layers, models, neurons, train
 
 LOSSES = (
     distill.paired_rates,
@@ -332,3 +332,57 @@ def test_a_teacher_of_sequences_of_different_lengths():
         train.fit(network(0), dataset, distill=own, **options)
     own.takes_mask = True
     train.fit(network(0), dataset, distill=own, **options)
+
+
+def test_counts_stand_in_for_a_teacher(x64):
+    """By numpy: the rates of the batch against the counted ones, paired and sorted."""
+    rng = np.random.default_rng(0)
+    spikes = {"a": rng.integers(0, 2, (4, 3, 2, 5)), "b": rng.integers(0, 2, (4, 3, 6))}
+    counted = {name: rng.integers(0, 41, x.shape[2:]) for name, x in spikes.items()}
+    loss = distill.match_counts(
+        firing.FiringCounts(counted, 40), weight=3.0, paired=2.0, distribution=0.5
+    )
+    expected = 0.0
+    for name, x in spikes.items():
+        r, rho = x.mean((0, 1)).ravel(), counted[name].ravel() / 40
+        apart = np.mean((r - rho) ** 2)
+        ordered = np.mean((np.sort(r) - np.sort(rho)) ** 2)
+        expected += 3 * (2 * apart + 0.5 * ordered) / rho.var() / 2
+    found = loss({name: x.astype(np.float64) for name, x in spikes.items()}, None)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="layers and neurons of the network"):
+        loss({"a": spikes["a"]}, None)
+
+
+def test_counts_train_a_network_without_its_teacher():
+    teacher, student = Net(seed=0, norm=False), Net(seed=1, norm=False)
+    images = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 2), np.uint8)
+    labels = np.zeros(64, int)
+    dataset = data.Dataset(images, labels, 10, "noise", np.zeros(2), np.ones(2))
+    counts = train.evaluate(teacher, dataset).counts
+    loss = distill.match_counts(counts, weight=10.0)
+
+    def distance(model):
+        found = distill.record(model, dataset.images / np.float32(255))
+        return float(loss(found, None))
+
+    trained = train.fit(
+        student,
+        dataset,
+        optimizer=optax.adam(3e-3),
+        batch_size=32,
+        seed=0,
+        steps=60,
+        distill=loss,
+    )
+    assert distance(trained) < 0.7 * distance(student)
+
+
+def test_a_weight_may_be_a_schedule_of_the_step():
+    student, teacher = map(as_trees, recordings(np.float32))
+    loss = distill.paired_rates(weight=optax.linear_schedule(0.0, 2.0, 10))
+    plain = distill.paired_rates(student, teacher)
+    for step, factor in ((0, 0.0), (5, 1.0), (20, 2.0)):
+        assert float(loss(student, teacher, step)) == pytest.approx(factor * plain)
+    with pytest.raises(ValueError, match="step must be given: weight"):
+        loss(student, teacher)

@@ -1,0 +1,120 @@
+"""Distances of two recordings, layer by layer, relative to the teacher's variance."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from snnjax import _checks
+from snnjax.distill.recording import Recording
+
+# Below this variance of rates, a deviation of 1 %, a layer counts as silent.
+LEAST_VARIANCE = 1e-4
+
+
+def axis_of(student: Any) -> str | None:
+    """Return the mesh axis of a recording, or None."""
+    return student.axis_name if isinstance(student, Recording) else None
+
+
+def mask_of(student: Any) -> Array | None:
+    """Return the mask of a recording, or None."""
+    return student.mask if isinstance(student, Recording) else None
+
+
+def widen(x: ArrayLike) -> Array:
+    """Return numbers in float32 at least."""
+    x = jnp.asarray(x)
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def _as_weights(mask: Array | None, x: Array) -> Array | None:
+    return None if mask is None else mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
+
+
+def mean_over_time(x: ArrayLike, mask: Array | None) -> Array:
+    """Average ``[T, B, ...]`` over the steps of each sequence."""
+    x = widen(x)
+    steps = _as_weights(mask, x)
+    if steps is None:
+        return jnp.mean(x, axis=0)
+    return jnp.sum(jnp.where(steps, x, 0), axis=0) / jnp.sum(steps, axis=0)
+
+
+def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
+    """Average over all of ``x``, or what the weights keep, on all devices."""
+    if weights is None:
+        average = jnp.mean(x)
+        return average if axis is None else jax.lax.pmean(average, axis)
+    kept = jnp.broadcast_to(weights, x.shape)
+    total, number = jnp.sum(jnp.where(kept, x, 0)), jnp.sum(kept)
+    if axis is not None:
+        total, number = jax.lax.psum((total, number), axis)
+    return total / number
+
+
+def batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:
+    """Average spikes over time and the whole batch, one rate for each neuron."""
+    rates = jnp.ravel(jnp.mean(mean_over_time(spikes, mask), axis=0))
+    return rates if axis is None else jax.lax.pmean(rates, axis)
+
+
+def relative_square(
+    s: Array, t: Array, axis: str | None, mask: Array | None = None
+) -> Array:
+    """Compute the mean squared distance, relative to the variance of t."""
+    kept = _as_weights(mask, t)
+    variance = mean(jnp.square(t - mean(t, axis, kept)), axis, kept)
+    apart = mean(jnp.square(s - t), axis, kept)
+    return apart / jnp.maximum(variance, LEAST_VARIANCE)
+
+
+def pair_parts(student: Any, teacher: Any, part: str) -> tuple[Any, Any]:
+    """Return this part of two recordings, or what stands in its place."""
+    if teacher is None:
+        raise ValueError(
+            f"teacher must be a recording: the loss compares {part} with a teacher's; "
+            "give teacher=model to train.fit"
+        )
+    pair = tuple(
+        getattr(x, part) if isinstance(x, Recording) else x for x in (student, teacher)
+    )
+    return pair[0], pair[1]
+
+
+def mean_of_layers(
+    student: Any, teacher: Any, part: str, compare: Callable[..., Array]
+) -> Array:
+    """Average ``compare(s, t, axis, mask)`` over the layers of two recordings.
+
+    Raises:
+        ValueError: no recordings of this part, other layers or other shapes.
+    """
+    ours, theirs = pair_parts(student, teacher, part)
+    for name, x in (("student", ours), ("teacher", theirs)):
+        if not isinstance(x, Mapping) or not x:
+            raise ValueError(
+                f"{name} must be a recording with {part}, or {{layer: array [T, B, "
+                f"...]}} of at least one layer, got {_checks.format_value(x)}"
+                + "; distill.record(..., membranes=True) has them"
+                * (part == "membranes")
+            )
+    if set(ours) != set(theirs):
+        raise ValueError(
+            "student and teacher must have the same layers; only in one of the two: "
+            f"{sorted(set(ours) ^ set(theirs))}"
+        )
+    axis, mask, each = axis_of(student), mask_of(student), []
+    for name in ours:
+        s, t = ours[name], jax.lax.stop_gradient(theirs[name])
+        if np.shape(s) != np.shape(t):
+            raise ValueError(
+                f"student and teacher must have layers of one shape, got {np.shape(s)} "
+                f"and {np.shape(t)} in {name}"
+            )
+        each.append(compare(s, t, axis, mask))
+    return jnp.mean(jnp.stack(each))

@@ -1,0 +1,115 @@
+"""A loss as a value: a function of two recordings with its numbers."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from snnjax import _checks
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["numbers"],
+    meta_fields=["function", "options", "schedules"],
+)
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss with its numbers: ``loss(student, teacher)``, a pytree of the numbers.
+
+    Attributes:
+        function: of this package, or any of two recordings.
+        numbers: traced keyword arguments.
+        options: static ones, pairs of name and value.
+        schedules: numbers by the step of training, pairs of name and function.
+    """
+
+    function: Callable[..., Array]
+    numbers: Mapping[str, Any]
+    options: tuple[tuple[str, Any], ...] = ()
+    schedules: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+
+    def __call__(self, student: Any, teacher: Any, step: Any = None) -> Array:
+        """Return the distance of two recordings, at a step of training.
+
+        Raises:
+            ValueError: a number is a schedule, and no step is given.
+        """
+        if self.schedules and step is None:
+            names = ", ".join(name for name, _ in self.schedules)
+            raise ValueError(
+                f"step must be given: {names} of the loss is a schedule; call "
+                "loss(student, teacher, step)"
+            )
+        numbers = {name: schedule(step) for name, schedule in self.schedules}
+        numbers |= dict(self.numbers)
+        return self.function(student, teacher, **numbers, **dict(self.options))
+
+    @property
+    def needs_membranes(self) -> bool:
+        """Return True if the function reads membranes."""
+        return getattr(self.function, "needs_membranes", False)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Return True if the function leaves out what is behind a sequence's end."""
+        return hasattr(self.function, "bind") or getattr(
+            self.function, "takes_mask", False
+        )
+
+    def with_arrays(self, **arrays: Any) -> "Loss":
+        """Return the loss with more traced arguments."""
+        return dataclasses.replace(self, numbers={**self.numbers, **arrays})
+
+
+def as_loss(loss: Any) -> Loss:
+    """Return a function of two recordings as a `Loss`; ValueError for no function."""
+    if isinstance(loss, Loss):
+        return loss
+    _checks.require_callable("distill", loss, "such as distill.firing()")
+    return loss() if hasattr(loss, "bind") else Loss(loss, {})
+
+
+def configurable(function: Callable[..., Array]) -> Callable[..., Any]:
+    """Let a loss return itself with its numbers where no recordings are given."""
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is not None
+    }
+    static = {name for name, x in defaults.items() if isinstance(x, int)}
+
+    @functools.wraps(function)
+    def call(student: Any = None, teacher: Any = None, **numbers: Any) -> Any:
+        if student is not None:
+            return function(student, teacher, **numbers)
+        if unknown := set(numbers) - set(defaults):
+            raise ValueError(
+                f"{function.__name__} takes {', '.join(defaults)}, got "
+                f"{', '.join(sorted(unknown))}"
+            )
+        values = defaults | numbers
+        traced, schedules = {}, []
+        for name, value in values.items():
+            if name in static:
+                _checks.require_whole(name, value, 1)
+            elif callable(value):
+                schedules.append((name, value))
+            else:
+                expected = f"{name} must be a finite number from 0, or a schedule"
+                _checks.require_values(
+                    value, lambda x: (x >= 0) & (x < np.inf), expected
+                )
+                traced[name] = jnp.asarray(value, jnp.float32)
+        options = tuple((name, int(values[name])) for name in sorted(static))
+        return Loss(call, traced, options, tuple(schedules))
+
+    setattr(call, "bind", True)  # noqa: B010
+    return call
