@@ -105,8 +105,9 @@ def scatter_networks(frame: pd.DataFrame, *, hover: Sequence[str] = ()) -> alt.C
                 format="~g", labelOverlap=True
             ),
             y=alt.Y("accuracy:Q", title="accuracy, %").scale(zero=False),
-            color=alt.Color("group:N", title=None, sort=groups).scale(range=COLOURS),
-            shape=alt.Shape("group:N", title=None, sort=groups).scale(range=SHAPES),
+            # Of one domain, or the legend names each group twice.
+            color=alt.Color("group:N", title=None).scale(domain=groups, range=COLOURS),
+            shape=alt.Shape("group:N", title=None).scale(domain=groups, range=SHAPES),
             opacity=alt.condition(CHOSEN, alt.value(0.8), alt.value(0.06)),
             tooltip=[
                 alt.Tooltip("name:N"),
@@ -152,7 +153,9 @@ def draw_over_bits(frame: pd.DataFrame) -> alt.VConcatChart:
         accuracy_percent=100 * frame["accuracy"],
     )
     frame["above"], frame["below"] = frame["base"] + 1, (frame["base"] - 1).clip(0.05)
+    # No error is above 100 %, nor is its axis, which has some room on either side.
     every = pd.concat([frame["error"], frame["base"].dropna().clip(lower=0.1)])
+    every = every.clip(upper=100 / 1.3)
     parts = []
     for key, scale, title, bands in (
         ("error", _log(every, reverse=True), "accuracy, %", [("below", "above", PALE)]),

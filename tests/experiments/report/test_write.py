@@ -90,6 +90,7 @@ def test_main_prints_findings_or_one_line(tmp_path, monkeypatch, capsys):
         command_line.main()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_os_errors_are_reported(full_run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     argv = ["report", str(full_run[0]), "--out", str(tmp_path / "file" / "x")]

@@ -102,6 +102,7 @@ def test_legend_filters(tab, tmp_path):
     )
     (tmp_path / "page.html").write_text(text)
     tab.open(tmp_path / "page.html")
+    assert tab.evaluate("document.querySelectorAll('.role-legend-symbol').length") == 2
     assert len(tab.evaluate(SHADES)) == 1
     tab.point(".role-legend-symbol path", 1, press=True)
     tab.wait(f"{SHADES}.length == 2")
