@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
-    "project"
-]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Modules of the extras, which a bare installation does not have.
 OPTIONAL = (
     *("altair", "jinja2", "matplotlib", "nir", "pandas", "sklearn", "torch", "tyro"),
