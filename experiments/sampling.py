@@ -32,6 +32,15 @@ def bound_sampling_emd(groups: Sequence[FiringCounts]) -> float:
     for _ in range(REPLICATES):
         x, y = rng.multinomial(number - 1, np.full(number, 1 / number), 2)
         of_each = int(x @ sizes), int(y @ sizes)
-        pairs = [[(times @ c).astype(np.int64) for times in (x, y)] for c in layers]
-        found.append(np.mean([emd.emd_from_counts(*pair, of_each) for pair in pairs]))
+        w1 = [
+            float(
+                emd.emd_from_counts(
+                    (x @ counts).astype(np.int64),
+                    (y @ counts).astype(np.int64),
+                    of_each,
+                )
+            )
+            for counts in layers
+        ]
+        found.append(np.mean(w1))
     return float(np.quantile(found, LEVEL, method="higher"))

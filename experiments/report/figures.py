@@ -155,7 +155,8 @@ def _draw_firing(run: Run) -> list[Picture]:
         except (ValueError, MissingArraysError):  # a copy without firing/
             text = f"No histograms of rates: no spike counts of {name}."
             return [Picture("rates", None, text)]
-    flow = charts.tabulate_flow(*firing.values(), shown["label"])
+    before, now = firing.values()
+    flow = charts.tabulate_flow(before, now, shown["label"])
     flow["network"] += f", EMD {emd_text(flow['work'].sum())}"
     return [
         _picture("rates", charts.draw_rates(charts.tabulate_rates(firing))),

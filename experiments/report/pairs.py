@@ -88,7 +88,8 @@ class Pairs:
 def match_pairs(judged: pd.DataFrame, option: str, one: Any, other: Any) -> Pairs:
     """Return pairs that differ in one option alone, ``one`` against ``other``."""
     rest = [name for name in _OPTIONS if name != option]
-    return _merge(*(judged[judged[option].isin([side])] for side in (one, other)), rest)
+    sides = [judged[judged[option].isin([side])] for side in (one, other)]
+    return _merge(sides[0], sides[1], rest)
 
 
 def _merge(one: pd.DataFrame, other: pd.DataFrame, on: list[str]) -> Pairs:
