@@ -1,6 +1,7 @@
 """Measure what calibration restores and distillation preserves, row by row."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -8,12 +9,12 @@ from rich.console import Console
 
 from experiments.beyond import report
 from experiments.beyond.arms import RunSpec, list_specs
-from experiments.beyond.config import PRESETS, BeyondConfig
+from experiments.beyond.config import PARTS, PRESETS, BeyondConfig
 from experiments.beyond.networks import Networks
 from experiments.command_line import run_as_command
 from experiments.console import show_bar
 from experiments.provenance import data_sum, versions
-from snnjax.runs import Store
+from snnjax.runs import Row, Store
 
 _ABOUT = (
     "Restore the firing that post-training quantization moved, by calibration without "
@@ -35,17 +36,29 @@ def run(config: BeyondConfig, console: Console | None = None) -> Path:
     if config.dry_run:
         _print_plan(config, specs, console)
         return config.out
+    if config.rows is not None:
+        text = report.to_markdown(_read_rows(config.rows), config)
+        _write_page(config, text)
+        return config.out
     networks = Networks(config, config.out)
     checksum = data_sum(networks.train_set, networks.test_set)
     with Store.open(config.out, config.numbers(), data=checksum) as store:
         _measure(config, networks, specs, store, console)
         text = report.to_markdown(store.rows(), config)
         store.write_text("beyond.md", text)
+    _write_page(config, text)
+    console.print(f"Report: {config.out}/beyond.md", soft_wrap=True)
+    return config.out
+
+
+def _read_rows(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _write_page(config: BeyondConfig, text: str) -> None:
     if config.page is not None:
         config.page.parent.mkdir(parents=True, exist_ok=True)
         config.page.write_text(text)
-    console.print(f"Report: {config.out}/beyond.md", soft_wrap=True)
-    return config.out
 
 
 def _measure(
@@ -93,7 +106,7 @@ def _print_plan(config: BeyondConfig, specs: list[RunSpec], console: Console) ->
         console.print(f"{mark} {spec.name}", highlight=False, soft_wrap=True)
     missing = [spec for spec in specs if spec.name not in done]
     console.print(f"{len(specs)} rows, {len(missing)} missing.", highlight=False)
-    for part in ("ptq", "qat"):
+    for part in PARTS:
         known = [row["seconds"] for row in rows if row.get("part") == part]
         left = sum(spec.part == part for spec in missing)
         if known and left:

@@ -1,4 +1,4 @@
-"""What is measured: quantizers, ways to calibrate, ways to train; the rows in order."""
+"""What is measured: quantizers, ways to calibrate; the rows in order."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -6,8 +6,9 @@ from typing import Any
 
 from flax import nnx
 
+from experiments.beyond.losses import FIRST, LOSSES, PLAIN, TRIED
 from experiments.study.recipe import MEMBRANES, WEIGHTS
-from snnjax import calibrate, distill
+from snnjax import calibrate
 from snnjax.data import Dataset
 from snnjax.quantize import QuantSpec
 
@@ -44,8 +45,15 @@ def _membrane(bits: int, signed: bool) -> Quantizer:
     return Quantizer(name, spec, "membrane")
 
 
-def _lq_net(bits: int) -> Quantizer:
-    return Quantizer(f"LQ-Net narrow {bits} bit", QuantSpec("lq_net", bits=bits))
+def _lq_net(bits: int, codes: tuple[int, int] = (-1, 1)) -> Quantizer:
+    name = f"LQ-Net narrow {bits} bit" + " {0, 1}" * (codes == (0, 1))
+    return Quantizer(name, QuantSpec("lq_net", bits=bits, codes=codes))
+
+
+def _learned_membrane(signed: bool) -> Quantizer:
+    name = f"membrane LSQ from {'signed' if signed else 'unsigned'} 2 bit"
+    spec = QuantSpec("lsq", bits=2, clip=1.0, signed=signed, zero_point=True)
+    return Quantizer(name, spec, "membrane")
 
 
 CALIBRATED = (
@@ -69,10 +77,18 @@ TRAINED = (
     _lq_net(2),
     _uniform(2, "mid_rise", 10.0),
     _uniform(2, "mid_rise", 1.0),
+    _lq_net(2, (0, 1)),
+    Quantizer("binary per channel", QuantSpec("binary", per_channel=True)),
     _membrane(2, True),
     _membrane(2, False),
-    _uniform(1, "mid_rise", 1.0),
+    _learned_membrane(True),
+    _learned_membrane(False),
 )
+# The membrane quantizer that does not train: its bases learn by the gradient alone.
+NAIVE = Quantizer("membrane LQ-Net 2 bit", QuantSpec("lq_net", bits=2), "membrane")
+# On which the weights of losses are tuned.
+TUNED_ON = (TRAINED[0], TRAINED[1], _membrane(2, True))
+TUNING_SEEDS = (100, 101)
 
 Calibrate = Callable[..., nnx.Module]
 
@@ -118,19 +134,22 @@ CLIPPED: dict[str, tuple[Calibrate, ...]] = {
 }
 CLIPPED["clip by firing, OSBC, fire_match"] = (_choose("firing"), _compensate, _match)
 
-PLAIN, SAME_TIME, KEPT = "plain", "plain, same time", "distill.firing"
-# A teacher's forward pass is a third of a training step.
-MORE_STEPS = 4 / 3
-LOSSES: dict[str, Any] = {
-    PLAIN: None,
-    KEPT: distill.firing(),
-    "membranes (as MD-SNN)": distill.membrane(),
-    "logits": distill.logits(),
-    SAME_TIME: None,
-    "paired rates": distill.paired_rates(weight=3.0),
-    "sorted W2": distill.sorted_w2(weight=3.0),
-    "rates to 0.5 (as Q-SNN)": distill.rate_regulariser(weight=0.1),
-}
+
+# How many inputs the best chain sees, and of what kind.
+INPUTS = {f"{BEST}, {n} images": (n, False) for n in (32, 64, 128, 256, 512, 1024)}
+INPUTS[f"{BEST}, 512 of noise"] = (512, True)
+SEEN_ON = CALIBRATED[0]
+# Equal memory: one number of bits for all kernels, or bits by drift.
+SAME_BITS, ALLOCATED = "the same bits in all", "allocate_bits"
+BUDGETS = (3, 4, 6)
+
+
+def _with_budget(bits: int) -> Quantizer:
+    spec = QuantSpec(bits=bits, clip="mse")
+    return Quantizer(f"{bits} bits a weight", spec)
+
+
+BUDGETED = tuple(_with_budget(bits) for bits in BUDGETS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +157,7 @@ class RunSpec:
     """One row: what is quantized, what is done about it, and the seed.
 
     Attributes:
-        part: ``"ptq"`` or ``"qat"``.
+        part: one of `config.PARTS`.
         quantizer: name of the quantizer.
         arm: what is done.
         seed: of the baseline, and of the order of batches.
@@ -159,27 +178,57 @@ class RunSpec:
 
 def find_quantizer(spec: RunSpec) -> Quantizer:
     """Return the quantizer of a row."""
-    return next(q for q in (*CALIBRATED, *TRAINED) if q.name == spec.quantizer)
+    known = (*CALIBRATED, *TRAINED, NAIVE, *BUDGETED)
+    return next(q for q in known if q.name == spec.quantizer)
 
 
 def list_specs(seeds: tuple[int, ...], only: str | None, tiny: bool) -> list[RunSpec]:
-    """Return the rows in the order of execution: minutes before hours."""
-    return [
-        RunSpec(part, quantizer, arm, seed)
-        for part, quantizer, arms in _list_arms(tiny)
-        if only in (None, part)
-        for seed in seeds
-        for arm in arms
-    ]
+    """Return the rows in the order of execution."""
+    parts: dict[str, Iterator[RunSpec]] = {
+        "tune": _list_tuning(tiny),
+        "ptq": _list_calibrations(seeds, tiny),
+        "qat": _list_trainings(seeds, tiny),
+        "memory": (
+            RunSpec("memory", quantizer.name, arm, seed)
+            for seed in seeds
+            for quantizer in BUDGETED
+            for arm in (SAME_BITS, ALLOCATED)
+        ),
+        "inputs": (
+            RunSpec("inputs", SEEN_ON.name, arm, seed)
+            for seed in seeds
+            for arm in INPUTS
+        ),
+    }
+    chosen = [specs for part, specs in parts.items() if only in (None, part)]
+    return [spec for specs in chosen for spec in specs]
 
 
-def _list_arms(tiny: bool) -> Iterator[tuple[str, str, list[str]]]:
+def _list_tuning(tiny: bool) -> Iterator[RunSpec]:
+    for quantizer in TUNED_ON[:1] if tiny else TUNED_ON:
+        for seed in TUNING_SEEDS[:1] if tiny else TUNING_SEEDS:
+            for arm in list(TRIED)[:2] if tiny else TRIED:
+                yield RunSpec("tune", quantizer.name, arm, seed)
+
+
+def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
     for quantizer in CALIBRATED[:2] if tiny else CALIBRATED:
         arms = list(CALIBRATIONS)
         if quantizer.target == "membrane":
             arms = [arm for arm in arms if not arm.startswith("OSBC")]
         if quantizer.name in ("mid-tread by mse 4 bit", "mid-tread by mse 2 bit"):
             arms += list(CLIPPED)
-        yield "ptq", quantizer.name, arms
-    for quantizer in TRAINED[:1] if tiny else TRAINED:
-        yield "qat", quantizer.name, list(LOSSES)
+        for seed in seeds:
+            for arm in arms:
+                yield RunSpec("ptq", quantizer.name, arm, seed)
+
+
+def _list_trainings(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
+    """Yield the arms that decide first, each seed of all quantizers before the next."""
+    for arms in (FIRST, [arm for arm in LOSSES if arm not in FIRST]):
+        for seed in seeds:
+            for quantizer in TRAINED[:1] if tiny else TRAINED:
+                for arm in arms:
+                    yield RunSpec("qat", quantizer.name, arm, seed)
+            if arms is FIRST and not tiny:
+                yield RunSpec("qat", NAIVE.name, PLAIN, seed)

@@ -8,7 +8,7 @@ from experiments import compilation_cache
 from experiments.study.config import StudyConfig
 from snnjax.runs import config_hash
 
-PARTS = ("ptq", "qat")
+PARTS = ("tune", "ptq", "qat", "memory", "inputs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,15 @@ class BeyondConfig:
     """Of the baselines, and of the order of batches."""
     images: int = 512
     """Training images, without labels, that calibration sees."""
-    only: Literal["ptq", "qat"] | None = None
-    """Calibration alone, or training alone."""
+    only: Literal["tune", "ptq", "qat", "memory", "inputs"] | None = None
+    """One part: weights of losses tuned, calibration, training, bits allocated to an
+    equal memory, or the number of inputs that calibration needs."""
     baselines: Path = Path("docs/results/checkpoints")
     """Folder of published baselines; one that is not there is trained."""
     out: Path | None = None
     """Run folder; else runs/beyond-DATASET, with -tiny."""
+    rows: Path | None = None
+    """Write the page of these rows, and measure nothing: docs/results/beyond.jsonl."""
     page: Path | None = None
     """Write the page here too, as docs/results/beyond.md."""
     cache: Path | None = dataclasses.field(
@@ -81,7 +84,7 @@ class BeyondConfig:
 
         Seeds and parts choose rows and change none: they may be added later.
         """
-        left_out = {"data_dir", "baselines", "out", "page", "cache", "dry_run"}
+        left_out = {"data_dir", "baselines", "out", "page", "cache", "dry_run", "rows"}
         left_out |= {"only", "seeds"}
         fields = dataclasses.asdict(self)
         return {k: v for k, v in fields.items() if k not in left_out}

@@ -1,6 +1,8 @@
 """Make the network of a row, and measure it beside its baseline."""
 
+import dataclasses
 import functools
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,15 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from experiments.beyond import arms
+from experiments.beyond import arms, losses
 from experiments.beyond.arms import RunSpec
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import bound_sampling_emd
 from experiments.study import recipe
-from snnjax import calibrate, checkpoint, cost, data, firing, train
+from snnjax import calibrate, checkpoint, cost, data, emd, firing, train
+from snnjax.data import Dataset
 from snnjax.models import SEWResNet
+from snnjax.quantize import QuantSpec
 from snnjax.runs import Row
 from snnjax.train import Evaluation
 
@@ -30,6 +34,19 @@ class Networks:
             data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
             for split, limit in zip(("train", "test"), limits, strict=True)
         )
+        self.corrupted = _corrupt(self.test_set)
+        # Tuning sees no test image: it trains on a part, and measures on the rest.
+        first = len(self.train_set) * 4 // 5
+        self.held_out = (
+            _take(self.train_set, slice(first)),
+            _take(self.train_set, slice(first, None)),
+        )
+
+    def _split(self, seed: int) -> tuple[Dataset, Dataset]:
+        """Return the images to train on, and those to measure on."""
+        if seed in arms.TUNING_SEEDS:
+            return self.held_out
+        return self.train_set, self.test_set
 
     def measure(self, spec: RunSpec) -> Row:
         """Make a row's network, and measure it on the test images."""
@@ -37,17 +54,20 @@ class Networks:
         baseline = self.baseline(spec.seed)
         quantizer = arms.find_quantizer(spec)
         model = calibrate.quantize(baseline, quantizer.rules)
-        make = self._calibrate if spec.part == "ptq" else self._train
+        trains = spec.part in ("qat", "tune")
+        make = self._train if trains else self._calibrate
         start = time.monotonic()
         try:
             model = make(spec, model, baseline)
         except FloatingPointError:
             return {"failed": "the loss was not finite"}
         seconds = time.monotonic() - start
-        found = self._evaluate(model, baseline)
-        return {"seconds": round(seconds, 1)} | self._compare(
-            spec.seed, found, self._reference(spec.seed)
-        )
+        found = self._evaluate(model, baseline, spec.seed)
+        row = self._compare(spec.seed, found, self._reference(spec.seed))
+        if spec.part == "qat":
+            row |= self._compare_corrupted(spec.seed, model)
+            row["numbers"] = losses.CHOSEN.get(spec.arm)
+        return {"seconds": round(seconds, 1)} | row
 
     def measure_baseline(self, seed: int) -> Row:
         """Measure a baseline, for the page's first table."""
@@ -60,22 +80,46 @@ class Networks:
         }
 
     def _calibrate(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
-        chain = (arms.CALIBRATIONS | arms.CLIPPED)[spec.arm]
+        images, number = self.train_set, self.config.images
+        name = spec.arm
+        if spec.part == "inputs":
+            name, (number, is_noise) = arms.BEST, arms.INPUTS[spec.arm]
+            images = _make_noise(images) if is_noise else images
+        elif spec.part == "memory":
+            name = arms.PTQ_BN
+            if spec.arm == arms.ALLOCATED:
+                model = self._allocate(arms.find_quantizer(spec).spec, baseline)
         calibrated: Any = model
-        for step in chain:
-            calibrated = step(calibrated, baseline, self.train_set, self.config.images)
+        for step in (arms.CALIBRATIONS | arms.CLIPPED)[name]:
+            calibrated = step(calibrated, baseline, images, number)
         return calibrated
 
+    def _allocate(self, spec: QuantSpec, baseline: SEWResNet) -> SEWResNet:
+        """Quantize the blocks' kernels, by drift, in the memory of ``spec.bits``."""
+        table = calibrate.layer_bits(baseline)
+        blocks = [x for x in table if re.fullmatch(recipe.WEIGHTS, x.name)]
+        budget = sum(layer.size for layer in blocks) * spec.bits / 8000
+        names = [layer.name for layer in blocks]
+        chosen = calibrate.allocate_bits(
+            baseline, self.train_set, budget, layers=names, images=self.config.images
+        )
+        rules = {
+            re.escape(name): QuantSpec(bits=bits, clip="mse")
+            for name, bits in chosen.items()
+        }
+        return calibrate.quantize(baseline, rules)
+
     def _train(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
-        steps = self.config.qat_epochs * self._per_epoch
-        if spec.arm == arms.SAME_TIME:
-            steps = round(steps * arms.MORE_STEPS)
-        loss = arms.LOSSES[spec.arm]
+        train_set, _ = self._split(spec.seed)
+        steps = self.config.qat_epochs * self._per_epoch(train_set)
+        if spec.arm == losses.SAME_TIME:
+            steps = round(steps * losses.MORE_STEPS)
+        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[spec.arm]
         rate = self.study.qat_learning_rate
         assert rate is not None, "resolve() sets it"
         return train.fit(
             model,
-            self.train_set,
+            train_set,
             steps=steps,
             optimizer=recipe.optimizer(self.study, train.cosine(steps, rate)),
             batch_size=self.config.batch_size,
@@ -88,9 +132,8 @@ class Networks:
     def _options(self) -> dict[str, Any]:
         return recipe.training_options(self.study) | {"on_nonfinite": "stop"}
 
-    @property
-    def _per_epoch(self) -> int:
-        return train.steps_per_epoch(self.train_set, self.config.batch_size)
+    def _per_epoch(self, train_set: Dataset) -> int:
+        return train.steps_per_epoch(train_set, self.config.batch_size)
 
     @functools.cache  # noqa: B019 (they live as long as the run)
     def baseline(self, seed: int) -> SEWResNet:
@@ -102,12 +145,13 @@ class Networks:
         for path in () if self.config.tiny else (published, own):
             if checkpoint.exists(path):
                 return checkpoint.load(path, model)
-        steps = self.config.epochs * self._per_epoch
+        train_set, _ = self._split(seed)
+        steps = self.config.epochs * self._per_epoch(train_set)
         peak = self.study.learning_rate
         assert peak is not None, "resolve() sets it"
         model = train.fit(
             model,
-            self.train_set,
+            train_set,
             steps=steps,
             optimizer=recipe.optimizer(self.study, train.one_cycle(steps, peak)),
             batch_size=self.config.batch_size,
@@ -120,16 +164,32 @@ class Networks:
 
     @functools.cache  # noqa: B019
     def _reference(self, seed: int) -> Evaluation:
-        return self._evaluate(self.baseline(seed), None)
+        return self._evaluate(self.baseline(seed), None, seed)
 
-    def _evaluate(self, model: nnx.Module, reference: nnx.Module | None) -> Evaluation:
-        return train.evaluate(model, self.test_set, reference=reference)
+    def _evaluate(
+        self, model: nnx.Module, reference: nnx.Module | None, seed: int
+    ) -> Evaluation:
+        return train.evaluate(model, self._split(seed)[1], reference=reference)
+
+    @functools.cache  # noqa: B019
+    def _corrupted_reference(self, seed: int) -> Evaluation:
+        return train.evaluate(self.baseline(seed), self.corrupted)
+
+    def _compare_corrupted(self, seed: int, model: nnx.Module) -> Row:
+        found = train.evaluate(model, self.corrupted)
+        reference = self._corrupted_reference(seed)
+        fired = firing.report(reference.counts, found.counts)
+        return {
+            "corrupted_accuracy": found.accuracy,
+            "corrupted_emd_mean": fired.emd_mean,
+            "corrupted_paired_shift_mean": _mean(fired.paired_shift),
+        }
 
     def _count_operations(self, found: Evaluation) -> float:
         synapses = self.baseline(0 if not self.config.seeds else self.config.seeds[0])
         size = self.test_set.images.shape[1:3]
         table = synapses.synapses(image_size=size)
-        images = len(self.test_set)
+        images = found.counts.observations // 4  # steps
         return sum(cost.synaptic_operations(table, found.spikes, images).values())
 
     def _compare(self, seed: int, found: Evaluation, reference: Evaluation) -> Row:
@@ -142,10 +202,39 @@ class Networks:
             "mean_rate": fired.mean_rate,
             "dead_fraction": fired.dead_fraction,
             "time_w1_mean": _mean(found.time_w1),
+            "latency_emd_mean": _mean(_compare_latencies(found, reference)),
             "operations": self._count_operations(found),
             "emd": fired.emd,
             "paired_shift": fired.paired_shift,
         }
+
+
+def _take(dataset: Dataset, part: slice) -> Dataset:
+    return dataclasses.replace(
+        dataset, images=dataset.images[part], labels=dataset.labels[part]
+    )
+
+
+def _corrupt(dataset: Dataset) -> Dataset:
+    """Add normal noise of a fifth of the range of pixels."""
+    noise = np.random.default_rng(0).normal(0, 51, dataset.images.shape)
+    images = np.clip(np.rint(dataset.images + noise), 0, 255).astype(np.uint8)
+    return dataclasses.replace(dataset, images=images)
+
+
+def _make_noise(dataset: Dataset) -> Dataset:
+    shape = dataset.images.shape
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return dataclasses.replace(dataset, images=images)
+
+
+def _compare_latencies(one: Evaluation, other: Evaluation) -> dict[str, float]:
+    """Return the EMD between neurons' mean latencies, in units of T, by layer."""
+    observations = one.counts.observations
+    return {
+        name: emd.emd_from_counts(x, other.latencies[name], observations)
+        for name, x in one.latencies.items()
+    }
 
 
 def _mean(by_layer: dict[str, float]) -> float:

@@ -1,37 +1,58 @@
 """Make the page from the rows alone."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
+from scipy import stats
 
-from experiments.beyond import arms
+from experiments.beyond import arms, losses, tuning
 from experiments.beyond.config import BeyondConfig
 from experiments.tables import emd_text, markdown_table, points, spread
 from snnjax.runs import Row
 
-_TEXT = ("quantizer", "arm")
-_KEY = ["quantizer", "arm"]
-_MEASURES = ["emd_mean", "paired_shift_mean", "accuracy"]
+_TEXT = ("quantizer", "arm", "loss")
+# Of each part, the arm that others are compared with.
+_FIRST = {"ptq": arms.PTQ_BN, "memory": arms.SAME_BITS, "inputs": list(arms.INPUTS)[4]}
+_FIRST |= {"tune": "", "qat": losses.PLAIN}
+BOTH = ("emd_mean", "paired_shift_mean")
+# What no loss optimised, by column.
+_BESIDE = {
+    "time-W1": "time_w1_mean",
+    "latency": "latency_emd_mean",
+    "noisy EMD": "corrupted_emd_mean",
+    "noisy paired": "corrupted_paired_shift_mean",
+}
+# A network below this accuracy is dead, not quantized: no ratio to it says anything.
+DEAD = 0.6
 
 
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
-    """Return the page: baselines, calibration, training."""
+    """Return the page: baselines, calibration, tuning, training."""
     text = _read("head.md").format(
         dataset=config.dataset, width=config.width, images=config.images
     )
-    base = [row for row in rows if row["part"] == "fp32"]
+    base = [
+        row
+        for row in rows
+        if row["part"] == "fp32" and row["seed"] not in arms.TUNING_SEEDS
+    ]
     if base:
         text += markdown_table([_baseline_line(row) for row in base]) + "\n"
-    for part, first in (("ptq", arms.PTQ_BN), ("qat", arms.PLAIN)):
+    for part, first in _FIRST.items():
         mine = [row for row in rows if row["part"] == part and "failed" not in row]
         text += _read(f"{part}.md").format(epochs=config.qat_epochs)
         if not mine:
             text += "Nothing is measured yet.\n\n"
-            continue
-        frame = compare_rows(mine, base, first)
-        text += markdown_table(_lines(frame), _TEXT) + "\n"
-        text += "".join(f"- {s}\n" for s in find_ratios(frame, first)) + "\n"
+        elif part == "tune":
+            text += markdown_table(_tuning_lines(mine), _TEXT) + "\n"
+        else:
+            text += markdown_table(_lines(mine, base, first), _TEXT) + "\n"
+            found = find_ratios(mine, first)
+            if part == "qat":
+                tuned = [row for row in rows if row["part"] == "tune"]
+                found += judge_losses(mine) + list_numbers(mine, tuned)
+            text += "".join(f"- {sentence}\n" for sentence in found) + "\n"
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     return text + f"{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
 
@@ -46,62 +67,194 @@ def _baseline_line(row: Row) -> dict[str, str]:
         "seed": str(row["seed"]),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
-        "EMD by other images": emd_text(row["floor_sampling"]),
+        "sampling floor": emd_text(row["floor_sampling"]),
         "operations": f"{row['operations']:,.0f}",
     }
 
 
-def compare_rows(rows: Sequence[Row], base: Sequence[Row], first: str) -> pd.DataFrame:
-    """Return rows with each measure of the arm to compare with, of their seed.
+def _tuning_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
+    chosen, lines = tuning.choose_trials(rows), []
+    for trial, found in tuning.score_trials(rows).items():
+        arm, numbers = losses.TRIALS[trial]
+        lines.append(
+            {
+                "loss": trial,
+                "accuracy": f"{100 * found['accuracy']:+.2f}",
+                "EMD ratio": f"{found['emd_mean']:.2f}",
+                "paired ratio": f"{found['paired_shift_mean']:.2f}",
+                "score": f"{found['score']:.3f}",
+                "chosen": "yes" if chosen[arm] == numbers else "",
+            }
+        )
+    return lines
 
-    Ratios of EMD and paired shift, the gain of accuracy, and operations over the
-    baseline's; NaN where the other arm has no such row.
-    """
-    frame = pd.DataFrame(rows)
-    theirs = frame[frame["arm"] == first][["quantizer", "seed", *_MEASURES]]
-    found = frame.merge(
-        theirs, how="left", on=["quantizer", "seed"], suffixes=("", "_first")
-    )
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Group rows by quantizer and arm, the quantizers together."""
+    order = list(dict.fromkeys(row["quantizer"] for row in rows))
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: order.index(row["quantizer"])):
+        found.setdefault((row["quantizer"], row["arm"]), []).append(row)
+    return found
+
+
+def _lines(
+    rows: Sequence[Row], base: Sequence[Row], first: str
+) -> list[dict[str, str]]:
     operations = {row["seed"]: row["operations"] for row in base}
-    return found.assign(
-        emd_ratio=found["emd_mean"] / found["emd_mean_first"],
-        shift_ratio=found["paired_shift_mean"] / found["paired_shift_mean_first"],
-        gain=found["accuracy"] - found["accuracy_first"],
-        cost=found["operations"] / found["seed"].map(operations),
-    )
-
-
-def _lines(frame: pd.DataFrame) -> list[dict[str, str]]:
-    def ratio(values: pd.Series) -> str:
-        return f"{values.mean():.2f}" if values.notna().any() else "-"
-
-    return [
-        {
-            **dict(zip(_KEY, key, strict=True)),
-            "seeds": str(len(own)),
-            "accuracy %": spread(list(own["accuracy"]), points),
-            "EMD": spread(list(own["emd_mean"]), emd_text),
-            "ratio": ratio(own["emd_ratio"]),
-            "paired shift": spread(list(own["paired_shift_mean"]), emd_text),
-            "ratio of it": ratio(own["shift_ratio"]),
-            "time-W1": spread(list(own["time_w1_mean"]), emd_text),
-            "operations": f"{own['cost'].mean():.3f}",
-            "seconds": f"{own['seconds'].mean():.0f}",
+    groups, lines = _groups(rows), []
+    beside = {
+        column: key
+        for column, key in _BESIDE.items()
+        if any(key in row for row in rows)
+    }
+    for (quantizer, arm), found in groups.items():
+        theirs = groups.get((quantizer, first), [])
+        more = [row["operations"] / operations[row["seed"]] for row in found]
+        line = {
+            "quantizer": quantizer,
+            "arm": arm,
+            "seeds": str(len(found)),
+            "accuracy %": spread([r["accuracy"] for r in found], points),
+            "EMD": spread([r["emd_mean"] for r in found], emd_text),
+            "ratio": interval_text(compare(found, theirs, "emd_mean")),
+            "paired shift": spread([r["paired_shift_mean"] for r in found], emd_text),
+            "ratio of it": interval_text(compare(found, theirs, "paired_shift_mean")),
         }
-        for key, own in frame.groupby(_KEY, sort=False)
-    ]
+        for column, key in beside.items():
+            ratios = compare(found, theirs, key)
+            line[column] = f"{statistics.fmean(ratios):.2f}" if ratios else "-"
+        line["operations"] = f"{statistics.fmean(more):.3f}"
+        line["seconds"] = f"{statistics.fmean(r['seconds'] for r in found):.0f}"
+        lines.append(line)
+    return lines
 
 
-def find_ratios(frame: pd.DataFrame, first: str) -> list[str]:
-    """Return a sentence on each arm: its ratios over all quantizers."""
-    ratios = ["emd_ratio", "shift_ratio", "gain"]
-    means = frame.groupby(_KEY, sort=False)[ratios].mean().dropna().reset_index()
+def compare(rows: Sequence[Row], first: Sequence[Row], key: str) -> list[float]:
+    """Return a measure over that of the same seed in the arm to compare with."""
+    theirs = {row["seed"]: row[key] for row in first if key in row}
     return [
-        f"{arm}: of {len(own)} quantizers the median EMD is "
-        f"{own['emd_ratio'].median():.2f} and the median paired shift "
-        f"{own['shift_ratio'].median():.2f} times that of “{first}”; accuracy differs "
-        f"by {100 * own['gain'].min():+.2f} to {100 * own['gain'].max():+.2f} points, "
-        f"median {100 * own['gain'].median():+.2f}."
-        for arm, own in means.groupby("arm", sort=False)
-        if arm != first
+        row[key] / theirs[row["seed"]]
+        for row in rows
+        if key in row and theirs.get(row["seed"])
     ]
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of a mean, by Student's t; inf for one value."""
+    number = len(values)
+    if number < 2:
+        return float("inf")
+    scale = statistics.stdev(values) / number**0.5
+    return float(stats.t.ppf(0.975, number - 1)) * scale
+
+
+def interval_text(values: Sequence[float]) -> str:
+    """Print a mean ratio with half of its 95 % interval.
+
+    >>> interval_text([0.5, 0.6, 0.7])
+    '0.60 ± 0.25'
+    """
+    if not values:
+        return "-"
+    text = f"{statistics.fmean(values):.2f}"
+    same = len(values) < 2 or not statistics.stdev(values)
+    return text if same else f"{text} ± {half_width(values):.2f}"
+
+
+def find_ratios(rows: Sequence[Row], first: str) -> list[str]:
+    """Return a sentence on each arm: its ratios over all quantizers."""
+    groups = _groups(rows)
+    sentences = []
+    for arm in dict.fromkeys(arm for _, arm in groups):
+        ratios: dict[str, list[float]] = {key: [] for key in BOTH}
+        accuracy = []
+        for (quantizer, other), found in groups.items():
+            theirs = groups.get((quantizer, first), [])
+            if other != arm or not compare(found, theirs, BOTH[0]):
+                continue
+            for key in BOTH:
+                ratios[key].append(statistics.fmean(compare(found, theirs, key)))
+            accuracy.append(statistics.fmean(_differences(found, theirs)))
+        if arm == first or not accuracy:
+            continue
+        sentences.append(
+            f"{arm}: of {len(accuracy)} quantizers the median EMD is "
+            f"{statistics.median(ratios['emd_mean']):.2f} and the median paired shift "
+            f"{statistics.median(ratios['paired_shift_mean']):.2f} times that of "
+            f"“{first}”; accuracy differs by {100 * min(accuracy):+.2f} to "
+            f"{100 * max(accuracy):+.2f} points, median "
+            f"{100 * statistics.median(accuracy):+.2f}."
+        )
+    return sentences
+
+
+def _differences(rows: Sequence[Row], first: Sequence[Row]) -> list[float]:
+    theirs = {row["seed"]: row["accuracy"] for row in first}
+    return [r["accuracy"] - theirs[r["seed"]] for r in rows if r["seed"] in theirs]
+
+
+def judge_losses(rows: Sequence[Row]) -> list[str]:
+    """Return sentences on `distill.firing` against plain training and its rivals."""
+    groups = _groups(rows)
+    own = (losses.PLAIN, losses.KEPT, *losses.PARTS_OF_IT)
+    rivals = [arm for arm in losses.LOSSES if arm not in own]
+    alive, below, beaten, compared = [], [], [], []
+    for quantizer in dict.fromkeys(quantizer for quantizer, _ in groups):
+        plain = groups.get((quantizer, losses.PLAIN), [])
+        ours = groups.get((quantizer, losses.KEPT), [])
+        if not plain or not ours:
+            continue
+        ratios = [compare(ours, plain, key) for key in BOTH]
+        if statistics.fmean(row["accuracy"] for row in plain) >= DEAD:
+            alive.append(quantizer)
+            if all(statistics.fmean(x) + half_width(x) < 1 for x in ratios):
+                below.append(quantizer)
+        others = [
+            groups[quantizer, arm] for arm in rivals if (quantizer, arm) in groups
+        ]
+        if others:
+            compared.append(quantizer)
+            if all(
+                _mean(ours, key) < min(_mean(found, key) for found in others)
+                for key in BOTH
+            ):
+                beaten.append(quantizer)
+    if not alive:
+        return []
+    return [
+        f"{losses.KEPT} is below plain training in both measures, by 95 % intervals "
+        f"over seeds, with {len(below)} of the {len(alive)} quantizers that plain "
+        f"training does not kill{_but(alive, below)}.",
+        f"{losses.KEPT} is below the best of {', '.join(rivals)}, each measure's "
+        f"own, in both measures with {len(beaten)} of {len(compared)} quantizers"
+        f"{_but(compared, beaten)}.",
+    ]
+
+
+def list_numbers(rows: Sequence[Row], tuned: Sequence[Row]) -> list[str]:
+    """Return a sentence on the numbers of each loss, and those that tuning chose."""
+    chosen = tuning.choose_trials(tuned)
+    sentences = []
+    for arm in dict.fromkeys(row["arm"] for row in rows if row.get("numbers")):
+        every = [row["numbers"] for row in rows if row["arm"] == arm]
+        used = list(map(dict, dict.fromkeys(tuple(x.items()) for x in every)))
+        text = " or ".join(losses.name_numbers(numbers) for numbers in used)
+        if arm in chosen and used != [dict(chosen[arm])]:
+            text += f"; the tuning chose {losses.name_numbers(chosen[arm])}"
+        sentences.append(f"Numbers of {arm}: {text}.")
+    if any("tuning" in sentence for sentence in sentences):
+        sentences.append(
+            "Losses above have other numbers than the tuning chose: they were trained "
+            "before it, and this table does not yet decide between them."
+        )
+    return sentences
+
+
+def _but(all_of: Iterable[str], those: Sequence[str]) -> str:
+    rest = [name for name in all_of if name not in those]
+    return f" (not with {', '.join(rest)})" if rest else ""
+
+
+def _mean(rows: Sequence[Row], key: str) -> float:
+    return statistics.fmean(row[key] for row in rows)

@@ -1,11 +1,14 @@
 import io
+import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from experiments.beyond import __main__ as beyond
-from experiments.beyond import arms, report
+from experiments.beyond import arms, losses, report, tuning
 from experiments.beyond.config import PRESETS, BeyondConfig
+from snnjax import distill
 
 
 def row(quantizer, arm, seed, emd, accuracy=0.9, part="ptq"):
@@ -39,7 +42,8 @@ def test_ratios_are_of_the_same_seed():
     frame = report.compare_rows(rows, base, arms.PTQ_BN)
     [first, best] = report._lines(frame)
     assert first["ratio"] == "1.00"
-    assert best["ratio"] == best["ratio of it"] == "0.38"  # of 1/2 and 1/4
+    # The mean of 1/2 and 1/4, and 12.7 / sqrt(2) of their standard deviation.
+    assert best["ratio"] == best["ratio of it"] == "0.38 ± 1.59"
     assert best["operations"] == "0.500"
     [sentence] = report.find_ratios(frame, arms.PTQ_BN)
     assert "0.38" in sentence
@@ -63,8 +67,22 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     config = BeyondConfig(dry_run=True, out=out, only="qat", seeds=(0,))
     beyond.run(config, Console(file=text))
     assert not out.exists()
-    number = len(arms.TRAINED) * len(arms.LOSSES)
+    number = len(arms.TRAINED) * len(losses.LOSSES) + 1
     assert f"{number} rows, {number} missing" in text.getvalue()
+
+
+def test_the_numbers_of_least_score_that_keep_accuracy_are_chosen():
+    """Of three trials the nearest costs 2 points, so that the second is chosen."""
+    arm = losses.KEPT
+    names = [name for name, (a, _) in losses.TRIALS.items() if a == arm][:3]
+    rows = []
+    for seed in arms.TUNING_SEEDS:
+        found = zip(names, (0.08, 0.05, 0.01), (0.9, 0.9, 0.88), strict=True)
+        rows += [row("a", n, seed, emd, acc, "tune") for n, emd, acc in found]
+        rows.append(row("a", losses.PLAIN, seed, 0.1, part="tune"))
+    scores = tuning.score_trials(rows)
+    assert scores[names[1]]["score"] == pytest.approx(0.5)
+    assert tuning.choose_trials(rows) == {arm: losses.TRIALS[names[1]][1]}
 
 
 @pytest.mark.nightly
@@ -76,3 +94,16 @@ def test_a_run_resumes(tmp_path):
     beyond.run(config, Console(file=io.StringIO()))
     assert (tmp_path / "run" / "results.jsonl").read_bytes() == results
     assert "fire_match" in (tmp_path / "run" / "beyond.md").read_text()
+
+
+def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():
+    folder = Path(__file__).parents[3] / "docs" / "results"
+    lines = (folder / "beyond.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    text = report.to_markdown(rows, PRESETS["digits"].resolve())
+    assert text == (folder / "beyond.md").read_text()
+    tuned = [row for row in rows if row["part"] == "tune"]
+    assert tuning.choose_trials(tuned) == losses.CHOSEN
+    defaults = distill.firing().numbers
+    for name, number in losses.CHOSEN[losses.KEPT].items():
+        assert float(defaults[name]) == number
