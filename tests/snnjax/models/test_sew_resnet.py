@@ -1,6 +1,7 @@
 import functools
 import inspect
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from flax import nnx
 from programs import equations
 
-from snnjax import models, neurons, quantize, surrogate
+from snnjax import conv, models, neurons, quantize, surrogate
 from snnjax.models.sew_resnet import CONNECT, STEMS
 from snnjax.quantize import QuantSpec
 
@@ -360,7 +361,12 @@ def test_bfloat16_keeps_spikes_and_statistics():
         ),
     ],
 )
-def test_synapses_are_the_convolutions_of_the_program(make, size, stem):
+def test_synapses_are_the_convolutions_of_the_program(make, size, stem, monkeypatch):
+    # With its own convolution, not several outputs of it side by side.
+    xla = conv.Choice("xla", "for comparison", ("xla",))
+    monkeypatch.setattr(
+        sys.modules["snnjax.conv.conv2d"], "choose_forward", lambda *_: xla
+    )
     graphdef, state = abstract(make, 7, stem=stem, width=4, in_channels=2)
     x = jax.ShapeDtypeStruct((3, *size, 2), jnp.float32)
     program = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, x)

@@ -1,4 +1,5 @@
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 from flax import nnx
 from programs import equations
 
-from snnjax import calibrate, cost, firing, models, neurons
+from snnjax import calibrate, conv, cost, firing, models, neurons
 from snnjax.quantize import QuantSpec
 
 
@@ -92,7 +93,12 @@ def test_forward_is_numpys():
 
 @pytest.mark.parametrize("size", [(32, 32), (35, 64)])
 @pytest.mark.parametrize("make", [models.spiking_vgg_small, models.spiking_vgg16])
-def test_synapses_are_the_convolutions_of_the_program(make, size):
+def test_synapses_are_the_convolutions_of_the_program(make, size, monkeypatch):
+    # With its own convolution, not several outputs of it side by side.
+    xla = conv.Choice("xla", "for comparison", ("xla",))
+    monkeypatch.setattr(
+        sys.modules["snnjax.conv.conv2d"], "choose_forward", lambda *_: xla
+    )
     graphdef, state = abstract(make, width=4, in_channels=2, image_size=size)
     x = jax.ShapeDtypeStruct((3, *size, 2), jnp.float32)
     program = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, x)
