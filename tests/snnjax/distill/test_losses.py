@@ -212,7 +212,7 @@ def test_a_loop_of_ones_own_takes_the_same_step():
     expected = fit(student, steps=1, teacher=teacher, distill=loss)
     model = nnx.clone(student)
     model.train()
-    batch = train.loop.train_batches(train.loop.epoch_order(0, 0, 64), 16)[0]
+    batch = data.train_batches(data.epoch_order(0, 0, 64), 16)[0]
     images = data.network_input(
         digits(64).images[batch], digits(64).mean, digits(64).std
     )

@@ -26,7 +26,6 @@ def test_sew_resnet18_of_64x64_images_on_8_devices():
     found = several.run("read_batches", "read", devices=8)
     assert_same(found)
     assert len(found["one"]["losses"]) == 20
-    assert found["one"]["losses"][-1] < found["one"]["losses"][0]
     assert found["one"]["fired"] == found["many"]["fired"]
 
 
