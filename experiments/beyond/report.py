@@ -67,7 +67,7 @@ def _baseline_line(row: Row) -> dict[str, str]:
         "seed": str(row["seed"]),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
-        "sampling floor": emd_text(row["floor_sampling"]),
+        "EMD by other images": emd_text(row["floor_sampling"]),
         "operations": f"{row['operations']:,.0f}",
     }
 
