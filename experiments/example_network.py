@@ -3,6 +3,8 @@
 Writes ``snnjax/examples/digits.safetensors`` and the digits beside it, in a minute.
 """
 
+from typing import Any
+
 import numpy as np
 from flax import nnx
 
@@ -25,7 +27,7 @@ def train_network(digits: data.Dataset) -> models.SEWResNet:
 
 def main() -> None:
     splits = {name: data.load("digits", name) for name in data.SPLITS}
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, digits in splits.items():
         arrays[f"{name}_images"] = digits.images
         arrays[f"{name}_labels"] = digits.labels.astype(np.uint8)

@@ -41,7 +41,8 @@ def compare_with_roofline(config: BenchmarkConfig, peers: object) -> Comparisons
         title, spec = describe_network(config, name, config.timesteps)
         work = {}
         for part, calls in _make_parts(spec | {"remat": "none"}).items():
-            operations, size = (sum(call[i] for call in calls) for i in (1, 2))
+            operations = sum(operations for _, operations, _ in calls)
+            size = sum(size for _, _, size in calls)
             floor = max(operations / product, size / bandwidth)
             row = f"{part}: {operations / 1e9:.1f} GFLOP, {size / 1e6:.0f} MB"
             work[row] = _time_all([call[0] for call in calls], floor)
@@ -79,13 +80,14 @@ def _time_all(calls: list[Callable], floor: float) -> Callable[[], Measures]:
     return run
 
 
-def _make_parts(spec: dict[str, Any]) -> dict[str, list[tuple[Callable, float, float]]]:
-    """Return for each part its functions, with their operations and bytes."""
+def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return for each part its functions, each with its operations and bytes."""
     rng = np.random.default_rng(0)
     images = spec["batch"] * spec["timesteps"]
     names = "convolutions", "input gradients", "kernel gradients"
     parts: dict[str, list] = {name: [] for name in (*names, "BatchNorm and neurons")}
-    for row in make_network(spec).synapses((32, 32)):
+    network: Any = make_network(spec)
+    for row in network.synapses((32, 32)):
         if not row.kernel:
             continue
         number = spec["batch"] if INPUT in row.sources else images

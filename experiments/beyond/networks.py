@@ -232,7 +232,7 @@ def _compare_latencies(one: Evaluation, other: Evaluation) -> dict[str, float]:
     """Return the EMD between neurons' mean latencies, in units of T, by layer."""
     observations = one.counts.observations
     return {
-        name: emd.emd_from_counts(x, other.latencies[name], observations)
+        name: float(emd.emd_from_counts(x, other.latencies[name], observations))
         for name, x in one.latencies.items()
     }
 

@@ -59,7 +59,8 @@ def _make_candidates(spiking: Spiking, currents: Array) -> Array:
     plain = nnx.clone(spiking)
     plain.quantize(None)
     largest = max(float(jnp.max(jnp.abs(plain.potentials(x)))) for x in currents)
-    threshold = float(np.min(np.asarray(plain.learned_neuron().v_threshold)))
+    neuron: Any = plain.learned_neuron()
+    threshold = float(np.min(np.asarray(neuron.v_threshold)))
     ends = threshold / 4, max(2 * threshold, largest)
     return jnp.asarray(np.geomspace(*ends, _CANDIDATES), jnp.float32)
 

@@ -179,7 +179,8 @@ def _make_plan(model, reference, units, timesteps, batchnorm):
     """Return the plan, and the arrays of the two networks."""
     student, teacher = nnx.clone(model), nnx.clone(reference)
     for unit in units:
-        observable_layers(student)[unit.weights].quantize(None)
+        layer: Any = observable_layers(student)[unit.weights]
+        layer.quantize(None)
     for network in (student, teacher):
         network.eval()
     (ours, state), (theirs, taught) = nnx.split(student), nnx.split(teacher)
@@ -219,7 +220,8 @@ def _distance(plan, fixed, kernels, images, active):
     state, taught, compare, _ = fixed
     student = nnx.merge(plan.student, state, copy=True)
     for name, kernel in kernels.items():
-        observable_layers(student)[name].kernel.set_value(kernel)
+        layer: Any = observable_layers(student)[name]
+        layer.kernel.set_value(kernel)
     teacher = nnx.merge(plan.teacher, taught, copy=True)
     train = True if plan.batchnorm else None
     membranes = compare.needs_membranes

@@ -31,12 +31,16 @@ def make_form(
     """Return the form of a convolution of these shapes; ValueError where none fits."""
     _checks.require_whole("groups", groups, 1)
     _check_shapes(x, w, groups)
-    pair = (strides, strides) if isinstance(strides, int | np.integer) else strides
+    pair: Any = strides
+    if isinstance(strides, int | np.integer):
+        pair = (strides, strides)
     if not _is_whole_pair(pair, 1):
         raise ValueError(
             f"strides must be at least 1, got {strides!r}; give a whole number or two"
         )
-    pads = ((padding,) * 2,) * 2 if isinstance(padding, int | np.integer) else padding
+    pads: Any = padding
+    if isinstance(padding, int | np.integer):
+        pads = ((padding,) * 2,) * 2
     if not (
         isinstance(pads, tuple) and len(pads) == 2 and all(map(_is_whole_pair, pads))
     ):
@@ -44,7 +48,9 @@ def make_form(
             "padding must be at least 0 on each side, a whole number or ((top, "
             f"bottom), (left, right)), got {padding!r}"
         )
-    apart = (dilation, dilation) if isinstance(dilation, int | np.integer) else dilation
+    apart: Any = dilation
+    if isinstance(dilation, int | np.integer):
+        apart = (dilation, dilation)
     if not _is_whole_pair(apart, 1):
         raise ValueError(
             f"dilation must be at least 1, got {dilation!r}; give a whole number or two"

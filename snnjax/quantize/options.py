@@ -71,7 +71,7 @@ def check_options(spec: Any) -> None:
             f"method {spec.method!r}"
         )
     if spec.method != "uniform":
-        refused = [("group_size", None), ("rounding", "nearest")]
+        refused: list[tuple[str, Any]] = [("group_size", None), ("rounding", "nearest")]
         if spec.method not in ("binary", "ternary", "power_of_two"):
             refused.append(("pow2", False))
         if spec.method != "power_of_two":

@@ -418,7 +418,8 @@ class QuantSpec:
             case "lsq":
                 step, zero = self.init_scale(x) if scale is None else scale, None
                 if self.zero_point:
-                    step, zero = scale if scale is not None else self.init_scale()
+                    learned: Any = self.init_scale() if scale is None else scale
+                    step, zero = learned
                 return lsq(x, step, bits=self.bits, signed=self.signed, zero_point=zero)
             case "binary":
                 return binary(x, per_channel=self.per_channel, pow2=self.pow2)
