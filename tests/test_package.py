@@ -89,4 +89,4 @@ def test_extras_that_are_documented_exist():
     text = (ROOT / "docs" / "start" / "install.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\[([a-z]+)\]`", text))
     assert len(named) > 5
-    assert named <= set(PROJECT["optional-dependencies"])
+    assert named <= set(PYPROJECT["project"]["optional-dependencies"])

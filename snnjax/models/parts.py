@@ -199,15 +199,22 @@ def norm_and_spike(
         affine, state = others
         return run(make_currents(steps, h, affine), state, start)[:2]
 
-    if steps > UNROLLED and neurons._observer is None:
+    if neurons.is_observed:
+
+        def run_observed(h, affine, state, start):
+            return run(make_currents(steps, h, affine), state, start)
+
+        # Traced once, so that an observer is called once.
+        spikes, end, observed = rematerialize(
+            run_observed, None, h, affine, state, start
+        )
+        nnx.update(neurons, observed)
+    elif steps > UNROLLED:
         chunks = divide(steps, CHUNK, still)
         spikes, end = run_in_chunks(run_chunk, chunks, h, (affine, state), start)
     else:
         make = functools.partial(make_currents, steps)
-        spikes, end, observed = rematerialize_elementwise(
-            run, make, h, affine, state, start
-        )
-        nnx.update(neurons, observed)
+        spikes, end, _ = rematerialize_elementwise(run, make, h, affine, state, start)
     neurons.keep_state(end)
     return spikes
 

@@ -139,6 +139,7 @@ def test_synaptic_operations_follow_each_spike(connect, blocks):
             assert expected == accumulations(synapse, value != 0) / IMAGES
 
 
+@pytest.mark.slow
 def test_a_block_output_of_2_counts_twice():
     synapses, trains, counts = network("add")
     (conv1,) = [s for s in synapses if s.name == "layer2.0.conv1"]

@@ -86,6 +86,7 @@ def model():
     return jax.jit(model.__call__, static_argnames="timesteps")
 
 
+@pytest.mark.slow
 def test_direct_sequence_is_what_a_model_makes_of_an_image(model):
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 2))
     logits, _ = model(x, timesteps=5)

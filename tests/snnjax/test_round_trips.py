@@ -122,13 +122,13 @@ def assert_round_trip(seed, folder):
     np.testing.assert_array_equal(logits(nnx.merge(graph, abstract)), expected)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(1))
 def test_drawn_networks_come_back(seed, tmp_path):
     assert_round_trip(seed, tmp_path)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(4, 200))
+@pytest.mark.parametrize("seed", range(1, 200))
 def test_many_drawn_networks_come_back(seed, tmp_path):
     assert_round_trip(seed, tmp_path)
 

@@ -115,6 +115,7 @@ def strict():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_strict_modes_change_nothing(name):
     function, *arguments = CALLS[name]

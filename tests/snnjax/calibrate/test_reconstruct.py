@@ -28,6 +28,7 @@ def make_layer(spec, seed=0):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_neighbours_are_the_levels_on_either_side(spec):
     layer = make_layer(spec)

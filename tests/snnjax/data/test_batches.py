@@ -72,6 +72,7 @@ def first_quick(names):
 OPTIONS = dict(optimizer=optax.adam(1e-2), seed=0, timesteps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", first_quick(["pairs", "mappings", "floats"]))
 def test_a_run_is_that_of_the_data_set(images, kind):
     whole = train.fit(network(), images, epochs=2, batch_size=BATCH, **OPTIONS)

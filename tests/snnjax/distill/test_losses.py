@@ -301,6 +301,7 @@ def test_rates_are_those_of_each_sequence_alone():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_sequences_of_different_lengths():
     draw = np.random.default_rng(0)
     lengths = draw.integers(2, 7, 24)
@@ -354,6 +355,7 @@ def test_counts_stand_in_for_a_teacher(x64):
         loss({"a": spikes["a"]}, None)
 
 
+@pytest.mark.slow
 def test_counts_train_a_network_without_its_teacher():
     teacher, student = Net(seed=0, norm=False), Net(seed=1, norm=False)
     images = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 2), np.uint8)

@@ -247,6 +247,7 @@ def test_out_and_in(name, make_model, tmp_path):
         np.testing.assert_allclose(outputs, logits, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
 def test_layers_of_ones_own(in_shape):
@@ -267,6 +268,7 @@ def test_kernels_that_the_package_mistakes_are_refused():
         interop.graph(twins.make_sequential(neurons.LIF(), None))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_what_is_loaded_is_quantized_counted_and_made_whole():
     plain = interop.load(interop.graph(make(models.SpikingVGG, **VGG)))

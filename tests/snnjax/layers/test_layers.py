@@ -378,6 +378,7 @@ def test_a_clip_for_each_channel_is_taken_from_the_weights():
     assert value(each.quant_scale).shape == (5,)
 
 
+@pytest.mark.slow
 def test_plif_learns_a_time_constant_in_each_layer():
     layer = Spiking(neurons.PLIF(tau=3.0))
     x = normal(5, 2, 7)
@@ -435,6 +436,7 @@ def lif_with_a_learned_step(x, step):
     return neurons.lif(x, membrane_quantizer=quantizer)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [
@@ -562,6 +564,7 @@ def test_a_membranes_zero_point_may_have_any_sign_and_its_step_stays_positive():
     np.testing.assert_array_equal(got, [[0.5, 0.25], [-1, -1]])
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_membranes_step_counts_all_steps():
     """N of 1 / sqrt(N Q) is of T steps, of which the scan quantizes one at a time."""
     x, cotangent = (jnp.asarray(normal(4, 2, 6), jnp.float32) for _ in range(2))

@@ -29,6 +29,7 @@ def test_of_a_lif_layer_in_numpy():
     np.testing.assert_allclose(found[""], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "neuron",
     [

@@ -29,6 +29,7 @@ def test_inputs_are_shown_and_the_network_is_as_it_was():
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_gradients_pass_through_what_is_shown(remat):
     model = models.sew_resnet8(width=2, in_channels=1, remat=remat, rngs=nnx.Rngs(0))

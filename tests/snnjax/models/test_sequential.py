@@ -42,6 +42,7 @@ def network(**more):
     return models.Sequential(parts | more, in_shape=(8, 8, 1))
 
 
+@pytest.mark.slow
 def test_a_network_goes_all_the_way(tmp_path):
     images = data.load("digits", "train", limit=128)
     net = network()

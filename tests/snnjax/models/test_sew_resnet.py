@@ -96,6 +96,7 @@ def test_parameters(make, classes, stem, expected):
     assert sum(sizes) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layers", "total"),
     [(models.sew_resnet8, 9, 344_064), (models.sew_resnet18, 20, 614_400)],
@@ -288,6 +289,7 @@ def test_training_reaches_every_quantizer(train, monkeypatch):
     assert len(shapes) == (10 if train else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_zero_init_silences_the_branches_at_first(train):
     for zero in (True, False):

@@ -108,6 +108,7 @@ def adaptive(state, x, *, tau, up, membrane_quantizer=None):
     return {"v": v * (1 - spikes), "a": 0.9 * state["a"] + up * spikes}, spikes
 
 
+@pytest.mark.slow
 def test_a_step_function_becomes_a_neuron_of_a_layer(tmp_path):
     neuron = neurons.from_step(adaptive, rest={"v": 0.0, "a": 0.2}, tau=2.0, up=0.3)
     spikes, state = neuron(jnp.asarray(X, jnp.float32))
@@ -163,6 +164,7 @@ def test_step_functions_that_cannot_be_neurons_are_refused():
         neurons.from_step(lambda v, x: (v.sum(), x))(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v_threshold", "tau"])
 @pytest.mark.parametrize("channels", [(), (4,)])
 def test_numbers_are_learned_as_their_derivatives(name, channels):

@@ -60,6 +60,7 @@ def test_all_devices_hold_the_same_bits(run, net):
     assert found["many"]["equal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 def test_the_network_before_training_stays_the_callers(run, net):
     found = run(net)

@@ -33,6 +33,7 @@ def test_rules_of_the_bound():
             assert (np.asarray(fitted.clip) >= bound * (1 - 1e-4)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["mid_rise", "mid_tread"])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_mse_leaves_the_least_error(grid, bits):
@@ -48,6 +49,7 @@ def test_mse_leaves_the_least_error(grid, bits):
         )
 
 
+@pytest.mark.slow
 def test_groups_are_tensors_of_their_own():
     w = weights(3, 3, 5, 4)  # 45 rows: groups of 8 leave a last one of 5
     spec = QuantSpec(bits=4, group_size=8).fit(w)
@@ -75,6 +77,7 @@ def test_power_of_2_steps(grid, signed):
             assert given <= bound < 2 * given * (1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_stochastic_rounding_keeps_the_mean():
     w = jnp.linspace(-1.2, 1.2, 25)
     for grid in ("mid_rise", "mid_tread"):

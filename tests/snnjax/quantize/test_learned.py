@@ -53,6 +53,7 @@ def test_lsq_step_has_the_published_gradient(x64, signed, bits, per_channel):
     np.testing.assert_allclose(*pullback(jnp.asarray(cotangent)), expected, 1e-10)
 
 
+@pytest.mark.slow
 def test_lsq_learns_the_step_that_fits():
     """Descent on the squared error finds a step near the best one of a grid."""
     x = jnp.asarray(numbers(1000), jnp.float32)

@@ -29,6 +29,7 @@ def distance(a, b):
     return max(float(jnp.max(jnp.abs(x - y))) for x, y in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -191,6 +192,7 @@ def small():
     return models.sew_resnet8(10, width=4, in_channels=1, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_a_network_in_evaluation_mode_is_refused_by_loss_fn():
     model, x = small(), jnp.zeros((2, 8, 8, 1))
     with pytest.raises(ValueError, match=r"model .*evaluation mode.*model.train\(\)"):
@@ -202,6 +204,7 @@ def test_a_network_in_evaluation_mode_is_refused_by_loss_fn():
     assert logits.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_the_nnx_loop_is_fit():
     """The same batches make the same network, BatchNorm's statistics included."""
     train_set = data.load("digits", "train", limit=128)
