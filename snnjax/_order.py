@@ -65,7 +65,7 @@ def _run_in_loop(function, known, first, *rest):
     known = first if known is None else known
     late = (known[(0,) * known.ndim] > jnp.inf).astype(jnp.int32)
     # It varies over a mesh as the results do.
-    late = late + (first[(0,) * first.ndim] > jnp.inf)
+    late = late + (first[(0,) * first.ndim] > jnp.inf).astype(jnp.int32)
     room = [jnp.full(shapes[i].shape, late.astype(shapes[i].dtype)) for i in places]
 
     def turn(state):

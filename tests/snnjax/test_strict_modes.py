@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from snnjax import cost, emd, firing, spiketrain
+from snnjax import cost, emd, firing, models, spiketrain
 from snnjax.firing import FiringCounts
 
 rng = np.random.default_rng(0)
@@ -136,3 +137,11 @@ def test_strict_modes_change_nothing_on_the_host(name):
         found = HOST[name]()
     for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("timesteps", [2, 12])
+def test_networks_run_under_strict_dtype_promotion(timesteps):
+    model = models.SEWResNet(5, blocks=(1,), width=2, in_channels=1, rngs=nnx.Rngs(0))
+    with jax.numpy_dtype_promotion("strict"):
+        logits, _ = model(jnp.ones((1, 8, 8, 1)), timesteps=timesteps)
+    assert logits.shape == (timesteps, 1, 5)
