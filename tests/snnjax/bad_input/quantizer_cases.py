@@ -54,7 +54,7 @@ def spec_cases():
         good = {"method": method, "bits": 4}
         yield from refused(spec, good, bits=BITS, clip=CLIPS)
         yield f"QuantSpec: {method} without bits", partial(spec, method), "bits", method
-    yield from refused(spec, {"bits": 2}, method=["ternary"], grid=["mid"])
+    yield from refused(spec, {"bits": 2}, method=["quaternary"], grid=["mid"])
     for options, word, value in (
         ({"bits": 1, "grid": "mid_tread"}, "bits", 1),
         ({"method": "lsq", "bits": 1}, "bits", 1),

@@ -230,7 +230,7 @@ def test_a_loop_of_ones_own_takes_the_same_step():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("remat", ["block"])
 def test_remat_changes_nothing(remat):
     teacher = residual(1)

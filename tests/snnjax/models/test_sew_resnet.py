@@ -274,7 +274,7 @@ def test_training_reaches_every_quantizer(train, monkeypatch):
     def fit(w, *, bits, **_):
         return quantize.LqState(jnp.ones((bits, w.shape[-1])), jnp.int32(0))
 
-    def update(w, state):
+    def update(w, state, **_):
         shapes.append(w.shape)
         return state
 

@@ -5,7 +5,7 @@ import pytest
 import several
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_losses_are_those_of_the_whole_batch():
     found = several.run("distilled", devices=8)
     assert found.pop("devices") == 8

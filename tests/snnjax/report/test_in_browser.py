@@ -13,6 +13,9 @@ from snnjax.report.attribution import Attribution, Contribution
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
+    # The child runs another program at once.
+    pytest.mark.filterwarnings("ignore:os.fork"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SHADES = "[...document.querySelectorAll('.mark-symbol.role-mark path')].map"
 SHADES += "(e => getComputedStyle(e).opacity).sort().filter((o, i, a) => o != a[i - 1])"

@@ -498,8 +498,9 @@ def test_our_models_trace_without_nnx_graph_mode(simple_nnx):
     rules = {r"layer2.0.downsample.0": QuantSpec("lq_net", bits=1)}
     model = calibrate.quantize(model, rules)
     spikes = jax.eval_shape(lambda x: model(x)[1], np.zeros((2, 6, 5, 1), np.float32))
-    # Every neuron fires once more in the backward pass, which keeps no membranes.
-    expected = {"_spike": 2 * 3 * len(spikes), "_lq_net": 1}
+    # Every neuron fires once more in the backward pass, which keeps no membranes; a CPU
+    # and other platforms each have a branch of the program.
+    expected = {"_spike": 2 * 2 * 3 * len(spikes), "_lq_net": 1}
     assert custom_vjps(model, timesteps=3) == expected
 
 
@@ -517,8 +518,15 @@ def test_a_penalty_is_added_to_the_loss_and_moves_the_parameters():
         fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(s))[0]
         for s in (0, 3)
     )
-    assert_equal(none.state.params, plain.state.params)
-    assert float(none.metrics.loss) == float(plain.metrics.loss)
+    # Another program, which may round otherwise.
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-8),
+        none.state.params,
+        plain.state.params,
+    )
+    assert float(none.metrics.loss) == pytest.approx(
+        float(plain.metrics.loss), rel=1e-6
+    )
     # What the first batch fires, with statistics of that batch.
     order = epoch_order(3, 0, 11)
     x = data.normalize(dataset().images[order[:4]], dataset().mean, dataset().std)
