@@ -86,7 +86,8 @@ def ternary(w: ArrayLike, *, per_channel: bool = False, pow2: bool = False) -> A
     bound = _ZERO_BELOW * _mean(size, jnp.ones_like(size), per_channel)
     keeps = jnp.where(size > bound, 1, 0).astype(size.dtype)
     scale = _finish(_mean(size, keeps, per_channel), pow2)
-    level = jnp.where(keeps > 0, jnp.where(still < 0, -scale, scale), 0.0)
+    signed = jnp.where(still < 0, -scale, scale)
+    level = jnp.where((keeps > 0) | jnp.isnan(scale), signed, 0.0)  # no -0
     return substitute(wide, level).astype(w.dtype)
 
 
