@@ -50,11 +50,7 @@ def draw(path: Path) -> None:
     upper.legend(loc="lower left", ncols=2, frameon=False, fontsize=8)
     title = f"{len(rows)} networks within a point of full precision ({full:.1f} %)"
     upper.set_title(title, fontsize=9, loc="left")
-    floors = {
-        "floor_control": "fine-tuned in full precision",
-        "floor_seed": "another seed",
-    }
-    for key, label in floors.items():
+    for key, label in FLOORS.items():
         floor = 1000 * max(row.get(key) or 0 for row in rows)
         lower.axhline(floor, color="0.4", lw=0.8, ls=":")
         lower.annotate(label, (0, floor), fontsize=8, color="0.3", va="bottom")

@@ -4,16 +4,15 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from scipy import stats
 
 from experiments.chip import networks
 from experiments.command_line import run_as_command
+from experiments.rank_correlation import bootstrap, estimate
 from snnjax import cost, data, firing, train
 from snnjax.models import network_graph
 
@@ -95,14 +94,9 @@ def record(model: Any, x, size, path: Path) -> None:
 
 def correlate(rows, one: str, other: str) -> tuple[float, float, float]:
     """Return Spearman's correlation, with a 95 % interval over networks."""
-    x, y = (np.array([row[key] for row in rows]) for key in (one, other))
-    drawn = np.random.default_rng(0).integers(0, len(x), (2000, len(x)))
-    with warnings.catch_warnings():
-        # A draw of one network alone has no ranks.
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        ranks = [stats.spearmanr(x[i], y[i]).statistic for i in drawn]
-    low, high = np.nanquantile(ranks, [0.025, 0.975])
-    return float(stats.spearmanr(x, y).statistic), float(low), float(high)
+    x, y = (np.array([[row[key]] for row in rows], float) for key in (one, other))
+    value, low, high = estimate(bootstrap(x, y, range(len(rows))))[:, 0, 0]
+    return float(value), float(low), float(high)
 
 
 def run(config: ChipConfig) -> None:

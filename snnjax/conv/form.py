@@ -31,13 +31,7 @@ def make_form(
     """Return the form of a convolution of these shapes; ValueError where none fits."""
     _checks.require_whole("groups", groups, 1)
     _check_shapes(x, w, groups)
-    pair: Any = strides
-    if isinstance(strides, int | np.integer):
-        pair = (strides, strides)
-    if not _is_whole_pair(pair, 1):
-        raise ValueError(
-            f"strides must be at least 1, got {strides!r}; give a whole number or two"
-        )
+    pair, apart = _as_pair("strides", strides), _as_pair("dilation", dilation)
     pads: Any = padding
     if isinstance(padding, int | np.integer):
         pads = ((padding,) * 2,) * 2
@@ -48,13 +42,6 @@ def make_form(
             "padding must be at least 0 on each side, a whole number or ((top, "
             f"bottom), (left, right)), got {padding!r}"
         )
-    apart: Any = dilation
-    if isinstance(dilation, int | np.integer):
-        apart = (dilation, dilation)
-    if not _is_whole_pair(apart, 1):
-        raise ValueError(
-            f"dilation must be at least 1, got {dilation!r}; give a whole number or two"
-        )
     image = x[1:3]
     kernel = tuple((k - 1) * d + 1 for k, d in zip(w[:2], apart, strict=True))
     if any(n + sum(p) < k for n, p, k in zip(image, pads, kernel, strict=True)):
@@ -63,6 +50,16 @@ def make_form(
             f"{pads}"
         )
     return Form(pair, pads, groups, apart)
+
+
+def _as_pair(name: str, value: Any) -> Any:
+    """Return a number for each axis; ValueError unless they are whole, from 1."""
+    pair = (value, value) if isinstance(value, int | np.integer) else value
+    if not _is_whole_pair(pair, 1):
+        raise ValueError(
+            f"{name} must be at least 1, got {value!r}; give a whole number or two"
+        )
+    return pair
 
 
 def _is_whole_pair(pair, least: int = 0) -> bool:
