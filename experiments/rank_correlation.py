@@ -49,6 +49,25 @@ def estimate(correlations: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(of_all) | blank, np.nan, np.stack([of_all, low, high]))
 
 
+def condition(correlations: np.ndarray, given: int) -> np.ndarray:
+    """Return the partial correlations of columns among themselves, given one of them.
+
+    .. math:: (r_{xy} - r_{xz} r_{yz}) / \\sqrt{(1 - r_{xz}^2) (1 - r_{yz}^2)}
+
+    Args:
+        correlations: ``[..., columns, columns]``.
+        given: z.
+
+    Returns:
+        ``[..., columns, columns]``; NaN where z orders a column as the column itself.
+    """
+    z = correlations[..., given]
+    rest = 1 - z**2
+    length = np.sqrt(np.where(rest > 1e-9, rest, np.nan))
+    top = correlations - z[..., :, None] * z[..., None, :]
+    return top / (length[..., :, None] * length[..., None, :])
+
+
 def spearman(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
 ) -> np.ndarray:

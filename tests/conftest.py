@@ -40,6 +40,10 @@ STRICT = (
 )
 PROMOTES = {"test_transport.py"}  # OTT's code
 
+# A process of Linux maps 65,530 regions of memory at most, and crashes beyond it. Each
+# compiled program takes about 7.
+MOST_REGIONS = 20_000
+
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_pages.py")
 
@@ -87,6 +91,15 @@ def compiled_once(tmp_path_factory):
 def lies_in(path, places) -> bool:
     """Tell whether a test file lies in one of these places under ``tests``."""
     return any((TESTS / place) in (path, *path.parents) for place in places)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drop_programs():
+    """Drop the compiled programs behind a file once they are many."""
+    yield
+    regions = Path("/proc/self/maps")  # of Linux alone
+    if regions.exists() and regions.read_bytes().count(b"\n") > MOST_REGIONS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module", autouse=True)

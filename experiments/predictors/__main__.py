@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.command_line import run_as_command
-from experiments.predictors.measures import (
-    MEASURES,
-    OUTCOMES,
-    collect,
-    partial_correlation,
-    predict,
-    rank_correlation,
-    resample,
-)
+from experiments.predictors.measures import MEASURES, OUTCOMES, collect, predict
+from experiments.rank_correlation import bootstrap, condition, estimate
 from experiments.tables import markdown_table
 
 PAIRS = [
@@ -34,6 +27,7 @@ SETS = [
     list(MEASURES),
 ]
 FEWEST = 12  # networks
+RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +62,10 @@ def correlate(
     some = table.dropna(subset=keys)
     if len(some) < FEWEST:
         return []
-    compute = partial_correlation if given else rank_correlation
-    return resample(compute, some["setting"], *some[keys].to_numpy(float).T)
+    columns = some[keys].to_numpy(float)
+    found = bootstrap(columns, columns, some["setting"], resamples=RESAMPLES)
+    found = condition(found, 2) if given else found
+    return estimate(found)[:, 0, 1].tolist()
 
 
 def hold_out(
@@ -80,9 +76,10 @@ def hold_out(
     known, new = (table.dropna(subset=keys) for table in (known, new))
     if min(len(known), len(new)) < FEWEST:
         return []
-    predicted = predict(known, new, keys[-1], keys[:-1])
-    true = new[keys[-1]].to_numpy(float)
-    return resample(rank_correlation, new["setting"], predicted, true)
+    predicted = predict(known, new, keys[-1], keys[:-1])[:, None]
+    true = new[keys[-1:]].to_numpy(float)
+    found = bootstrap(predicted, true, new["setting"], resamples=RESAMPLES)
+    return estimate(found)[:, 0, 0].tolist()
 
 
 def measure(studies: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:

@@ -1,10 +1,9 @@
-"""Measures of firing, what they are to predict, and correlations between the two."""
+"""Measures of firing, and what they are to predict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from experiments.report.judged import judge
 from snnjax.runs import Row
@@ -24,7 +23,6 @@ OUTCOMES = {
     "accuracy lost": "lost",
     "lost after fine-tuning": "lost_after",
 }
-RESAMPLES = 1000
 LEAST = 1e-6  # of a measure, before its logarithm
 
 
@@ -57,32 +55,6 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's rank correlation; NaN where one of them never varies."""
-    return _correlate_ranks(_centre_ranks(x), _centre_ranks(y))
-
-
-def partial_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
-    """Return Spearman's partial rank correlation of x and y given a third measure.
-
-    .. math:: (r_{xy} - r_{xz} r_{yz}) / \\sqrt{(1 - r_{xz}^2) (1 - r_{yz}^2)}
-    """
-    x, y, z = map(_centre_ranks, (x, y, given))
-    xy, xz, yz = (_correlate_ranks(*pair) for pair in ((x, y), (x, z), (y, z)))
-    rest = (1 - xz**2) * (1 - yz**2)
-    return (xy - xz * yz) / np.sqrt(rest) if rest > 0 else np.nan
-
-
-def _centre_ranks(values: np.ndarray) -> np.ndarray:
-    ranks = stats.rankdata(values)
-    return ranks - ranks.mean()
-
-
-def _correlate_ranks(x: np.ndarray, y: np.ndarray) -> float:
-    length = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / length) if length else np.nan
-
-
 def predict(
     known: pd.DataFrame, new: pd.DataFrame, outcome: str, measures: Sequence[str]
 ) -> np.ndarray:
@@ -95,22 +67,3 @@ def predict(
     )
     weights, *_ = np.linalg.lstsq(x, known[outcome].to_numpy(float), rcond=None)
     return z @ weights
-
-
-def resample(
-    compute: Callable[..., float], groups: Sequence[object], *columns: np.ndarray
-) -> list[float]:
-    """Return a number of columns, and its 95 % interval by bootstrap over groups.
-
-    All rows of a group are drawn together: networks of one quantizer, in several modes
-    and seeds, are not independent.
-    """
-    of, names = pd.factorize(np.asarray(groups, object))
-    places = [np.flatnonzero(of == i) for i in range(len(names))]
-    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
-    found = []
-    for draw in drawn:
-        rows = np.concatenate([places[i] for i in draw])
-        found.append(compute(*(column[rows] for column in columns)))
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return [compute(*columns), float(low), float(high)]

@@ -5,42 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from experiments.predictors import __main__ as command
 from experiments.predictors import measures
-
-
-def residual(ranks, given):
-    design = np.column_stack([np.ones(len(given)), given])
-    return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_correlations_are_scipys(seed):
-    x, y, z = np.random.default_rng(seed).integers(0, 9, (3, 40)).astype(float)
-    y = y + z
-    found = measures.rank_correlation(x, y)
-    np.testing.assert_allclose(found, stats.spearmanr(x, y).statistic, rtol=1e-12)
-    of_x, of_y, of_z = map(stats.rankdata, (x, y, z))
-    expected = stats.pearsonr(residual(of_x, of_z), residual(of_y, of_z)).statistic
-    found = measures.partial_correlation(x, y, z)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-def test_what_never_varies_has_none():
-    x = np.arange(5.0)
-    assert np.isnan(measures.rank_correlation(x, np.ones(5)))
-    assert np.isnan(measures.partial_correlation(x, x[::-1], x))
-
-
-def test_groups_are_drawn_together(monkeypatch):
-    monkeypatch.setattr(measures, "RESAMPLES", 300)
-    x = np.repeat(np.random.default_rng(0).normal(size=20), 10)
-    value, low, high = measures.resample(np.mean, np.repeat(np.arange(20), 10), x)
-    assert value == x.mean()
-    # As wide as of 20 numbers, not as of 200.
-    assert high - low == pytest.approx(2 * 1.96 * x.std() / np.sqrt(20), rel=0.3)
 
 
 def test_predictions_find_the_law():
@@ -59,7 +26,7 @@ def test_predictions_find_the_law():
 @pytest.mark.slow
 def test_the_published_page_follows_from_its_rows(monkeypatch, tmp_path):
     """Estimates do not hang on the number of resamples."""
-    monkeypatch.setattr(measures, "RESAMPLES", 20)
+    monkeypatch.setattr(command, "RESAMPLES", 20)
     config = command.PredictorsConfig()
     command.run(command.PredictorsConfig(out=tmp_path / "page.md"))
     found, published = (

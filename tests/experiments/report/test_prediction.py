@@ -1,12 +1,10 @@
-"""Rank correlations: SciPy's on the same numbers, and what intervals promise."""
+"""The section of a results page on what EMD orders."""
 
 import numpy as np
 import pytest
 from planted import read_table
-from scipy import stats
 from studied import a_run, quantized, rows_of
 
-from experiments import rank_correlation
 from experiments.report import figures, prediction, results
 from experiments.report.judged import judge
 from experiments.study.config import StudyConfig
@@ -24,66 +22,6 @@ def section(rows):
     )
 
 
-def test_correlations_match_scipy():
-    generator = np.random.default_rng(1)
-    x, y = generator.normal(size=(2, 40, 3))
-    x[:, 1] = np.round(x[:, 1])  # ties
-    y[:, 2] += x[:, 2]
-    found, low, high = rank_correlation.estimate(
-        rank_correlation.bootstrap(x, y, range(40))
-    )
-    for p in range(3):
-        for o in range(3):
-            right = stats.spearmanr(x[:, p], y[:, o]).statistic
-            assert found[p, o] == pytest.approx(right, abs=1e-12)
-    assert (low < high).all()
-    assert ((low <= found) & (found <= high)).all()
-
-
-@pytest.mark.slow
-def test_intervals_match_scipy():
-    generator = np.random.default_rng(2)
-    x = generator.normal(size=30)
-    y = x + generator.normal(size=30)
-    right = stats.bootstrap(
-        (x, y),
-        lambda a, b: stats.spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(3),
-    ).confidence_interval
-    found = rank_correlation.bootstrap(x[:, None], y[:, None], range(30))
-    _, low, high = rank_correlation.estimate(found)[:, 0, 0]
-    # Two draws of 2,000 resamples: their ends differ by some hundredths.
-    np.testing.assert_allclose([low, high], right, atol=0.04)
-
-
-def test_strata_match_scipy():
-    """Each stratum's ranks, as shares of it from its middle; with ties, a lone row."""
-    generator = np.random.default_rng(8)
-    x, y = generator.integers(0, 9, (2, 41)).astype(float)
-    strata = np.array([0] * 25 + [1] * 15 + [2])
-    x[strata == 1] += 100  # what a stratum adds to all of its rows is no matter
-    y[strata == 1] += 100
-
-    def ranks(values):
-        found = np.empty(41)
-        for s in range(3):
-            own = values[strata == s]
-            found[strata == s] = (stats.rankdata(own) - 0.5) / len(own) - 0.5
-        return found
-
-    right = stats.pearsonr(ranks(x), ranks(y)).statistic
-    found = rank_correlation.bootstrap(x[:, None], y[:, None], range(41), strata)
-    assert found[0].item() == pytest.approx(right, abs=1e-12)
-    low, high = rank_correlation.estimate(found)[1:, 0, 0]
-    assert low < right < high
-    pooled = rank_correlation.bootstrap(x[:, None], y[:, None], range(41))[0].item()
-    assert pooled > right + 0.3
-
-
 def test_ranking_within_modes():
     """In each mode the loss follows the measure; the mode of more of it loses less."""
 
@@ -98,55 +36,6 @@ def test_ranking_within_modes():
     within = prediction.correlate(found, within=True)[0, emd, loss]
     assert within == pytest.approx(1)
     assert pooled < 0.5
-
-
-@pytest.mark.slow
-def test_differences_match_scipy():
-    """Far narrower than two intervals tell: what is shared by the two drops out."""
-    generator = np.random.default_rng(4)
-    y = generator.normal(size=60)
-    noise = generator.normal(size=60)
-    x = np.stack([y + 0.5 * noise, y + 0.4 * noise], axis=1)
-    right = stats.bootstrap(
-        (*x.T, y),
-        lambda a, b, c: (
-            stats.spearmanr(b, c).statistic - stats.spearmanr(a, c).statistic
-        ),
-        paired=True,
-        vectorized=False,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(5),
-    ).confidence_interval
-    drawn = rank_correlation.bootstrap(x, y[:, None], range(60))
-    found, low, high = rank_correlation.estimate(drawn[:, 1, 0] - drawn[:, 0, 0])
-    np.testing.assert_allclose([low, high], right, atol=0.01)
-    table = rank_correlation.estimate(drawn)[..., 0]
-    assert found == pytest.approx(table[0, 1] - table[0, 0])
-    # The two intervals overlap, and yet the one is higher.
-    assert table[1, 1] < table[2, 0]
-    assert low > 0
-
-
-def test_repeated_rows_do_not_narrow_intervals():
-    generator = np.random.default_rng(6)
-    x, y = generator.normal(size=(2, 30, 1))
-    once = rank_correlation.estimate(rank_correlation.bootstrap(x, y, range(30)))
-    groups = np.repeat(np.arange(30), 3)
-    thrice = np.repeat(x, 3, axis=0), np.repeat(y, 3, axis=0)
-    found = rank_correlation.estimate(rank_correlation.bootstrap(*thrice, list(groups)))
-    np.testing.assert_allclose(found, once, atol=1e-12)
-    apart = rank_correlation.estimate(rank_correlation.bootstrap(*thrice, range(90)))
-    assert apart[2] - apart[1] < 0.7 * (once[2] - once[1])
-
-
-def test_monotone_and_constant_outcomes():
-    x = np.arange(10.0)[:, None]
-    y = np.stack([np.exp(x[:, 0]), -x[:, 0], np.ones(10)], axis=1)
-    table = rank_correlation.estimate(rank_correlation.bootstrap(x, y, range(10)))
-    np.testing.assert_allclose(table[:, 0, 0], 1)
-    np.testing.assert_allclose(table[:, 0, 1], -1)
-    assert np.isnan(table[:, 0, 2]).all()
 
 
 def test_outcomes_use_the_seeds_baseline():
