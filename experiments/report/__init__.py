@@ -28,13 +28,13 @@ __all__ = ["compare", "findings", "load", "publish", "write"]
 
 LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
 # Figures of the results page. The others need spike counts, which are not published.
-_PUBLISHED = ("over_bits", "layers", "prediction")
+_PUBLISHED = ("over_bits", "layers")
 
 
 def write(run_path: Path, out: Path | None = None) -> Path:
     """Write the report of one run; returns its page.
 
-    That is report.html, table.md, results.md and figures/*.png.
+    That is report.html, table.md, results.md, details.md and figures/*.png.
 
     Everything is drawn before anything is written; each file is replaced atomically.
 
@@ -44,18 +44,19 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     """
     run = load(run_path)
     folder = Path(run_path) if out is None else _require_no_run(out)
-    text = results.markdown(run)
+    text, details = results.summarize(run), results.detail(run)
     page = _write(folder, [run], figures.draw_run(run))
     StudyStore(folder).write_text("results.md", text)
+    StudyStore(folder).write_text("details.md", details)
     return page
 
 
 def publish(run_path: Path, out: Path) -> Path:
     """Write a run's results, finished or not, to be committed; returns the page.
 
-    That is ``NAME.md``, with its figures, rows and config in ``NAME/``, and the
-    baselines in ``checkpoints/``, if they are not too large; NAME is the dataset. The
-    copies of rows and config may themselves be published again.
+    That is ``NAME.md`` and ``NAME_details.md``, with figures, rows and config in
+    ``NAME/``, and the baselines in ``checkpoints/``, if they are not too large; NAME is
+    the dataset. The copies of rows and config may themselves be published again.
 
     Raises:
         ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
@@ -71,8 +72,9 @@ def publish(run_path: Path, out: Path) -> Path:
                 f"{there} holds the results of config {other}, and this run is of "
                 f"{own}; publish into another folder or remove these first"
             )
-    text = results.markdown(run, figures=name)
+    text = results.summarize(run, figures=name, details=f"{name}_details.md")
     files = {
+        f"{name}_details.md": results.detail(run, summary=f"{name}.md").encode(),
         f"{name}/results.jsonl": "".join(
             f"{json.dumps(row)}\n" for row in run.rows
         ).encode(),

@@ -7,7 +7,6 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from experiments.report import prediction
 from experiments.report.judged import (
     SETTING,
     baselines,
@@ -41,7 +40,6 @@ def draw_run(run: Run, only: Sequence[str] = ()) -> list[Picture]:
         "over_bits": lambda: [_picture("over_bits", draw_over_bits({run.name: run}))],
         "layers": lambda: [_picture("layers", draw_layer_map(run))],
         "rates": lambda: _draw_firing(run),
-        "prediction": lambda: _draw_prediction(run),
     }
     wanted = [make for name, make in makers.items() if name in only or not only]
     return [picture for make in wanted for picture in make()]
@@ -162,30 +160,3 @@ def _draw_firing(run: Run) -> list[Picture]:
         _picture("rates", charts.draw_rates(charts.tabulate_rates(firing))),
         _picture("flows", charts.draw_flows(flow)),
     ]
-
-
-def _draw_prediction(run: Run) -> list[Picture]:
-    found = prediction.collect_points(run.judged)
-    if not prediction.has_enough(found):
-        return []
-    return [_picture("prediction", draw_predictions(found))]
-
-
-def draw_predictions(found: pd.DataFrame) -> alt.TopLevelMixin:
-    """Draw each measure (columns) against each change (lines), a point a row."""
-    predictors = list(prediction.PREDICTORS)[:3]  # the mean shift is for the table
-    alive = found[found["state"] != "collapsed"]
-    both = [some for some in (found, alive) if len(some) > 1]
-    rhos = [prediction.correlate(some, within=True, resamples=1)[0] for some in both]
-    titles = {}
-    for p, predictor in enumerate(predictors):
-        for o, outcome in enumerate(prediction.OUTCOMES):
-            text = f"ρ {rhos[0][p, o]:.2f}"
-            if 0 < len(alive) < len(found):
-                text += f", not collapsed {rhos[-1][p, o]:.2f}"
-            titles[predictor, outcome] = "" if np.isnan(rhos[0][p, o]) else text
-    columns = [*predictors, *prediction.OUTCOMES, "label"]
-    frame = found[columns].assign(
-        mode=found["mode"].map(MODE_NAMES), collapsed=found["state"] == "collapsed"
-    )
-    return charts.scatter_grid(frame, predictors, prediction.OUTCOMES, titles)

@@ -56,7 +56,6 @@ def html(runs: Sequence[Run], judged: pd.DataFrame, pictures: Sequence[Picture])
             "Accuracy and EMD over bits": figures("over_bits") or nothing,
             "All rows": [_table(judged)],
             "Layer by layer": figures("layers", "rates", "flows"),
-            "Does EMD predict anything?": figures("prediction"),
             "Definitions": [blocks.terms(DEFINITIONS)],
             "Make it again": [_origin(run) for run in runs],
         },

@@ -1,16 +1,17 @@
-"""The results page as markdown: a study's findings against the paper's.
+"""The results pages as markdown: a study's findings against the paper's.
 
-It follows from rows and config alone, of which copies are published with it.
+They follow from rows and config alone, of which copies are published with it.
 """
 
 import math
 import re
 from typing import Any
 
-from experiments import rank_correlation, tables
+from experiments import tables
 from experiments.console import format_duration
-from experiments.report import pairs, prediction, table
+from experiments.report import pairs, table
 from experiments.report.claims import CLIPS_APART, EQUAL_APART, judge_claims
+from experiments.report.findings import findings
 from experiments.report.judged import group_settings
 from experiments.report.run import Run, describe_unfinished
 from experiments.report.words import CAPTIONS, CLAIMS, DEFINITIONS, render
@@ -24,23 +25,41 @@ _IMAGES["cifar100"] = _IMAGES["cifar10"]
 _MODELS = {"sew_resnet8": "SEW-ResNet8", "sew_resnet18": "SEW-ResNet18"}
 
 
-def markdown(run: Run, figures: str = "figures") -> str:
-    """Return the page.
+def summarize(run: Run, figures: str = "figures", details: str = "details.md") -> str:
+    """Return the page of results: findings, a table, figures, verdicts on the claims.
 
     Args:
         run: what was run, finished or not.
         figures: the folder of its figures, as the page links to it.
+        details: the page of `detail`, as this one links to it.
     """
-    config = run.config
+    return render(
+        "results.md",
+        **_name(run),
+        images=tuple(run.info.get("images", ())),
+        usual_images=_IMAGES[run.config.dataset],
+        unfinished=describe_unfinished(run),
+        findings=findings(run.judged_main),
+        glance="" if run.judged_main["full"].all() else table.tabulate_glance(run),
+        figures=figures,
+        captions=CAPTIONS,
+        alt=_describe_figure,
+        details=details,
+    )
+
+
+def detail(run: Run, summary: str = "results.md") -> str:
+    """Return the page of all rows, claims, definitions and the run's origin.
+
+    Args:
+        run: what was run, finished or not.
+        summary: the page of `summarize`, as this one links to it.
+    """
     full = run.judged[run.judged["full"]]
     body = render(
-        "results.md",
-        config=config,
-        dataset=_DATASETS[config.dataset],
-        model=_MODELS[config.model],
-        images=tuple(run.info.get("images", ())),
-        usual_images=_IMAGES[config.dataset],
-        unfinished=describe_unfinished(run),
+        "details.md",
+        **_name(run),
+        summary=summary,
         baselines=table.markdown(full).partition("\n\n")[2] if len(full) else "",
         full=full,
         modes=MODE_NAMES,
@@ -49,23 +68,26 @@ def markdown(run: Run, figures: str = "figures") -> str:
         errors=_standard_errors(run),
         paper=table.tabulate_paper(run),
         measures=table.markdown(group_settings(run.judged)),
-        several=run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
-        figures=figures,
-        captions=CAPTIONS,
-        alt=_describe_figure,
-        claims=list(zip(CLAIMS.values(), judge_claims(run), strict=True)),
         apart=(EQUAL_APART, CLIPS_APART),
         settings=pairs,
         equal=pairs.tabulate_equal_pairs(run.judged_main),
         choices=pairs.tabulate_choices(run),
-        fewest=prediction.FEWEST,
-        correlations=rank_correlation,
-        prediction=_predict(run),
         **_origin(run),
     )
     used = {k: v for k, v in DEFINITIONS.items() if k.partition(",")[0] in body}
     lines = "\n".join(f"- {k}: {v}" for k, v in used.items())
     return f"{body}\n## Definitions\n\n{lines}\n"
+
+
+def _name(run: Run) -> dict[str, Any]:
+    """Return what both pages say of a run."""
+    return {
+        "config": run.config,
+        "dataset": _DATASETS[run.config.dataset],
+        "model": _MODELS[run.config.model],
+        "several": run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
+        "claims": list(zip(CLAIMS.values(), judge_claims(run), strict=True)),
+    }
 
 
 def _describe_figure(key: str) -> str:
@@ -83,14 +105,6 @@ def _standard_errors(run: Run) -> list[str]:
     return [
         f"{100 * math.sqrt(v / images[1]):.2f}" for v in (p * (1 - p), 0.05, 0.1, 0.2)
     ]
-
-
-def _predict(run: Run) -> dict[str, str]:
-    found = prediction.collect_points(run.judged)
-    if not prediction.has_enough(found):
-        return {}
-    lines, text = prediction.tabulate_predictions(found)
-    return {"rows": found, "table": lines, "text": text}
 
 
 def _origin(run: Run) -> dict[str, Any]:

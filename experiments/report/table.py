@@ -58,6 +58,37 @@ def row_cells(row: dict) -> dict[str, str]:
     }
 
 
+# Bits of each mode at a glance, or the nearest: where most methods differ.
+_BITS = {"ptq": 4, "ptq_bn": 4, "qat": 2}
+_REFERENCES = {"ptq": "fp32", "ptq_bn": "fp32_bn", "qat": "control"}
+
+
+def tabulate_glance(run: Run) -> str:
+    """Return the methods by modes, each at one number of bits, accuracy / EMD."""
+    settings, rows = group_settings(run.judged_main), run.judged_main
+    columns: dict[str, dict[str, str]] = {}
+    for mode in MODES:
+        own = settings[settings["mode"] == mode]
+        if len(own):
+            bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
+            reference = rows[rows["mode"] == _REFERENCES[mode]]
+            cells = [_cell(s) for s in own[own["bits"] == bits].to_dict("records")]
+            methods = dict(zip(own.loc[own["bits"] == bits, "way"], cells, strict=True))
+            whole = {"full precision": _numbers(reference)} if len(reference) else {}
+            columns[f"{MODE_NAMES[mode]}, {bits} bit"] = whole | methods
+    names = dict.fromkeys(name for cells in columns.values() for name in cells)
+    lines = [
+        {"method": name} | {title: c.get(name, "-") for title, c in columns.items()}
+        for name in names
+    ]
+    return markdown_table(lines)
+
+
+def _numbers(rows: pd.DataFrame) -> str:
+    accuracy = spread([100 * a for a in rows["accuracy"]], "{:.1f}".format)
+    return f"{accuracy} / {spread(list(rows['emd_mean']), emd_text)}"
+
+
 def tabulate_paper(run: Run) -> dict[str, str]:
     """Return the paper's table of each mode: methods by bits, accuracy / EMD."""
     tables = {}

@@ -5,7 +5,7 @@ whose text and lines the page's style sheet recolours in the dark.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -431,65 +431,3 @@ def draw_attribution(frame: pd.DataFrame) -> alt.LayerChart:
     )
     lines = base.mark_line(color=PALE).encode(detail="layer:N")
     return (lines + points).properties(width="container", height=20 * len(layers))
-
-
-def scatter_grid(
-    frame: pd.DataFrame,
-    columns: Sequence[str],
-    lines: Sequence[str],
-    titles: Mapping[tuple[str, str], str],
-) -> alt.ConcatChart:
-    """Draw some measures (columns) against others (lines), a point a network.
-
-    Args:
-        frame: the measures, ``mode``, ``label`` and ``collapsed`` (hollow points).
-        columns: measures of the horizontal axes, which are logarithmic.
-        lines: measures of the vertical axes, logarithmic where all are positive or 0.
-        titles: over the panel of a column and a line.
-    """
-    modes = _order(frame["mode"])
-    # A field's name may hold dots and brackets, which Vega-Lite reads as paths.
-    keys = {name: f"f{i}" for i, name in enumerate([*columns, *lines])}
-    frame = frame.rename(columns=keys)
-    colour = alt.Color("mode:N", title=None).scale(
-        domain=modes, range=COLOURS[: len(modes)]
-    )
-    panels, views = [], []
-    for line in lines:
-        for column in columns:
-            scales, marks = {}, {}
-            for name in (column, line):
-                values = frame[keys[name]]
-                if (values < 0).any():
-                    scales[name] = alt.Scale(type="symlog", constant=1, nice=False)
-                    marks[name] = {"values": [-50, -20, -5, -2, 0, 2, 5, 20, 50]}
-                else:
-                    scales[name] = _log(values)
-            views.append(f"points_{keys[line]}_{keys[column]}")
-            title = alt.Title(titles[column, line], fontSize=11, color=GREY)
-            panel = alt.Chart(name=views[-1], title=title, width=210, height=170)
-            panels.append(
-                panel.mark_point(size=25).encode(
-                    x=alt.X(f"{keys[column]}:Q", scale=scales[column]).axis(
-                        **marks.get(column, {}),
-                        format=".3~g",
-                        labelOverlap=True,
-                        title=column,
-                    ),
-                    y=alt.Y(f"{keys[line]}:Q", scale=scales[line]).axis(
-                        **marks.get(line, {}),
-                        format=".3~g",
-                        labelOverlap=True,
-                        title=line,
-                    ),
-                    color=colour,
-                    fill=alt.condition(
-                        "datum.collapsed", alt.value("transparent"), colour
-                    ),
-                    opacity=alt.condition(CHOSEN, alt.value(0.75), alt.value(0.05)),
-                    tooltip=["label:N", "mode:N", keys[column], keys[line]],
-                )
-            )
-    return _filter_by_legend(
-        alt.concat(*panels, data=frame, columns=len(columns)), "mode", views
-    )

@@ -13,11 +13,11 @@ from experiments.report.__main__ import ReportConfig, make
 
 FILES = {
     "digits.md",
+    "digits_details.md",
     "digits/results.jsonl",
     "digits/config.json",
     "digits/over_bits.png",
     "digits/layers.png",
-    "digits/prediction.png",
 }
 
 
@@ -136,6 +136,6 @@ def test_bad_arguments_are_refused(tmp_path, config, words):
 def test_run_has_a_results_page(tmp_path, run_path):
     report.write(run_path)
     text = (run_path / "results.md").read_text()
-    for name in ("over_bits", "layers", "prediction"):
+    for name in ("over_bits", "layers"):
         assert f"](figures/{name}.png)" in text
         assert (run_path / "figures" / f"{name}.png").exists()

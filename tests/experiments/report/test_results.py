@@ -22,8 +22,12 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_follows_from_its_rows(page):
     run = report.load(RESULTS / page.stem)
-    made, published = results.markdown(run, figures=page.stem), page.read_text("utf-8")
-    assert structure(made) == structure(published)
+    name = page.stem
+    details = page.with_name(f"{name}_details.md")
+    made = results.summarize(run, figures=name, details=details.name)
+    assert structure(made) == structure(page.read_text("utf-8"))
+    made = results.detail(run, summary=page.name)
+    assert structure(made) == structure(details.read_text("utf-8"))
 
 
 def structure(text):
@@ -46,7 +50,7 @@ def test_its_figures_are_there(page):
 
 def test_the_readmes_numbers_are_the_pages():
     readme = (RESULTS.parents[1] / "README.md").read_text("utf-8")
-    page = (RESULTS / "cifar10.md").read_text("utf-8")
+    page = (RESULTS / "cifar10_details.md").read_text("utf-8")
     full, *lines = (
         list(line.values()) for line in read_table(readme.split("## Results\n", 1)[1])
     )

@@ -32,7 +32,7 @@ def two_seeds(row):
 
 @pytest.fixture(scope="module")
 def page():
-    return results.markdown(a_run(tell=two_seeds))
+    return results.detail(a_run(tell=two_seeds))
 
 
 def test_paper_table(page):
@@ -53,7 +53,7 @@ def test_paper_table(page):
 
 def test_one_seed_has_no_deviation():
     run = a_run(StudyConfig(bits=(2,), modes=("ptq",)), lambda row: {"emd": 0.002})
-    text = section(results.markdown(run), "Accuracy and EMD")
+    text = section(results.detail(run), "Accuracy and EMD")
     assert "±" not in text
     assert table(text)[0]["2 bit"] == "**90.0 / 0.0020**"
 
@@ -91,7 +91,7 @@ def test_seeds_are_judged_one_by_one():
         this = is_row(row, "LQ-Net wide", 4, "qat")
         return {"emd": (0.002, 0.02)[row["seed"]]} if this else {}
 
-    text = results.markdown(a_run(tell=tell))
+    text = results.detail(a_run(tell=tell))
     cells = {line["method"]: line for line in table(section(text, "QAT"))}
     assert cells["LQ-Net wide"]["4 bit"].startswith("90.0 ±")
     lines = table(section(text, "Weights, QAT"))
@@ -115,7 +115,7 @@ def test_baselines():
     rows = rows_of()
     for row in rows[:4]:
         row["accuracy"] = BASE + 0.01 * row["seed"]
-    text = section(results.markdown(a_run(rows=rows)), "Baselines")
+    text = section(results.detail(a_run(rows=rows)), "Baselines")
     first, second, *_ = table(text)
     assert (first["mode"], first["seed"], first["accuracy %"]) == (
         *("baseline", "0", "90.00"),
@@ -137,7 +137,7 @@ def test_settled_control():
     rows = rows_of()
     control = next(r for r in rows if (r["mode"], r["seed"]) == ("control", 0))
     control["emd_mean_epoch_before"] = 0.001
-    text = section(results.markdown(a_run(rows=rows)), "Baselines")
+    text = section(results.detail(a_run(rows=rows)), "Baselines")
     (line,) = [line for line in text.splitlines() if "from 0.0010 to 0.0020" in line]
     assert "seed 0" in line
     assert "+100 %" in line
@@ -152,7 +152,7 @@ def test_settings_with_more_seeds():
     def by_seed(row):
         return {"accuracy": (0.80, 0.90)[row["seed"]]} if row["mode"] == "qat" else {}
 
-    page = results.markdown(a_run(config, by_seed))
+    page = results.detail(a_run(config, by_seed))
     line = table(section(page, "QAT"))[0]
     assert list(line) == ["method", "2 bit, seeds 0, 1", "4 bit, seed 0"]
     assert [line[bits].partition(" /")[0] for bits in list(line)[1:]] == [
@@ -162,11 +162,12 @@ def test_settings_with_more_seeds():
 
 
 def test_images_and_standard_error():
-    text = results.markdown(a_run(images=[25_000, 5_000]))
+    text = results.summarize(a_run(images=[25_000, 5_000]))
     assert "\n25,000 training and 5,000 test images: not all of digits" in text
     assert "1,438 and 359" in text
-    whole = results.markdown(a_run(images=[1_438, 359]))
+    whole = results.summarize(a_run(images=[1_438, 359]))
     assert "\n1,438 training and 359 test images.\n" in whole
+    text = results.detail(a_run(images=[25_000, 5_000]))
     # sqrt(0.9 * 0.1 / 5000)
     assert "is 0.42 points" in section(text, "Baselines")
 
@@ -179,7 +180,7 @@ def test_ablation_has_its_own_tables():
         far = row["quantize_all"] or row["site"] == "pre_fire"
         return {"emd": 0.03, "accuracy": 0.5} if far else {}
 
-    plain, ablated = (results.markdown(run) for run in (a_run(), a_run(config, other)))
+    plain, ablated = (results.detail(run) for run in (a_run(), a_run(config, other)))
     for title in ("Baselines", "Accuracy and EMD"):
         assert section(plain, title) == section(ablated, title)
     for mode in ("PTQ", "QAT"):
@@ -188,7 +189,7 @@ def test_ablation_has_its_own_tables():
         assert {line["verdict"] for line in lines} == {"drift"}
         assert len(table(section(ablated, f"Membrane pre-fire, {mode}"))) == 2 * 2
     assert "everywhere" not in plain.partition("## Definitions")[0]
-    some = results.markdown(a_run(config, rows=rows_of(config, other)[:-20]))
+    some = results.detail(a_run(config, rows=rows_of(config, other)[:-20]))
     assert "rows are missing." in section(some, "What the digests leave open")
     assert "### Membrane site" in ablated
     assert "### Scope" in ablated
@@ -208,12 +209,14 @@ def test_claims(page):
 @pytest.mark.parametrize("finished", [0, 1, 4, 5, 20, 100])
 def test_unfinished_run(finished):
     rows = rows_of(tell=two_seeds)
-    text = results.markdown(a_run(rows=rows[:finished]))
+    run = a_run(rows=rows[:finished])
+    text = results.summarize(run)
     assert "**Unfinished, rows still missing: " in text
-    assert text.endswith("\n")
-    if finished <= 4:
-        assert "No quantized network is finished yet." in text
-    assert "Unfinished" not in results.markdown(a_run(rows=rows))
+    for page in (text, results.detail(run)):
+        assert page.endswith("\n")
+        nothing = run.judged_main["full"].all()
+        assert ("No quantized network is finished yet." in page) == nothing
+    assert "Unfinished" not in results.summarize(a_run(rows=rows))
 
 
 @pytest.mark.slow
@@ -223,14 +226,14 @@ def test_origin():
         {"rows": 48, "seconds": 1800.0, "devices": 2, "commit": None},
     ]
     run = a_run(versions={"jax": "0.10.2"}, starts=starts)
-    text = section(results.markdown(run), "How it was made")
+    text = section(results.detail(run), "How it was made")
     assert "python -m experiments.study --repeat --bits 2 4 8\n" in text
     assert "started 2 times and ran for 1.5 hours in all" in text
     assert "abc1234, None" in text
     starts[1]["rows"] = len(run.rows) - 100 + 3
     repeated = f"Of its {len(run.rows) + 3} rows 3 were computed twice"
     assert repeated not in text
-    assert repeated in results.markdown(run)
+    assert repeated in results.detail(run)
     assert "jax 0.10.2" in text
     options = dict(re.findall(r"^\| (\w+) +\| (.+?) +\|$", text, re.M))
     assert {
@@ -242,18 +245,35 @@ def test_origin():
         "ablation_bits": "none",
     }
     assert set(CONFIG.numbers()) <= set(options)
-    once = results.markdown(a_run(starts=starts[:1]))
+    once = results.detail(a_run(starts=starts[:1]))
     assert "started once and ran for 1.0 hours" in once
-    assert "run time is not known" in results.markdown(a_run())
+    assert "run time is not known" in results.detail(a_run())
 
 
-def test_links(page):
-    assert re.findall(r"^!\[[^]]+\]\((.+)\)$", page, re.M) == [
+def test_links():
+    text = results.summarize(a_run())
+    assert re.findall(r"^!\[[^]]+\]\((.+)\)$", text, re.M) == [
         "figures/over_bits.png",
         "figures/layers.png",
-        "figures/prediction.png",
     ]
-    assert "](cifar10/over_bits.png)" in results.markdown(a_run(), figures="cifar10")
+    assert "](cifar10/over_bits.png)" in results.summarize(a_run(), figures="cifar10")
+    assert "](there.md)" in results.summarize(a_run(), details="there.md")
+    assert "](there.md)" in results.detail(a_run(), summary="there.md")
+
+
+def test_glance(page):
+    """Show full precision and 8 methods, by modes at the bits nearest to usual."""
+    text = results.summarize(a_run(tell=two_seeds))
+    lines = table(text)
+    assert len(lines) == 9
+    assert list(lines[0]) == ["method", "PTQ, 4 bit", "PTQ+BN, 4 bit", "QAT, 2 bit"]
+    by_name = {line["method"]: line for line in lines}
+    assert by_name["full precision"]["QAT, 2 bit"].endswith("/ 0.0020 ± 0.0000")
+    for title, bits in (("PTQ", "4 bit"), ("QAT", "2 bit")):
+        for line in table(section(page, title)):
+            assert by_name[line["method"]][f"{title}, {bits}"] == line[bits]
+    few = results.summarize(a_run(StudyConfig(bits=(8,), modes=("ptq",))))
+    assert list(table(few)[0]) == ["method", "PTQ, 8 bit"]
 
 
 def test_row_order_does_not_matter(page):
@@ -261,4 +281,4 @@ def test_row_order_does_not_matter(page):
     rows = rows_of(tell=two_seeds)
     own = quantized(rows)
     references = rows[: len(rows) - len(own)]
-    assert results.markdown(a_run(rows=references + own[::-1])) == page
+    assert results.detail(a_run(rows=references + own[::-1])) == page
