@@ -22,12 +22,17 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 # Compiling is most of what the suite does. Where it costs little, programs are compiled
 # as users compile them; in these places, which compile whole networks and training
 # steps, without most optimizations. `--as-for-users` leaves nothing out.
-COMPILED_QUICKLY = ("experiments", "snnjax/train", "snnjax/models", "test_readme.py")
+COMPILED_QUICKLY = (
+    *("experiments", "test_readme.py", "snnjax/train", "snnjax/models"),
+    *("snnjax/layers", "snnjax/integer", "snnjax/calibrate", "snnjax/interop"),
+)
 # Files of those places whose results depend on how they are compiled.
 AS_FOR_USERS = {
     "test_memory.py",
     "test_benchmark.py",
     "test_digits.py",
+    "test_pieces.py",
+    "test_pruned.py",
     "test_published_checkpoints.py",
 }
 

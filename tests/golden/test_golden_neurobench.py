@@ -10,5 +10,6 @@ PATH = Path(__file__).with_name("neurobench.json")
 MADE = {k: v for k, v in json.loads(PATH.read_text()).items() if k != "versions"}
 
 
+@pytest.mark.slow
 def test_cost_is_neurobenchs():
     assert measure_ours(make_network(), make_events()) == pytest.approx(MADE, rel=1e-9)

@@ -102,6 +102,7 @@ def test_packed_kernels_take_their_bits_and_compute_the_same(spec, tmp_path):
     np.testing.assert_array_equal(safetensors.numpy.load_file(path)[names[0]], codes)
 
 
+@pytest.mark.slow
 def test_packed_files_of_a_large_kernel_are_their_bits(tmp_path):
     class Net(nnx.Module):
         def __init__(self):

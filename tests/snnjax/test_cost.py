@@ -149,6 +149,7 @@ def test_a_block_output_of_2_counts_twice():
     assert operations["layer2.0.conv1"] > accumulations(conv1, value > 0) / IMAGES
 
 
+@pytest.mark.slow
 def test_the_layer_that_sees_the_image_has_only_multiplications():
     synapses, _, counts = network("add")
     assert "conv1" not in cost.synaptic_operations(synapses, counts, IMAGES)

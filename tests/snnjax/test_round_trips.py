@@ -122,6 +122,7 @@ def assert_round_trip(seed, folder):
     np.testing.assert_array_equal(logits(nnx.merge(graph, abstract)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1))
 def test_drawn_networks_come_back(seed, tmp_path):
     assert_round_trip(seed, tmp_path)

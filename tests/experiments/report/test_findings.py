@@ -49,6 +49,7 @@ def test_baseline_and_what_moves_it():
     assert "baseline is missing" in findings(judge(grid()))[0]
 
 
+@pytest.mark.slow
 def test_planted_drift(full_run):
     path, _ = full_run
     rows = StudyStore(path).rows()

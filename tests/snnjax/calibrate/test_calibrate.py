@@ -131,6 +131,7 @@ def test_the_last_rule_wins():
     assert same(again, Net())
 
 
+@pytest.mark.slow
 def test_membrane_site():
     rules, x = {"spikes": QuantSpec(bits=2, signed=False, grid="mid_tread")}, images(8)
     logits = []
@@ -315,6 +316,7 @@ def test_a_mean_of_bits_is_not_cut_off():
         assert cost.memory_bits([(layer.size, layer.bits)]) == 27 * bits.sum()
 
 
+@pytest.mark.slow
 def test_describe_of_a_clip_for_each_channel():
     model = models.sew_resnet8(width=4, rngs=nnx.Rngs(0))
     quantized = calibrate.quantize(model, {"fc": QuantSpec(bits=4, clip=np.ones(10))})

@@ -31,6 +31,7 @@ def distance(model, reference, images):
     return {name: np.abs(x - theirs[name]).sum() for name, x in ours.items()}
 
 
+@pytest.mark.slow
 def test_fire_match_undoes_a_known_shift():
     reference, images = Net(), batches()
     model = shifted(reference)

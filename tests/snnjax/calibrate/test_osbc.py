@@ -22,9 +22,7 @@ QUICK = ("mid-rise", "lq_net")
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name, marks=[pytest.mark.slow] * (name not in ("mid-rise", "lq_net"))
-        )
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "mid-rise"))
         for name in SPECS
     ],
 )

@@ -62,6 +62,7 @@ def test_an_eighth_of_the_filters_pruned_costs_a_quantizer_nothing():
         assert lost_pruned <= 0.01 or lost > 0.01, spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.filterwarnings("error")  # filters of zeros are no reason to warn
 def test_filters_of_zeros_stay_zero(spec):

@@ -31,6 +31,7 @@ def network():
     )
 
 
+@pytest.mark.slow
 def test_firing_that_is_counted_is_the_networks(network):
     units = find_units(network, BATCHES[0], 6)
     assert [unit.spiking for unit in units] == ["rec.sn", "sn2", None]
@@ -41,6 +42,7 @@ def test_firing_that_is_counted_is_the_networks(network):
         assert firing.counts.any()
 
 
+@pytest.mark.slow
 def test_bits_and_rounding(network):
     chosen = calibrate.allocate_bits(network, BATCHES, 0.1, bits=(2, 8), timesteps=6)
     assert chosen == {"fc2": 8}

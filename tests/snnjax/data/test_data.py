@@ -416,6 +416,7 @@ def test_a_damaged_npz_is_told(tmp_path):
         data.from_npz(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [False, True])
 def test_cutout_blackens_one_square_of_each_image(frames):
     shape = (64, 3, 12, 10, 2) if frames else (64, 12, 10, 2)

@@ -60,6 +60,7 @@ def test_frames_move_as_a_whole(flip):
     assert (moved != images).any()
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_model_on_these_frames():
     dataset, model = events(), network()
     found = train.evaluate(model, dataset, timesteps=T, batch_size=len(dataset))

@@ -272,6 +272,7 @@ def test_a_thousand_random_cases_are_scipys():
     assert worst["inside"] <= 5e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
 def test_the_gradient_by_masses_of_any_size_is_finite(scale):
     """Masses are normalised: it is that of masses of size 1, over the scale."""

@@ -24,10 +24,11 @@ QUICK = [
         models.SEWResNet,
         dict(blocks=(1,), weight_quant=FOUR, membrane_quant=UNSIGNED),
     ),
-    (
+    pytest.param(
         "lq_net from pixels",
         models.SpikingVGG,
         VGG | dict(weight_quant=QuantSpec("lq_net", bits=2), quantize_all=True),
+        marks=pytest.mark.slow,
     ),
 ]
 WEIGHTS = {

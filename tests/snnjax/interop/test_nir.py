@@ -354,6 +354,7 @@ def test_what_is_no_graph_is_refused(tmp_path):
             interop.load(graph)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_scales_for_a_file_beside_the_graph():
     spec = QuantSpec("lq_net", bits=2)

@@ -177,6 +177,7 @@ def test_plif_of_shape_one_is_read(state):
     assert float(loaded.layer1[0].sn2.w[...]) == 0.5
 
 
+@pytest.mark.slow
 def test_a_quantized_model_saves_the_weights_before(state):
     lsq = QuantSpec(bits=4, clip=None, method="lsq")
     quantized = calibrate.quantize(spikingjelly.load(make(), state), {r".*conv\d": lsq})

@@ -328,6 +328,7 @@ def reference_spikes(x, site, levels):
     return np.array(spikes, float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 11])  # unrolled, and scanned
 def test_membranes_are_quantized_at_either_site(steps):
     x = normal(steps, 40, 3) * 2 + 0.5
@@ -407,6 +408,7 @@ def mint_neuron(x, scale, bits, leak=0.5, threshold=0.5):
     return np.array(spikes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_mint_membranes_are_quantized_after_the_leak(bits, x64):
     x = np.random.default_rng(0).normal(0.2, 0.4, (9, 400))

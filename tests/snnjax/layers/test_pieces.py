@@ -32,8 +32,14 @@ def split_at(x, cuts):
     return np.split(np.asarray(x), cuts)
 
 
-@pytest.mark.parametrize("quantizer", QUANTIZERS)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize(
+    ("neuron", "quantizer"),
+    [
+        pytest.param(n, q, marks=() if n == "lif" or q == "none" else pytest.mark.slow)
+        for n in NEURONS
+        for q in QUANTIZERS
+    ],
+)
 def test_pieces_of_a_layer_equal_the_whole(neuron, quantizer):
     spec, site = QUANTIZERS[quantizer]
     layer = layers.Spiking(NEURONS[neuron], quant=spec, site=site)

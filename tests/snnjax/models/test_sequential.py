@@ -73,6 +73,7 @@ def test_a_network_goes_all_the_way(tmp_path):
     assert spikes["sn1"].shape == (4, 4, 8, 8, 4)
 
 
+@pytest.mark.slow
 def test_a_still_image_is_a_sequence_of_it():
     net = network()
     x = jnp.asarray(np.random.default_rng(0).normal(0, 2, (2, 8, 8, 1)), jnp.float32)

@@ -187,7 +187,12 @@ def reference(model, x, timesteps, train=False, tau=1.5):
 
 @pytest.mark.parametrize("connect", ["add", "and", "iand"])
 @pytest.mark.parametrize(
-    ("stem", "train"), [("cifar", False), ("cifar", True), ("imagenet", False)]
+    ("stem", "train"),
+    [
+        ("cifar", False),
+        pytest.param("cifar", True, marks=pytest.mark.slow),
+        ("imagenet", False),
+    ],
 )
 def test_forward_is_numpys(connect, stem, train):
     # T, B, H, W, C, classes and width all differ.
@@ -351,10 +356,10 @@ def test_bfloat16_keeps_spikes_and_statistics():
     [
         *itertools.product([models.sew_resnet8], [(32, 32), (21, 14)], STEMS),
         *itertools.product([models.sew_resnet18], [(32, 32)], STEMS),
-        (models.sew_resnet50, (21, 14), "imagenet"),
+        pytest.param(models.sew_resnet50, (21, 14), "imagenet", marks=pytest.mark.slow),
         pytest.param(models.sew_resnet50, (21, 14), "cifar", marks=pytest.mark.slow),
         # Stem and blocks are theirs, and the deepest take seconds to trace.
-        (models.sew_resnet34, (21, 14), "imagenet"),
+        pytest.param(models.sew_resnet34, (21, 14), "imagenet", marks=pytest.mark.slow),
         pytest.param(
             models.sew_resnet101, (32, 32), "cifar", marks=pytest.mark.nightly
         ),

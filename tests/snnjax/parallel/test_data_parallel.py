@@ -67,6 +67,7 @@ def test_the_network_before_training_stays_the_callers(run, net):
     assert found["untouched"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "devices"), [("to one", 1), ("to many", 8)])
 def test_a_run_goes_on_with_another_number_of_devices(run, way, devices):
     """From a file and from the arrays themselves, wherever they lie."""

@@ -202,6 +202,7 @@ def test_codes_zero_and_one_keep_a_zero():
         assert set(levels[:, c]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_codes_zero_and_one_solve_least_squares(bits, x64):
     w = weights(200, 3) + 0.02
@@ -217,6 +218,7 @@ def test_codes_zero_and_one_solve_least_squares(bits, x64):
         np.testing.assert_allclose(got[:, c], expected, 1e-7, 1e-10)
 
 
+@pytest.mark.slow
 def test_codes_zero_and_one_update_and_refuse_a_clip():
     w = weights(27, 3).astype(np.float32)
     fitted = fit(w, bits=2, codes=(0, 1))

@@ -76,6 +76,7 @@ def test_powers_of_two_take_the_nearest_exactly():
         )
 
 
+@pytest.mark.slow
 def test_powers_of_two_by_a_rule():
     w = weights(288, 4) * np.float32([1, 3, 0.2, 1])
     spec = QuantSpec("power_of_two", bits=4, clip="absmax", per_channel=True).fit(w)
@@ -94,6 +95,7 @@ def zero_point_levels(x, step, zero, bits):
     return step * np.clip(np.round(x / step), low, low + 2**bits - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [-3.0, 0.0, 1.4, 2.6, 9.0])
 def test_a_zero_point_moves_the_range(zero, x64):
     x = np.random.default_rng(0).uniform(-3, 3, 300)
@@ -105,6 +107,7 @@ def test_a_zero_point_moves_the_range(zero, x64):
     np.testing.assert_array_equal(unsigned, quantize.lsq(x, 0.5, bits=2, signed=False))
 
 
+@pytest.mark.slow
 def test_gradient_of_a_zero_point(x64):
     """Minus the step for each element beyond the range, by 1 / sqrt(N Q)."""
     x = jnp.asarray(np.random.default_rng(0).uniform(-3, 3, 300))

@@ -40,6 +40,7 @@ def test_whole_numbers_and_lists_are_leaves_as_well(bits):
         np.testing.assert_array_equal(spec(x), expected)
 
 
+@pytest.mark.slow
 def test_a_fitted_spec_takes_other_bits():
     w = jnp.array([[0.5, -2.0], [0.1, 1.0]])
     fitted = QuantSpec(bits=4, per_channel=True).fit(w)

@@ -23,6 +23,7 @@ def test_a_signal_waits_until_the_run_looks(number):
     assert preemption.received_signal() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(number):
     program = (

@@ -1,6 +1,7 @@
 """ISI-distance against its definition; against PySpike in tests/golden."""
 
 import numpy as np
+import pytest
 
 from snnjax.spiketrain import isi
 
@@ -30,6 +31,7 @@ def test_it_is_the_mean_over_time():
     np.testing.assert_allclose(isi(x, y), expected, 1e-5, 1e-7)
 
 
+@pytest.mark.slow
 def test_it_sees_rates_and_neither_shifts_nor_direction():
     x, y = np.random.default_rng(0).random((2, 9, 60)) < 0.4
     got = np.asarray(isi(x, y))

@@ -81,6 +81,7 @@ def test_a_sequence_of_one_network_gives_a_list():
     assert_equal(params(one), params(alone))
 
 
+@pytest.mark.slow
 def test_networks_side_by_side_have_each_its_learning_rate():
     schedules = train.one_cycle(4, 0.1), train.one_cycle(4, 0.3)
     images, options = dataset(), OPTIONS | {"steps": 4}
