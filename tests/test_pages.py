@@ -9,10 +9,18 @@ from printed_code import PAGES, ROOT, find_blocks, run_blocks
 WITH_CODE = [page for page in PAGES if find_blocks(page)]
 # Runs with torch and SpikingJelly, in an environment of its own.
 WITH_TORCH = "pytorch.md"
+# In less than ten seconds each.
+QUICK = {"checkpoints", "coming_from", "emd", "grids", "own_network", "recurrent"}
+QUICK |= {"significance"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda path: path.stem)
+def mark(page):
+    """Return the page as a parameter, nightly unless it is quick."""
+    kind = pytest.mark.slow if page.stem in QUICK else pytest.mark.nightly
+    return pytest.param(page, marks=kind, id=page.stem)
+
+
+@pytest.mark.parametrize("page", list(map(mark, WITH_CODE)))
 def test_page_runs(page, tmp_path, monkeypatch):
     if page.name == WITH_TORCH:
         pytest.skip("needs torch: test_page_with_torch_runs")

@@ -78,7 +78,7 @@ SPECS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_packed_kernels_take_their_bits_and_compute_the_same(spec, tmp_path):
     model = calibrate.quantize(network(), {r"layer.*(conv\d|downsample)": spec})

@@ -199,7 +199,7 @@ def test_it_goes_on_without_the_spike_counts_of_the_controls(short, tmp_path):
     assert numbers(copy) == numbers(short)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_runs_write_the_same_numbers(short, tmp_path):
     again = undrawn(StudyConfig(out=tmp_path / "again", **SHORT))
     assert numbers(again) == numbers(short)

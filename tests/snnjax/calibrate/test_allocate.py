@@ -66,7 +66,7 @@ def test_bits_of_a_network_fit_the_budget():
         calibrate.allocate_bits(model, images, 1.0, spec=QuantSpec("lsq", bits=3))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_membranes_have_bits_of_the_same_budget():
     model, images = Net(), batches()
     sizes = {"conv1": 9 * 2 * 6, "conv2": 9 * 6 * 4, "sn1": 6 * 36, "sn2": 4 * 36}

@@ -157,7 +157,7 @@ def test_lq_net_is_fitted_from_the_clips_grid(clip):
 # What is swept does not recompile
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bits_and_clips_share_one_program():
     traces = []
 

@@ -55,7 +55,7 @@ def test_fire_match_undoes_a_known_shift():
         assert now[name] <= 1e-3 * total[name] + 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("neuron", [neurons.IF(), neurons.LIF(v_reset=None)])
 def test_fire_match_without_batchnorm_moves_bias_and_threshold(neuron):
     reference, images = Net(norm=False, neuron=neuron), batches()
@@ -70,7 +70,7 @@ def test_fire_match_without_batchnorm_moves_bias_and_threshold(neuron):
         assert now[name] <= 2e-3 * total[name] + 2 < was[name]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fire_match_improves_every_layer_of_a_quantized_network():
     reference, images = Net(), batches()
     spec = QuantSpec(bits=2, clip=0.4, grid="mid_rise")
@@ -112,7 +112,7 @@ def test_correct_bias_undoes_known_offsets(norm):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("by", ["mse", "kl", "firing"])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_choose_clip_finds_a_good_bound(by, per_channel):

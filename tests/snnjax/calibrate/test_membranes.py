@@ -11,7 +11,7 @@ from snnjax import calibrate, distill
 from snnjax.quantize import QuantSpec
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("sharing", ["layer", "channel"])
 def test_no_tried_bound_of_the_first_layer_is_better(sharing):
     reference, images = Net(), batches(4)
@@ -34,7 +34,7 @@ def test_no_tried_bound_of_the_first_layer_is_better(sharing):
         assert first(chosen) <= 1.05 * first(calibrate.quantize(reference, rules))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_learned_step_starts_from_the_chosen_bound():
     reference, images = Net(), batches(2)
     spec = QuantSpec("lsq", bits=2, zero_point=True)

@@ -22,7 +22,7 @@ QUICK = ("mid-rise", "lq_net")
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name != "mid-rise"))
+        pytest.param(name, marks=[pytest.mark.nightly] * (name != "mid-rise"))
         for name in SPECS
     ],
 )

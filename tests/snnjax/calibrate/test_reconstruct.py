@@ -61,7 +61,7 @@ def distance(model, reference, images):
     return float(total)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_learned_rounding_comes_nearer_and_is_its_seeds():
     reference, images = Net(), batches(4)
     spec = QuantSpec(bits=3, clip=0.6, grid="mid_rise")

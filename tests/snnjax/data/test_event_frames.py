@@ -84,7 +84,7 @@ def first_loss(dataset, **options):
     return float(next(step).metrics.loss)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_training_sees_every_step_in_its_order():
     dataset = events()
     x = jnp.asarray(np.moveaxis(frames(), 1, 0), jnp.float32)
@@ -97,7 +97,7 @@ def test_training_sees_every_step_in_its_order():
     assert abs(first_loss(backwards) - first_loss(dataset)) > 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_same_frame_again_and_again_is_a_still_image():
     still = dataclasses.replace(
         data.from_arrays(5 * frames()[:, 0], np.arange(12) % 3),

@@ -44,7 +44,7 @@ def test_counts_are_what_they_were(dtype, stored, shape):
         assert np.array_equal(found.images, other)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_padding_counts_nowhere():
     padded, lengths = data.pad_sequences(SEQUENCES)
     dataset = data.from_arrays(padded, LABELS, lengths=lengths)

@@ -190,7 +190,7 @@ def weights(model):
     return [np.asarray(x) for x in jax.tree.leaves(nnx.state(model, nnx.Param))]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_teacher_stays_and_moves_the_student():
     student, teacher = network(0), network(1)
     before = weights(teacher)
@@ -355,7 +355,7 @@ def test_counts_stand_in_for_a_teacher(x64):
         loss({"a": spikes["a"]}, None)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_counts_train_a_network_without_its_teacher():
     teacher, student = Net(seed=0, norm=False), Net(seed=1, norm=False)
     images = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 2), np.uint8)

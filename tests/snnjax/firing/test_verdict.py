@@ -247,7 +247,7 @@ WORLDS = [
 SMALL = {"layers": 3, "neurons": 60}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("kind", "images", "groups"), WORLDS)
 def test_false_alarms_of_200_cards(kind, images, groups):
     states = run_cards(67, kind, images, groups, **SMALL)
@@ -255,7 +255,7 @@ def test_false_alarms_of_200_cards(kind, images, groups):
     assert states.count("drift") <= 8
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("kind", "images", "groups"), WORLDS)
 def test_a_shift_of_one_noise_band_is_found(kind, images, groups):
     shift = noise_band(kind, images, **SMALL)

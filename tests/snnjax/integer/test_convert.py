@@ -251,7 +251,7 @@ def test_inputs_at_the_border():
         vgg.run_numpy(np.zeros((1, 16, 16, 1)))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
 @pytest.mark.parametrize("everything", [False, True])
 def test_layers_of_ones_own(in_shape, everything):

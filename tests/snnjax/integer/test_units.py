@@ -170,7 +170,7 @@ def test_too_wide_sums_are_refused():
         integer.from_model(model, image_size=(8, 8), mean=0.3017)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_narrow_membranes_cost_few_spikes():
     spec = QuantSpec(bits=4, clip="absmax")
     model = twins.make(models.SEWResNet, blocks=(1, 1), weight_quant=spec)

@@ -247,7 +247,7 @@ def test_out_and_in(name, make_model, tmp_path):
         np.testing.assert_allclose(outputs, logits, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("in_shape", [(8, 8, 1), (16,)])
 def test_layers_of_ones_own(in_shape):

@@ -70,6 +70,7 @@ def test_the_mode_decides_where_train_is_none(make, jit, graph):
         assert not moves(model, call)
 
 
+@pytest.mark.nightly
 @SLOW
 @pytest.mark.parametrize("remat", ["none", "block", "full"])
 def test_the_mode_equals_the_argument(remat):

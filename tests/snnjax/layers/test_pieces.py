@@ -57,7 +57,7 @@ def test_pieces_of_a_layer_equal_the_whole(neuron, quantizer):
     assert np.array_equal(jax.jit(layer)(x), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "make",
     [

@@ -21,7 +21,7 @@ from snnjax import (  # fmt: skip
 from snnjax.quantize import QuantSpec
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_network_of_ones_own(tmp_path):
     images, test = data.load("digits", "train"), data.load("digits", "test")
     rngs = nnx.Rngs(0)

@@ -45,14 +45,14 @@ NETS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("net", NETS)
 def test_8_devices_do_what_one_does(run, net):
     found = run(net)
     assert_same_run(found["one"], found["many"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("net", NETS)
 def test_all_devices_hold_the_same_bits(run, net):
     found = run(net)
@@ -60,7 +60,7 @@ def test_all_devices_hold_the_same_bits(run, net):
     assert found["many"]["equal"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("net", NETS)
 def test_the_network_before_training_stays_the_callers(run, net):
     found = run(net)

@@ -126,7 +126,7 @@ def test_a_large_card():
     assert firing.verdict(plain, plain).layers["a"].p_value is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("neurons", "groups"), [(10_000, 20), (100_000, None)], ids=["groups", "plain"]
 )

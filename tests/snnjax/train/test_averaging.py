@@ -31,7 +31,7 @@ def test_the_average_is_the_documented_sum(decay):
     np.testing.assert_array_equal(params["w"], plain_params["w"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_network_with_averaged_weights():
     digits = data.load("digits", "train", limit=64)
     model = models.sew_resnet8(10, width=4, in_channels=1, rngs=nnx.Rngs(0))

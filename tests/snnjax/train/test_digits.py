@@ -8,7 +8,7 @@ from loops import nnx_loop
 from snnjax import data, models, train
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("way", ["fit", "nnx"])
 def test_digits_are_learnt_to_97_percent(way):
     train_set, test_set = data.load("digits", "train"), data.load("digits", "test")

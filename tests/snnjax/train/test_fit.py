@@ -205,7 +205,7 @@ def test_a_network_in_evaluation_mode_is_refused_by_loss_fn():
     assert logits.shape == (2, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_nnx_loop_is_fit():
     """The same batches make the same network, BatchNorm's statistics included."""
     train_set = data.load("digits", "train", limit=128)
