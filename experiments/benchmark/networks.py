@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +28,14 @@ class Contender:
 
 
 SNNJAX = (Contender("snnjax", "on_snnjax", {"remat": "none"}),)
+# Each core is a device of its own, which has its part of the batch.
+DEVICES = (
+    Contender(
+        "snnjax, a device a core",
+        "on_snnjax",
+        {"remat": "none", "devices": os.cpu_count()},
+    ),
+)
 REMAT = tuple(
     Contender(f"snnjax, remat {remat}", "on_snnjax", {"remat": remat})
     for remat in ("none", "block", "full")
@@ -96,6 +105,7 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
 def _compare_networks(config, peers, command: str, title: str) -> Comparisons:
     for name in config.networks:
         contenders = SNNJAX + SPIKINGJELLY + (OTHERS if name == "conv3" else ())
+        contenders += DEVICES * (command == "step")
         shape, spec = describe_network(config, name, config.timesteps)
         spec["command"] = command
         yield from _compare(config, peers, f"{title}, {shape}", contenders, spec)

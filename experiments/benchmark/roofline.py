@@ -23,7 +23,6 @@ from experiments.benchmark.workers.on_snnjax import (
     make_network_commands,
 )
 from snnjax.conv import conv2d
-from snnjax.models.connections import INPUT
 
 # Passes over a layer's currents: its statistics and its spikes forward, gradients back.
 _PASSES = 9
@@ -84,16 +83,16 @@ def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
     """Return for each part its functions, each with its operations and bytes."""
     rng = np.random.default_rng(0)
     images = spec["batch"] * spec["timesteps"]
-    names = "convolutions", "input gradients", "kernel gradients"
+    names = "convolutions", "their gradients"
     parts: dict[str, list] = {name: [] for name in (*names, "BatchNorm and neurons")}
     network: Any = make_network(spec)
     for row in network.synapses((32, 32)):
-        if not row.kernel:
+        if not row.kernel_size:
             continue
-        number = spec["batch"] if INPUT in row.sources else images
+        number = spec["batch"] if row.reads_input else images
         shapes = (
             (number, *row.in_shape),
-            (*row.kernel, row.in_shape[2], row.out_shape[2]),
+            (*row.kernel_size, row.in_shape[2], row.out_shape[2]),
         )
         x, w = (jnp.asarray(rng.integers(0, 2, s), jnp.float32) for s in shapes)
         dy = jnp.asarray(rng.normal(size=(number, *row.out_shape)), jnp.float32)
@@ -101,19 +100,20 @@ def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
         def convolve(x, w, row=row):
             return conv2d(x, w, strides=row.strides, padding=row.padding)
 
-        operations = 2 * dy.size * math.prod(row.kernel) * row.in_shape[2]
+        operations = 2 * dy.size * math.prod(row.kernel_size) * row.in_shape[2]
         size = _FLOAT * (x.size + dy.size)
-        by_input = jax.jit(lambda x, w, dy, f=convolve: jax.vjp(f, x, w)[1](dy)[0])
-        by_kernel = jax.jit(lambda x, w, dy, f=convolve: jax.vjp(f, x, w)[1](dy)[1])
         forward = jax.jit(convolve)
-        parts["convolutions"].append(
-            (lambda f=forward, a=(x, w): f(*a), operations, size)
+        call = lambda f=forward, a=(x, w): f(*a)  # noqa: E731
+        parts["convolutions"].append((call, operations, size))
+        # Both in one program: an input's gradient waits for its kernel's.
+        both = jax.jit(
+            lambda x, w, dy, f=convolve, both=not row.reads_input: jax.vjp(f, x, w)[1](
+                dy
+            )[0 if both else 1 :]
         )
-        if INPUT not in row.sources:
-            call = lambda f=by_input, a=(x, w, dy): f(*a)  # noqa: E731
-            parts["input gradients"].append((call, operations, size))
-        call = lambda f=by_kernel, a=(x, w, dy): f(*a)  # noqa: E731
-        parts["kernel gradients"].append((call, operations, size))
+        call = lambda f=both, a=(x, w, dy): f(*a)  # noqa: E731
+        times = 1 if row.reads_input else 2
+        parts["their gradients"].append((call, times * operations, times * size))
         shape = (spec["timesteps"], spec["batch"], *row.out_shape)
         parts["BatchNorm and neurons"].append(
             (_make_neurons(shape), 0, _PASSES * _FLOAT * dy.size)

@@ -1,17 +1,21 @@
 """snnjax: networks through `train`'s own step, and layers of neurons."""
 
+import json
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 from experiments.benchmark.workers.serve import Commands, serve
 from snnjax import data, models, process, train
 from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking
 from snnjax.models.parts import norm_and_spike
 from snnjax.neurons import LIF
+from snnjax.train import sharding
 
 
 class ConvNet(nnx.Module):
@@ -54,10 +58,16 @@ def make_network_commands(spec: dict[str, Any]) -> Commands:
     dataset = data.from_arrays(images, rng.integers(0, 10, batch), num_classes=10)
     model, optimizer = make_network(spec), train.sgd(0.01, weight_decay=5e-4)
     graphdef, *state = train.split(model)
-    train_step = train.make_train_step(graphdef, optimizer, timesteps=timesteps)
+    mesh = train.make_mesh() if jax.device_count() > 1 else None
+    train_step = train.make_train_step(
+        graphdef, optimizer, timesteps=timesteps, mesh=mesh
+    )
     arrays = data.on_device(dataset)
-    rest = (arrays, np.arange(batch, dtype=np.int32), jax.random.key(0))
-    now, steps = train.init(model, optimizer), 0
+    indices = sharding.shard(np.arange(batch, dtype=np.int32), mesh, P(sharding.DATA))
+    images_on, key = sharding.shard((arrays, jax.random.key(0)), mesh)
+    rest = (images_on, indices, key)
+    now = sharding.shard(train.init(model, optimizer), mesh, P(sharding.CONFIG))
+    steps = 0
 
     def step() -> float:
         nonlocal now, steps
@@ -125,5 +135,7 @@ def make(spec: dict[str, Any]) -> Commands:
 
 if __name__ == "__main__":
     process.tune()  # as the pages advise
+    devices = json.loads(sys.argv[1]).get("devices", 1)
+    jax.config.update("jax_num_cpu_devices", devices)
     jax.devices()  # the backend's own memory is no network's
     serve(make)

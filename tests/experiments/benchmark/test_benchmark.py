@@ -253,3 +253,24 @@ def test_other_parts_are_not_overwritten(tmp_path):
 def test_default_folder():
     assert _default_folder(tuple(PARTS)) == Path("runs/benchmark")
     assert _default_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
+
+
+@pytest.mark.slow
+def test_each_part_of_a_step_has_a_floor(tmp_path):
+    config = BenchmarkConfig(
+        only=("roofline",),
+        networks=("sew_resnet8-w4", "conv3"),  # the latter has no table of synapses
+        batch=2,
+        runs=1,
+        against=(),
+        out=tmp_path,
+    )
+    found, _, _ = measured(config)
+    (result,) = found["results"]
+    times, floors = (result["median"][k] for k in ("seconds", "floor seconds"))
+    assert len(times) == 4
+    assert times.keys() == floors.keys()
+    assert all(floor > 0 for floor in floors.values())
+    whole = next(row for row in floors if row.startswith("the step"))
+    parts = sum(floor for row, floor in floors.items() if row != whole)
+    assert 0 < floors[whole] <= parts  # the larger of two sums, and not a sum of larger
