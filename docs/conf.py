@@ -30,6 +30,7 @@ extensions = [
     "headline",
     "links",
     "reference",
+    "speed",
 ]
 exclude_patterns = ["_ext", "_build", "results/**/*.jsonl"]
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 from printed_code import PAGES, ROOT, find_blocks, run_blocks
@@ -9,6 +10,8 @@ from printed_code import PAGES, ROOT, find_blocks, run_blocks
 WITH_CODE = [page for page in PAGES if find_blocks(page)]
 # Runs with torch and SpikingJelly, in an environment of its own.
 WITH_TORCH = "pytorch.md"
+# Sets up JAX before it starts.
+OWN_PROCESS = "performance.md"
 # In less than ten seconds each.
 QUICK = {"checkpoints", "coming_from", "emd", "grids", "own_network", "recurrent"}
 QUICK |= {"significance"}
@@ -24,6 +27,8 @@ def mark(page):
 def test_page_runs(page, tmp_path, monkeypatch):
     if page.name == WITH_TORCH:
         pytest.skip("needs torch: test_page_with_torch_runs")
+    if page.name == OWN_PROCESS:
+        return run_apart(sys.executable, page, tmp_path)
     monkeypatch.chdir(tmp_path)
     run_blocks(find_blocks(page), page.name)
 
@@ -34,6 +39,10 @@ def test_page_with_torch_runs(tmp_path):
     if not python:
         pytest.skip("$SNNJAX_PEERS_PYTHON: a Python with snnjax, torch, spikingjelly")
     (page,) = (page for page in WITH_CODE if page.name == WITH_TORCH)
+    run_apart(python, page, tmp_path)
+
+
+def run_apart(python, page, folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [python, "-c", "\n".join(find_blocks(page))]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True)
