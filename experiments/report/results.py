@@ -80,7 +80,7 @@ def detail(run: Run, summary: str = "results.md") -> str:
 
 
 def _name(run: Run) -> dict[str, Any]:
-    """Return what both pages say of a run."""
+    """Return the values that both pages take."""
     return {
         "config": run.config,
         "dataset": _DATASETS[run.config.dataset],
