@@ -1,0 +1,89 @@
+"""Published verdicts and correlations, computed again from the rows by SciPy alone."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+PAGES = {"cifar10": ("CIFAR-10", 10), "cifar100": ("CIFAR-100", 100)}
+CONTROLS = {"qat": "control", "ptq_bn": "fp32_bn"}
+
+
+def read(name):
+    """Return baselines by mode and seed, and the quantized rows with their states."""
+    lines = (RESULTS / name / "results.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    full = {(r["mode"], r["seed"]): r for r in rows if r["target"] == "none"}
+    quantized = [r for r in rows if r["target"] != "none"]
+    for row in quantized:
+        row["state"] = judge(row, full, 2 / PAGES[name][1])
+    return full, quantized
+
+
+def judge(row, full, chance):
+    base = full["fp32", row["seed"]]
+    if row["accuracy"] < chance <= base["accuracy"]:
+        return "collapsed"
+    moved = {"emd_mean": 0.0, "floor_sampling": 0.0}
+    if row["mode"] != "ptq":
+        moved = full[CONTROLS[row["mode"]], row["seed"]]
+    excess = row["emd_mean"] - moved["emd_mean"]
+    below = np.hypot(
+        min(row["emd_mean"], row["floor_sampling"]), moved["floor_sampling"]
+    )
+    above = np.hypot(
+        row["floor_sampling"], min(moved["emd_mean"], moved["floor_sampling"])
+    )
+    if excess - below > 0:
+        return "drift"
+    if row["mode"] == "ptq":
+        return "no drift"
+    return "below" if excess + above < 0 else "cannot tell"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_states_are_the_pages(name):
+    _, quantized = read(name)
+    main = [r for r in quantized if not r["quantize_all"] and r["site"] != "pre_fire"]
+    drifted = Counter(row["mode"] for row in main if row["state"] == "drift")
+    states = Counter(row["state"] for row in main)
+    text = (RESULTS / f"{name}.md").read_text("utf-8")
+    (found,) = re.findall(r"Firing drifts in .*?collapsed", text)
+    numbers = [
+        int(number) for number in re.findall(r"(\d+) (?:of|cannot|show|coll)", found)
+    ]
+    modes = [drifted[mode] for mode in ("ptq", "ptq_bn", "qat")]
+    rest = [states[state] for state in ("cannot tell", "no drift", "collapsed")]
+    assert numbers == [states["drift"], *modes, *rest]
+
+
+def measures(full, row):
+    base, mean = full["fp32", row["seed"]], lambda key: np.mean(list(row[key].values()))
+    return {
+        "EMD": row["emd_mean"],
+        "paired shift": mean("paired_shift"),
+        "mean shift": np.mean(np.abs(list(row["mean_shift"].values()))),
+        "synaptic operations": abs(np.log(row["synops"] / base["synops"])),
+        "accuracy lost": base["accuracy"] - row["accuracy"],
+    }
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_partial_correlations_are_the_pages(name):
+    full, quantized = read(name)
+    rows = [measures(full, row) for row in quantized if row["state"] != "collapsed"]
+    ranks = {key: stats.rankdata([row[key] for row in rows]) for key in rows[0]}
+    published = json.loads((RESULTS / "predictors.json").read_text("utf-8"))["given"]
+    lines = [line for line in published if line["study"] == PAGES[name][0]]
+    assert len(lines) == 4
+    for line in lines:
+        for outcome in ("synaptic operations", "accuracy lost"):
+            keys = line["measure"], outcome, line["given"]
+            precision = np.linalg.inv(np.corrcoef([ranks[key] for key in keys]))
+            partial = -precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1])
+            assert partial == pytest.approx(line[outcome][0], abs=1e-9)
