@@ -151,6 +151,8 @@ def test_spikes_equal(name, make_model, options):
 def test_all_test_digits(name, make_model, options):
     # tanh of float32 may round to another code than that of float64.
     loose = "dorefa" in name or "mint" in name or name == "neuron plif"
+    # Levels of a layer that sees pixels have some 18 bits, so that sums fit in 32.
+    loose |= "lq_net" in name and name.endswith("all")
     check(make_model, options, None, most=1e-4 if loose else 0.0)
 
 
