@@ -129,9 +129,9 @@ def conclude(tables: dict[str, list[dict]]) -> str:
         ranked = sorted(best, key=lambda name: -float(np.mean(best[name])))
         single = [name for name in ranked if " + " not in name]
         parts.append(
-            f"held out, {single[0]} predicts best alone "
-            f"({np.mean(best[single[0]]):.2f} in the mean; EMD "
-            f"{np.mean(best['EMD']):.2f}), {ranked[0]} of all sets "
+            "learnt on one study and tested on another, "
+            f"{single[0]} predicts best alone ({np.mean(best[single[0]]):.2f}; EMD "
+            f"{np.mean(best['EMD']):.2f}), and {ranked[0]} of all sets "
             f"({np.mean(best[ranked[0]]):.2f})"
         )
         lines.append(f"- **{outcome}**: {'; '.join(parts)}.")

@@ -29,7 +29,7 @@ def _describe_baseline(judged: pd.DataFrame) -> str:
     mean = bases[["accuracy", "mean_rate", "dead_fraction", "floor_sampling"]].mean()
     means = f" (means over {len(bases)} seeds)" if len(bases) > 1 else ""
     control = judged.loc[judged["mode"] == "control", "emd_mean"]
-    moved = emd_text(control.max()) if len(control) else "an unknown EMD"
+    moved = f"up to {emd_text(control.max())}" if len(control) else "an unknown EMD"
     return (
         f"The full-precision baseline reaches {percent(mean['accuracy'])} accuracy at "
         f"a mean firing rate of {mean['mean_rate']:.3f} with "

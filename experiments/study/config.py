@@ -81,6 +81,8 @@ class StudyConfig:
     """Derivative of a spike, with its usual slope."""
     reset: Literal["hard", "soft"] = "hard"
     """A spike sets the membrane to 0, or takes the threshold away."""
+    decay_input: bool = True
+    """Divide the current by tau, as the paper does; at T = 1 hardly a neuron fires."""
     epochs: int = 30
     """Epochs of the full-precision baseline."""
     qat_epochs: int = 3

@@ -44,6 +44,7 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
         width=config.width,
         in_channels=dataset.images.shape[-1],
         neuron=neurons.LIF(
+            decay_input=config.decay_input,
             v_reset=0.0 if config.reset == "hard" else None,
             surrogate=getattr(surrogate, config.surrogate),
         ),

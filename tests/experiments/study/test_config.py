@@ -100,6 +100,7 @@ CHANGED = {
     "weight_decay": 0.0,
     "on_nonfinite": "skip",
     "cutout": 8,
+    "decay_input": False,
     "warm_start": 0.5,
     "warm_start_timesteps": 2,
     "average": 0.9,
