@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import sys
 import tempfile
@@ -28,14 +29,6 @@ class Contender:
 
 
 SNNJAX = (Contender("snnjax", "on_snnjax", {"remat": "none"}),)
-# Each core is a device of its own, which has its part of the batch.
-DEVICES = (
-    Contender(
-        "snnjax, a device a core",
-        "on_snnjax",
-        {"remat": "none", "devices": os.cpu_count()},
-    ),
-)
 REMAT = tuple(
     Contender(f"snnjax, remat {remat}", "on_snnjax", {"remat": remat})
     for remat in ("none", "block", "full")
@@ -105,10 +98,19 @@ def compare_compile_times(config: BenchmarkConfig, peers: Peers) -> Comparisons:
 def _compare_networks(config, peers, command: str, title: str) -> Comparisons:
     for name in config.networks:
         contenders = SNNJAX + SPIKINGJELLY + (OTHERS if name == "conv3" else ())
-        contenders += DEVICES * (command == "step")
+        if command == "step":
+            contenders += _spread_over_cores(config.batch)
         shape, spec = describe_network(config, name, config.timesteps)
         spec["command"] = command
         yield from _compare(config, peers, f"{title}, {shape}", contenders, spec)
+
+
+def _spread_over_cores(batch: int) -> tuple[Contender, ...]:
+    """Return snnjax with a device a core, or fewer that can share the batch."""
+    devices = math.gcd(batch, os.cpu_count() or 1)
+    spec = SNNJAX[0].spec | {"devices": devices}
+    one = Contender("snnjax, a device a core", "on_snnjax", spec)
+    return (one,) * (devices > 1)
 
 
 def _compare(

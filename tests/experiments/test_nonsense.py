@@ -19,6 +19,7 @@ WORDS = {
         "timesteps": ["0", "-4", "four"],
         "surrogate": ["relu"],
         "reset": ["none"],
+        "decay_input": [],
         "epochs": ["0", "-1", "1e3"],
         "qat_epochs": ["0", "x"],
         "seeds": ["0 0", "a", "1.5"],

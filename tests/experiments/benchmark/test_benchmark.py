@@ -152,7 +152,9 @@ def test_convolutions_are_compared_in_one_process(tmp_path, monkeypatch):
         agree(result, text, printed)
 
 
-def test_every_contender_has_a_worker():
+@pytest.mark.parametrize(("cores", "more"), [(1, 0), (2, 1), (6, 1)])
+def test_every_contender_has_a_worker(monkeypatch, cores, more):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
     every = (*networks.REMAT, *networks.SPIKINGJELLY, *networks.OTHERS)
     for worker in {one.worker for one in every}:
         assert (Path(networks.__file__).parent / f"workers/{worker}.py").exists()
@@ -160,9 +162,12 @@ def test_every_contender_has_a_worker():
     peers = dict.fromkeys(contender.IN_OWN_PROCESS)
     (comparison,) = networks.compare_steps(config, peers)
     names = [one.name for one in (*networks.SPIKINGJELLY, *networks.OTHERS)]
+    names += ["snnjax, a device a core"] * more
     assert list(comparison.work) == ["snnjax", *names]
     (alone,) = networks.compare_steps(config, {})
-    assert list(alone.work) == ["snnjax"]
+    assert list(alone.work) == ["snnjax", *names[len(names) - more :]]
+    (predicted,) = networks.compare_predictions(config, {})
+    assert list(predicted.work) == ["snnjax"]
 
 
 def test_workers_import_one_library():
