@@ -27,10 +27,9 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
-    "headline",
+    "figures",
     "links",
     "reference",
-    "speed",
 ]
 exclude_patterns = ["_ext", "_build", "results/**/*.jsonl"]
 

@@ -13,7 +13,6 @@ def bootstrap(
     x: np.ndarray,
     y: np.ndarray,
     groups: Sequence[object],
-    strata: Sequence[object] | None = None,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
     """Return Spearman's rank correlations of all rows, and of resamples behind them.
@@ -25,7 +24,6 @@ def bootstrap(
         x: ``[rows, predictors]``.
         y: ``[rows, outcomes]``.
         groups: the group of each row.
-        strata: the stratum of each row, where rows are ranked within their own.
         resamples: number of resamples.
 
     Returns:
@@ -35,8 +33,7 @@ def bootstrap(
     drawn = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
     times = [np.ones(len(names))]
     times += [np.bincount(d, minlength=len(names)) for d in drawn]
-    strata = [0] * len(x) if strata is None else strata
-    return spearman(x, y, np.stack(times)[:, of].astype(float), strata)
+    return spearman(x, y, np.stack(times)[:, of].astype(float))
 
 
 def estimate(correlations: np.ndarray) -> np.ndarray:
@@ -68,21 +65,16 @@ def condition(correlations: np.ndarray, given: int) -> np.ndarray:
     return top / (length[..., :, None] * length[..., None, :])
 
 
-def spearman(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, strata: Sequence[object]
-) -> np.ndarray:
+def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return Pearson's correlations of ranks, each row counted by its weight.
 
-    Ranks are shares of a row's stratum, from its middle. SciPy's take no weights.
+    Ranks are shares of all rows, from the middle. SciPy's take no weights.
     """
-    of = pd.factorize(pd.Series(list(strata), dtype=object))[0]
-    same = (of[:, None] == of).astype(float)
-    total = np.maximum(weights @ same, 1e-12)[..., None]
+    total = weights.sum(axis=1)[:, None, None]
     unit = []
     for values in (x, y):
         # So many rows are smaller, and half of those that are equal: the middle rank.
         before = (values[:, None] > values) + (values[:, None] == values) / 2
-        before = before * same[..., None]
         ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total - 0.5
         length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
         unit.append(ranks / np.where(length > 1e-9, length, np.nan))

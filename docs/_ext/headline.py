@@ -7,8 +7,6 @@ docs/_ext/headline.py`` draws the README's.
 import json
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 DOCS = Path(__file__).parents[1]
 ROWS = DOCS / "results" / "cifar10" / "results.jsonl"
 README_FIGURE = DOCS / "images" / "accuracy_hides_firing.png"
@@ -61,14 +59,6 @@ def draw(path: Path) -> None:
         axes.tick_params(labelsize=8)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Draw the figure when a build begins."""
-    path = Path(app.srcdir) / "images" / "built" / "accuracy_hides_firing.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    app.connect("builder-inited", lambda _: draw(path))
-    return {"parallel_read_safe": True}
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from statistics import median
 
-from sphinx.application import Sphinx
-
 DOCS = Path(__file__).parents[1]
 SAMPLES = DOCS / "results" / "benchmark.json"
 NAMES = {
@@ -67,11 +65,3 @@ def draw(path: Path) -> None:
     axes.legend(loc="upper center", ncols=3, frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Software": None})
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Draw the figure when a build begins."""
-    path = Path(app.srcdir) / "images" / "built" / "training_steps.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    app.connect("builder-inited", lambda _: draw(path))
-    return {"parallel_read_safe": True}

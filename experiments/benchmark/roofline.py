@@ -4,6 +4,7 @@ The limits are measured here: a product of large matrices, and a pass over memor
 part's floor is the larger of its operations at the one and its bytes at the other.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -83,8 +84,8 @@ def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
     """Return for each part its functions, each with its operations and bytes."""
     rng = np.random.default_rng(0)
     images = spec["batch"] * spec["timesteps"]
-    names = "convolutions", "their gradients"
-    parts: dict[str, list] = {name: [] for name in (*names, "BatchNorm and neurons")}
+    names = "convolutions", "their gradients", "BatchNorm and neurons"
+    parts: dict[str, list] = {name: [] for name in names}
     network: Any = make_network(spec)
     for row in network.synapses((32, 32)):
         if not row.kernel_size:
@@ -100,18 +101,16 @@ def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
         def convolve(x, w, row=row):
             return conv2d(x, w, strides=row.strides, padding=row.padding)
 
+        # Both in one program: an input's gradient waits for its kernel's.
+        def differentiate(x, w, dy, row=row, convolve=convolve):
+            gradients = jax.vjp(convolve, x, w)[1](dy)
+            return gradients[1:] if row.reads_input else gradients
+
         operations = 2 * dy.size * math.prod(row.kernel_size) * row.in_shape[2]
         size = _FLOAT * (x.size + dy.size)
-        forward = jax.jit(convolve)
-        call = lambda f=forward, a=(x, w): f(*a)  # noqa: E731
+        call = functools.partial(jax.jit(convolve), x, w)
         parts["convolutions"].append((call, operations, size))
-        # Both in one program: an input's gradient waits for its kernel's.
-        both = jax.jit(
-            lambda x, w, dy, f=convolve, both=not row.reads_input: jax.vjp(f, x, w)[1](
-                dy
-            )[0 if both else 1 :]
-        )
-        call = lambda f=both, a=(x, w, dy): f(*a)  # noqa: E731
+        call = functools.partial(jax.jit(differentiate), x, w, dy)
         times = 1 if row.reads_input else 2
         parts["their gradients"].append((call, times * operations, times * size))
         shape = (spec["timesteps"], spec["batch"], *row.out_shape)
@@ -121,10 +120,7 @@ def _make_parts(spec: dict[str, Any]) -> dict[str, list[Any]]:
     step = make_network_commands(spec)["step"]
     everything = [call[1:] for calls in parts.values() for call in calls]
     total = [sum(each) for each in zip(*everything, strict=True)]
-    names = {"neurons": "BatchNorm and neurons, forward and backward"}
-    return {"the step": [(step, *total)]} | {
-        names.get(k, k): v for k, v in parts.items()
-    }
+    return {"the step": [(step, *total)]} | parts
 
 
 def _make_neurons(shape: tuple[int, ...]) -> Callable[[], Any]:

@@ -35,7 +35,7 @@ def summarize(run: Run, figures: str = "figures", details: str = "details.md") -
     """
     return render(
         "results.md",
-        **_name(run),
+        **_collect_common(run),
         images=tuple(run.info.get("images", ())),
         usual_images=_IMAGES[run.config.dataset],
         unfinished=describe_unfinished(run),
@@ -58,7 +58,7 @@ def detail(run: Run, summary: str = "results.md") -> str:
     full = run.judged[run.judged["full"]]
     body = render(
         "details.md",
-        **_name(run),
+        **_collect_common(run),
         summary=summary,
         baselines=table.markdown(full).partition("\n\n")[2] if len(full) else "",
         full=full,
@@ -79,7 +79,7 @@ def detail(run: Run, summary: str = "results.md") -> str:
     return f"{body}\n## Definitions\n\n{lines}\n"
 
 
-def _name(run: Run) -> dict[str, Any]:
+def _collect_common(run: Run) -> dict[str, Any]:
     """Return the values that both pages take."""
     return {
         "config": run.config,

@@ -71,22 +71,18 @@ def tabulate_glance(run: Run) -> str:
         own = settings[settings["mode"] == mode]
         if len(own):
             bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
-            reference = rows[rows["mode"] == _REFERENCES[mode]]
-            cells = [_cell(s) for s in own[own["bits"] == bits].to_dict("records")]
-            methods = dict(zip(own.loc[own["bits"] == bits, "way"], cells, strict=True))
-            whole = {"full precision": _numbers(reference)} if len(reference) else {}
-            columns[f"{MODE_NAMES[mode]}, {bits} bit"] = whole | methods
+            own = own[own["bits"] == bits].to_dict("records")
+            full = rows[rows["mode"] == _REFERENCES[mode]]
+            cells = {"full precision": _pair(full["accuracy"], full["emd_mean"])}
+            cells = cells if len(full) else {}
+            cells |= {setting["way"]: _cell(setting) for setting in own}
+            columns[f"{MODE_NAMES[mode]}, {bits} bit"] = cells
     names = dict.fromkeys(name for cells in columns.values() for name in cells)
     lines = [
         {"method": name} | {title: c.get(name, "-") for title, c in columns.items()}
         for name in names
     ]
     return markdown_table(lines)
-
-
-def _numbers(rows: pd.DataFrame) -> str:
-    accuracy = spread([100 * a for a in rows["accuracy"]], "{:.1f}".format)
-    return f"{accuracy} / {spread(list(rows['emd_mean']), emd_text)}"
 
 
 def tabulate_paper(run: Run) -> dict[str, str]:
@@ -114,9 +110,13 @@ def _name_seeds(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
+def _pair(accuracies: Iterable[float], emds: Iterable[float]) -> str:
+    accuracy = spread([100 * a for a in accuracies], "{:.1f}".format)
+    return f"{accuracy} / {spread(list(emds), emd_text)}"
+
+
 def _cell(setting: dict) -> str:
-    accuracy = spread([100 * a for a in setting["accuracies"]], "{:.1f}".format)
-    text = f"{accuracy} / {spread(setting['emds'], emd_text)}"
+    text = _pair(setting["accuracies"], setting["emds"])
     if setting["state"] == "collapsed":
         return f"*{text}*"
     hides = setting["keeps"] and setting["state"] == "drift"

@@ -7,6 +7,18 @@ from scipy import stats
 from experiments.rank_correlation import bootstrap, condition, estimate
 
 
+def bootstrap_by_scipy(statistic, *columns, seed):
+    return stats.bootstrap(
+        columns,
+        statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+
+
 def test_correlations_match_scipy():
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(2, 40, 3))
@@ -26,43 +38,13 @@ def test_intervals_match_scipy():
     generator = np.random.default_rng(2)
     x = generator.normal(size=30)
     y = x + generator.normal(size=30)
-    right = stats.bootstrap(
-        (x, y),
-        lambda a, b: stats.spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(3),
-    ).confidence_interval
+    right = bootstrap_by_scipy(
+        lambda a, b: stats.spearmanr(a, b).statistic, x, y, seed=3
+    )
     found = bootstrap(x[:, None], y[:, None], range(30))
     _, low, high = estimate(found)[:, 0, 0]
     # Two draws of 2,000 resamples: their ends differ by some hundredths.
     np.testing.assert_allclose([low, high], right, atol=0.04)
-
-
-def test_strata_match_scipy():
-    """Each stratum's ranks, as shares of it from its middle; with ties, a lone row."""
-    generator = np.random.default_rng(8)
-    x, y = generator.integers(0, 9, (2, 41)).astype(float)
-    strata = np.array([0] * 25 + [1] * 15 + [2])
-    x[strata == 1] += 100  # what a stratum adds to all of its rows is no matter
-    y[strata == 1] += 100
-
-    def ranks(values):
-        found = np.empty(41)
-        for s in range(3):
-            own = values[strata == s]
-            found[strata == s] = (stats.rankdata(own) - 0.5) / len(own) - 0.5
-        return found
-
-    right = stats.pearsonr(ranks(x), ranks(y)).statistic
-    found = bootstrap(x[:, None], y[:, None], range(41), strata)
-    assert found[0].item() == pytest.approx(right, abs=1e-12)
-    low, high = estimate(found)[1:, 0, 0]
-    assert low < right < high
-    pooled = bootstrap(x[:, None], y[:, None], range(41))[0].item()
-    assert pooled > right + 0.3
 
 
 @pytest.mark.slow
@@ -72,17 +54,13 @@ def test_differences_match_scipy():
     y = generator.normal(size=60)
     noise = generator.normal(size=60)
     x = np.stack([y + 0.5 * noise, y + 0.4 * noise], axis=1)
-    right = stats.bootstrap(
-        (*x.T, y),
+    right = bootstrap_by_scipy(
         lambda a, b, c: (
             stats.spearmanr(b, c).statistic - stats.spearmanr(a, c).statistic
         ),
-        paired=True,
-        vectorized=False,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(5),
-    ).confidence_interval
+        *(*x.T, y),
+        seed=5,
+    )
     drawn = bootstrap(x, y[:, None], range(60))
     found, low, high = estimate(drawn[:, 1, 0] - drawn[:, 0, 0])
     np.testing.assert_allclose([low, high], right, atol=0.01)
