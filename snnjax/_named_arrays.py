@@ -62,15 +62,24 @@ def find_other_choice(there: Mapping[str, Any], here: Mapping[str, Any]) -> str 
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tree:
-    """Return a tree of ``like``'s structure; ``names`` are its leaves' in order."""
+    """Return a tree of ``like``'s structure; ``names`` are its leaves' in order.
+
+    Its leaves are JAX's, and NumPy's, which keep float64, where ``like`` has such.
+    """
     old, structure = jax.tree.flatten(like)
-    leaves = [
-        jax.random.wrap_key_data(jnp.asarray(arrays[name]), impl=_key_impl(x))
-        if _is_key(x)
-        else arrays[name]
-        for name, x in zip(names, old, strict=True)
-    ]
+    leaves = [_as_given(arrays[k], x) for k, x in zip(names, old, strict=True)]
     return jax.tree.unflatten(structure, leaves)
+
+
+def _as_given(x: np.ndarray, like: Any) -> Any:
+    if isinstance(like, np.ndarray):
+        return x
+    array = jnp.asarray(x)
+    return (
+        jax.random.wrap_key_data(array, impl=_key_impl(like))
+        if _is_key(like)
+        else array
+    )
 
 
 def _is_key(x: Any) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -22,32 +21,26 @@ from snnjax._named_arrays import (
     Arrays,
     difference,
     digests,
-    find_choices,
-    find_other_choice,
     flatten_dict,
     unflatten,
 )
 from snnjax._paths import AnyPath, as_absolute, as_path, is_remote
-from snnjax.layers import inspect
 from snnjax.models import description
-from snnjax.quantize import LqState, QuantSpec, packing
 from snnjax.runs import jsonl
 from snnjax.runs.checkpoints import (
     REMOVED,
     RunCheckpoints,
     check_only_checkpoints,
     latest_step,
+    load_newest,
 )
 from snnjax.runs.checkpoints import remove as remove
 
 Tree = TypeVar("Tree")
 
 SUFFIX = ".safetensors"
-# One entry of the file's metadata, as safetensors writes several in any order, and
-# what it holds.
-_ABOUT = "snnjax"
-_CRC, _NETWORK, _CHOICES, _PACKED = "crc32", "network", "choices", "packed"
-_CODES = ".kernel.codes"
+# One entry of the file's metadata, as safetensors writes several in any order.
+_ABOUT, _CRC = "snnjax", "crc32"
 
 
 def export(
@@ -93,13 +86,8 @@ def export(
         except (TypeError, ValueError) as error:
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
-    arrays = flatten_dict(_tree(model))
-    about: dict[str, Any] = {_CHOICES: find_choices(_tree(model))}
-    if isinstance(model, nnx.Module):
-        about[_NETWORK] = description.describe_network(model)
-        if packed:
-            about[_PACKED] = _pack(model, arrays)
-    about[_CRC] = digests(arrays)
+    about, arrays = description.describe(model, packed=packed)
+    about |= {_CRC: digests(arrays)}
     files[path] = safetensors.numpy.save(arrays, {_ABOUT: json.dumps(about)})
     for file, content in files.items():
         try:
@@ -165,30 +153,16 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     if path.suffix != SUFFIX:
         if like is None:
             raise ValueError("like must be a pytree for a folder, got None")
-        loaded = None
-        if exists(path):
-            with RunCheckpoints(path) as checkpoints:
-                loaded = checkpoints.load(like)
-        if loaded is None:
-            raise ValueError(f"there is no checkpoint at {path}")
-        return _as_given(loaded, like)
-    arrays, crcs, about = _read(path)
-    found = digests(arrays)
-    wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
-    if wrong:
-        raise ValueError(
-            f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
-            "the file again"
-        )
-    _unpack(path, about, arrays)
-    if like is None:
-        like = _build(path, about, arrays)
-    tree = _tree(like)
-    if what := _other_choice(like, about):
-        raise ValueError(f"{path} holds another network: {what}")
-    expected = flatten_dict(tree)
-    if what := difference(arrays, expected):
-        raise ValueError(f"{path} holds another network: {what}")
+        return load_newest(path, like)
+    arrays, about = _read(path)
+    try:
+        like = description.restore(about, arrays, like)
+        tree = description.as_tree(like)
+        expected = flatten_dict(tree)
+        if what := difference(arrays, expected):
+            raise ValueError(f"it holds another network: {what}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     for name, x in arrays.items():
         real = jnp.issubdtype(x.dtype, jnp.floating)
         if real and not np.isfinite(x.astype(np.float64)).all():
@@ -196,76 +170,12 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
                 f"{path}: the array {name!r} has NaN or infinity; take weights from "
                 "an earlier step"
             )
-    state = _as_given(unflatten(arrays, tree, expected), tree)
+    state = unflatten(arrays, tree, expected)
     if isinstance(like, nnx.Module):
         model = nnx.merge(nnx.split(like)[0], state, copy=True)
         model.eval()
         return model
     return state
-
-
-def _as_given(loaded: Any, like: Any) -> Any:
-    """Return JAX arrays, but NumPy's, which keep float64, where ``like`` has them."""
-    convert = lambda x, old: x if isinstance(old, np.ndarray) else jnp.asarray(x)  # noqa: E731
-    return jax.tree.map(convert, loaded, like)
-
-
-def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
-    """Replace quantized kernels by their codes; return what unpacking needs of each."""
-    about = {}
-    for name, layer in inspect.quantizable_layers(model).items():
-        kernel = arrays.get(f"{name}.kernel")
-        if kernel is None or layer.quant is None or not np.isfinite(kernel).all():
-            continue
-        spec = layer.quant.get_value()
-        state = _quantizer_state(spec, name, arrays)
-        if found := packing.pack_kernel(spec, jnp.asarray(kernel), state):
-            del arrays[f"{name}.kernel"]
-            arrays[name + _CODES], about[name] = found
-    return about
-
-
-def _unpack(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> None:
-    """Replace codes by weights of their levels."""
-    modules = about.get(_NETWORK, {}).get("modules", {})
-    for name, how in about.get(_PACKED, {}).items():
-        try:
-            spec = description.restore_value(f"{name}.quant", modules, arrays)
-            state = _quantizer_state(spec, name, arrays)
-            codes = arrays.pop(name + _CODES)
-            arrays[f"{name}.kernel"] = packing.unpack_kernel(spec, codes, how, state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is corrupt: the codes of {name!r} cannot be read ({error!r}); "
-                "get or export the file again"
-            ) from None
-
-
-def _quantizer_state(spec: QuantSpec, name: str, arrays: Arrays) -> Any:
-    if spec.method != "lq_net":
-        return arrays.get(f"{name}.quant_scale")
-    state = f"{name}.quant_state."
-    return LqState(*(jnp.asarray(arrays[state + field]) for field in LqState._fields))
-
-
-def _build(path: AnyPath, about: Mapping[str, Any], arrays: Arrays) -> nnx.Module:
-    if _NETWORK not in about:
-        raise ValueError(
-            f"{path} does not describe its network; build it and give it: "
-            "load(path, model)"
-        )
-    try:
-        return description.build_network(about[_NETWORK], arrays)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _other_choice(like: Any, about: Mapping[str, Any]) -> str | None:
-    """Name the first choice in which the file differs from ``like``."""
-    if isinstance(like, nnx.Module) and _NETWORK in about:
-        here = json.loads(json.dumps(description.describe_network(like)))
-        return description.find_difference(about[_NETWORK], here)
-    return find_other_choice(about.get(_CHOICES, {}), find_choices(_tree(like)))
 
 
 def config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -288,10 +198,6 @@ def config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def _tree(model: Any) -> Any:
-    return nnx.split(model)[1] if isinstance(model, nnx.Module) else model
-
-
 def _checked(path: str | os.PathLike[str]) -> AnyPath:
     path = as_path("path", path)
     if path.suffix != SUFFIX:
@@ -299,8 +205,8 @@ def _checked(path: str | os.PathLike[str]) -> AnyPath:
     return path
 
 
-def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
-    """Return the arrays, and checksums and descriptions if the file has them."""
+def _read(path: AnyPath) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays, and the description if the file has one."""
     import safetensors
 
     try:
@@ -321,7 +227,6 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
         crcs = about.get(_CRC, earlier)
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
-        return arrays, crcs, about
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:
@@ -329,3 +234,11 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, int], dict[str, Any]]:
             f"{path} is no safetensors file, or a corrupt one ({error}); get or "
             "export the file again"
         ) from None
+    found = digests(arrays)
+    wrong = [name for name, crc in crcs.items() if found.get(name) != crc]
+    if wrong:
+        raise ValueError(
+            f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
+            "the file again"
+        )
+    return arrays, about

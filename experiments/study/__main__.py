@@ -54,25 +54,22 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     with console.status(f"loading {config.dataset}"):
         sets = runs.run_on_all_hosts(lambda: load_data(config))
     specs = planned(config)
-    if config.dry_run:
-        for spec in specs:
-            console.print(spec.name)
-        dry_run.print_estimate(config, sets, specs, num_devices, console)
-        console.print(
-            f"Nothing was written; results would go to {config.out}.", highlight=False
-        )
-        return StudyStore(config.out)
     store = StudyStore(config.out)
     about = {"versions": versions(), "data": data_sum(*sets)}
-    runs.run_on_primary(lambda: store.start(config.numbers(), **about))
+    rows: list[dict[str, Any]] = []
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
-        rows = runs.run_on_primary(store.rows)
+        if not config.dry_run:
+            runs.run_on_primary(lambda: store.start(config.numbers(), **about))
+            rows = runs.run_on_primary(store.rows)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
-        if missing and config.dataset != "digits" and not config.tiny:
-            # Digits take minutes, the others hours.
+        # Digits take minutes, the others hours.
+        takes_long = missing and config.dataset != "digits" and not config.tiny
+        if config.dry_run or takes_long:
             dry_run.print_estimate(config, sets, missing, num_devices, console)
+        if config.dry_run:
+            return store
         images = [len(one) for one in sets]
         session = _Session(store, config, about | {"images": images}, num_devices)
         work = {spec.name: spec.cost_in_images(config, *images) for spec in specs}
@@ -119,8 +116,8 @@ def _make_rows(
     session.compilations.label = group[0].compile_key
     networks = recipe.make(group)
     baseline = recipe.baseline(group[0].baseline)
-    evaluations = measurer.evaluate(group, networks, baseline)
     earlier = recipe.load_epoch_before(group[0], networks[0])
+    evaluations = measurer.evaluate(group, networks, baseline)
     before = None
     if earlier is not None:
         [before] = measurer.evaluate(group, [earlier], baseline)

@@ -125,8 +125,8 @@ class Recipe:
         graphdef, like = nnx.split(model)
 
         def load() -> nnx.State | None:
-            exists = checkpoint.exists(path)
-            return nnx.state(checkpoint.load(path, model)) if exists else None
+            there = path.is_file()
+            return nnx.state(checkpoint.load(path, model)) if there else None
 
         state = runs.load_on_primary(load, like)
         if state is not None:

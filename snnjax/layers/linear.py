@@ -25,7 +25,7 @@ from snnjax.layers.variables import (
     is_training,
     value_of,
 )
-from snnjax.quantize import LqState, QuantSpec
+from snnjax.quantize import LqState, QuantSpec, packing
 from snnjax.quantize.lqnet import clip_weights
 from snnjax.quantize.nearest import as_integer
 
@@ -123,8 +123,7 @@ class _Quantized(Observable):
             return spec(w, key=jax.random.fold_in(jax.random.key(seed), count))
         if spec.method != "lq_net":
             return spec(w, value_of(self.quant_scale))
-        w = self._clipped_kernel(spec)
-        state = LqState(*self.quant_state.get_value())
+        w, state = self._clipped_kernel(spec), self._fitted()
         if is_training(self, train):
             still = jax.lax.stop_gradient(w)
             learned = quantize.lq_update(still, state, codes=spec.lq_codes)
@@ -163,9 +162,24 @@ class _Quantized(Observable):
             )
         spec = self.quant.get_value()
         if spec.method == "lq_net":
-            state = LqState(*self.quant_state.get_value())
-            return spec.encode(self._clipped_kernel(spec), state)
-        return spec.encode(self.kernel.get_value(), value_of(self.quant_scale))
+            return spec.encode(self._clipped_kernel(spec), self._fitted())
+        return spec.encode(self.kernel.get_value(), self._fitted())
+
+    def pack(self) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Return the kernel's codes in bytes, as `packing.pack_kernel` does.
+
+        None for a kernel in full precision, or that is not finite.
+        """
+        w = self.kernel.get_value()
+        if self.quant is None or not np.isfinite(w).all():
+            return None
+        return packing.pack_kernel(self.quant.get_value(), w, self._fitted())
+
+    def _fitted(self) -> Any:
+        """Return the levels of LQ-Net, or the scale where one is learned."""
+        if self.quant.get_value().method == "lq_net":
+            return LqState(*self.quant_state.get_value())
+        return value_of(self.quant_scale)
 
 
 class DrawState(NamedTuple):

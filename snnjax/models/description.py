@@ -3,6 +3,7 @@
 Arrays alone do not say how a network computes: its grids, signs, sites, resets and
 connections are static. A description holds them, so that a file of weights can be
 checked against a network, and a network of this package be rebuilt from its file.
+Quantized kernels are described by their codes.
 """
 
 import importlib
@@ -15,9 +16,11 @@ import numpy as np
 from flax import nnx
 
 from snnjax import _pytree, models, neurons, quantize
-from snnjax.layers import Hyperparameters, Spiking
+from snnjax._named_arrays import Arrays, find_choices, find_other_choice, flatten_dict
+from snnjax.layers import Hyperparameters, Spiking, inspect
 from snnjax.layers.variables import describe_value
 from snnjax.models import blocks
+from snnjax.quantize import packing
 
 SCHEMA, VERSION = "snnjax.network", 1
 # Modes, places, and what changes memory alone: no choices of the network.
@@ -27,6 +30,59 @@ _NEURONS = (neurons.LIF, neurons.IF, neurons.PLIF, neurons.CubaLIF, neurons.LI)
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in _NEURONS}
 _KINDS["QuantSpec"] = quantize.QuantSpec
 _NETWORKS = ("SEWResNet", "SpikingVGG", "Sequential")
+_NETWORK, _CHOICES, _PACKED = "network", "choices", "packed"
+_CODES = ".kernel.codes"
+
+
+def describe(model: Any, *, packed: bool) -> tuple[dict[str, Any], Arrays]:
+    """Return the description of a network or a pytree, and its arrays by name.
+
+    With ``packed`` a quantized kernel of the network is among them by its codes.
+    """
+    tree = as_tree(model)
+    arrays = flatten_dict(tree)
+    about: dict[str, Any] = {_CHOICES: find_choices(tree)}
+    if isinstance(model, nnx.Module):
+        about[_NETWORK] = describe_network(model)
+        about |= {_PACKED: _pack(model, arrays)} if packed else {}
+    return about, arrays
+
+
+def restore(about: Mapping[str, Any], arrays: Arrays, like: Any = None) -> Any:
+    """Return the network or the pytree that was described, its numbers not set.
+
+    Args:
+        about: of `describe`; of a file that has no description, empty.
+        arrays: by name; codes are replaced by weights of their levels.
+        like: what to check against the description, and to return; None builds it.
+
+    Raises:
+        ValueError: codes that cannot be read, nothing to build from, or other choices.
+    """
+    network = about.get(_NETWORK)
+    if about.get(_PACKED):
+        _unpack(about, arrays)
+    if like is None:
+        if network is None:
+            raise ValueError(
+                "it does not describe its network; build it and give it: "
+                "load(path, model)"
+            )
+        like = build_network(network, arrays)
+    if isinstance(like, nnx.Module) and network is not None:
+        here = json.loads(json.dumps(describe_network(like)))
+        other = find_difference(network, here)
+    else:
+        here = find_choices(as_tree(like))
+        other = find_other_choice(about.get(_CHOICES, {}), here)
+    if other:
+        raise ValueError(f"it holds another network: {other}")
+    return like
+
+
+def as_tree(model: Any) -> Any:
+    """Return the state of a network; a pytree as it is."""
+    return nnx.split(model)[1] if isinstance(model, nnx.Module) else model
 
 
 def describe_network(model: nnx.Module) -> dict[str, Any]:
@@ -174,3 +230,31 @@ def _restore_choice(x: Any) -> Any:
         f"the network has a surrogate of its own, {x}, which a file cannot hold; build "
         "the network and give it as model"
     )
+
+
+def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
+    """Replace quantized kernels by their codes; return what unpacking needs of each."""
+    about = {}
+    for name, layer in inspect.quantizable_layers(model).items():
+        if not isinstance(layer, Spiking) and (found := layer.pack()):
+            del arrays[f"{name}.kernel"]
+            arrays[name + _CODES], about[name] = found
+    return about
+
+
+def _unpack(about: Mapping[str, Any], arrays: Arrays) -> None:
+    """Replace codes by weights of their levels."""
+    for name, how in about[_PACKED].items():
+        try:
+            spec = restore_value(f"{name}.quant", about[_NETWORK]["modules"], arrays)
+            state: Any = arrays.get(f"{name}.quant_scale")
+            if spec.method == "lq_net":
+                fields = (f"{name}.quant_state.{x}" for x in quantize.LqState._fields)
+                state = quantize.LqState(*(jnp.asarray(arrays[x]) for x in fields))
+            codes = arrays.pop(name + _CODES)
+            arrays[f"{name}.kernel"] = packing.unpack_kernel(spec, codes, how, state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the codes of {name!r} cannot be read ({error!r}); the file is "
+                "corrupt: get or export it again"
+            ) from None

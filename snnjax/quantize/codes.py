@@ -64,14 +64,17 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     return codes.astype(dtype), np.asarray(scale)
 
 
-def find_scale(spec: Any, w: Array, state: Any) -> Array | None:
-    """Return the scale of codes; of ``w`` only the shape and the dtype count.
+def find_scale(spec: Any, w: Array, state: Any) -> ArrayLike | None:
+    """Return the scale of codes, or LQ-Net's levels.
 
-    None where it is a mean magnitude of the weights: binary, ternary, DoReFa at 1 bit.
+    Of ``w`` only the shape and the dtype count. None where the scale is a mean
+    magnitude of the weights: binary, ternary, DoReFa at 1 bit.
 
     Raises:
         ValueError: bits of DoReFa that are an array.
     """
+    if spec.method == "lq_net":
+        return sort_levels(state, spec.lq_codes)
     bits = _arrays.match_rank(jnp.asarray(spec.bits, w.dtype), w.ndim)
     match spec.method:
         case "uniform":

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.quantize.codes import decode, encode, find_scale, sort_levels
+from snnjax.quantize.codes import decode, encode, find_scale
 from snnjax.quantize.lqnet import clip_weights, lq_net
 from snnjax.quantize.powers import from_places, to_places
 
@@ -68,10 +68,7 @@ def unpack_kernel(
     )
     codes = from_places(codes) if spec.method == "power_of_two" else codes
     like = jnp.zeros(shape, about["dtype"])
-    if spec.method == "lq_net":
-        scale = sort_levels(state, spec.lq_codes)
-    else:
-        scale = find_scale(spec, like, state)
+    scale = find_scale(spec, like, state)
     scale = about["scale"] if scale is None else scale
     levels = decode(spec, codes, np.asarray(scale, like.dtype))
     if spec.method == "mint":

@@ -294,10 +294,25 @@ class CorruptCheckpointError(ValueError):
     """A checkpoint is incomplete or altered."""
 
 
-def latest_step(folder: str | os.PathLike[str]) -> int | None:
+def latest_step(folder: AnyPath) -> int | None:
     """Return the step of the newest checkpoint in a folder, or None."""
-    steps = as_path("folder", folder).glob("[0-9]*")
+    steps = folder.glob("[0-9]*")
     return max((int(p.name) for p in steps if p.name.isdecimal()), default=None)
+
+
+def load_newest(folder: AnyPath, like: Tree) -> Tree:
+    """Load the newest checkpoint of a folder.
+
+    Raises:
+        ValueError: as `RunCheckpoints.load`, or there is none.
+    """
+    loaded = None
+    if latest_step(folder) is not None:
+        with RunCheckpoints(folder) as checkpoints:
+            loaded = checkpoints.load(like)
+    if loaded is None:
+        raise ValueError(f"there is no checkpoint at {folder}")
+    return loaded
 
 
 def remove(folder: str | os.PathLike[str]) -> None:
