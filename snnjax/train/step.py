@@ -211,9 +211,9 @@ def _make_train_step(
         (value, (accuracy, model_state, rates, graded)), grads = gradient(state.params)
         if axis is not None:
             # One all-reduce for all of them; model_state is equal on all devices.
-            sums = value, accuracy, rates, grads
-            value, accuracy, rates, grads = jax.lax.pmean(sums, axis)
-            graded = {k: jax.lax.pmax(x, axis) for k, x in graded.items()}
+            flags = {k: x.astype(jnp.float32) for k, x in graded.items()}
+            sums = value, accuracy, rates, grads, flags
+            value, accuracy, rates, grads, graded = jax.lax.pmean(sums, axis)
         graded = {k: x > 0 for k, x in graded.items()}
         silent = {}
         if dead:

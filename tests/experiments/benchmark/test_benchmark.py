@@ -260,7 +260,7 @@ def test_default_folder():
     assert _default_folder(("emd", "conv")) == Path("runs/benchmark-emd-conv")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_each_part_of_a_step_has_a_floor(tmp_path):
     config = BenchmarkConfig(
         only=("roofline",),

@@ -171,7 +171,7 @@ def undisturbed(config: StudyConfig, out: Path, quickly: bool) -> Path:
 @pytest.mark.parametrize(
     ("config", "wanted", "quickly"),
     [
-        pytest.param(SHORT, {"qat": 1}, True, id="1 kill", marks=pytest.mark.slow),
+        pytest.param(SHORT, {"qat": 1}, True, id="1 kill", marks=pytest.mark.nightly),
         pytest.param(
             LONG,
             {"start": 4, "baseline": 8, "qat": 8, "evaluation": 5, "writing": 5},

@@ -138,7 +138,7 @@ def test_a_second_derivative_is_refused():
         jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_outside_jit_it_is_compiled_once():
     x, y = samples("rates", 20, 0), samples("rates", 20, 1)
 

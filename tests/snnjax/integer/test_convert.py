@@ -100,7 +100,7 @@ EVERY = [
     *((n, cls, o | dict(weight_quant=FOUR)) for n, (cls, o) in OTHERS.items()),
 ]
 # One of each kind is slow, the others are nightly: each takes 10 s.
-SLOW = {"per group, all", "neuron plif", "vgg"}
+SLOW = {"neuron plif", "vgg"}
 
 
 def check(make_model, options, limit, most=0.0):
@@ -156,7 +156,7 @@ def test_all_test_digits(name, make_model, options):
     check(make_model, options, None, most=1e-4 if loose else 0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("x64")
 def test_ties_are_equal_where_all_scales_are_powers_of_2():
     spec = QuantSpec(bits=3, clip=0.5, pow2=True)

@@ -132,7 +132,7 @@ def test_operations_are_counted_behind_the_pooling():
         cost.synaptic_operations(model.synapses(), counts, images=2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_quantized_and_trained_like_the_others():
     spec = QuantSpec("lsq", bits=4)
     membrane = QuantSpec(bits=4, clip=1.0, signed=False, grid="mid_tread")

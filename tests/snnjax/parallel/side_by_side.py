@@ -20,7 +20,7 @@ OPTIONS |= {"optimizer": train.sgd(0.1, weight_decay=5e-4)}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def networks(base, bits=(2, 3, 4, 6), clips=(1.0, 4.0)):
+def networks(base, bits=(2, 3, 4, 6), clips=(0.5, 1.0)):
     """Of other bits and bounds; weights that are NaN make one of them fail."""
     specs = [QuantSpec(bits=b, clip=c) for b in bits for c in clips]
     rule = "fc" if isinstance(base, small_nets.Dense) else r"layer1\.0\.conv1"

@@ -43,7 +43,7 @@ def test_batchnorm_goes_with_the_layer_in_front(name, owner):
 @pytest.mark.parametrize(
     "tries",
     [
-        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(2, marks=pytest.mark.nightly),
         pytest.param(20, marks=pytest.mark.nightly),
     ],
 )

@@ -76,7 +76,7 @@ def test_nonsense_is_refused(name):
 @pytest.mark.parametrize(
     "remat",
     [
-        pytest.param("block", marks=pytest.mark.slow),
+        pytest.param("block", marks=pytest.mark.nightly),
         pytest.param("full", marks=pytest.mark.nightly),
     ],
 )
