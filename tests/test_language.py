@@ -53,7 +53,8 @@ BANNED = SUBSTITUTIONS["everywhere"]
 WRITTEN_BY_COMMANDS = ("results", "performance.md")
 PAGES = sorted(
     page
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for pattern in ("*.md", "docs/**/*.md", "docs/**/*.ipynb")
+    for page in ROOT.glob(pattern)
     if not set(WRITTEN_BY_COMMANDS) & set(page.relative_to(ROOT).parts)
 )
 
