@@ -145,10 +145,40 @@ def run(config: ChipConfig) -> None:
     config.out.write_text(format_page(rows, config))
 
 
+def _changes(rows):
+    """Return the rows behind the first, and by how much they differ from it."""
+    base, *others = rows
+    measured = (*PAYS, *TELLS[2:])
+    return [
+        row | {f"change of {k}": abs(row[k] - base[k]) for k in measured}
+        for row in others
+    ]
+
+
+def _finding(rows) -> str:
+    def told(table, pays, tells):
+        each = ((name, *correlate(table, pays, key)) for key, name in tells.items())
+        return ", ".join(
+            f"{r:z.2f} with {name} ({low:z.2f} to {high:z.2f})"
+            for name, r, low, high in each
+        )
+
+    shown = {"paired_shift": "the paired shift", "emd": "the EMD"}
+    level = {"operations": "synaptic operations", "mean_rate": "the mean rate"}
+    change = {"change of operations": "the change of operations"}
+    return (
+        "Rank correlation of a network's energy: "
+        f"{told(rows, 'energy', level | shown)}. Of its change by quantization: "
+        f"{told(_changes(rows), 'change of energy', change | shown)}."
+    )
+
+
 def format_page(rows, config: ChipConfig) -> str:
     """Return the table of networks, and the rank correlations, as Markdown."""
     text = [
         "# What a chip would pay",
+        "",
+        f"**{_finding(rows)}**",
         "",
         f"SEW-ResNet8 of width {config.width} on digits, {config.images} test images, "
         "4 time steps, on SANA-FE 2.2.9's model of Loihi (Davies et al., 2018; "
@@ -168,17 +198,13 @@ def format_page(rows, config: ChipConfig) -> str:
             f"{row['operations']:,.0f} | {row['energy'] * 1e9:.1f} | "
             f"{row['time'] * 1e6:.2f} | {row['messages']:,.0f} |"
         )
-    base = rows[0]
     best = max(row["accuracy"] for row in rows)
     equal = [row for row in rows if row["accuracy"] >= best - 0.02]
     for title, some in (
         ("All networks", rows),
         ("Networks within 2 points of the best accuracy", equal),
     ):
-        changed = [
-            row | {f"change of {k}": abs(row[k] - base[k]) for k in (*PAYS, *TELLS[2:])}
-            for row in some[1:]
-        ]
+        changed = _changes(some)
         kinds = (
             ("the chip pays", some, PAYS, TELLS),
             (
@@ -198,7 +224,9 @@ def format_page(rows, config: ChipConfig) -> str:
             ]
             for pay in pays:
                 cells = (correlate(table, pay, tell) for tell in tells)
-                shown = (f"{r:.2f} ({low:.2f} to {high:.2f})" for r, low, high in cells)
+                shown = (
+                    f"{r:z.2f} ({low:z.2f} to {high:z.2f})" for r, low, high in cells
+                )
                 text.append(f"| {pay} | " + " | ".join(shown) + " |")
     return "\n".join(text) + "\n"
 
