@@ -156,7 +156,7 @@ def _changes(rows):
 
 
 def _finding(rows) -> str:
-    def told(table, pays, tells):
+    def format_ranks(table, pays, tells):
         each = ((name, *correlate(table, pays, key)) for key, name in tells.items())
         return ", ".join(
             f"{r:z.2f} with {name} ({low:z.2f} to {high:z.2f})"
@@ -168,8 +168,8 @@ def _finding(rows) -> str:
     change = {"change of operations": "the change of operations"}
     return (
         "Rank correlation of a network's energy: "
-        f"{told(rows, 'energy', level | shown)}. Of its change by quantization: "
-        f"{told(_changes(rows), 'change of energy', change | shown)}."
+        f"{format_ranks(rows, 'energy', level | shown)}. Of its change by quantization: "
+        f"{format_ranks(_changes(rows), 'change of energy', change | shown)}."
     )
 
 

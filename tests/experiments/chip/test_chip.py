@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,3 +59,14 @@ def test_a_run(tmp_path):
     rows = [json.loads(row) for row in text.splitlines()]
     assert len(rows) >= 12
     assert all(row["energy"] > 0 and row["time"] > 0 for row in rows)
+
+
+def test_the_published_page_follows_from_its_rows():
+    folder = Path(chip.__file__).parents[2] / "docs" / "results"
+    lines = (folder / "chip.jsonl").read_text().splitlines()
+    page = chip.format_page(list(map(json.loads, lines)), chip.ChipConfig("python"))
+    found, published = (
+        list(map(float, re.findall(r"-?\d+\.\d+", text)))
+        for text in (page, (folder / "chip.md").read_text())
+    )
+    np.testing.assert_allclose(found, published, atol=0.0101)
