@@ -166,10 +166,11 @@ def _finding(rows) -> str:
     shown = {"paired_shift": "the paired shift", "emd": "the EMD"}
     level = {"operations": "synaptic operations", "mean_rate": "the mean rate"}
     change = {"change of operations": "the change of operations"}
+    ranks = format_ranks(rows, "energy", level | shown)
+    changes = format_ranks(_changes(rows), "change of energy", change | shown)
     return (
-        "Rank correlation of a network's energy: "
-        f"{format_ranks(rows, 'energy', level | shown)}. Of its change by quantization: "
-        f"{format_ranks(_changes(rows), 'change of energy', change | shown)}."
+        f"Rank correlation of a network's energy: {ranks}. Of its change by "
+        f"quantization: {changes}."
     )
 
 
