@@ -9,8 +9,7 @@ from typing import Any
 
 import tyro
 
-from experiments import compilation_cache
-from snnjax import process
+from snnjax import compilation_cache, process
 from snnjax.runs import PreemptedError
 
 
@@ -63,8 +62,9 @@ def run_as_command(
         )
         process.tune()
         # A dry run measures how long compiling takes.
-        if not getattr(chosen, "dry_run", False):
-            compilation_cache.enable(getattr(chosen, "cache", None))
+        cache = getattr(chosen, "cache", None)
+        if cache is not None and not getattr(chosen, "dry_run", False):
+            compilation_cache.enable(cache)
         run(chosen)
     except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")

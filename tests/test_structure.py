@@ -25,7 +25,8 @@ LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "snnjax")]
 # The floors of the library, lowest first; below them the private modules. A room
 # imports from lower floors and, without a circle, from its own.
 FLOORS = (
-    {"surrogate", "encoding", "neurons", "quantize", "conv", "process"},
+    {"surrogate", "encoding", "neurons", "quantize", "conv", "process"}
+    | {"compilation_cache"},
     {"emd", "firing", "spiketrain", "cost", "layers"},
     {"models", "data"},
     {"train", "calibrate", "distill"},
@@ -56,7 +57,7 @@ INSIDE = {
     "etils": {"_paths"},
     **{"nir": {"interop"}, "torch": {"interop"}, "scipy": {"emd", "firing", "report"}},
     **{"altair": {"report"}, "pandas": {"report"}, "jinja2": {"report"}},
-    "markupsafe": {"report"},
+    **{"markupsafe": {"report"}, "zstandard": {"compilation_cache"}},
     **{"vl_convert": {"report"}, "filelock": {"runs"}, "flax": {"report"}},
 }
 # Loaded by the functions that draw, which need the extra `report`.

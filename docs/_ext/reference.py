@@ -17,7 +17,10 @@ MODULES = {
     "Measure": ["firing", "emd", "spiketrain", "cost", "report"],
     "Quantize": ["quantize", "neurons", "surrogate", "encoding", "layers", "models"],
     "Preserve and restore": ["calibrate", "distill"],
-    "Train": ["data", "train", "runs", "checkpoint", "conv", "examples"],
+    "Train": [
+        *("data", "train", "runs", "checkpoint", "conv", "examples"),
+        *("process", "compilation_cache"),
+    ],
     "Deploy": [
         "integer",
         "interop.spikingjelly",

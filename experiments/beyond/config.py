@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import compilation_cache
 from experiments.study.config import StudyConfig
+from snnjax import compilation_cache
 from snnjax.runs import config_hash
 
 PARTS = ("tune", "ptq", "qat", "memory", "inputs")

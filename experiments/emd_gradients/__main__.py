@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from experiments import compilation_cache
 from experiments.command_line import run_as_command
 from experiments.console import Bar, show_bar
 from experiments.emd_gradients import estimators, report
@@ -21,6 +20,7 @@ from experiments.emd_gradients.drift_correction import (
 )
 from experiments.emd_gradients.losses import LOSSES
 from experiments.provenance import versions
+from snnjax import compilation_cache
 from snnjax.runs import Row, Store, jsonl
 
 _ABOUT = (

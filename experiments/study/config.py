@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from experiments import compilation_cache
+from snnjax import compilation_cache
 from snnjax.runs import config_hash
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}

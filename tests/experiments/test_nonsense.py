@@ -75,7 +75,7 @@ def no_cluster(*_, **options):
 def last_words(module, arguments, monkeypatch, capsys) -> tuple[object, str]:
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     monkeypatch.setattr("snnjax.process.tune", lambda: None)
-    monkeypatch.setattr("experiments.compilation_cache.enable", lambda *_: None)
+    monkeypatch.setattr("snnjax.compilation_cache.enable", lambda *_: None)
     monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     with pytest.raises(SystemExit) as ended:
         module.main()
