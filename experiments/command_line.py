@@ -5,6 +5,7 @@ import errno
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -62,9 +63,8 @@ def run_as_command(
         )
         process.tune()
         # A dry run measures how long compiling takes.
-        cache = getattr(chosen, "cache", None)
-        if cache is not None and not getattr(chosen, "dry_run", False):
-            compilation_cache.enable(cache)
+        if not getattr(chosen, "dry_run", False):
+            keep_compiled(getattr(chosen, "cache", None))
         run(chosen)
     except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
@@ -78,6 +78,20 @@ def run_as_command(
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; {stopped}")
+
+
+def keep_compiled(folder: Path | None) -> None:
+    """Keep compiled programs in a folder, or warn that it cannot be written."""
+    if folder is None:
+        return
+    try:
+        compilation_cache.enable(folder)
+    except OSError as error:
+        print(
+            f"warning: {folder} cannot be written ({error.strerror}), so compiled "
+            "programs are not kept; give another folder with --cache, or --cache None",
+            file=sys.stderr,
+        )
 
 
 def describe_os_error(error: OSError) -> str:

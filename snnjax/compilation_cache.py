@@ -7,7 +7,6 @@ of their size needs filelock, and fails for good after a kill at the wrong momen
 
 import contextlib
 import os
-import warnings
 import zlib
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def default_folder() -> Path | None:
     return Path(base, "snnjax", "compiled") if os.path.isabs(base) else None
 
 
-def enable(folder: str | os.PathLike[str] | None = None) -> Path | None:
+def enable(folder: str | os.PathLike[str] | None = None) -> Path:
     """Keep compiled programs in a folder; call this before the first array.
 
     The next process that compiles the same program reads it from there: a training step
@@ -38,25 +37,20 @@ def enable(folder: str | os.PathLike[str] | None = None) -> Path | None:
             there can make this process run any program. None is `default_folder`.
 
     Returns:
-        The folder; None, with a warning, where it cannot be written.
+        The folder.
+
+    Raises:
+        ValueError: none is given, and there is no home folder.
+        OSError: it cannot be written; programs are not kept.
 
     >>> from snnjax import compilation_cache
     >>> folder = compilation_cache.enable()  # doctest: +SKIP
     """
     folder = default_folder() if folder is None else Path(folder)
     if folder is None:
-        warnings.warn("there is no home folder to keep programs in", stacklevel=2)
-        return None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        clean(folder)
-    except OSError as error:
-        warnings.warn(
-            f"{folder} cannot be written ({error.strerror}), so compiled programs are "
-            "not kept; give another folder",
-            stacklevel=2,
-        )
-        return None
+        raise ValueError("there is no home folder to keep programs in; give a folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clean(folder)
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -64,11 +64,15 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             rows = runs.run_on_primary(store.rows)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
+        for spec in missing if config.dry_run else ():
+            console.print(spec.name)
         # Digits take minutes, the others hours.
         takes_long = missing and config.dataset != "digits" and not config.tiny
         if config.dry_run or takes_long:
             dry_run.print_estimate(config, sets, missing, num_devices, console)
         if config.dry_run:
+            where = f"Nothing was written; results would go to {config.out}."
+            console.print(where, highlight=False)
             return store
         images = [len(one) for one in sets]
         session = _Session(store, config, about | {"images": images}, num_devices)

@@ -25,13 +25,7 @@ def print_estimate(
     num_devices: int,
     console: Console,
 ) -> None:
-    """Print the time and memory that runs will take, from a few real steps.
-
-    And their names, where a dry run is all that is asked for.
-    """
-    if config.dry_run:
-        for spec in specs:
-            console.print(spec.name)
+    """Print the time and memory that runs will take, from a few real steps."""
     train_set, test_set = sets
     model = make_model(config, train_set, config.seeds[0])
     mesh = layout.mesh_for(1, num_devices)
@@ -84,6 +78,3 @@ def print_estimate(
         f"{format_duration(compiling)} of compiling.",
         highlight=False,
     )
-    if config.dry_run:
-        where = f"Nothing was written; results would go to {config.out}."
-        console.print(where, highlight=False)

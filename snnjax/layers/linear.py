@@ -161,9 +161,9 @@ class _Quantized(Observable):
                 "the kernel has no quantizer; put one on by quantize(spec)"
             )
         spec = self.quant.get_value()
-        if spec.method == "lq_net":
-            return spec.encode(self._clipped_kernel(spec), self._fitted())
-        return spec.encode(self.kernel.get_value(), self._fitted())
+        is_lq_net = spec.method == "lq_net"
+        w = self._clipped_kernel(spec) if is_lq_net else self.kernel.get_value()
+        return spec.encode(w, self._fitted())
 
     def pack(self) -> tuple[np.ndarray, dict[str, Any]] | None:
         """Return the kernel's codes in bytes, as `packing.pack_kernel` does.

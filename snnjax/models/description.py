@@ -236,8 +236,11 @@ def _pack(model: nnx.Module, arrays: Arrays) -> dict[str, Any]:
     """Replace quantized kernels by their codes; return what unpacking needs of each."""
     about = {}
     for name, layer in inspect.quantizable_layers(model).items():
-        if not isinstance(layer, Spiking) and (found := layer.pack()):
-            del arrays[f"{name}.kernel"]
+        kernel = f"{name}.kernel"  # of two layers that share one, the first has it
+        if isinstance(layer, Spiking) or kernel not in arrays:
+            continue
+        if found := layer.pack():
+            del arrays[kernel]
             arrays[name + _CODES], about[name] = found
     return about
 

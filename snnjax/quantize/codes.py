@@ -73,8 +73,6 @@ def find_scale(spec: Any, w: Array, state: Any) -> ArrayLike | None:
     Raises:
         ValueError: bits of DoReFa that are an array.
     """
-    if spec.method == "lq_net":
-        return sort_levels(state, spec.lq_codes)
     bits = _arrays.match_rank(jnp.asarray(spec.bits, w.dtype), w.ndim)
     match spec.method:
         case "uniform":
@@ -90,6 +88,8 @@ def find_scale(spec: Any, w: Array, state: Any) -> ArrayLike | None:
             clip = _arrays.match_rank(jnp.asarray(spec.bounds(w), w.dtype), w.ndim)
             halvings = count_halvings(bits).astype(jnp.int32)
             return jnp.ldexp(clip, -halvings)
+        case "lq_net":
+            return sort_levels(state, spec.lq_codes)
         case "binary" | "ternary":
             return None
         case "mint":

@@ -240,3 +240,25 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(OSError, match=r"x\.safetensors could not be written \(Is a"):
         checkpoint.export(tmp_path / "x.safetensors", {"w": jnp.zeros(3)})
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+class Tied(nnx.Module):
+    """Two layers with one kernel."""
+
+    def __init__(self, seed):
+        rngs = nnx.Rngs(seed)
+        self.first, self.second = (
+            layers.QuantLinear(6, 6, quant=QuantSpec(bits=3, clip=1.0), rngs=rngs)
+            for _ in range(2)
+        )
+        self.second.kernel = self.first.kernel
+
+
+def test_a_quantized_kernel_of_two_layers_is_written_once(tmp_path):
+    net, path = Tied(0), tmp_path / "tied.safetensors"
+    checkpoint.export(path, net)
+    loaded = checkpoint.load(path, Tied(1))
+    assert loaded.first.kernel is loaded.second.kernel
+    expected = net.first.quantized_kernel(train=False)
+    found = loaded.second.quantized_kernel(train=False)
+    np.testing.assert_array_equal(found, expected)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.command_line import keep_compiled
 from snnjax import compilation_cache
 
 ROOT = Path(__file__).parents[2]
@@ -92,17 +93,20 @@ def test_the_longest_unused_make_room(tmp_path):
     assert set(entries(tmp_path)) == {"3-cache", "4-cache"}
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_warning_of_a_command(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.warns(UserWarning, match="cannot be written") as warned:
-        assert compilation_cache.enable(tmp_path / "file") is None
-    assert len(warned) == 1
+    with pytest.raises(OSError, match="file"):
+        compilation_cache.enable(tmp_path / "file")
+    keep_compiled(tmp_path / "file")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path / 'file'} cannot be written")
+    assert "--cache None" in line
 
 
-def test_without_a_home_nothing_is_kept(monkeypatch):
+def test_without_a_home_a_folder_is_asked_for(monkeypatch):
     monkeypatch.setattr(compilation_cache, "default_folder", lambda: None)
-    with pytest.warns(UserWarning, match="no home folder"):
-        assert compilation_cache.enable() is None
+    with pytest.raises(ValueError, match="no home folder"):
+        compilation_cache.enable()
 
 
 def test_the_default_folder_is_the_users(monkeypatch):

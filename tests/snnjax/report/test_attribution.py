@@ -40,13 +40,8 @@ def test_batchnorm_goes_with_the_layer_in_front(name, owner):
     assert attribution._find_owner(name, layers) == owner
 
 
-@pytest.mark.parametrize(
-    "tries",
-    [
-        pytest.param(2, marks=pytest.mark.nightly),
-        pytest.param(20, marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("tries", [20])
 def test_a_damaged_layer_is_named_in_all_tries(tries):
     model, dataset = network(), images()
     quantized = calibrate.quantize(model, {r"layer.*conv\d": SPEC})

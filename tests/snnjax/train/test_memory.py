@@ -73,13 +73,8 @@ def test_nonsense_is_refused(name):
         train.estimate_memory(model, images(8), **sizes)
 
 
-@pytest.mark.parametrize(
-    "remat",
-    [
-        pytest.param("block", marks=pytest.mark.nightly),
-        pytest.param("full", marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("remat", ["block", "full"])
 def test_what_is_made_again_is_what_was(remat):
     """The same loss, statistics, counts and gradients, to the last bits of rounding."""
     dataset = images(8)
