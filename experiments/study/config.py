@@ -16,7 +16,7 @@ Mode = Literal["ptq", "ptq_bn", "qat"]
 MODES = get_args(Mode)
 Grid = Literal["mid_rise", "mid_tread"]
 # Where no learning rate is given: of the baseline and of QAT, by optimizer.
-_RATES = {"sgd": (0.1, 0.01), "adamw": (1e-3, 1e-4)}
+_RATES = {"sgd": (0.1, 0.01), "adamw": (1e-3, 1e-4), "muon": (0.02, 0.002)}
 # What --tiny sets, beside the number of images.
 TINY: dict[str, Any] = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
 # What does not change a number: where data and results lie, how often one saves, on how
@@ -119,16 +119,16 @@ class StudyConfig:
     """Images a training step."""
     augment: bool = True
     """Crop and mirror the CIFARs' training images; digits stay as they are."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or Adam with decoupled weight decay."""
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """SGD with Nesterov momentum 0.9; Adam or Muon with decoupled weight decay."""
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     """Of the baseline's learning rate."""
     warmup_epochs: int = 0
     """Of the cosine schedule: epochs up to the peak."""
     learning_rate: float | None = None
-    """Peak of the baseline's schedule (default: 0.1, of adamw 0.001)."""
+    """Peak of the baseline's schedule (default: 0.1; adamw 0.001, muon 0.02)."""
     qat_learning_rate: float | None = None
-    """Start of the decay in QAT and the control (default: 0.01, of adamw 0.0001)."""
+    """Start of the decay in QAT and the control (default: 0.01; adamw 0.0001, muon 0.002)."""
     weight_decay: float = 5e-4
     """On convolution and linear kernels; none on BatchNorm, biases, quantizers."""
     label_smoothing: float = 0.0

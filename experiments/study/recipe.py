@@ -54,8 +54,8 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
 
 def optimizer(config: StudyConfig, schedule: optax.Schedule):
     """Return the optimizer of ``config`` with a schedule of learning rates."""
-    make = {"sgd": train.sgd, "adamw": train.adamw}[config.optimizer]
-    return make(schedule, weight_decay=config.weight_decay)
+    makers = {"sgd": train.sgd, "adamw": train.adamw, "muon": train.muon}
+    return makers[config.optimizer](schedule, weight_decay=config.weight_decay)
 
 
 def augments(config: StudyConfig) -> bool:

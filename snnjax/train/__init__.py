@@ -2,7 +2,7 @@
 
 One path serves one network or many: every state has the axis of networks in front. A
 step is compiled once for each structure of the network. Numbers that a study sweeps are
-traced: bits, clips, neuron constants, and learning rates (with `sgd` and `adamw`).
+traced: bits, clips, neuron constants, and learning rates (with `sgd`, `adamw`, `muon`).
 Batches and random keys are functions of (seed, step), so a run that is resumed from a
 `TrainState` is the run that was never stopped.
 """
@@ -25,6 +25,7 @@ from snnjax.train.optimizers import CosineSchedule as CosineSchedule
 from snnjax.train.optimizers import adamw as adamw
 from snnjax.train.optimizers import cosine as cosine
 from snnjax.train.optimizers import decay_mask as decay_mask
+from snnjax.train.optimizers import muon as muon
 from snnjax.train.optimizers import one_cycle as one_cycle
 from snnjax.train.optimizers import sgd as sgd
 from snnjax.train.sharding import make_mesh as make_mesh

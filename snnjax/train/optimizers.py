@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
+from optax import contrib
 
 from snnjax import _pytree
 from snnjax.train import checks
@@ -155,6 +156,40 @@ def adamw(
     return _with_rate(core, learning_rate)
 
 
+def muon(
+    learning_rate: float | Callable[[Any], Any],
+    *,
+    weight_decay: float = 0.0,
+    momentum: float = 0.95,
+    adam_share: float = 0.2,
+) -> optax.GradientTransformation:
+    r"""Return Muon for convolutions, Adam for the rest, decay of kernels, a traced rate.
+
+    The momentum of a convolution's kernel, as a matrix of its inputs and outputs, is
+    brought near the closest semi-orthogonal one by five Newton-Schulz iterations, and
+    scaled by :math:`\sqrt{\max(1, outputs / inputs)}`. Decay is
+    ``learning_rate * weight_decay * kernel``. Learns in a fraction of the steps of
+    `sgd` where these are few.
+
+    Args:
+        learning_rate: as of `sgd`; 0.02 is usual.
+        weight_decay: as of `sgd`, of linear kernels too.
+        momentum: decay of the mean of gradients, with Nesterov's look ahead.
+        adam_share: learning rate of Adam over that of Muon.
+
+    Raises:
+        ValueError: a number that is not finite and from 0, or a momentum not below 1.
+
+    Source: Jordan et al., `Muon <https://kellerjordan.github.io/posts/muon/>`_, 2024,
+    as optax.contrib.muon, which takes linear kernels for Muon too.
+    """
+    numbers = dict(weight_decay=weight_decay, momentum=momentum, adam_share=adam_share)
+    checks.check_number(**numbers)
+    if momentum >= 1:
+        raise ValueError(f"momentum must be below 1, got {momentum}")
+    return _with_rate(_muon(*map(float, numbers.values())), learning_rate)
+
+
 # Equal numbers make one transformation, for which a step is compiled once.
 @functools.cache
 def _sgd(weight_decay, momentum):
@@ -170,6 +205,32 @@ def _adamw(weight_decay, b1, b2, eps):
         optax.scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask=decay_mask),
     )
+
+
+@functools.cache
+def _muon(weight_decay, momentum, adam_share):
+    # Rates below 0 leave the sign to `_with_rate`.
+    return optax.chain(
+        contrib.muon(
+            -1.0,
+            beta=momentum,
+            adam_learning_rate=-adam_share,
+            muon_weight_dimension_numbers=_matrices,
+        ),
+        optax.add_decayed_weights(weight_decay, mask=decay_mask),
+    )
+
+
+def _matrices(params: Any) -> Any:
+    """Say how a convolution's kernel, ``[..., in, out]``, is a matrix; else None."""
+
+    def matrix(is_kernel: bool, leaf: Any) -> contrib.MuonDimensionNumbers | None:
+        if not is_kernel or jnp.ndim(leaf) < 3:
+            return None
+        *inputs, output = range(jnp.ndim(leaf))
+        return contrib.MuonDimensionNumbers(tuple(inputs), output)
+
+    return jax.tree.map(matrix, decay_mask(params), params)
 
 
 def decay_mask(params: Any) -> Any:
