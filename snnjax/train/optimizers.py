@@ -166,10 +166,10 @@ def muon(
     r"""Return Muon for convolutions, Adam for the rest, decay of kernels, a traced rate.
 
     The momentum of a convolution's kernel, as a matrix of its inputs and outputs, is
-    brought near the closest semi-orthogonal one by five Newton-Schulz iterations, and
+    brought near the closest semi-orthogonal one by five Newton-Schulz iterations and
     scaled by :math:`\sqrt{\max(1, outputs / inputs)}`. Decay is
-    ``learning_rate * weight_decay * kernel``. Learns in a fraction of the steps of
-    `sgd` where these are few.
+    ``learning_rate * weight_decay * kernel``. Adam's mean looks ahead as well (Dozat,
+    2016).
 
     Args:
         learning_rate: as of `sgd`; 0.02 is usual.

@@ -96,7 +96,7 @@ def cases():
         good |= {"optimizer": SGD} if make is train.make_train_step else {}
         yield from refused(make, good, timesteps=[0])
     yield "init", partial(train.init, {}, SGD), "model", {}
-    for make in (train.sgd, train.adamw):
+    for make in (train.sgd, train.adamw, train.muon):
         good = {"learning_rate": 0.1}
         yield from refused(make, good, learning_rate=[NAN, -0.1], weight_decay=[-1.0])
     for schedule, height in ((train.one_cycle, "peak"), (train.cosine, "start")):

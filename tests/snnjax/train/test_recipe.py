@@ -61,6 +61,35 @@ def test_adamw_is_optax_adamw_with_decay_of_kernels():
     np.testing.assert_allclose(fc.bias.get_value(), params["b"], rtol=1e-4, atol=1e-5)
 
 
+def test_muon_makes_the_steps_of_convolutions_nearly_orthogonal():
+    """The first step: Newton-Schulz in float64, and the sign of Adam's gradients."""
+    nadam = 0.9 * 0.1 / (1 - 0.9**2) + 1  # by Dozat, 2016: its mean looks ahead
+    rng = np.random.default_rng(0)
+    shapes = {"conv": (3, 3, 2, 8), "wide": (1, 1, 3, 12), "fc": (6, 5)}
+    params = {
+        name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32)}
+        for name, shape in shapes.items()
+    }
+    params["norm"] = {"scale": jnp.ones(4)}
+    gradients = jax.tree.map(lambda x: jnp.sin(9 * x) + 0.1, params)
+    tx = train.muon(0.5, weight_decay=0.1, adam_share=0.25)
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    for name, shape in shapes.items():
+        g = np.asarray(gradients[name]["kernel"], float)
+        if name == "fc":
+            step = 0.25 * nadam * np.sign(g)
+        else:
+            x = g.reshape(-1, shape[-1]) / np.linalg.norm(g)
+            for _ in range(5):
+                a = x.T @ x
+                x = 3.4445 * x + x @ (-4.7750 * a + 2.0315 * a @ a)
+            step = x.reshape(shape) * np.sqrt(max(1, x.shape[1] / x.shape[0]))
+        expected = -0.5 * (step + 0.1 * np.asarray(params[name]["kernel"], float))
+        np.testing.assert_allclose(updates[name]["kernel"], expected, atol=2e-5)
+    scale = -0.5 * 0.25 * nadam * np.sign(gradients["norm"]["scale"])
+    np.testing.assert_allclose(updates["norm"]["scale"], scale, rtol=1e-5)
+
+
 @pytest.mark.parametrize("smoothing", [0.1, 0.6])
 def test_label_smoothing_is_cross_entropy_with_mixed_labels(smoothing):
     losses, _ = softmax_run([0.1], smoothing, lambda params, *_: params)
@@ -70,7 +99,7 @@ def test_label_smoothing_is_cross_entropy_with_mixed_labels(smoothing):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", [train.sgd, train.adamw])
+@pytest.mark.parametrize("optimizer", [train.sgd, train.adamw, train.muon])
 def test_only_kernels_decay(optimizer):
     """Where there is no gradient, only what decays moves."""
     lsq = {"method": "lsq", "bits": 3}
@@ -85,18 +114,19 @@ def test_only_kernels_decay(optimizer):
 
 
 def test_optimizers_share_a_program_but_for_their_own_numbers():
-    for make in (train.sgd, train.adamw):
+    for make in (train.sgd, train.adamw, train.muon):
         one = make(0.1, weight_decay=0.5)
         same = make(train.cosine(9, 0.3), weight_decay=np.float64(0.5))
         assert same.update is one.update
         assert make(0.1, weight_decay=0.25).update is not one.update
 
 
-def test_a_run_with_adamw_is_resumed_exactly():
-    whole = fitted(Net(), [0.01] * 4, optimizer=train.adamw)
-    options = {"seed": 3, "batch_size": 4, "timesteps": 2, "optimizer": train.adamw}
+@pytest.mark.parametrize("optimizer", [train.adamw, train.muon])
+def test_a_run_is_resumed_exactly(optimizer):
+    whole = fitted(Net(), [0.01] * 4, optimizer=optimizer)
+    options = {"seed": 3, "batch_size": 4, "timesteps": 2, "optimizer": optimizer}
     begun = next(steps(Net(), dataset(), np.full(4, 0.01, np.float32), **options))
-    rest = fitted(Net(), [0.01] * 4, optimizer=train.adamw, start=begun.state)
+    rest = fitted(Net(), [0.01] * 4, optimizer=optimizer, start=begun.state)
     assert_equal(whole[-1].state, rest[-1].state)
 
 
@@ -117,6 +147,7 @@ BAD = {
     "warmup": (lambda: train.cosine(5, 0.1, 5), "below the 5 steps, got 5"),
     "warmup below 0": (lambda: train.cosine(5, 0.1, -1), "warmup must be at least 0"),
     "momentum": (lambda: train.adamw(0.1, b1=1.0), "b1 and b2 must be below 1"),
+    "momentum of muon": (lambda: train.muon(0.1, momentum=1.0), "must be below 1"),
     "decay": (
         lambda: train.adamw(0.1, weight_decay=-0.1),
         "weight_decay must be a finite number",
