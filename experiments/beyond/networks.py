@@ -138,13 +138,13 @@ class Networks:
     @functools.cache  # noqa: B019 (they live as long as the run)
     def baseline(self, seed: int) -> SEWResNet:
         """Return the full-precision network, from its file or trained now."""
-        model = recipe.make_model(self.study, self.train_set, seed)
         file = f"{self.config.dataset}-sew_resnet8-w{self.config.width}-s{seed}"
         published = self.config.baselines / f"{file}.safetensors"
         own = self.folder / "checkpoints" / f"fp32-s{seed}.safetensors"
         for path in () if self.config.tiny else (published, own):
             if checkpoint.exists(path):
-                return checkpoint.load(path, model)
+                return checkpoint.load(path)
+        model = recipe.make_model(self.study, self.train_set, seed)
         train_set, _ = self._split(seed)
         steps = self.config.epochs * self._per_epoch(train_set)
         peak = self.study.learning_rate

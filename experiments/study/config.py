@@ -128,7 +128,7 @@ class StudyConfig:
     learning_rate: float | None = None
     """Peak of the baseline's schedule (default: 0.1; adamw 0.001, muon 0.02)."""
     qat_learning_rate: float | None = None
-    """Start of the decay in QAT and the control (default: 0.01; adamw 0.0001, muon 0.002)."""
+    """Start of QAT and of the control (default: 0.01; adamw 0.0001, muon 0.002)."""
     weight_decay: float = 5e-4
     """On convolution and linear kernels; none on BatchNorm, biases, quantizers."""
     label_smoothing: float = 0.0

@@ -163,7 +163,7 @@ def muon(
     momentum: float = 0.95,
     adam_share: float = 0.2,
 ) -> optax.GradientTransformation:
-    r"""Return Muon for convolutions, Adam for the rest, decay of kernels, a traced rate.
+    r"""Return Muon for convolutions and Adam for the rest, with a traced rate.
 
     The momentum of a convolution's kernel, as a matrix of its inputs and outputs, is
     brought near the closest semi-orthogonal one by five Newton-Schulz iterations and
