@@ -89,7 +89,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
                 recipe.remove_checkpoints(name)  # a kill may come before that
                 bar.advance(work[name])
             try:
-                for group in layout.groups(missing, num_devices):
+                for group in layout.groups(missing, num_devices, images[1]):
                     runs.raise_if_stopping(
                         f"before {group[0].name}, with {len(results)} rows done"
                     )

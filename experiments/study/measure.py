@@ -12,7 +12,7 @@ from experiments.provenance import versions
 from experiments.sampling import bound_sampling_emd
 from experiments.study import layout
 from experiments.study.config import StudyConfig
-from experiments.study.grid import EVAL_BATCH, EVALUATED, RunSpec
+from experiments.study.grid import EVAL_BATCH, RunSpec, evaluation_cost
 from experiments.study.store import RowFiring, StudyStore
 from snnjax import calibrate, cost, emd, firing, runs, train
 from snnjax.data import Dataset
@@ -133,8 +133,10 @@ class Measurer:
         more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
         self.bar.set_description(f"{name}{more}: evaluating")
 
+        each = evaluation_cost(specs[0].mode, len(self.test_set))
+
         def on_step() -> None:
-            self.bar.advance(EVAL_BATCH * EVALUATED * len(networks))
+            self.bar.advance(EVAL_BATCH * each * len(networks))
             runs.raise_if_stopping(f"while {name} was evaluated")
 
         return train.evaluate(

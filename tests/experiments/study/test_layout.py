@@ -53,7 +53,7 @@ def test_chunks_are_the_items_in_order(items, devices):
 @FEWER
 @given(PARTS, DEVICES)
 def test_every_row_is_in_one_group_of_its_program(parts, devices):
-    groups = layout.groups(parts, devices)
+    groups = layout.groups(parts, devices, 100)
     names = [part.name for group in groups for part in group]
     assert sorted(names) == sorted(part.name for part in parts)
     for group in groups:
@@ -66,7 +66,21 @@ def test_every_row_is_in_one_group_of_its_program(parts, devices):
 @FEWER
 @given(PARTS)
 def test_one_device_keeps_the_order(parts):
-    assert layout.groups(parts, 1) == [[part] for part in parts]
+    assert layout.groups(parts, 1, 100) == [[part] for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("rows", "devices", "lengths"),
+    [(9, 1, [4, 4, 1]), (9, 2, [4, 4, 1]), (9, 8, [8, 1]), (7, 2, [4, 2, 1])],
+)
+def test_networks_that_are_not_trained_are_evaluated_together(rows, devices, lengths):
+    bits = tuple(range(2, 2 + rows))
+    config = StudyConfig(bits=bits, only="membrane", modes=("ptq", "qat"))
+    own = [spec for spec in grid(config) if spec.signed]
+    trained = [spec for spec in own if spec.mode == "qat"]
+    others = [spec for spec in own if spec.mode == "ptq"]
+    assert [len(group) for group in layout.groups(others, devices, 10_000)] == lengths
+    assert layout.groups(trained, devices, 10_000) == layout.groups(trained, devices, 1)
 
 
 @FEWER
@@ -74,7 +88,7 @@ def test_one_device_keeps_the_order(parts):
 def test_what_rows_are_compared_with_keeps_its_place_before_them(parts, devices):
     alone = [part for part in parts if part.target == "none"]
     parts = alone + [part for part in parts if part not in alone]
-    groups = layout.groups(parts, devices)
+    groups = layout.groups(parts, devices, 100)
     assert groups[: len(alone)] == [[part] for part in alone]
 
 

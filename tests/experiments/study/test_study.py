@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import json
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -382,3 +384,24 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     assert done.stderr.startswith("error: ")
     assert "not a run folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_networks_evaluated_together_have_the_rows_of_each_alone(tmp_path, monkeypatch):
+    options = OPTIONS | dict(only="membrane", bits=(2, 4, 9), modes=("ptq",))
+    alone = study.run(StudyConfig(**options, out=tmp_path / "alone"), quiet())
+    shutil.copytree(alone.path, tmp_path / "together")
+    together = StudyStore(tmp_path / "together")
+    kept = [row for row in together.rows() if row["mode"] != "ptq"]
+    lines = "".join(f"{json.dumps(row)}\n" for row in kept)
+    together.results.write_text(lines)
+    monkeypatch.setattr("experiments.study.grid.MANY", 1)
+    again = study.run(StudyConfig(**options, out=together.path), quiet())
+    rows = {name_row(row): row for row in again.rows()}
+    assert len(rows) > len(kept)
+    for row in alone.rows():
+        own = rows[name_row(row)]
+        assert own | {"seconds": 0} == row | {"seconds": 0}
+        ours, theirs = again.firing(own), alone.firing(row)
+        for name, spikes in theirs.counts.spikes.items():
+            np.testing.assert_array_equal(ours.counts.spikes[name], spikes)
