@@ -183,8 +183,14 @@ def test_what_is_printed_and_written(finished):
     assert not list(folder.path.rglob("*-partial"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lines", [0, 3, 6])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(0, marks=pytest.mark.nightly),
+        pytest.param(3, marks=pytest.mark.slow),
+        pytest.param(6, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_numbers(short, tmp_path, lines):
     copy = copy_of(short, tmp_path, lines, rest='{"dataset": "dig')
     undrawn(StudyConfig(out=copy.path, **SHORT))
@@ -389,6 +395,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
 @pytest.mark.slow
 def test_networks_evaluated_together_have_the_rows_of_each_alone(tmp_path, monkeypatch):
     options = OPTIONS | dict(only="membrane", bits=(2, 4, 9), modes=("ptq",))
+    options |= dict(seeds=(0,))
     alone = study.run(StudyConfig(**options, out=tmp_path / "alone"), quiet())
     shutil.copytree(alone.path, tmp_path / "together")
     together = StudyStore(tmp_path / "together")

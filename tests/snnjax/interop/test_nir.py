@@ -93,12 +93,24 @@ NEURONS = {
     "if": neurons.IF(),
     "plif": neurons.PLIF(tau=3.0),
 }
+# The others by night.
+CASES = [
+    pytest.param(
+        n, marks=pytest.mark.slow if n in ("lif", "if") else pytest.mark.nightly
+    )
+    for n in NEURONS
+]
 QUANT = QuantSpec(method="uniform", bits=3, clip=0.5, grid="mid_rise")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "dt"), [*((n, 1e-4) for n in NEURONS), ("if", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "dt"),
+    [
+        *(pytest.param(*case.values, 1e-4, marks=case.marks) for case in CASES),
+        pytest.param("if", 1.0, marks=pytest.mark.slow),
+    ],
+)
 def test_it_fires_as_the_network_does(name, dt):
     model = make(neuron=NEURONS[name])
     image = np.random.default_rng(1).normal(size=IMAGE)
@@ -220,9 +232,8 @@ def assert_same(one, other):
                 np.testing.assert_array_equal(there, getattr(node, field))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("make_model", [models.sew_resnet8, models.SpikingVGG])
 def test_out_and_in(name, make_model, tmp_path):
     options = VGG if make_model is models.SpikingVGG else {}
