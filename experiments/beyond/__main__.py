@@ -37,16 +37,16 @@ def run(config: BeyondConfig, console: Console | None = None) -> Path:
         _print_plan(config, specs, console)
         return config.out
     if config.rows is not None:
-        text = report.to_markdown(_read_rows(config.rows), config)
-        _write_page(config, text)
+        _write_page(config, report.make_files(_read_rows(config.rows), config))
         return config.out
     networks = Networks(config, config.out)
     checksum = data_sum(networks.train_set, networks.test_set)
     with Store.open(config.out, config.numbers(), data=checksum) as store:
         _measure(config, networks, specs, store, console)
-        text = report.to_markdown(store.rows(), config)
-        store.write_text("beyond.md", text)
-    _write_page(config, text)
+        files = report.make_files(store.rows(), config)
+        for name, data in files.items():
+            store.write_bytes(name, data)
+    _write_page(config, files)
     console.print(f"Report: {config.out}/beyond.md", soft_wrap=True)
     return config.out
 
@@ -55,10 +55,13 @@ def _read_rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def _write_page(config: BeyondConfig, text: str) -> None:
-    if config.page is not None:
-        config.page.parent.mkdir(parents=True, exist_ok=True)
-        config.page.write_text(text)
+def _write_page(config: BeyondConfig, files: dict[str, bytes]) -> None:
+    if config.page is None:
+        return
+    for name, data in files.items():
+        path = config.page if name == "beyond.md" else config.page.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def _measure(

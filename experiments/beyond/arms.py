@@ -7,6 +7,7 @@ from typing import Any
 from flax import nnx
 
 from experiments.beyond.losses import FIRST, LOSSES, PLAIN, TRIED
+from experiments.beyond.sensitivity import RIVALS
 from experiments.study.recipe import MEMBRANES, WEIGHTS
 from snnjax import calibrate
 from snnjax.data import Dataset
@@ -144,12 +145,14 @@ SAME_BITS, ALLOCATED = "the same bits in all", "allocate_bits"
 BUDGETS = (3, 4, 6)
 
 
-def _with_budget(bits: int) -> Quantizer:
-    spec = QuantSpec(bits=bits, clip="mse")
-    return Quantizer(f"{bits} bits a weight", spec)
+def name_budget(bits: int) -> str:
+    """Name a memory budget, in rows and tables."""
+    return f"{bits} bits a weight"
 
 
-BUDGETED = tuple(_with_budget(bits) for bits in BUDGETS)
+BUDGETED = tuple(
+    Quantizer(name_budget(bits), QuantSpec(bits=bits, clip="mse")) for bits in BUDGETS
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +195,7 @@ def list_specs(seeds: tuple[int, ...], only: str | None, tiny: bool) -> list[Run
             RunSpec("memory", quantizer.name, arm, seed)
             for seed in seeds
             for quantizer in BUDGETED
-            for arm in (SAME_BITS, ALLOCATED)
+            for arm in (SAME_BITS, ALLOCATED, *RIVALS)
         ),
         "inputs": (
             RunSpec("inputs", SEEN_ON.name, arm, seed)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from experiments.beyond import arms, losses
+from experiments.beyond import arms, losses, sensitivity
 from experiments.beyond.arms import RunSpec
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import bound_sampling_emd
 from experiments.study import recipe
 from snnjax import calibrate, checkpoint, cost, data, emd, firing, train
+from snnjax.calibrate.allocate import choose_bits
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
@@ -87,22 +88,28 @@ class Networks:
             images = _make_noise(images) if is_noise else images
         elif spec.part == "memory":
             name = arms.PTQ_BN
-            if spec.arm == arms.ALLOCATED:
-                model = self._allocate(arms.find_quantizer(spec).spec, baseline)
+            if spec.arm != arms.SAME_BITS:
+                bits = arms.find_quantizer(spec).spec.bits
+                model = self._allocate(spec.arm, bits, baseline)
         calibrated: Any = model
         for step in (arms.CALIBRATIONS | arms.CLIPPED)[name]:
             calibrated = step(calibrated, baseline, images, number)
         return calibrated
 
-    def _allocate(self, spec: QuantSpec, baseline: SEWResNet) -> SEWResNet:
-        """Quantize the blocks' kernels, by drift, in the memory of ``spec.bits``."""
+    def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
+        """Quantize the blocks' kernels in the memory of so many bits a weight."""
         table = calibrate.layer_bits(baseline)
         blocks = [x for x in table if re.fullmatch(recipe.WEIGHTS, x.name)]
-        budget = sum(layer.size for layer in blocks) * spec.bits / 8000
-        names = [layer.name for layer in blocks]
-        chosen = calibrate.allocate_bits(
-            baseline, self.train_set, budget, layers=names, images=self.config.images
-        )
+        sizes = {layer.name: layer.size for layer in blocks}
+        budget, images = sum(sizes.values()) * bits, self.config.images
+        if arm == arms.ALLOCATED:
+            chosen = calibrate.allocate_bits(
+                baseline, self.train_set, budget / 8000, layers=[*sizes], images=images
+            )
+        else:
+            first = _take(self.train_set, slice(images))
+            costs = sensitivity.RIVALS[arm](baseline, first, [*sizes])
+            chosen = choose_bits(costs, sizes, budget)
         rules = {
             re.escape(name): QuantSpec(bits=bits, clip="mse")
             for name, bits in chosen.items()

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from scipy import stats
 
-from experiments.beyond import arms, losses, tuning
+from experiments.beyond import arms, figures, losses, tuning
 from experiments.beyond.config import BeyondConfig
 from experiments.tables import emd_text, markdown_table, points, spread
+from snnjax.report import charts
 from snnjax.runs import Row
 
 _TEXT = ("quantizer", "arm", "loss")
 # Of each part, the arm that others are compared with.
 _FIRST = {"ptq": arms.PTQ_BN, "memory": arms.SAME_BITS, "inputs": list(arms.INPUTS)[4]}
 _FIRST |= {"tune": "", "qat": losses.PLAIN}
+_FIGURES = {"memory": figures.draw_memory, "inputs": figures.draw_inputs}
 BOTH = ("emd_mean", "paired_shift_mean")
 # What no loss optimised, by column.
 _BESIDE = {
@@ -25,6 +27,19 @@ _BESIDE = {
 }
 # A network below this accuracy is dead, not quantized: no ratio to it says anything.
 DEAD = 0.6
+
+
+def make_files(rows: Sequence[Row], config: BeyondConfig) -> dict[str, bytes]:
+    """Return ``{path: contents}`` of the page and its figures."""
+    files = {"beyond.md": to_markdown(rows, config).encode()}
+    for part, draw in _FIGURES.items():
+        if mine := _measured(rows, part):
+            files[f"beyond/{part}.png"] = charts.to_png(draw(mine))
+    return files
+
+
+def _measured(rows: Sequence[Row], part: str) -> list[Row]:
+    return [row for row in rows if row["part"] == part and "failed" not in row]
 
 
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
@@ -40,7 +55,7 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     if base:
         text += markdown_table([_baseline_line(row) for row in base]) + "\n"
     for part, first in _FIRST.items():
-        mine = [row for row in rows if row["part"] == part and "failed" not in row]
+        mine = _measured(rows, part)
         text += _read(f"{part}.md").format(epochs=config.qat_epochs)
         if not mine:
             text += "Nothing is measured yet.\n\n"
@@ -53,6 +68,8 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
                 tuned = [row for row in rows if row["part"] == "tune"]
                 found += judge_losses(mine) + list_numbers(mine, tuned)
             text += "".join(f"- {sentence}\n" for sentence in found) + "\n"
+            if part in _FIGURES:
+                text += f"![Drift, {part}: the table above](beyond/{part}.png)\n\n"
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
     return text + f"{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
 

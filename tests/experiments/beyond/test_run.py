@@ -2,13 +2,17 @@ import io
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 from rich.console import Console
 
 from experiments.beyond import __main__ as beyond
-from experiments.beyond import arms, losses, report, tuning
+from experiments.beyond import arms, losses, report, sensitivity, tuning
 from experiments.beyond.config import PRESETS, BeyondConfig
-from snnjax import distill
+from snnjax import calibrate, data, distill, models, train
+from snnjax.quantize import QuantSpec
 
 
 def row(quantizer, arm, seed, emd, accuracy=0.9, part="ptq"):
@@ -82,6 +86,55 @@ def test_the_numbers_of_least_score_that_keep_accuracy_are_chosen():
     scores = tuning.score_trials(rows)
     assert scores[names[1]]["score"] == pytest.approx(0.5)
     assert tuning.choose_trials(rows) == {arm: losses.TRIALS[names[1]][1]}
+
+
+def test_figures_are_drawn_of_what_is_measured(tmp_path):
+    rows = [
+        row(arms.name_budget(bits), arms.SAME_BITS, seed, 0.1 / bits, part="memory")
+        for bits in arms.BUDGETS
+        for seed in (0, 1)
+    ]
+    rows += [row("a", arm, 0, 0.1, part="inputs") for arm in arms.INPUTS]
+    base = {"part": "fp32", "operations": 100.0, "accuracy": 0.9, "mean_rate": 0.1}
+    rows += [base | {"seed": seed, "floor_sampling": 0.001} for seed in (0, 1)]
+    files = report.make_files(rows, BeyondConfig())
+    assert set(files) == {"beyond.md", "beyond/memory.png", "beyond/inputs.png"}
+    text = files["beyond.md"].decode()
+    assert all(f"({name})" in text for name in files if name.endswith(".png"))
+    assert set(report.make_files(rows[-2:], BeyondConfig())) == {"beyond.md"}
+
+
+@pytest.mark.slow
+def test_sensitivities_are_of_each_kernel_alone():
+    """By hand in float64: the mean squared gradient of a kernel, times its rounding."""
+    digits = data.load("digits", "train", limit=6)
+    model = models.sew_resnet8(10, width=2, in_channels=1, rngs=nnx.Rngs(0))
+    kernel, bits = "layer1.0.conv1", 3
+    found = sensitivity.measure_fisher(model, digits, [kernel])
+    params = train.split(model)[1]
+    squares = 0.0
+    for i in range(len(digits.images)):
+        one = slice(i, i + 1)
+        x = data.normalize(digits.images[one], digits.mean, digits.std)
+
+        def loss(params, x=x, labels=digits.labels[one]):
+            graphdef, _, rest = train.split(model)
+            network = nnx.merge(graphdef, params, rest, copy=True)
+            network.eval()
+            return train.cross_entropy(network(x)[0], labels)
+
+        slope = jax.grad(loss)(params)["layer1"][0]["conv1"]["kernel"].get_value()
+        squares += np.asarray(slope, float) ** 2 / len(digits.images)
+    w = np.asarray(model.layer1[0].conv1.kernel.get_value())
+    spec = QuantSpec(bits=bits, clip="mse")
+    rounded = calibrate.quantize(model, {kernel.replace(".", r"\."): spec})
+    q = np.asarray(rounded.layer1[0].conv1.quantized_kernel(), float)
+    expected = np.sum(squares * (w - q) ** 2) / 2
+    assert found[kernel][bits] == pytest.approx(expected, rel=1e-4)
+    assert expected > 0
+    lost = sensitivity.measure_accuracy_lost(model, digits, [kernel])
+    assert set(lost[kernel]) == set(sensitivity.BITS)
+    assert all(-1 <= cost <= 1 for cost in lost[kernel].values())
 
 
 @pytest.mark.nightly
