@@ -37,7 +37,7 @@ class BeyondConfig:
     """One part: weights of losses tuned, calibration, training, bits allocated to an
     equal memory, or the number of inputs that calibration needs."""
     baselines: Path = Path("docs/results/checkpoints")
-    """Folder of published baselines; one that is not there is trained."""
+    """Folder of published baselines; of digits, one that is not there is trained."""
     out: Path | None = None
     """Run folder; else runs/beyond-DATASET, with -tiny."""
     rows: Path | None = None
@@ -108,6 +108,11 @@ class BeyondConfig:
 PRESETS = {
     "digits": BeyondConfig(),
     "small": BeyondConfig(
-        dataset="cifar10", epochs=20, qat_epochs=2, seeds=(0, 1), weight_decay=1e-4
+        dataset="cifar10",
+        width=64,
+        qat_epochs=1,
+        batch_size=128,
+        seeds=(0, 1),
+        weight_decay=1e-4,
     ),
 }

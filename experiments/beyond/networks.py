@@ -144,13 +144,23 @@ class Networks:
 
     @functools.cache  # noqa: B019 (they live as long as the run)
     def baseline(self, seed: int) -> SEWResNet:
-        """Return the full-precision network, from its file or trained now."""
+        """Return the full-precision network, from its file or trained now.
+
+        Raises:
+            ValueError: no digits, and no file.
+        """
         file = f"{self.config.dataset}-sew_resnet8-w{self.config.width}-s{seed}"
         published = self.config.baselines / f"{file}.safetensors"
         own = self.folder / "checkpoints" / f"fp32-s{seed}.safetensors"
         for path in () if self.config.tiny else (published, own):
             if checkpoint.exists(path):
                 return checkpoint.load(path)
+        if self.config.dataset != "digits" and not self.config.tiny:
+            raise ValueError(
+                f"{published} must hold the baseline, and does not exist; train it by "
+                f"python -m experiments.study --preset baseline-{self.config.dataset}, "
+                "and publish it by python -m experiments.baselines"
+            )
         model = recipe.make_model(self.study, self.train_set, seed)
         train_set, _ = self._split(seed)
         steps = self.config.epochs * self._per_epoch(train_set)

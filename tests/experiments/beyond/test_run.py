@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich.console import Console
 from experiments.beyond import __main__ as beyond
 from experiments.beyond import arms, losses, report, sensitivity, tuning
 from experiments.beyond.config import PRESETS, BeyondConfig
-from snnjax import calibrate, data, distill, models, train
+from experiments.beyond.networks import Networks
+from snnjax import calibrate, checkpoint, data, distill, models, train
 from snnjax.quantize import QuantSpec
 
 
@@ -72,6 +74,19 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     assert not out.exists()
     number = len(arms.TRAINED) * len(losses.LOSSES) + 1
     assert f"{number} rows, {number} missing" in text.getvalue()
+
+
+def test_baselines_of_cifar_are_the_published_ones(tmp_path, monkeypatch):
+    digits = data.load("digits", "test")
+    monkeypatch.setattr(data, "load", lambda *_, **__: digits)
+    config = dataclasses.replace(PRESETS["small"], baselines=tmp_path).resolve()
+    made = Networks(config, tmp_path)
+    name = "cifar10-sew_resnet8-w64-s1"
+    with pytest.raises(ValueError, match=f"{name}.*must hold the baseline"):
+        made.baseline(1)
+    model = models.sew_resnet8(10, width=2, in_channels=1, rngs=nnx.Rngs(0))
+    checkpoint.export(tmp_path / f"{name}.safetensors", model)
+    assert made.baseline(1).conv1.kernel.shape == model.conv1.kernel.shape
 
 
 def test_the_numbers_of_least_score_that_keep_accuracy_are_chosen():
