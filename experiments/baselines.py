@@ -50,7 +50,7 @@ def publish(run: Path, config: BaselinesConfig, rows: list[Row]) -> Iterator[Row
         ValueError: the run holds no finished baseline.
     """
     store = StudyStore(run)
-    study = StudyConfig.from_numbers(json.loads((run / "config.json").read_text()))
+    study = StudyConfig.from_numbers(store.info()["config"])
     test = data.load(study.dataset, "test", data_dir=config.data_dir)
     trained = [
         (seed, file)
@@ -82,7 +82,7 @@ def _has(rows: list[Row], key: Row) -> bool:
 def read_training(run: Path, name: str) -> Row:
     """Return the learning curve of a run, its seconds, and its config."""
     lines = [line for line in jsonl.read(run / "log.jsonl") if line["row"] == name]
-    numbers = json.loads((run / "config.json").read_text())
+    numbers = StudyStore(run).info()["config"]
     seconds, before = 0.0, 0
     for line in lines:
         images = (line["step"] - before) * numbers["batch_size"]
@@ -109,7 +109,7 @@ def read_ablation(run: Path) -> Row:
     Raises:
         ValueError: the study has no baseline yet, or tested on the test images.
     """
-    numbers = json.loads((run / "config.json").read_text())
+    numbers = StudyStore(run).info()["config"]
     rows = [row for row in jsonl.read(run / "results.jsonl") if row["mode"] == "fp32"]
     if not rows or not numbers["held_out"]:
         raise ValueError(f"{run} must hold a baseline, tested on held-out images")

@@ -1,19 +1,22 @@
 """Measure what calibration restores and distillation preserves, row by row."""
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
 from rich.console import Console
 
 from experiments.beyond import report
-from experiments.beyond.arms import RunSpec, list_specs
+from experiments.beyond.arms import TRAINING, RunSpec, list_specs
 from experiments.beyond.config import PARTS, PRESETS, BeyondConfig
 from experiments.beyond.networks import Networks
 from experiments.command_line import run_as_command
 from experiments.console import show_bar
 from experiments.provenance import data_sum, versions
+from experiments.study.grid import count_together
 from snnjax.runs import Row, Store
 
 _ABOUT = (
@@ -72,28 +75,45 @@ def _measure(
     console: Console,
 ) -> None:
     done = {row["name"] for row in store.rows()}
+    images = len(networks.test_set.images)
     with show_bar(console, len(specs)) as bar, jax.default_matmul_precision("highest"):
-        for spec in specs:
-            baseline = f"fp32-s{spec.seed}"
+        bar.advance(sum(spec.name in done for spec in specs))
+        for group in list_groups([s for s in specs if s.name not in done], images):
+            seed = group[0].seed
+            baseline = f"fp32-s{seed}"
             if baseline not in done:
                 bar.set_description(baseline)
-                networks.baseline(spec.seed)
-                row = {"part": "fp32", "seed": spec.seed}
-                row |= networks.measure_baseline(spec.seed)
+                networks.baseline(seed)
+                row = {"part": "fp32", "seed": seed} | networks.measure_baseline(seed)
                 _append(store, row | {"name": baseline})
                 done.add(baseline)
-            if spec.name not in done:
-                bar.set_description(spec.name)
-                row = dataclasses.asdict(spec) | networks.measure(spec)
-                _append(store, row | {"name": spec.name})
-                done.add(spec.name)
+            bar.set_description(group[0].name)
+            for spec, row in zip(group, networks.measure(group), strict=True):
+                _append(store, dataclasses.asdict(spec) | row | {"name": spec.name})
                 if "failed" not in row:
                     bar.print(
                         f"{row['accuracy']:.4f}  EMD {row['emd_mean']:.5f}  paired "
                         f"{row['paired_shift_mean']:.5f}  {row['seconds']:6.1f} s  "
                         f"{spec.name}"
                     )
-            bar.advance(1)
+                bar.advance(1)
+
+
+def list_groups(specs: Iterable[RunSpec], images: int) -> Iterator[list[RunSpec]]:
+    """Yield rows of one quantizer and seed that are measured together.
+
+    Those that train are alone, and so are all on few test images; see
+    `experiments.study.grid.count_together`.
+    """
+    for (part, _, _), same in itertools.groupby(
+        specs, lambda spec: (spec.part, spec.quantizer, spec.seed)
+    ):
+        mode = "qat" if part in TRAINING else "ptq"
+        rest = list(same)
+        while rest:
+            number = count_together(mode, images)
+            yield rest[:number]
+            rest = rest[number:]
 
 
 def _append(store: Store, row) -> None:

@@ -90,6 +90,7 @@ NAIVE = Quantizer("membrane LQ-Net 2 bit", QuantSpec("lq_net", bits=2), "membran
 # On which the weights of losses are tuned.
 TUNED_ON = (TRAINED[0], TRAINED[1], _membrane(2, True))
 TUNING_SEEDS = (100, 101)
+TRAINING = ("qat", "tune")  # parts whose networks are trained
 
 Calibrate = Callable[..., nnx.Module]
 

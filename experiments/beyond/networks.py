@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +50,44 @@ class Networks:
             return self.held_out
         return self.train_set, self.test_set
 
-    def measure(self, spec: RunSpec) -> Row:
-        """Make a row's network, and measure it on the test images."""
-        start = time.monotonic()
-        baseline = self.baseline(spec.seed)
-        quantizer = arms.find_quantizer(spec)
-        model = calibrate.quantize(baseline, quantizer.rules)
-        trains = spec.part in ("qat", "tune")
-        make = self._train if trains else self._calibrate
-        start = time.monotonic()
-        try:
-            model = make(spec, model, baseline)
-        except FloatingPointError:
-            return {"failed": "the loss was not finite"}
-        seconds = time.monotonic() - start
-        found = self._evaluate(model, baseline, spec.seed)
-        row = self._compare(spec.seed, found, self._reference(spec.seed))
-        if spec.part == "qat":
-            row |= self._compare_corrupted(spec.seed, model)
-            row["numbers"] = losses.CHOSEN.get(spec.arm)
-        return {"seconds": round(seconds, 1)} | row
+    def measure(self, specs: Sequence[RunSpec]) -> list[Row]:
+        """Make the networks of rows of one seed, and measure them on test images."""
+        seed = specs[0].seed
+        baseline, rows, networks = self.baseline(seed), [], []
+        for spec in specs:
+            model = calibrate.quantize(baseline, arms.find_quantizer(spec).rules)
+            make = self._train if spec.part in arms.TRAINING else self._calibrate
+            start = time.monotonic()
+            try:
+                networks.append(make(spec, model, baseline))
+                rows.append({"seconds": round(time.monotonic() - start, 1)})
+            except FloatingPointError:
+                networks.append(None)
+                rows.append({"failed": "the loss was not finite"})
+        found = self._evaluate_together([n for n in networks if n is not None], seed)
+        for spec, row, network in zip(specs, rows, networks, strict=True):
+            if network is not None:
+                row |= self._compare(seed, next(found), self._reference(seed))
+                if spec.part == "qat":
+                    row |= self._compare_corrupted(seed, network)
+                    row["numbers"] = losses.CHOSEN.get(spec.arm)
+        return rows
+
+    def _evaluate_together(
+        self, networks: Sequence[nnx.Module], seed: int
+    ) -> Iterator[Evaluation]:
+        """Evaluate networks; those of one structure share the baseline's pass."""
+        alike: dict[nnx.GraphDef, list[int]] = {}
+        for i, network in enumerate(networks):
+            alike.setdefault(nnx.split(network)[0], []).append(i)
+        found: dict[int, Evaluation] = {}
+        for places in alike.values():
+            own = [networks[i] for i in places]
+            evaluations = train.evaluate(
+                own, self._split(seed)[1], reference=self.baseline(seed)
+            )
+            found |= zip(places, evaluations, strict=True)
+        return (found[i] for i in range(len(networks)))
 
     def measure_baseline(self, seed: int) -> Row:
         """Measure a baseline, for the page's first table."""
@@ -181,12 +200,7 @@ class Networks:
 
     @functools.cache  # noqa: B019
     def _reference(self, seed: int) -> Evaluation:
-        return self._evaluate(self.baseline(seed), None, seed)
-
-    def _evaluate(
-        self, model: nnx.Module, reference: nnx.Module | None, seed: int
-    ) -> Evaluation:
-        return train.evaluate(model, self._split(seed)[1], reference=reference)
+        return train.evaluate(self.baseline(seed), self._split(seed)[1])
 
     @functools.cache  # noqa: B019
     def _corrupted_reference(self, seed: int) -> Evaluation:

@@ -1,7 +1,6 @@
 """Published baselines: rows follow from the checkpoints, the page from the rows."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from experiments import baselines
 from experiments.baselines import BaselinesConfig
 from experiments.study.config import StudyConfig
 from experiments.study.presets import PRESETS
+from experiments.study.store import StudyStore
 from snnjax import checkpoint, data, models, train
 from snnjax.runs import jsonl
 
@@ -24,7 +24,7 @@ def run_path(tmp_path):
     model = models.sew_resnet8(10, width=2, in_channels=1, rngs=nnx.Rngs(0))
     checkpoint.export(path / "checkpoints" / "fp32-s0.safetensors", model)
     study = StudyConfig(width=2, batch_size=10).resolve()
-    (path / "config.json").write_text(json.dumps(study.numbers()))
+    StudyStore(path).write_info(study.numbers())
     speeds = [(50, 100.0), (100, 50.0)]  # 5 s and 10 s
     for step, speed in speeds:
         line = {"row": "fp32-s0", "step": step, "loss": 2.0, "accuracy": 0.5}
@@ -65,7 +65,7 @@ def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
     study = dataclasses.replace(PRESETS["baseline-cifar10"], **options).resolve()
     folder = tmp_path / "ablation"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(study.numbers()))
+    StudyStore(folder).write_info(study.numbers())
     results = folder / "results.jsonl"
     results.touch()
     with pytest.raises(ValueError, match="must hold a baseline"):

@@ -76,6 +76,17 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     assert f"{number} rows, {number} missing" in text.getvalue()
 
 
+def test_rows_measured_together_are_of_one_baseline_and_not_trained():
+    specs = arms.list_specs((0, 1), None, tiny=False)
+    groups = list(beyond.list_groups(specs, images=10_000))
+    assert [spec for group in groups for spec in group] == specs
+    for group in groups:
+        assert len({(s.part, s.quantizer, s.seed) for s in group}) == 1
+        assert len(group) == 1 or group[0].part not in arms.TRAINING
+    assert max(map(len, groups)) == 4
+    assert all(len(group) == 1 for group in beyond.list_groups(specs, images=359))
+
+
 def test_baselines_of_cifar_are_the_published_ones(tmp_path, monkeypatch):
     digits = data.load("digits", "test")
     monkeypatch.setattr(data, "load", lambda *_, **__: digits)
@@ -153,14 +164,25 @@ def test_sensitivities_are_of_each_kernel_alone():
 
 
 @pytest.mark.nightly
-def test_a_run_resumes(tmp_path):
+def test_a_run_resumes_and_measures_together_what_it_does_alone(tmp_path, monkeypatch):
+    quiet = Console(file=io.StringIO())
     config = BeyondConfig(tiny=True, out=tmp_path / "run", only="ptq", cache=None)
-    beyond.run(config, Console(file=io.StringIO()))
+    beyond.run(config, quiet)
     results = (tmp_path / "run" / "results.jsonl").read_bytes()
     assert len(results.splitlines()) == 1 + len(arms.list_specs((0,), "ptq", tiny=True))
-    beyond.run(config, Console(file=io.StringIO()))
+    beyond.run(config, quiet)
     assert (tmp_path / "run" / "results.jsonl").read_bytes() == results
     assert "fire_match" in (tmp_path / "run" / "beyond.md").read_text()
+    monkeypatch.setattr("experiments.study.grid.MANY", 1)
+    beyond.run(dataclasses.replace(config, out=tmp_path / "two"), quiet)
+    rows = [
+        {json.loads(line)["name"]: json.loads(line) | {"seconds": 0} for line in lines}
+        for lines in (
+            results.splitlines(),
+            (tmp_path / "two" / "results.jsonl").read_bytes().splitlines(),
+        )
+    ]
+    assert rows[0] == rows[1]
 
 
 def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():
