@@ -1,6 +1,7 @@
 """Published baselines: rows follow from the checkpoints, the page from the rows."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_rows_are_of_the_checkpoint(tmp_path, run_path, monkeypatch):
     baselines.run(dataclasses.replace(config, runs=()))
     assert jsonl.read(tmp_path / "out" / "baselines.jsonl") == rows
     assert config.out.read_text() == page
+
+
+def test_the_page_is_that_of_its_rows():
+    folder = Path(__file__).parents[3] / "docs" / "results"
+    rows = jsonl.read(folder / "baselines.jsonl")
+    assert (folder / "baselines.md").read_text() == baselines.to_markdown(rows)
+    for row in rows:
+        if "network" in row:
+            assert (folder / "checkpoints" / f"{row['network']}.safetensors").is_file()
 
 
 def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
