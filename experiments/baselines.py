@@ -148,7 +148,7 @@ def run(config: BaselinesConfig) -> None:
     config.out.write_text(to_markdown(rows), encoding="utf-8")
 
 
-def _of(rows: list[Row], part: str) -> list[Row]:
+def _select(rows: list[Row], part: str) -> list[Row]:
     return sorted(
         (row for row in rows if row["part"] == part),
         key=lambda row: (row.get("network", ""), row.get("timesteps", 0)),
@@ -165,7 +165,7 @@ def draw_curves(rows: list[Row]) -> alt.TopLevelMixin:
     """Draw the accuracy of training batches over steps, a line a network."""
     frame = pd.DataFrame(
         {"network": _title(row["network"]), "step": step, "accuracy": 100 * accuracy}
-        for row in _of(rows, "training")
+        for row in _select(rows, "training")
         for step, _, accuracy in row["curve"]
     )
     # A batch of 128 images alone says little.
@@ -190,10 +190,10 @@ def draw_curves(rows: list[Row]) -> alt.TopLevelMixin:
 def _training_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
     tested = {
         row["network"]: row
-        for row in _of(rows, "firing")
+        for row in _select(rows, "firing")
         if row["timesteps"] == StudyConfig().timesteps
     }
-    for row in _of(rows, "training"):
+    for row in _select(rows, "training"):
         found, numbers = tested[row["network"]], row["config"]
         yield {
             "network": _title(row["network"]),
@@ -207,7 +207,7 @@ def _training_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
 
 
 def _time_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    for row in _of(rows, "firing"):
+    for row in _select(rows, "firing"):
         yield {
             "network": _title(row["network"]),
             "T": str(row["timesteps"]),
@@ -219,7 +219,7 @@ def _time_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
 
 
 def _layer_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    for row in _of(rows, "firing"):
+    for row in _select(rows, "firing"):
         if row["timesteps"] not in (1, 4, 8):
             continue
         for layer, (rate, dead, saturated) in row["layers"].items():
@@ -234,7 +234,7 @@ def _layer_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
 
 
 def _ablation_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    for row in _of(rows, "ablation"):
+    for row in _select(rows, "ablation"):
         changes = (f"{key} {value}" for key, value in row["changed"].items())
         accuracies = list(row["accuracies"].values())
         yield {
@@ -259,7 +259,7 @@ def _describe_recipe(numbers: Mapping[str, Any]) -> str:
 def to_markdown(rows: list[Row]) -> str:
     """Return the page."""
     ablations = list(_ablation_lines(rows))
-    datasets = {row["config"]["dataset"] for row in _of(rows, "training")}
+    datasets = {row["config"]["dataset"] for row in _select(rows, "training")}
     commands = [
         f"    python -m experiments.study --preset baseline-{dataset} --data-dir DIR\n"
         for dataset in sorted(datasets)
@@ -267,7 +267,7 @@ def to_markdown(rows: list[Row]) -> str:
     text = "# Baselines\n\n"
     text += "Full-precision networks to quantize; test images were looked at once.\n\n"
     text += markdown_table(list(_training_lines(rows)), ("network",))
-    text += f"\n{_describe_recipe(_of(rows, 'training')[0]['config'])} Made by\n\n"
+    text += f"\n{_describe_recipe(_select(rows, 'training')[0]['config'])} Made by\n\n"
     text += f"{''.join(commands)}\nand written here by `python -m experiments.baselines"
     text += "`. Dead neurons fire at a rate below 0.05, saturated ones above 0.95. The "
     text += "time is of training, on two CPU cores.\n"
