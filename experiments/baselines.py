@@ -7,7 +7,6 @@ A run is the folder of a study whose baselines are trained; other rows may be mi
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ import pandas as pd
 
 from experiments.command_line import run_as_command
 from experiments.console import format_duration
+from experiments.study.command import make_command
 from experiments.study.config import StudyConfig
+from experiments.study.names import DATASET_NAMES, MODEL_NAMES, checkpoint_name
 from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore
 from experiments.tables import markdown_table, percent
@@ -26,7 +27,6 @@ from snnjax.report import charts
 from snnjax.runs import Row, jsonl
 
 TIMESTEPS = range(1, 9)
-NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,8 @@ def publish(run: Path, config: BaselinesConfig, rows: list[Row]) -> Iterator[Row
     """Yield the rows that are missing of a run, and copy its checkpoints.
 
     Raises:
-        ValueError: the run holds no finished baseline.
+        ValueError: the run holds no finished baseline, or another was published by its
+            name, of which the rows are.
     """
     store = StudyStore(run)
     study = StudyConfig.from_numbers(store.info()["config"])
@@ -60,10 +61,14 @@ def publish(run: Path, config: BaselinesConfig, rows: list[Row]) -> Iterator[Row
     if not trained:
         raise ValueError(f"{run} holds no finished baseline; run its study first")
     for seed, file in trained:
-        name = f"{study.dataset}-{study.model}-w{study.width}-s{seed}"
+        name = checkpoint_name(study.dataset, study.model, study.width, seed)
         target = config.out.parent / "checkpoints" / f"{name}.safetensors"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        if target.is_file() and target.read_bytes() != file.read_bytes():
+            raise ValueError(
+                f"{target} holds another network; to publish that of {run} remove it "
+                f"and the rows of {name} in {config.out.with_suffix('.jsonl')}"
+            )
+        jsonl.write_file(target, file.read_bytes())
         key: Row = {"network": name, "part": "training"}
         if not _has(rows, key):
             yield key | read_training(run, f"fp32-s{seed}")
@@ -128,7 +133,7 @@ def read_ablation(run: Path) -> Row:
 def run(config: BaselinesConfig) -> None:
     """Measure what is missing, and write the page."""
     path = config.out.with_suffix(".jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)  # for rows that are appended
     jsonl.drop_partial_line(path)
     rows = jsonl.read(path)
     for folder in config.runs:
@@ -143,9 +148,8 @@ def run(config: BaselinesConfig) -> None:
     if not rows:
         raise ValueError("runs must name a folder: there are no rows yet")
     folder = config.out.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    (folder / "curves.png").write_bytes(charts.to_png(draw_curves(rows)))
-    config.out.write_text(to_markdown(rows), encoding="utf-8")
+    jsonl.write_file(folder / "curves.png", charts.to_png(draw_curves(rows)))
+    jsonl.write_file(config.out, to_markdown(rows).encode())
 
 
 def _select(rows: list[Row], part: str) -> list[Row]:
@@ -157,8 +161,16 @@ def _select(rows: list[Row], part: str) -> list[Row]:
 
 def _title(name: str) -> str:
     dataset, model, width, seed = name.rsplit("-", 3)
-    model = model.replace("sew_resnet", "SEW-ResNet")
-    return f"{NAMES[dataset]}, {model} of width {width[1:]}, seed {seed[1:]}"
+    model = f"{MODEL_NAMES[model]} of width {width[1:]}"
+    return f"{DATASET_NAMES[dataset]}, {model}, seed {seed[1:]}"
+
+
+def _show_rates(rate: float, dead: float, saturated: float) -> dict[str, str]:
+    return {
+        "mean rate": f"{rate:.4f}",
+        "dead": percent(dead),
+        "saturated": percent(saturated),
+    }
 
 
 def draw_curves(rows: list[Row]) -> alt.TopLevelMixin:
@@ -198,9 +210,7 @@ def _training_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
         yield {
             "network": _title(row["network"]),
             "accuracy": percent(found["accuracy"]),
-            "mean rate": f"{found['mean_rate']:.4f}",
-            "dead": percent(found["dead_fraction"]),
-            "saturated": percent(found["saturated_fraction"]),
+            **_show_rates(*(found[key] for key in firing.RateSummary._fields)),
             "epochs": str(numbers["epochs"]),
             "time": format_duration(row["seconds"]),
         }
@@ -212,9 +222,7 @@ def _time_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
             "network": _title(row["network"]),
             "T": str(row["timesteps"]),
             "accuracy": percent(row["accuracy"]),
-            "mean rate": f"{row['mean_rate']:.4f}",
-            "dead": percent(row["dead_fraction"]),
-            "saturated": percent(row["saturated_fraction"]),
+            **_show_rates(*(row[key] for key in firing.RateSummary._fields)),
         }
 
 
@@ -222,14 +230,12 @@ def _layer_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
     for row in _select(rows, "firing"):
         if row["timesteps"] not in (1, 4, 8):
             continue
-        for layer, (rate, dead, saturated) in row["layers"].items():
+        for layer, rates in row["layers"].items():
             yield {
                 "network": _title(row["network"]),
                 "T": str(row["timesteps"]),
                 "layer": layer,
-                "mean rate": f"{rate:.4f}",
-                "dead": percent(dead),
-                "saturated": percent(saturated),
+                **_show_rates(*rates),
             }
 
 
@@ -259,18 +265,18 @@ def _describe_recipe(numbers: Mapping[str, Any]) -> str:
 def to_markdown(rows: list[Row]) -> str:
     """Return the page."""
     ablations = list(_ablation_lines(rows))
-    datasets = {row["config"]["dataset"] for row in _select(rows, "training")}
-    commands = [
-        f"    python -m experiments.study --preset baseline-{dataset} --data-dir DIR\n"
-        for dataset in sorted(datasets)
-    ]
+    configs = [row["config"] for row in _select(rows, "training")]
+    recipes = dict.fromkeys(map(_describe_recipe, configs))
+    commands = dict.fromkeys(
+        f"    {make_command(numbers)} --data-dir DIR\n" for numbers in configs
+    )
     text = "# Baselines\n\n"
     text += "Full-precision networks to quantize; test images were looked at once.\n\n"
     text += markdown_table(list(_training_lines(rows)), ("network",))
-    text += f"\n{_describe_recipe(_select(rows, 'training')[0]['config'])} Made by\n\n"
+    text += f"\n{' '.join(recipes)} Made by\n\n"
     text += f"{''.join(commands)}\nand written here by `python -m experiments.baselines"
     text += "`. Dead neurons fire at a rate below 0.05, saturated ones above 0.95. The "
-    text += "time is of training, on two CPU cores.\n"
+    text += "time is of training, by its log.\n"
     text += "`snnjax.checkpoint.load` reads the networks in `docs/results/checkpoints`."
     text += "\n\n![Accuracy of training batches over steps](baselines/curves.png)\n"
     text += "\n## At other T\n\n"

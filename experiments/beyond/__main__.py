@@ -17,6 +17,7 @@ from experiments.command_line import run_as_command
 from experiments.console import show_bar
 from experiments.provenance import data_sum, versions
 from experiments.study.grid import count_together
+from experiments.study.layout import chunks
 from snnjax.runs import Row, Store
 
 _ABOUT = (
@@ -109,11 +110,7 @@ def list_groups(specs: Iterable[RunSpec], images: int) -> Iterator[list[RunSpec]
         specs, lambda spec: (spec.part, spec.quantizer, spec.seed)
     ):
         mode = "qat" if part in TRAINING else "ptq"
-        rest = list(same)
-        while rest:
-            number = count_together(mode, images)
-            yield rest[:number]
-            rest = rest[number:]
+        yield from chunks(list(same), 1, count_together(mode, images))
 
 
 def _append(store: Store, row) -> None:

@@ -16,6 +16,7 @@ from experiments.beyond.arms import RunSpec
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import bound_sampling_emd
 from experiments.study import recipe
+from experiments.study.names import checkpoint_name
 from snnjax import calibrate, checkpoint, cost, data, emd, firing, train
 from snnjax.calibrate.allocate import choose_bits
 from snnjax.data import Dataset
@@ -168,7 +169,8 @@ class Networks:
         Raises:
             ValueError: no digits, and no file.
         """
-        file = f"{self.config.dataset}-sew_resnet8-w{self.config.width}-s{seed}"
+        study = self.study
+        file = checkpoint_name(study.dataset, study.model, study.width, seed)
         published = self.config.baselines / f"{file}.safetensors"
         own = self.folder / "checkpoints" / f"fp32-s{seed}.safetensors"
         for path in () if self.config.tiny else (published, own):

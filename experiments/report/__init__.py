@@ -21,12 +21,13 @@ from experiments.report.figures import Picture
 from experiments.report.findings import findings  # the function, not the module
 from experiments.report.judged import judge
 from experiments.report.run import Run, describe_run, describe_unfinished, load
+from experiments.study.names import checkpoint_name
 from experiments.study.store import StudyStore
 from snnjax.report import charts
 
 __all__ = ["compare", "findings", "load", "publish", "write"]
 
-LARGEST = 5_000_000  # bytes of a checkpoint that is published: it goes into git
+LARGEST = 3_000_000  # bytes of a checkpoint that is published: it goes into git
 # Figures of the results page. The others need spike counts, which are not published.
 _PUBLISHED = ("over_bits", "layers")
 
@@ -82,11 +83,11 @@ def publish(run_path: Path, out: Path) -> Path:
     }
     for picture in figures.draw_run(run, only=_PUBLISHED):
         files[f"{name}/{picture.name}.png"] = charts.to_png(picture.chart)
-    model = f"{run.config.model}-w{run.config.width}"
     for path in (run.folder.path / "checkpoints").glob("fp32-*.safetensors"):
         if path.stat().st_size <= LARGEST:
-            seed = path.stem.removeprefix("fp32-")
-            files[f"checkpoints/{name}-{model}-{seed}.safetensors"] = path.read_bytes()
+            seed = int(path.stem.removeprefix("fp32-s"))
+            copy = checkpoint_name(name, run.config.model, run.config.width, seed)
+            files[f"checkpoints/{copy}.safetensors"] = path.read_bytes()
     for file, data in files.items():
         folder.write_bytes(file, data)
     return folder.write_text(f"{name}.md", text)

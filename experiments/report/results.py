@@ -16,13 +16,11 @@ from experiments.report.judged import group_settings
 from experiments.report.run import Run, describe_unfinished
 from experiments.report.words import CAPTIONS, CLAIMS, DEFINITIONS, render
 from experiments.study.command import make_command
-from experiments.study.names import MODE_NAMES
+from experiments.study.names import DATASET_NAMES, MODE_NAMES, MODEL_NAMES
 
-_DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # In their training and test splits.
 _IMAGES = {"digits": (1438, 359), "cifar10": (50_000, 10_000)}
 _IMAGES["cifar100"] = _IMAGES["cifar10"]
-_MODELS = {"sew_resnet8": "SEW-ResNet8", "sew_resnet18": "SEW-ResNet18"}
 
 
 def summarize(run: Run, figures: str = "figures", details: str = "details.md") -> str:
@@ -83,8 +81,8 @@ def _collect_common(run: Run) -> dict[str, Any]:
     """Return the values that both pages take."""
     return {
         "config": run.config,
-        "dataset": _DATASETS[run.config.dataset],
-        "model": _MODELS[run.config.model],
+        "dataset": DATASET_NAMES[run.config.dataset],
+        "model": MODEL_NAMES[run.config.model],
         "several": run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
         "claims": list(zip(CLAIMS.values(), judge_claims(run), strict=True)),
     }

@@ -13,6 +13,17 @@ MODE_NAMES = {
     "ptq_bn": "PTQ+BN",
     "qat": "QAT",
 }
+DATASET_NAMES = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+MODEL_NAMES = {"sew_resnet8": "SEW-ResNet8", "sew_resnet18": "SEW-ResNet18"}
+
+
+def checkpoint_name(dataset: str, model: str, width: int, seed: int) -> str:
+    """Name a published baseline: its file, without the ending.
+
+    >>> checkpoint_name("cifar10", "sew_resnet8", 64, 0)
+    'cifar10-sew_resnet8-w64-s0'
+    """
+    return f"{dataset}-{model}-w{width}-s{seed}"
 
 
 def method_name(row: Row) -> str:

@@ -44,8 +44,8 @@ _SMALL = StudyConfig(
     save_seconds=120.0,
 )
 
-# A baseline near the field's accuracy on two cores. Most steps see an image once, which
-# costs a quarter of T = 4; the last ones see it as it is tested.
+# A larger baseline on two cores. Most steps see an image once, which costs a quarter of
+# T = 4; the last ones see it as it is tested.
 _BASELINE = StudyConfig(
     dataset="cifar10",
     model="sew_resnet8",

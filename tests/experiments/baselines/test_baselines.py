@@ -87,6 +87,21 @@ def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
     assert (row["train_images"], row["accuracies"]) == (100, {"s3": 0.25})
 
 
+def test_another_network_does_not_take_the_rows_of_the_published_one(
+    tmp_path, run_path, monkeypatch
+):
+    monkeypatch.setattr(baselines, "TIMESTEPS", (4,))
+    config = BaselinesConfig(runs=(run_path,), out=tmp_path / "out" / "baselines.md")
+    baselines.run(config)
+    target = tmp_path / "out" / "checkpoints" / f"{NAME}.safetensors"
+    before = target.read_bytes()
+    other = models.sew_resnet8(10, width=2, in_channels=1, rngs=nnx.Rngs(1))
+    checkpoint.export(run_path / "checkpoints" / "fp32-s0.safetensors", other)
+    with pytest.raises(ValueError, match=f"rows of {NAME}"):
+        baselines.run(config)
+    assert target.read_bytes() == before
+
+
 def test_a_run_without_a_baseline_is_refused(tmp_path, run_path):
     (run_path / "checkpoints" / "fp32-s0.safetensors").unlink()
     out = tmp_path / "out" / "baselines.md"
