@@ -25,7 +25,7 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 # steps, without most optimizations. `--as-for-users` leaves nothing out.
 COMPILED_QUICKLY = (
     *("experiments", "test_readme.py", "snnjax/train", "snnjax/models"),
-    "snnjax/parallel",
+    *("snnjax/parallel", "snnjax/distill", "golden/test_golden_networks.py"),
     *("snnjax/layers", "snnjax/integer", "snnjax/calibrate", "snnjax/interop"),
 )
 # Files of those places whose results depend on how they are compiled.
@@ -52,7 +52,10 @@ PROMOTES = {"test_transport.py"}  # OTT's code
 MOST_REGIONS = 20_000
 
 # Workers take files in this order; a long one begun last would leave the others idle.
-LONGEST = ("test_study.py", "test_killed.py", "test_train.py", "test_pages.py")
+LONGEST = (
+    *("test_study.py", "test_killed.py", "test_train.py", "test_pages.py"),
+    *("test_readme.py", "test_published_checkpoints.py"),
+)
 
 
 def pytest_addoption(parser):
@@ -73,6 +76,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and item.get_closest_marker("nightly"):
+            raise pytest.UsageError(f"{item.nodeid} is slow and nightly; choose one")
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 

@@ -100,7 +100,7 @@ EVERY = [
     *((n, cls, o | dict(weight_quant=FOUR)) for n, (cls, o) in OTHERS.items()),
 ]
 # One of each kind is slow, the others are nightly: each takes 10 s.
-SLOW = {"neuron plif", "vgg"}
+SLOW = {"vgg"}
 
 
 def check(make_model, options, limit, most=0.0):

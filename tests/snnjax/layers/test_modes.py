@@ -71,7 +71,6 @@ def test_the_mode_decides_where_train_is_none(make, jit, graph):
 
 
 @pytest.mark.nightly
-@SLOW
 @pytest.mark.parametrize("remat", ["none", "block", "full"])
 def test_the_mode_equals_the_argument(remat):
     by_argument, by_mode = network(remat=remat), network(remat=remat)

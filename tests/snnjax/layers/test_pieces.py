@@ -32,13 +32,16 @@ def split_at(x, cuts):
     return np.split(np.asarray(x), cuts)
 
 
+def mark(neuron, quantizer):
+    if neuron == "lif" or quantizer == "none":
+        return ()
+    # It has two states; the others differ from LIF by a number.
+    return pytest.mark.slow if neuron == "cuba" else pytest.mark.nightly
+
+
 @pytest.mark.parametrize(
     ("neuron", "quantizer"),
-    [
-        pytest.param(n, q, marks=() if n == "lif" or q == "none" else pytest.mark.slow)
-        for n in NEURONS
-        for q in QUANTIZERS
-    ],
+    [pytest.param(n, q, marks=mark(n, q)) for n in NEURONS for q in QUANTIZERS],
 )
 def test_pieces_of_a_layer_equal_the_whole(neuron, quantizer):
     spec, site = QUANTIZERS[quantizer]

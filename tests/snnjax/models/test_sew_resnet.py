@@ -357,7 +357,7 @@ def test_bfloat16_keeps_spikes_and_statistics():
         *itertools.product([models.sew_resnet8], [(32, 32), (21, 14)], STEMS),
         *itertools.product([models.sew_resnet18], [(32, 32)], STEMS),
         pytest.param(models.sew_resnet50, (21, 14), "imagenet", marks=pytest.mark.slow),
-        pytest.param(models.sew_resnet50, (21, 14), "cifar", marks=pytest.mark.slow),
+        pytest.param(models.sew_resnet50, (21, 14), "cifar", marks=pytest.mark.nightly),
         # Stem and blocks are theirs, and the deepest take seconds to trace.
         pytest.param(models.sew_resnet34, (21, 14), "imagenet", marks=pytest.mark.slow),
         pytest.param(
