@@ -71,7 +71,7 @@ def test_unfinished_run_lists_missing_rows(tmp_path, rows, said):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.nightly), 1])
 def test_histograms_use_the_seeds_baseline(tmp_path, seed):
     rows = [
         *reference((0, 1)),

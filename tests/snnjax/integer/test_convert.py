@@ -287,7 +287,9 @@ def test_layers_without_a_twin_are_refused():
     ("options", "in_shape"),
     [
         ({"kernel_size": 3, "padding": 2, "dilation": 2}, (8, 8, 1)),
-        ({"kernel_size": (3,), "padding": 1}, (8, 1)),
+        pytest.param(
+            {"kernel_size": (3,), "padding": 1}, (8, 1), marks=pytest.mark.slow
+        ),
     ],
     ids=["dilated", "one axis"],
 )

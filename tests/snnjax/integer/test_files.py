@@ -72,7 +72,10 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found.spikes[name], spikes)
 
 
-@pytest.mark.parametrize("name", ["network", "with_floats", "of_vectors"])
+@pytest.mark.parametrize(
+    "name",
+    ["network", "with_floats", pytest.param("of_vectors", marks=pytest.mark.slow)],
+)
 def test_round_trip(name, request, tmp_path):
     network, path = request.getfixturevalue(name), tmp_path / "network.npz"
     network.save(path)

@@ -481,7 +481,7 @@ def test_batch_norm_evaluates_in_the_inputs_precision(x64):
 # Groups, sizes of each axis, bias
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("groups", [1, 2, pytest.param(4, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("method", ["uniform", "lsq", "lq_net", "mint", "dorefa"])
 def test_groups_are_convolutions_of_their_channels(groups, method):
     spec = QuantSpec(method, bits=3)

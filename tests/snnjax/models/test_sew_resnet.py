@@ -191,7 +191,7 @@ def reference(model, x, timesteps, train=False, tau=1.5):
     [
         ("cifar", False),
         pytest.param("cifar", True, marks=pytest.mark.slow),
-        ("imagenet", False),
+        pytest.param("imagenet", False, marks=pytest.mark.slow),
     ],
 )
 def test_forward_is_numpys(connect, stem, train):
@@ -238,7 +238,12 @@ def test_connections():
 
 
 @pytest.mark.parametrize(
-    ("stem", "train"), [("cifar", False), ("cifar", True), ("imagenet", False)]
+    ("stem", "train"),
+    [
+        ("cifar", True),
+        pytest.param("cifar", False, marks=pytest.mark.slow),
+        pytest.param("imagenet", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_still_image_is_its_own_sequence(stem, train):
     model, x = resnet8(6, stem=stem), images()
@@ -355,7 +360,8 @@ def test_bfloat16_keeps_spikes_and_statistics():
     ("make", "size", "stem"),
     [
         *itertools.product([models.sew_resnet8], [(32, 32), (21, 14)], STEMS),
-        *itertools.product([models.sew_resnet18], [(32, 32)], STEMS),
+        (models.sew_resnet18, (32, 32), "cifar"),
+        pytest.param(models.sew_resnet18, (32, 32), "imagenet", marks=pytest.mark.slow),
         pytest.param(models.sew_resnet50, (21, 14), "imagenet", marks=pytest.mark.slow),
         pytest.param(models.sew_resnet50, (21, 14), "cifar", marks=pytest.mark.nightly),
         # Stem and blocks are theirs, and the deepest take seconds to trace.

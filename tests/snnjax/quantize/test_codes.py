@@ -45,7 +45,15 @@ def every_spec():
     yield QuantSpec("power_of_two", bits=4, clip=0.3)
 
 
-@pytest.mark.parametrize("spec", list(every_spec()), ids=str)
+def mark(spec):
+    """Few bits and 4 are enough by day."""
+    return () if spec.bits in (1, 4) else pytest.mark.nightly
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(spec, id=str(spec), marks=mark(spec)) for spec in every_spec()],
+)
 def test_codes_times_scale_is_the_kernel_to_the_bit(spec):
     w = weights(3, 3, 4, 5)
     if spec.method == "lq_net":

@@ -94,7 +94,14 @@ def test_networks_side_by_side_have_each_its_learning_rate():
     assert distance(*both) > 1e-3
 
 
-@pytest.mark.parametrize("optimizer", [train.sgd, train.adamw, train.muon])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        train.sgd,
+        pytest.param(train.adamw, marks=pytest.mark.slow),
+        pytest.param(train.muon, marks=pytest.mark.slow),
+    ],
+)
 def test_learning_rates_bits_and_clips_compile_once(optimizer):
     rates = [(0.1, 0.2), (train.one_cycle(9, 0.1), train.cosine(7, 0.3, warmup=2))]
     for kind in rates:

@@ -201,7 +201,16 @@ def custom_vjps(model, timesteps):
     return {name: found[name] for name in found if name not in others}
 
 
-@pytest.mark.parametrize("name", ["atan", "sigmoid", "fast_sigmoid", "triangular"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "atan",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("sigmoid", "fast_sigmoid", "triangular")
+        ),
+    ],
+)
 def test_surrogates_and_quantizers_are_custom_vjps(name):
     neuron = neurons.LIF(surrogate=getattr(surrogate, name))
     rules = {
