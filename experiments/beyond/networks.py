@@ -41,8 +41,8 @@ class Networks:
         # Tuning sees no test image: it trains on a part, and measures on the rest.
         first = len(self.train_set) * 4 // 5
         self.held_out = (
-            _take(self.train_set, slice(first)),
-            _take(self.train_set, slice(first, None)),
+            self.train_set.subset(slice(first)),
+            self.train_set.subset(slice(first, None)),
         )
 
     def _split(self, seed: int) -> tuple[Dataset, Dataset]:
@@ -127,7 +127,7 @@ class Networks:
                 baseline, self.train_set, budget / 8000, layers=[*sizes], images=images
             )
         else:
-            first = _take(self.train_set, slice(images))
+            first = self.train_set.subset(slice(images))
             costs = sensitivity.RIVALS[arm](baseline, first, [*sizes])
             chosen = choose_bits(costs, sizes, budget)
         rules = {
@@ -240,12 +240,6 @@ class Networks:
             "emd": fired.emd,
             "paired_shift": fired.paired_shift,
         }
-
-
-def _take(dataset: Dataset, part: slice) -> Dataset:
-    return dataclasses.replace(
-        dataset, images=dataset.images[part], labels=dataset.labels[part]
-    )
 
 
 def _corrupt(dataset: Dataset) -> Dataset:

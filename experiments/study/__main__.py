@@ -186,16 +186,11 @@ def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
             f"{config.held_out}"
         )
     if config.held_out:  # the last ones
-        test_set = _take(train_set, slice(-config.held_out, None))
-        train_set = _take(train_set, slice(-config.held_out))
-    train_set = _take(train_set, slice(config.train_images))
+        test_set = train_set.subset(slice(-config.held_out, None))
+        train_set = train_set.subset(slice(-config.held_out))
+    train_set = train_set.subset(slice(config.train_images))
     train.steps_per_epoch(train_set, config.batch_size)
     return train_set, test_set
-
-
-def _take(dataset: Dataset, part: slice) -> Dataset:
-    images, labels = dataset.images[part], dataset.labels[part]
-    return dataclasses.replace(dataset, images=images, labels=labels)
 
 
 def command(config: StudyConfig) -> None:

@@ -74,6 +74,35 @@ class Dataset:
     def __repr__(self) -> str:
         return f"Dataset({self.describe()})"
 
+    def subset(self, part) -> "Dataset":
+        """Return a part of the images, with their labels, lengths and normalisation.
+
+        Args:
+            part: a slice, indices in any order, or a mask ``[N]``.
+
+        Raises:
+            ValueError: an index beyond the images, a mask of another size, neither
+                integers nor a mask, or nothing is left.
+
+        >>> dataset = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 1, 0])
+        >>> dataset.subset(slice(3)).labels.tolist()
+        [0, 1, 1]
+        >>> dataset.subset(dataset.labels == 0).labels.tolist()
+        [0, 0]
+        """
+        if not isinstance(part, slice):
+            part = _as_indices(part, len(self))
+        chosen = {
+            name: value[part]
+            for name in ("images", "labels", "lengths")
+            if (value := getattr(self, name)) is not None
+        }
+        if not len(chosen["labels"]):
+            raise ValueError(
+                f"part must leave an image, and leaves none of {len(self)}"
+            )
+        return dataclasses.replace(self, **chosen)
+
     @property
     def is_sequence(self) -> bool:
         """True for event frames and trains, which have a time axis."""
@@ -93,6 +122,20 @@ class Dataset:
         if self.lengths is not None:
             parts.append(f"{self.lengths.min()} to {self.lengths.max()} steps")
         return ", ".join(part for part in parts if part)
+
+
+def _as_indices(part, number: int) -> np.ndarray:
+    """Return the indices that choose a part of so many images."""
+    found = np.asarray(_checks.require_real("part", part))
+    if found.dtype == bool and found.shape == (number,):
+        return np.flatnonzero(found)
+    whole = np.issubdtype(found.dtype, np.integer) and found.ndim == 1
+    if not whole or not ((-number <= found) & (found < number)).all():
+        raise ValueError(
+            f"part must be a slice, a mask of {number} images, or a list of indices "
+            f"below {number}, got {_checks.format_value(part)}"
+        )
+    return found
 
 
 def from_arrays(

@@ -307,6 +307,30 @@ def test_a_test_set_takes_its_training_sets_normalisation():
     np.testing.assert_array_equal(test.mean, train.mean)
 
 
+@pytest.mark.parametrize(
+    "part", [slice(1, 5), slice(-2, None), [4, 0, 4, -1], np.arange(7) % 3 == 0]
+)
+def test_a_subset_has_the_numpy_arrays_part(part):
+    frames = np.arange(7 * 3 * 2, dtype=np.uint8).reshape(7, 3, 2)
+    whole = data.from_arrays(
+        frames, np.arange(7), lengths=np.array([1, 2, 3, 1, 2, 3, 1])
+    )
+    some = whole.subset(part)
+    for name in ("images", "labels", "lengths"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[part])
+    assert (some.num_classes, some.name) == (7, "arrays")
+    np.testing.assert_array_equal(some.std, whole.std)
+
+
+@pytest.mark.parametrize(
+    "part", [[7], [-8], 3, [0.0, 1.0], np.ones(6, bool), [[0], [1]], [], slice(0), "a"]
+)
+def test_a_subset_that_is_none_is_refused(part):
+    whole = data.from_arrays(np.zeros((7, 3, 2), np.uint8), np.arange(7))
+    with pytest.raises(ValueError, match=r"part must"):
+        whole.subset(part)
+
+
 def test_npz_round_trip(tmp_path):
     images, labels = random_images((6, 4, 5, 3)), np.array([0, 1, 2, 0, 1, 2])
     np.savez(tmp_path / "mine.npz", images=images, labels=labels)
