@@ -1,4 +1,4 @@
-"""Figures of the page: drift over memory, and over the number of inputs."""
+"""Figures of the page: arms side by side, drift over memory and number of inputs."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,41 @@ from snnjax.report import charts
 from snnjax.runs import Row
 
 MEASURES = {"emd_mean": "mean EMD", "paired_shift_mean": "paired shift"}
+
+
+def draw_arms(compared: pd.DataFrame, first: str) -> alt.TopLevelMixin:
+    """Draw how each arm compares with the first: a point a quantizer, the median.
+
+    Args:
+        compared: of `report.compare_arms`.
+        first: the arm that the others are compared with.
+    """
+    order = list(dict.fromkeys(compared["arm"]))
+    base = alt.Chart(compared, width=200, height={"step": 26})
+    panels = []
+    for key, title in {
+        "emd_mean": f"EMD, times that of {first}",
+        "paired_shift_mean": "paired shift, times its",
+        "accuracy": "accuracy, points above it",
+    }.items():
+        is_ratio = key in MEASURES
+        kind = "log" if is_ratio else "symlog"
+        scale = alt.Scale(type=kind, nice=False, padding=8)
+        axis = alt.Axis(format="~g", tickCount=5)
+        if not is_ratio:
+            axis = alt.Axis(format="+d", values=[-50, -10, -2, 0, 2, 10, 50])
+        x = alt.X(f"{key}:Q", title=title, scale=scale, axis=axis)
+        y = alt.Y("arm:N", sort=order, title=None)
+        if panels:
+            y = y.axis(labels=False, ticks=False)
+        same = alt.Chart(pd.DataFrame({key: [1.0 if is_ratio else 0.0]}))
+        rule = same.mark_rule(strokeDash=[3, 2], color=charts.GREY).encode(x=x)
+        points = base.mark_point(size=40, opacity=0.6).encode(x=x, y=y)
+        median = base.mark_tick(thickness=3, size=18, color=charts.COLOURS[1]).encode(
+            x=alt.X(f"median({key}):Q"), y=y
+        )
+        panels.append(alt.layer(rule, points, median))
+    return alt.hconcat(*panels)
 
 
 def draw_memory(rows: Sequence[Row]) -> alt.TopLevelMixin:

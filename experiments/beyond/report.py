@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import altair as alt
+import pandas as pd
 from scipy import stats
 
 from experiments.beyond import arms, figures, losses, tuning
@@ -14,9 +16,17 @@ from snnjax.runs import Row
 
 _TEXT = ("quantizer", "arm", "loss")
 # Of each part, the arm that others are compared with.
-_FIRST = {"ptq": arms.PTQ_BN, "memory": arms.SAME_BITS, "inputs": list(arms.INPUTS)[4]}
-_FIRST |= {"tune": "", "qat": losses.PLAIN}
-_FIGURES = {"memory": figures.draw_memory, "inputs": figures.draw_inputs}
+_FIRST = {"ptq": arms.PTQ_BN, "qat": losses.PLAIN, "memory": arms.SAME_BITS}
+_FIRST["inputs"] = list(arms.INPUTS)[4]
+# Parts whose rows are many: their titles on the page of details.
+_IN_DETAIL = {"ptq": "Calibrated after quantization", "qat": "Trained with it"}
+# What each figure shows, for those who cannot see it.
+_ALT = {
+    "ptq": "Each arm's drift and accuracy beside PTQ+BN, a point a quantizer",
+    "qat": "Each arm's drift and accuracy beside plain training, a point a quantizer",
+    "memory": "Drift over bits a weight, a line an allocation",
+    "inputs": "Drift over the number of images",
+}
 BOTH = ("emd_mean", "paired_shift_mean")
 # What no loss optimised, by column.
 _BESIDE = {
@@ -30,48 +40,90 @@ DEAD = 0.6
 
 
 def make_files(rows: Sequence[Row], config: BeyondConfig) -> dict[str, bytes]:
-    """Return ``{path: contents}`` of the page and its figures."""
-    files = {"beyond.md": to_markdown(rows, config).encode()}
-    for part, draw in _FIGURES.items():
-        if mine := _measured(rows, part):
-            files[f"beyond/{part}.png"] = charts.to_png(draw(mine))
+    """Return ``{path: contents}`` of the page, that of its rows, and the figures."""
+    files = {
+        "beyond.md": to_markdown(rows, config).encode(),
+        "beyond_details.md": to_details(rows, config).encode(),
+    }
+    for part in _FIRST:
+        if mine := _comparable(rows, part):
+            files[f"beyond/{part}.png"] = charts.to_png(_draw(part, mine))
     return files
+
+
+def _draw(part: str, rows: Sequence[Row]) -> alt.TopLevelMixin:
+    if part in _IN_DETAIL:
+        return figures.draw_arms(compare_arms(rows, _FIRST[part]), _FIRST[part])
+    return {"memory": figures.draw_memory, "inputs": figures.draw_inputs}[part](rows)
 
 
 def _measured(rows: Sequence[Row], part: str) -> list[Row]:
     return [row for row in rows if row["part"] == part and "failed" not in row]
 
 
+def _comparable(rows: Sequence[Row], part: str) -> list[Row]:
+    """Return the rows of a part; none before there is an arm beside the first."""
+    found = _measured(rows, part)
+    return [] if compare_arms(found, _FIRST[part]).empty else found
+
+
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
-    """Return the page: baselines, calibration, tuning, training."""
+    """Return the page: what calibration restores, and what training preserves."""
     text = _read("head.md").format(
         dataset=config.dataset, width=config.width, images=config.images
     )
-    base = [
+    base = _baselines(rows)
+    for part, first in _FIRST.items():
+        mine = _comparable(rows, part)
+        text += _read(f"{part}.md").format(epochs=config.qat_epochs)
+        if not mine:
+            text += "Nothing is measured yet.\n\n"
+            continue
+        found = list_failed(rows, part)
+        if part in _IN_DETAIL:
+            text += markdown_table(_summary_lines(compare_arms(mine, first)), _TEXT)
+        else:
+            text += markdown_table(_lines(mine, base, first), _TEXT)
+        if part == "qat":
+            tuned = [row for row in rows if row["part"] == "tune"]
+            found += judge_losses(mine) + list_numbers(mine, tuned)
+        text += "\n" + "".join(f"- {sentence}\n" for sentence in found)
+        text += f"\n![{_ALT[part]}](beyond/{part}.png)\n\n"
+    return text + _versions(rows)
+
+
+def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:
+    """Return the page of every row's numbers."""
+    text, base = _read("details.md"), _baselines(rows)
+    if base:
+        text += markdown_table([_baseline_line(row) for row in base]) + "\n"
+    for part, title in _IN_DETAIL.items():
+        if mine := _measured(rows, part):
+            text += f"## {title}\n\n"
+            text += markdown_table(_lines(mine, base, _FIRST[part]), _TEXT) + "\n"
+    if tuned := _measured(rows, "tune"):
+        text += _read("tune.md") + markdown_table(_tuning_lines(tuned), _TEXT) + "\n"
+    return text + _versions(rows)
+
+
+def _baselines(rows: Sequence[Row]) -> list[Row]:
+    return [
         row
         for row in rows
         if row["part"] == "fp32" and row["seed"] not in arms.TUNING_SEEDS
     ]
-    if base:
-        text += markdown_table([_baseline_line(row) for row in base]) + "\n"
-    for part, first in _FIRST.items():
-        mine = _measured(rows, part)
-        text += _read(f"{part}.md").format(epochs=config.qat_epochs)
-        if not mine:
-            text += "Nothing is measured yet.\n\n"
-        elif part == "tune":
-            text += markdown_table(_tuning_lines(mine), _TEXT) + "\n"
-        else:
-            text += markdown_table(_lines(mine, base, first), _TEXT) + "\n"
-            found = find_ratios(mine, first)
-            if part == "qat":
-                tuned = [row for row in rows if row["part"] == "tune"]
-                found += judge_losses(mine) + list_numbers(mine, tuned)
-            text += "".join(f"- {sentence}\n" for sentence in found) + "\n"
-            if part in _FIGURES:
-                text += f"![Drift, {part}: the table above](beyond/{part}.png)\n\n"
+
+
+def list_failed(rows: Sequence[Row], part: str) -> list[str]:
+    """Return a sentence on the networks whose loss became NaN or infinite."""
+    failed = [row for row in rows if row["part"] == part and "failed" in row]
+    names = ", ".join(f"{r['quantizer']} {r['arm']} (seed {r['seed']})" for r in failed)
+    return [f"Left out, since the loss was not finite: {names}."] if failed else []
+
+
+def _versions(rows: Sequence[Row]) -> str:
     versions = {k: v for row in rows for k, v in row.get("versions", {}).items()}
-    return text + f"{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
+    return f"{', '.join(f'{k} {v}' for k, v in versions.items())}.\n"
 
 
 def _read(name: str) -> str:
@@ -179,31 +231,57 @@ def interval_text(values: Sequence[float]) -> str:
     return text if same else f"{text} ± {half_width(values):.2f}"
 
 
-def find_ratios(rows: Sequence[Row], first: str) -> list[str]:
-    """Return a sentence on each arm: its ratios over all quantizers."""
-    groups = _groups(rows)
-    sentences = []
-    for arm in dict.fromkeys(arm for _, arm in groups):
-        ratios: dict[str, list[float]] = {key: [] for key in BOTH}
-        accuracy = []
-        for (quantizer, other), found in groups.items():
-            theirs = groups.get((quantizer, first), [])
-            if other != arm or not compare(found, theirs, BOTH[0]):
-                continue
-            for key in BOTH:
-                ratios[key].append(statistics.fmean(compare(found, theirs, key)))
-            accuracy.append(statistics.fmean(_differences(found, theirs)))
-        if arm == first or not accuracy:
+def compare_arms(rows: Sequence[Row], first: str) -> pd.DataFrame:
+    """Compare each arm with the first one, quantizer by quantizer.
+
+    Returns:
+        A row an arm and quantizer: the ratios ``emd_mean`` and ``paired_shift_mean``
+        and the difference ``accuracy`` in points, means over seeds, and ``below``, True
+        where both ratios are below 1 by their intervals.
+    """
+    groups, found = _groups(rows), []
+    for (quantizer, arm), own in groups.items():
+        theirs = groups.get((quantizer, first), [])
+        ratios = {key: compare(own, theirs, key) for key in BOTH}
+        if arm == first or not ratios[BOTH[0]]:
             continue
-        sentences.append(
-            f"{arm}: of {len(accuracy)} quantizers the median EMD is "
-            f"{statistics.median(ratios['emd_mean']):.2f} and the median paired shift "
-            f"{statistics.median(ratios['paired_shift_mean']):.2f} times that of "
-            f"“{first}”; accuracy differs by {100 * min(accuracy):+.2f} to "
-            f"{100 * max(accuracy):+.2f} points, median "
-            f"{100 * statistics.median(accuracy):+.2f}."
-        )
-    return sentences
+        line = {"arm": arm, "quantizer": quantizer}
+        line |= {key: statistics.fmean(values) for key, values in ratios.items()}
+        line["accuracy"] = 100 * statistics.fmean(_differences(own, theirs))
+        line["below"] = all(map(_is_below_1, ratios.values()))
+        found.append(line)
+    columns = ["arm", "quantizer", *BOTH, "accuracy", "below"]
+    frame = pd.DataFrame(found, columns=columns)
+    order = list(dict.fromkeys(arm for _, arm in groups))
+    return frame.sort_values("arm", key=lambda arm: arm.map(order.index), kind="stable")
+
+
+def _is_below_1(values: Sequence[float]) -> bool:
+    return statistics.fmean(values) + half_width(values) < 1
+
+
+def _summary_lines(compared: pd.DataFrame) -> list[dict[str, str]]:
+    lines = []
+    for arm, own in compared.groupby("arm", sort=False):
+        line = {"arm": str(arm), "quantizers": str(len(own))}
+        for title, key in zip(("EMD", "paired shift"), BOTH, strict=True):
+            line[title] = _median(own[key], "{:.2f}")
+        line["accuracy, points"] = _median(own["accuracy"], "{:+.2f}")
+        line["both below"] = f"{own['below'].sum()} of {len(own)}"
+        lines.append(line)
+    return lines
+
+
+def _median(values: pd.Series, form: str) -> str:
+    """Print a median and the range.
+
+    >>> _median(pd.Series([0.5, 0.25, 1.0]), "{:.2f}")
+    '0.50 (0.25 to 1.00)'
+    """
+    text = form.format(values.median())
+    if len(values) > 1:
+        text += f" ({form.format(values.min())} to {form.format(values.max())})"
+    return text
 
 
 def _differences(rows: Sequence[Row], first: Sequence[Row]) -> list[float]:
@@ -225,7 +303,7 @@ def judge_losses(rows: Sequence[Row]) -> list[str]:
         ratios = [compare(ours, plain, key) for key in BOTH]
         if statistics.fmean(row["accuracy"] for row in plain) >= DEAD:
             alive.append(quantizer)
-            if all(statistics.fmean(x) + half_width(x) < 1 for x in ratios):
+            if all(map(_is_below_1, ratios)):
                 below.append(quantizer)
         others = [
             groups[quantizer, arm] for arm in rivals if (quantizer, arm) in groups

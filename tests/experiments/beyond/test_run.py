@@ -50,11 +50,36 @@ def test_ratios_are_of_the_same_seed():
     # The mean of 1/2 and 1/4, and 12.7 / sqrt(2) of their standard deviation.
     assert best["ratio"] == best["ratio of it"] == "0.38 ± 1.59"
     assert best["operations"] == "0.500"
-    [sentence] = report.find_ratios(rows, arms.PTQ_BN)
-    assert "0.38" in sentence
-    assert "+1.00" in sentence
-    text = report.to_markdown([*base, *rows], BeyondConfig())
-    assert arms.BEST in text
+    [line] = report.compare_arms(rows, arms.PTQ_BN).to_dict("records")
+    assert line["emd_mean"] == line["paired_shift_mean"] == pytest.approx(0.375)
+    assert line["accuracy"] == pytest.approx(1)
+    assert not line["below"]  # two seeds so far apart decide nothing
+    pages = (report.to_markdown, report.to_details)
+    assert all(arms.BEST in page([*base, *rows], BeyondConfig()) for page in pages)
+
+
+def test_a_difference_in_every_seed_is_below():
+    ratios = {"near": (0.5, 0.51, 0.52), "far": (0.9, 0.7, 1.1)}
+    rows = [row("a", arms.PTQ_BN, seed, 0.1) for seed in range(3)]
+    rows += [
+        row("a", arm, seed, ratio * 0.1)
+        for arm, own in ratios.items()
+        for seed, ratio in enumerate(own)
+    ]
+    found = report.compare_arms(rows, arms.PTQ_BN).set_index("arm")["below"]
+    assert found.to_dict() == {"near": True, "far": False}
+    assert report.compare_arms(rows[:3], arms.PTQ_BN).empty
+
+
+def test_what_failed_is_told():
+    failed = {"part": "qat", "quantizer": "a", "arm": "b", "seed": 3, "failed": "so"}
+    [sentence] = report.list_failed([failed], "qat")
+    assert "a b (seed 3)" in sentence
+    rows = [row("a", arm, 0, 0.1, part="qat") for arm in (losses.PLAIN, losses.KEPT)]
+    rows.append(failed)
+    base = {"part": "fp32", "seed": 0, "operations": 100.0, "accuracy": 0.9}
+    base |= {"mean_rate": 0.1, "floor_sampling": 0.001}
+    assert sentence in report.to_markdown([base, *rows], BeyondConfig())
 
 
 def test_what_decides_results_decides_the_hash():
@@ -116,18 +141,20 @@ def test_the_numbers_of_least_score_that_keep_accuracy_are_chosen():
 
 def test_figures_are_drawn_of_what_is_measured(tmp_path):
     rows = [
-        row(arms.name_budget(bits), arms.SAME_BITS, seed, 0.1 / bits, part="memory")
+        row(arms.name_budget(bits), arm, seed, 0.1 / bits, part="memory")
         for bits in arms.BUDGETS
+        for arm in (arms.SAME_BITS, arms.ALLOCATED)
         for seed in (0, 1)
     ]
     rows += [row("a", arm, 0, 0.1, part="inputs") for arm in arms.INPUTS]
     base = {"part": "fp32", "operations": 100.0, "accuracy": 0.9, "mean_rate": 0.1}
     rows += [base | {"seed": seed, "floor_sampling": 0.001} for seed in (0, 1)]
     files = report.make_files(rows, BeyondConfig())
-    assert set(files) == {"beyond.md", "beyond/memory.png", "beyond/inputs.png"}
+    pages = {"beyond.md", "beyond_details.md"}
+    assert set(files) == pages | {"beyond/memory.png", "beyond/inputs.png"}
     text = files["beyond.md"].decode()
     assert all(f"({name})" in text for name in files if name.endswith(".png"))
-    assert set(report.make_files(rows[-2:], BeyondConfig())) == {"beyond.md"}
+    assert set(report.make_files(rows[-2:], BeyondConfig())) == pages
 
 
 @pytest.mark.slow
@@ -190,8 +217,10 @@ def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():
     folder = Path(__file__).parents[3] / "docs" / "results"
     lines = (folder / "beyond.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    text = report.to_markdown(rows, PRESETS["digits"].resolve())
-    assert text == (folder / "beyond.md").read_text()
+    config = PRESETS["digits"].resolve()
+    assert report.to_markdown(rows, config) == (folder / "beyond.md").read_text()
+    details = (folder / "beyond_details.md").read_text()
+    assert report.to_details(rows, config) == details
     tuned = [row for row in rows if row["part"] == "tune"]
     assert tuning.choose_trials(tuned) == losses.CHOSEN
     defaults = distill.firing().numbers
