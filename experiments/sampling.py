@@ -1,8 +1,10 @@
-"""EMD that the choice of test images alone makes between two evaluations."""
+"""What chance makes: of the choice of test images, and of seeds."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from snnjax import emd
 from snnjax.firing import FiringCounts
@@ -44,3 +46,12 @@ def bound_sampling_emd(groups: Sequence[FiringCounts]) -> float:
         ]
         found.append(np.mean(w1))
     return float(np.quantile(found, LEVEL, method="higher"))
+
+
+def half_width(values: Sequence[float], level: float = LEVEL) -> float:
+    """Return half of the interval of a mean, by Student's t; inf for one value."""
+    number = len(values)
+    if number < 2:
+        return math.inf
+    scale = float(np.std(values, ddof=1)) / math.sqrt(number)
+    return float(stats.t.ppf((1 + level) / 2, number - 1)) * scale

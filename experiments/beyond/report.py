@@ -6,10 +6,10 @@ from pathlib import Path
 
 import altair as alt
 import pandas as pd
-from scipy import stats
 
 from experiments.beyond import arms, figures, losses, tuning
 from experiments.beyond.config import BeyondConfig
+from experiments.sampling import half_width
 from experiments.tables import emd_text, markdown_table, points, spread
 from snnjax.report import charts
 from snnjax.runs import Row
@@ -207,15 +207,6 @@ def compare(rows: Sequence[Row], first: Sequence[Row], key: str) -> list[float]:
         for row in rows
         if key in row and theirs.get(row["seed"])
     ]
-
-
-def half_width(values: Sequence[float]) -> float:
-    """Return half of the 95 % interval of a mean, by Student's t; inf for one value."""
-    number = len(values)
-    if number < 2:
-        return float("inf")
-    scale = statistics.stdev(values) / number**0.5
-    return float(stats.t.ppf(0.975, number - 1)) * scale
 
 
 def interval_text(values: Sequence[float]) -> str:

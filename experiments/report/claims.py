@@ -3,7 +3,8 @@
 The claims themselves are data, in words.toml: title, the paper's numbers, the rule in
 words, the rows that it rests on (``where``), and how its evidence is counted
 (``quantifier``). A rule here returns 1 for what speaks for the claim, -1 for what
-speaks against it, 0 for what tells nothing.
+speaks against it, 0 for what tells nothing. With seeds enough the sizes of `effects`
+decide instead.
 """
 
 from collections.abc import Callable, Collection
@@ -11,7 +12,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from experiments.report import effects
+from experiments.report.effects import CLIPS_APART, EQUAL_APART, TRAINED
 from experiments.report.judged import (
+    FEWEST,
     POINT,
     ROUNDING,
     SETTING,
@@ -34,10 +38,7 @@ UNDECIDED = "not decidable at this size"
 UNFINISHED = "not finished yet"
 NOT_RUN = "not part of this run"
 
-# Differences of EMD in the paper at 6 bits, of claims 1 and 2.
-EQUAL_APART, CLIPS_APART = 0.0063, 0.0059
 LEAD = 0.05  # share by which a method's accuracy recovers before its EMD
-TRAINED = 0.05  # accuracy that a network which trains may lose
 # Accuracy this close to a point's loss decides nothing: it is within chance.
 MARGIN = 0.005
 
@@ -89,6 +90,8 @@ def judge_claims(run: Run) -> list[Judgement]:
             where["mode"] = finest
         own, wanted = select(run.judged_main, **where), select(planned, **where)
         one = _judge(CLAIMS[key]["quantifier"], rule(own, wanted), own)
+        if (seeds := effects.count_seeds(own)) >= FEWEST:
+            one = _decide(effects.MEASURES[key](own), seeds, one.ours)
         left = int((~wanted["done"].astype(bool)).sum())
         if not len(wanted):
             one = one._replace(verdict=NOT_RUN, why="this run has no such rows")
@@ -99,6 +102,15 @@ def judge_claims(run: Run) -> list[Judgement]:
             one = one._replace(verdict=UNDECIDED, why="the baseline has not learned")
         found.append(one)
     return found
+
+
+def _decide(found: list[effects.Effect], seeds: int, ours: str) -> Judgement:
+    """Judge a claim by effects over seeds: by all of them for it, or one against."""
+    signs = {effect.sign for effect in found}
+    verdict = NOT_REPRODUCED if -1 in signs else UNDECIDED
+    verdict = REPRODUCED if signs == {1} else verdict
+    text = "; ".join(map(str, found)) or "no settings can be compared"
+    return Judgement(verdict, f"{text}; {seeds} seeds", ours)
 
 
 def _judge(quantifier: str, found: Found, judged: pd.DataFrame) -> Judgement:

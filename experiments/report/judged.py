@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from experiments.sampling import LEVEL, half_width
 from experiments.study.config import CLASSES
 from experiments.study.names import (
     MODE_NAMES,
@@ -25,6 +26,7 @@ from snnjax.runs import Row
 
 POINT = 0.01  # accuracy this far under the baseline's still counts as kept
 ROUNDING = 1e-9  # decimals such as 0.98 - 0.97 are not exact
+FEWEST = 5  # seeds: of fewer an interval is too wide to decide anything
 SETTING = ["mode", "setting"]  # rows that share these differ by their seed alone
 STATES = WORDS | {"reference": "-", "collapsed": "collapsed"}
 # Means over layers of what a row tells beside its EMD, by their names in the table.
@@ -183,6 +185,8 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
         seeds, accuracies, emds: of each seed.
         keeps: True if accuracy is kept on the mean.
         state: the one that all seeds share; "collapsed" if one did; else "cannot_tell".
+            Of 5 seeds or more, where the EMD has a margin, by the interval of the mean
+            excess instead; all settings' hold together at 95 % (Bonferroni).
         verdict: in words, or in how many seeds firing drifted.
     """
     quantized = judged[~judged["full"]]
@@ -191,7 +195,8 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     known = groups[means].count().eq(groups.size(), axis=0)
     found = quantized.drop_duplicates(SETTING).drop(columns=means).set_index(SETTING)
     found = found.join(groups[means].mean().where(known))
-    states = {name: _share_state(list(own)) for name, own in groups["state"]}
+    level = 1 - (1 - LEVEL) / max(groups.ngroups, 1)
+    states = {name: _judge_setting(own, level) for name, own in groups}
     return found.assign(
         seeds=groups["seed"].agg(tuple),
         accuracies=groups["accuracy"].agg(list),
@@ -200,6 +205,18 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
         state=pd.Series({k: state for k, (state, _) in states.items()}, dtype=object),
         verdict=pd.Series({k: text for k, (_, text) in states.items()}, dtype=object),
     ).reset_index()
+
+
+def _judge_setting(rows: pd.DataFrame, level: float) -> tuple[str, str]:
+    """Return the state of a setting from its seeds', and that in words."""
+    excess, states = rows["excess"], list(rows["state"])
+    few = len(rows) < FEWEST or excess.isna().any() or not rows["margin"].all()
+    if few or "collapsed" in states:
+        return _share_state(states)
+    mean, half = excess.mean(), half_width(excess, level)
+    state = "drift" if mean > half else "cannot_tell"
+    state = "below_margin" if mean < -half else state
+    return state, STATES[state]
 
 
 def _share_state(states: list[str]) -> tuple[str, str]:

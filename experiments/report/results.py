@@ -10,9 +10,10 @@ from typing import Any
 from experiments import tables
 from experiments.console import format_duration
 from experiments.report import pairs, table
-from experiments.report.claims import CLIPS_APART, EQUAL_APART, judge_claims
+from experiments.report.claims import judge_claims
+from experiments.report.effects import CLIPS_APART, EQUAL_APART, count_seeds
 from experiments.report.findings import findings
-from experiments.report.judged import group_settings
+from experiments.report.judged import FEWEST, group_settings
 from experiments.report.run import Run, describe_unfinished
 from experiments.report.words import CAPTIONS, CLAIMS, DEFINITIONS, render
 from experiments.study.command import make_command
@@ -67,6 +68,8 @@ def detail(run: Run, summary: str = "results.md") -> str:
         paper=table.tabulate_paper(run),
         measures=table.markdown(group_settings(run.judged)),
         apart=(EQUAL_APART, CLIPS_APART),
+        fewest=FEWEST,
+        seeds=count_seeds(run.judged_main),
         settings=pairs,
         equal=pairs.tabulate_equal_pairs(run.judged_main),
         choices=pairs.tabulate_choices(run),

@@ -1,0 +1,243 @@
+"""The paper's claims decided over seeds: effect sizes with intervals.
+
+Each seed has its own baseline, control and networks, and gives one number an effect,
+whose mean over seeds has an interval by Student's t. The intervals of one page hold
+together at 95 % (Bonferroni). An effect speaks for its claim where its interval lies
+within the range that the claim says, and against it where it lies outside.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.report.judged import POINT, SETTING
+from experiments.report.pairs import DIFFERENT
+from experiments.sampling import LEVEL, half_width
+from experiments.study.grid import CLIPS
+from experiments.tables import signed_emd
+
+EFFECTS = 13  # of all claims, that the level is shared between
+# Differences of EMD in the paper at 6 bits: of uniform narrow and LQ-Net from uniform
+# wide, and of the uniform clips.
+EQUAL_APART, CLIPS_APART = 0.0063, 0.0059
+TRAINED = 0.05  # accuracy that a network which trains may lose
+_ANY = np.inf
+
+
+class Effect(NamedTuple):
+    """An effect over seeds.
+
+    Attributes:
+        name: what was measured, in words.
+        mean: over seeds.
+        low, high: the ends of its interval.
+        wanted: the range in which the claim says that it lies.
+        show: prints a value.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    wanted: tuple[float, float]
+    show: Callable[[float], str]
+
+    @property
+    def sign(self) -> int:
+        """1 where the interval lies within the range, -1 where outside, else 0."""
+        least, most = self.wanted
+        inside = least < self.low and self.high < most
+        return int(inside) - int(self.high < least or most < self.low)
+
+    def __str__(self) -> str:
+        """Return the effect and its interval in words."""
+        low, high = self.show(self.low), self.show(self.high)
+        return f"{self.name} {self.show(self.mean)} [{low}, {high}]"
+
+
+def measure(
+    name: str,
+    values: pd.Series,
+    wanted: tuple[float, float],
+    show: Callable[[float], str],
+    *,
+    tests: int = 1,
+) -> Effect:
+    """Measure an effect from its value in each seed, one of ``tests`` alike."""
+    mean = float(values.mean())
+    half = half_width(values, 1 - (1 - LEVEL) / (EFFECTS * tests))
+    return Effect(name, mean, mean - half, mean + half, wanted, show)
+
+
+def count_seeds(judged: pd.DataFrame) -> int:
+    """Count the seeds that have all settings of a claim."""
+    return len(_table(judged, "emd_mean")) if len(judged) else 0
+
+
+def _table(judged: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column's values, a line a seed and a column a setting."""
+    wide = judged.pivot(index="seed", columns=SETTING, values=column)
+    return wide.dropna().astype(float)
+
+
+def _alive(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of settings that collapsed in no seed."""
+    fell = judged.loc[judged["state"] == "collapsed", "setting"]
+    return judged[~judged["setting"].isin(fell)]
+
+
+def _mean(judged: pd.DataFrame, column: str, **wanted) -> pd.Series:
+    """Return the mean of each seed over the settings with these values."""
+    for name, value in wanted.items():
+        judged = judged[judged[name] == value]
+    return _table(judged, column).mean(axis=1)
+
+
+def _points(value: float) -> str:
+    return f"{value:+.2f} points"
+
+
+def _times(value: float) -> str:
+    return f"{np.exp(value):.2f} times"
+
+
+def _loss(name: str, rows: pd.DataFrame, wanted: tuple[float, float]) -> Effect:
+    return measure(f"accuracy lost {name}", 100 * _mean(rows, "loss"), wanted, _points)
+
+
+def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
+    """Measure the two settings of one accuracy whose EMDs are surely furthest apart."""
+    alive, found = _alive(judged), []
+    for _, own in alive.groupby("mode", sort=False):
+        accuracy, emds = _table(own, "accuracy"), _table(own, "emd_mean")
+        names = list(emds.columns)
+        found += [
+            (accuracy[a], accuracy[b], emds[a], emds[b], a, b)
+            for a in names
+            for b in names
+            if emds[a].mean() > emds[b].mean() and emds[b].min() > 0
+        ]
+    best: list[Effect] = []
+    for one, other, far, near, (_, a), (mode, b) in found:
+        same = measure(
+            "difference of accuracy",
+            100 * (one - other),
+            (-100 * POINT, 100 * POINT),
+            _points,
+            tests=len(found),
+        )
+        apart = measure(
+            f"EMD of {a} over that of {b}, by {mode},",
+            np.log(far / near),
+            (np.log(DIFFERENT), _ANY),
+            _times,
+            tests=len(found),
+        )
+        if same.sign > 0 and (not best or apart.low > best[0].low):
+            best = [apart, same]
+    return best
+
+
+def wide_clip(judged: pd.DataFrame) -> list[Effect]:
+    """Measure how much further the wide clip drifts, where neither clip collapsed."""
+    fell = judged.loc[judged["state"] == "collapsed", ["grid", "bits"]]
+    fell = set(fell.itertuples(index=False, name=None))
+    keys = judged[["grid", "bits"]].itertuples(index=False, name=None)
+    both = judged[[key not in fell for key in keys]]
+    if not len(both):
+        return []
+    wide, narrow = (_mean(both, "emd_mean", clip=CLIPS[k]) for k in ("wide", "narrow"))
+    text = "EMD of the wide clip less that of the narrow one"
+    return [measure(text, wide - narrow, (0, _ANY), signed_emd)]
+
+
+def lq_net(judged: pd.DataFrame) -> list[Effect]:
+    """Measure what LQ-Net loses, how far it drifts, and what the clip changes."""
+    wide, narrow = (
+        _mean(judged, "emd_mean", clip=CLIPS[k]) for k in ("wide", "narrow")
+    )
+    excess = _mean(judged, "excess")
+    return [
+        _loss("", judged, (-_ANY, 100 * POINT)),
+        measure("EMD above the control's", excess, (-_ANY, EQUAL_APART), signed_emd),
+        measure(
+            "EMD of the wide clip less that of the narrow one",
+            wide - narrow,
+            (-CLIPS_APART, CLIPS_APART),
+            signed_emd,
+        ),
+    ]
+
+
+def accuracy_first(judged: pd.DataFrame) -> list[Effect]:
+    """Measure how far accuracy is ahead of EMD at the bits between fewest and most."""
+    few, most = judged["bits"].min(), judged["bits"].max()
+    leads = []
+    for _, line in judged.groupby("way", sort=False):
+        if line["bits"].nunique() < 3:
+            continue
+        by_bits = [
+            line.pivot(index="seed", columns="bits", values=column).astype(float)
+            for column in ("accuracy", "emd_mean")
+        ]
+        back = [(x.sub(x[few], axis=0)).div(x[most] - x[few], axis=0) for x in by_bits]
+        # A method that loses little has little to recover.
+        lost = (by_bits[0][most] - by_bits[0][few]).mean() > POINT
+        if lost and (by_bits[1][most] < by_bits[1][few] / 2).all():
+            between = [x.drop(columns=[few, most]).mean(axis=1) for x in back]
+            leads.append(between[0] - between[1])
+    if not leads:
+        return []
+    mean = pd.concat(leads, axis=1).mean(axis=1)
+    text = f"share of accuracy that is back less that of EMD ({len(leads)} methods)"
+    return [measure(text, mean, (0, _ANY), "{:+.2f}".format)]
+
+
+def four_bits(judged: pd.DataFrame) -> list[Effect]:
+    """Measure what membranes of 2 and of 4 bits lose, and how far they drift."""
+    two, four = (judged[judged["bits"] == bits] for bits in (2, 4))
+    if not len(two) or not len(four):
+        return []
+    return [
+        _loss("with 2 bits", two, (100 * POINT, _ANY)),
+        _loss("with 4 bits", four, (-_ANY, 100 * POINT)),
+        measure(
+            "EMD above the control's with 4 bits",
+            _mean(four, "excess"),
+            (-_ANY, EQUAL_APART),
+            signed_emd,
+        ),
+    ]
+
+
+def unsigned_membranes(judged: pd.DataFrame) -> list[Effect]:
+    """Measure what unsigned membranes gain over signed ones."""
+    gain = _mean(judged, "accuracy", signed=False) - _mean(
+        judged, "accuracy", signed=True
+    )
+    more = _mean(judged, "emd_mean", signed=False) - _mean(
+        judged, "emd_mean", signed=True
+    )
+    text = "unsigned less signed"
+    return [
+        measure(f"accuracy, {text},", 100 * gain, (0, _ANY), _points),
+        measure(f"EMD, {text},", more, (-_ANY, 0), signed_emd),
+    ]
+
+
+def lq_membranes(judged: pd.DataFrame) -> list[Effect]:
+    """Measure the accuracy that LQ-Net on membranes loses."""
+    return [_loss("", judged, (100 * TRAINED, _ANY))]
+
+
+MEASURES: dict[str, Callable[[pd.DataFrame], list[Effect]]] = {
+    "equal_accuracy": equal_accuracy,
+    "wide_clip": wide_clip,
+    "lq_net": lq_net,
+    "accuracy_first": accuracy_first,
+    "four_bits": four_bits,
+    "unsigned": unsigned_membranes,
+    "lq_membranes": lq_membranes,
+}

@@ -1,0 +1,126 @@
+"""Claims decided over seeds: planted effects, and how often chance passes for one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from studied import BASE, MOVED, a_run, is_row, rows_of
+
+from experiments.report import effects
+from experiments.report.claims import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    judge_claims,
+)
+from experiments.report.judged import group_settings, judge
+from experiments.sampling import half_width
+from experiments.study.config import StudyConfig
+
+CONFIG = StudyConfig(bits=(2, 4, 8), seeds=tuple(range(6)), repeat=True).resolve()
+WORLDS = 200
+
+
+def noisy(seed=0, spread=0.0002, tell=lambda row: {}):
+    """Rows of 6 seeds: quantizers and controls move alike, each by its own chance."""
+    rng = np.random.default_rng(seed)
+
+    def told(row):
+        usual = {"emd": MOVED + rng.normal(0, spread)}
+        usual["accuracy"] = BASE + rng.normal(0, 0.001)
+        change = tell(row)
+        return {k: v + change.get(k, 0.0) for k, v in usual.items()}
+
+    rows = rows_of(CONFIG, told)
+    for row in rows:
+        if row["mode"] in ("control", "fp32_bn"):
+            row["emd_mean"] = MOVED + rng.normal(0, spread)
+    return rows
+
+
+def verdicts(**world):
+    rows = noisy(**world)
+    found = judge_claims(a_run(CONFIG, rows=rows))
+    return dict(zip(effects.MEASURES, (one.verdict for one in found), strict=True))
+
+
+def test_interval_is_students():
+    values = np.random.default_rng(0).normal(1, 2, 7)
+    test = stats.ttest_1samp(values, 0)
+    low, high = test.confidence_interval(0.9)
+    assert half_width(values, 0.9) == pytest.approx((high - low) / 2)
+    assert half_width(values[:1]) == np.inf
+    found = effects.measure("x", pd.Series(values), (0, 2), str, tests=3)
+    share = 0.05 / effects.EFFECTS / 3
+    low, high = test.confidence_interval(1 - share)
+    np.testing.assert_allclose([found.low, found.high], [low, high])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign"),
+    [(0.1, 0.9, 1), (-0.1, 0.9, 0), (0.5, 1.1, 0), (1.1, 2, -1), (-2, -0.1, -1)],
+)
+def test_an_effect_speaks_where_its_interval_is_within_or_outside(low, high, sign):
+    assert effects.Effect("x", 0.5, low, high, (0, 1), str).sign == sign
+
+
+def test_planted_effects_decide():
+    def tell(row):
+        wide = row["clip"] == 10.0 and row["method"] == "uniform"
+        few = row["target"] == "membrane" and row["bits"] == 2
+        better = few and not row["signed"]
+        return {
+            "emd": 0.004 * wide + 0.002 * (few and not better),
+            "accuracy": -0.03 * few + 0.01 * better,
+        }
+
+    found = verdicts(tell=tell)
+    assert found["equal_accuracy"] == found["wide_clip"] == REPRODUCED
+    assert found["lq_net"] == found["four_bits"] == found["unsigned"] == REPRODUCED
+
+    opposite = lambda row: {k: -v for k, v in tell(row).items()}  # noqa: E731
+    found = verdicts(tell=opposite)
+    assert found["wide_clip"] == found["four_bits"] == NOT_REPRODUCED
+    assert found["unsigned"] == NOT_REPRODUCED
+
+
+def test_accuracy_that_is_back_before_the_emd():
+    def tell(row):
+        uniform = is_row(row, "uniform mid-rise narrow")
+        lost = {2: 0.1, 4: 0.01, 8: 0.0}[row["bits"]] * uniform
+        moved = {2: 0.05, 4: 0.045, 8: 0.0}[row["bits"]] * uniform
+        return {"accuracy": -lost, "emd": moved}
+
+    assert verdicts(tell=tell)["accuracy_first"] == REPRODUCED
+    assert verdicts()["accuracy_first"] == UNDECIDED  # nothing is lost
+
+
+def test_fewer_seeds_are_counted_as_before():
+    rows = [row for row in noisy() if row["seed"] < 4]
+    config = StudyConfig(bits=(2, 4, 8), seeds=(0, 1, 2, 3), repeat=True).resolve()
+    found = judge_claims(a_run(config, rows=rows))
+    assert all("seeds 0, 1, 2, 3" in one.why for one in found[:6])
+
+
+@pytest.mark.nightly
+def test_chance_alone_decides_in_5_percent_of_pages_at_most():
+    """Two sided: what has no effect is neither borne out nor contradicted."""
+    wrong = drifted = settings = 0
+    for seed in range(WORLDS):
+        rows = noisy(seed=seed, spread=0.001)
+        judged = judge(rows)
+        own = {
+            name: judged[judged["mode"] == "qat"] for name in ("wide_clip", "unsigned")
+        }
+        own["wide_clip"] = own["wide_clip"].query("method == 'uniform'")
+        own["wide_clip"] = own["wide_clip"].query("target == 'weights'")
+        own["unsigned"] = own["unsigned"].query("target == 'membrane' and bits == 2")
+        signs = [e.sign for k, v in own.items() for e in effects.MEASURES[k](v)]
+        wrong += any(signs)
+        found = group_settings(judged[judged["mode"].isin(["qat", "control"])])
+        drifted += (found["state"] == "drift").any()
+        settings += len(found)
+    assert settings > 10 * WORLDS
+    most = 0.05 * WORLDS + 2 * np.sqrt(0.05 * 0.95 * WORLDS)
+    assert wrong <= most
+    assert drifted <= most
