@@ -68,8 +68,6 @@ def detail(run: Run, summary: str = "results.md") -> str:
         paper=table.tabulate_paper(run),
         measures=table.markdown(group_settings(run.judged)),
         apart=(EQUAL_APART, CLIPS_APART),
-        fewest=FEWEST,
-        seeds=count_seeds(run.judged_main),
         settings=pairs,
         equal=pairs.tabulate_equal_pairs(run.judged_main),
         choices=pairs.tabulate_choices(run),
@@ -87,6 +85,8 @@ def _collect_common(run: Run) -> dict[str, Any]:
         "dataset": DATASET_NAMES[run.config.dataset],
         "model": MODEL_NAMES[run.config.model],
         "several": run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
+        "fewest": FEWEST,
+        "seeds": count_seeds(run.judged_main),
         "claims": list(zip(CLAIMS.values(), judge_claims(run), strict=True)),
     }
 
