@@ -1,4 +1,4 @@
-"""Settings of this process that make training on a CPU faster.
+"""What this process has of the machine: settings for training on a CPU, its programs.
 
 A training step allocates up to hundreds of megabytes and frees them at its end. The C
 library returns them to the kernel, which hands them out again page by page, filled with
@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 _SCHEDULER = "xla_cpu_enable_concurrency_optimized_scheduler"
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_REGIONS = Path("/proc/self/maps")
+_MOST_REGIONS = Path("/proc/sys/vm/max_map_count")
 _RESERVED = 8 * 2**30  # bytes of address space, at most
 # Of malloc.h and sys/mman.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -68,6 +70,35 @@ def release_freed_memory() -> None:
     """
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def drop_programs() -> bool:
+    """Drop all compiled programs if they map half of the regions that Linux allows.
+
+    A process of Linux maps 65,530 regions of memory at most (``vm.max_map_count``). A
+    program that XLA compiled takes about 7 and stays for good, and where there is none
+    left XLA ends the process ("Unable to allocate section memory"). A loop that trains
+    or calibrates hundreds of networks of different shapes calls this between them; what
+    is needed again is compiled again, or found in `compilation_cache`.
+
+    Returns:
+        True if they were dropped; False too where the system does not tell.
+
+    >>> from snnjax import process
+    >>> process.drop_programs()
+    False
+    """
+    try:
+        limit = int(_MOST_REGIONS.read_text("ascii"))
+        number = _REGIONS.read_bytes().count(b"\n")
+    except (OSError, ValueError):
+        return False
+    if number <= limit // 2:
+        return False
+    import jax
+
+    jax.clear_caches()
+    return True
 
 
 def _is_glibc() -> bool:

@@ -47,10 +47,6 @@ STRICT = (
 )
 PROMOTES = {"test_transport.py"}  # OTT's code
 
-# A process of Linux maps 65,530 regions of memory at most, and crashes beyond it. Each
-# compiled program takes about 7.
-MOST_REGIONS = 20_000
-
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = (
     *("test_study.py", "test_killed.py", "test_train.py", "test_pages.py"),
@@ -113,11 +109,10 @@ _tests_until_a_look = itertools.cycle(range(20))  # a look takes milliseconds
 def drop_programs():
     """Drop the compiled programs once they are many."""
     yield
-    regions = Path("/proc/self/maps")  # of Linux alone
-    if next(_tests_until_a_look) or not regions.exists():
-        return
-    if regions.read_bytes().count(b"\n") > MOST_REGIONS:
-        jax.clear_caches()
+    if not next(_tests_until_a_look):
+        from snnjax import process  # not before its types are checked
+
+        process.drop_programs()
 
 
 @pytest.fixture(scope="module", autouse=True)

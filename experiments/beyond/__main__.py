@@ -18,6 +18,7 @@ from experiments.console import show_bar
 from experiments.provenance import data_sum, versions
 from experiments.study.grid import count_together
 from experiments.study.layout import chunks
+from snnjax import process
 from snnjax.runs import Row, Store
 
 _ABOUT = (
@@ -98,6 +99,7 @@ def _measure(
                         f"{spec.name}"
                     )
                 bar.advance(1)
+            process.drop_programs()
 
 
 def list_groups(specs: Iterable[RunSpec], images: int) -> Iterator[list[RunSpec]]:

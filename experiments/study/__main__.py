@@ -28,7 +28,7 @@ from experiments.study.measure import Measurer, Result
 from experiments.study.presets import presets
 from experiments.study.recipe import Recipe
 from experiments.study.store import StudyStore
-from snnjax import data, runs, train
+from snnjax import data, process, runs, train
 from snnjax.data import Dataset
 
 _ABOUT = (
@@ -95,6 +95,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
                     )
                     _make_rows(group, recipe, measurer, session)
                     session.write()
+                    process.drop_programs()
             finally:
                 if missing:
                     session.write()

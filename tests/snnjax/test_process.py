@@ -5,7 +5,10 @@ import platform
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from snnjax import process
 
 needs_glibc = pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="needs glibc"
@@ -75,3 +78,40 @@ from snnjax import process
 print(*process.tune(), process._backend_has_started())
 """
     assert run(program) == ["False", "False", "False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "regions", "dropped"), [(10, 6, True), (10, 5, False), (None, 99, False)]
+)
+def test_programs_are_dropped_where_regions_run_out(
+    limit, regions, dropped, tmp_path, monkeypatch
+):
+    for name, text in (("_MOST_REGIONS", limit), ("_REGIONS", "a region\n" * regions)):
+        path = tmp_path / name
+        monkeypatch.setattr(process, name, path)
+        if text is not None:
+            path.write_text(f"{text}")
+    traced = []
+    double = jax.jit(lambda x: traced.append(x) or 2 * x)
+    double(1.0)
+    assert process.drop_programs() is dropped
+    double(1.0)
+    assert len(traced) == 1 + dropped
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(sys.platform != "linux", reason="regions are counted by Linux")
+def test_a_process_outlives_more_programs_than_it_may_map():
+    """Without it XLA ends the process after some 9,000 programs."""
+    program = """
+import jax, jax.numpy as jnp
+from snnjax import process
+jax.config.update("jax_disable_most_optimizations", True)
+dropped = 0
+for i in range(12_000):
+    jax.jit(lambda x: x + i)(1.0)
+    dropped += not i % 100 and process.drop_programs()
+print(dropped)
+"""
+    [dropped] = run(program)
+    assert int(dropped) >= 1
