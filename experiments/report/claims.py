@@ -7,6 +7,7 @@ speaks against it, 0 for what tells nothing. With seeds enough the sizes of `eff
 decide instead.
 """
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -110,6 +111,9 @@ def _decide(found: list[effects.Effect], seeds: int, ours: str) -> Judgement:
     verdict = NOT_REPRODUCED if -1 in signs else UNDECIDED
     verdict = REPRODUCED if signs == {1} else verdict
     text = "; ".join(map(str, found)) or "no settings can be compared"
+    needed = effects.estimate_deciding_seeds(found, seeds)
+    if verdict == UNDECIDED and math.isfinite(needed):
+        text += f"; some {math.ceil(needed)} seeds would decide"
     return Judgement(verdict, f"{text}; {seeds} seeds", ours)
 
 

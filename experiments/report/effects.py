@@ -6,7 +6,7 @@ together at 95 % (Bonferroni). An effect speaks for its claim where its interval
 within the range that the claim says, and against it where it lies outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from experiments.report.judged import POINT, SETTING
 from experiments.report.pairs import DIFFERENT
 from experiments.sampling import LEVEL, half_width
 from experiments.study.grid import CLIPS
+from experiments.study.names import MODE_NAMES
 from experiments.tables import signed_emd
 
 EFFECTS = 13  # of all claims, that the level is shared between
@@ -35,6 +36,7 @@ class Effect(NamedTuple):
         low, high: the ends of its interval.
         wanted: the range in which the claim says that it lies.
         show: prints a value.
+        unit: of the values, in words.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Effect(NamedTuple):
     high: float
     wanted: tuple[float, float]
     show: Callable[[float], str]
+    unit: str = ""
 
     @property
     def sign(self) -> int:
@@ -51,10 +54,29 @@ class Effect(NamedTuple):
         inside = least < self.low and self.high < most
         return int(inside) - int(self.high < least or most < self.low)
 
+    def estimate_seeds(self, seeds: int) -> float:
+        """Estimate the seeds whose interval would leave the range's edges out."""
+        edge = min(abs(self.mean - edge) for edge in self.wanted)
+        half = (self.high - self.low) / 2
+        return seeds * (half / edge) ** 2 if edge else np.inf
+
     def __str__(self) -> str:
         """Return the effect and its interval in words."""
-        low, high = self.show(self.low), self.show(self.high)
-        return f"{self.name} {self.show(self.mean)} [{low}, {high}]"
+        mean, low, high = map(self.show, (self.mean, self.low, self.high))
+        return f"{self.name} {mean}{self.unit} [{low}, {high}]"
+
+
+def estimate_deciding_seeds(effects: Sequence[Effect], seeds: int) -> float:
+    """Estimate the seeds that would decide a claim: against it by one, or by all."""
+    open_ = [effect for effect in effects if not effect.sign]
+    against = [
+        effect.estimate_seeds(seeds)
+        for effect in open_
+        if not effect.wanted[0] <= effect.mean <= effect.wanted[1]
+    ]
+    if against:
+        return min(against)
+    return max((effect.estimate_seeds(seeds) for effect in open_), default=np.inf)
 
 
 def measure(
@@ -62,13 +84,14 @@ def measure(
     values: pd.Series,
     wanted: tuple[float, float],
     show: Callable[[float], str],
+    unit: str = "",
     *,
     tests: int = 1,
 ) -> Effect:
     """Measure an effect from its value in each seed, one of ``tests`` alike."""
     mean = float(values.mean())
     half = half_width(values, 1 - (1 - LEVEL) / (EFFECTS * tests))
-    return Effect(name, mean, mean - half, mean + half, wanted, show)
+    return Effect(name, mean, mean - half, mean + half, wanted, show, unit)
 
 
 def count_seeds(judged: pd.DataFrame) -> int:
@@ -78,7 +101,8 @@ def count_seeds(judged: pd.DataFrame) -> int:
 
 def _table(judged: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return a column's values, a line a seed and a column a setting."""
-    wide = judged.pivot(index="seed", columns=SETTING, values=column)
+    quantized = judged[~judged["full"]]
+    wide = quantized.pivot(index="seed", columns=SETTING, values=column)
     return wide.dropna().astype(float)
 
 
@@ -95,16 +119,15 @@ def _mean(judged: pd.DataFrame, column: str, **wanted) -> pd.Series:
     return _table(judged, column).mean(axis=1)
 
 
-def _points(value: float) -> str:
-    return f"{value:+.2f} points"
+_POINTS = ("{:+.2f}".format, " points")
 
 
 def _times(value: float) -> str:
-    return f"{np.exp(value):.2f} times"
+    return f"{np.exp(value):.2f}"
 
 
 def _loss(name: str, rows: pd.DataFrame, wanted: tuple[float, float]) -> Effect:
-    return measure(f"accuracy lost {name}", 100 * _mean(rows, "loss"), wanted, _points)
+    return measure(name, 100 * _mean(rows, "loss"), wanted, *_POINTS)
 
 
 def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
@@ -125,14 +148,15 @@ def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
             "difference of accuracy",
             100 * (one - other),
             (-100 * POINT, 100 * POINT),
-            _points,
+            *_POINTS,
             tests=len(found),
         )
         apart = measure(
-            f"EMD of {a} over that of {b}, by {mode},",
+            f"EMD of {a} over that of {b}, by {MODE_NAMES[mode]},",
             np.log(far / near),
             (np.log(DIFFERENT), _ANY),
             _times,
+            " times",
             tests=len(found),
         )
         if same.sign > 0 and (not best or apart.low > best[0].low):
@@ -160,7 +184,7 @@ def lq_net(judged: pd.DataFrame) -> list[Effect]:
     )
     excess = _mean(judged, "excess")
     return [
-        _loss("", judged, (-_ANY, 100 * POINT)),
+        _loss("accuracy lost", judged, (-_ANY, 100 * POINT)),
         measure("EMD above the control's", excess, (-_ANY, EQUAL_APART), signed_emd),
         measure(
             "EMD of the wide clip less that of the narrow one",
@@ -201,8 +225,8 @@ def four_bits(judged: pd.DataFrame) -> list[Effect]:
     if not len(two) or not len(four):
         return []
     return [
-        _loss("with 2 bits", two, (100 * POINT, _ANY)),
-        _loss("with 4 bits", four, (-_ANY, 100 * POINT)),
+        _loss("accuracy lost with 2 bits", two, (100 * POINT, _ANY)),
+        _loss("accuracy lost with 4 bits", four, (-_ANY, 100 * POINT)),
         measure(
             "EMD above the control's with 4 bits",
             _mean(four, "excess"),
@@ -222,14 +246,14 @@ def unsigned_membranes(judged: pd.DataFrame) -> list[Effect]:
     )
     text = "unsigned less signed"
     return [
-        measure(f"accuracy, {text},", 100 * gain, (0, _ANY), _points),
+        measure(f"accuracy, {text},", 100 * gain, (0, _ANY), *_POINTS),
         measure(f"EMD, {text},", more, (-_ANY, 0), signed_emd),
     ]
 
 
 def lq_membranes(judged: pd.DataFrame) -> list[Effect]:
     """Measure the accuracy that LQ-Net on membranes loses."""
-    return [_loss("", judged, (100 * TRAINED, _ANY))]
+    return [_loss("accuracy lost", judged, (100 * TRAINED, _ANY))]
 
 
 MEASURES: dict[str, Callable[[pd.DataFrame], list[Effect]]] = {

@@ -11,6 +11,7 @@ from scipy import stats
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAGES = {"cifar10": ("CIFAR-10", 10), "cifar100": ("CIFAR-100", 100)}
+CLASSES = {name: classes for name, (_, classes) in PAGES.items()} | {"digits": 10}
 CONTROLS = {"qat": "control", "ptq_bn": "fp32_bn"}
 
 
@@ -21,7 +22,7 @@ def read(name):
     full = {(r["mode"], r["seed"]): r for r in rows if r["target"] == "none"}
     quantized = [r for r in rows if r["target"] != "none"]
     for row in quantized:
-        row["state"] = judge(row, full, 2 / PAGES[name][1])
+        row["state"] = judge(row, full, 2 / CLASSES[name])
     return full, quantized
 
 
@@ -46,7 +47,7 @@ def judge(row, full, chance):
     return "below" if excess + above < 0 else "cannot tell"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_states_are_the_pages(name):
     _, quantized = read(name)
     main = [r for r in quantized if not r["quantize_all"] and r["site"] != "pre_fire"]
@@ -87,3 +88,71 @@ def test_partial_correlations_are_the_pages(name):
             precision = np.linalg.inv(np.corrcoef([ranks[key] for key in keys]))
             partial = -precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1])
             assert partial == pytest.approx(line[outcome][0], abs=1e-9)
+
+
+def mean_by_seed(rows, value):
+    """Return for each seed the mean of a number over its rows."""
+    seeds = sorted({row["seed"] for row in rows})
+    return np.array(
+        [np.mean([value(row) for row in rows if row["seed"] == seed]) for seed in seeds]
+    )
+
+
+def test_effects_of_claims_are_the_pages():
+    """Claims 2, 3, 5 and 6 by t-tests at 95 % over the 13 effects of a page."""
+    full, quantized = read("digits")
+    qat = [row for row in quantized if row["mode"] == "qat"]
+
+    def emd(row):
+        return row["emd_mean"]
+
+    def loss(row):
+        seed = row["seed"]
+        best = max(full[mode, seed]["accuracy"] for mode in ("fp32", "control"))
+        return 100 * (best - row["accuracy"])
+
+    def above_control(row):
+        return row["emd_mean"] - full["control", row["seed"]]["emd_mean"]
+
+    uniform = [r for r in qat if (r["target"], r["method"]) == ("weights", "uniform")]
+    fell = {(r["grid"], r["bits"]) for r in uniform if r["state"] == "collapsed"}
+    alive = [r for r in uniform if (r["grid"], r["bits"]) not in fell]
+    lq_net = [r for r in qat if (r["target"], r["method"]) == ("weights", "lq_net")]
+    two, four = (
+        [r for r in qat if (r["target"], r["bits"]) == ("membrane", bits)]
+        for bits in (2, 4)
+    )
+
+    def clips(rows):
+        wide, narrow = (
+            mean_by_seed([r for r in rows if r["clip"] == c], emd) for c in (10, 1)
+        )
+        return wide - narrow
+
+    def signs(value):
+        signed, unsigned = (
+            mean_by_seed([r for r in two if r["signed"] is s], value)
+            for s in (True, False)
+        )
+        return unsigned - signed
+
+    expected = {
+        2: [clips(alive)],
+        3: [mean_by_seed(lq_net, f) for f in (loss, above_control)] + [clips(lq_net)],
+        5: [mean_by_seed(rows, loss) for rows in (two, four)]
+        + [mean_by_seed(four, above_control)],
+        6: [signs(lambda row: 100 * row["accuracy"]), signs(emd)],
+    }
+    lines = (RESULTS / "digits.md").read_text("utf-8").splitlines()
+    for number, values in expected.items():
+        [line] = [line for line in lines if line.startswith(f"{number}. ")]
+        found = re.findall(
+            r"([-+][\d.]+)(?: points)? \[([-+][\d.]+), ([-+][\d.]+)\]", line
+        )
+        assert len(found) == len(values)
+        for printed, own in zip(found, values, strict=True):
+            assert len(own) == 10
+            test = stats.ttest_1samp(own, 0).confidence_interval(1 - 0.05 / 13)
+            for text, number_ in zip(printed, (own.mean(), *test), strict=True):
+                digits = len(text.partition(".")[2])
+                assert float(text) == pytest.approx(number_, abs=0.6 * 10**-digits)

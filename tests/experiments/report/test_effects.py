@@ -64,6 +64,18 @@ def test_an_effect_speaks_where_its_interval_is_within_or_outside(low, high, sig
     assert effects.Effect("x", 0.5, low, high, (0, 1), str).sign == sign
 
 
+def test_seeds_that_would_decide():
+    """Intervals shrink by the root of the seeds."""
+    wide = effects.Effect("x", 0.5, -0.5, 1.5, (0.0, 2.0), str)
+    assert wide.estimate_seeds(10) == pytest.approx(40)
+    outside = effects.Effect("x", -1.0, -2.0, 0.5, (0.0, 2.0), str)
+    known = effects.Effect("x", 1.0, 0.9, 1.1, (0.0, 2.0), str)
+    needed = effects.estimate_deciding_seeds
+    assert needed([wide, known], 10) == pytest.approx(40)
+    assert needed([wide, outside, known], 10) == outside.estimate_seeds(10)
+    assert needed([known], 10) == needed([], 10) == np.inf
+
+
 def test_planted_effects_decide():
     def tell(row):
         wide = row["clip"] == 10.0 and row["method"] == "uniform"
