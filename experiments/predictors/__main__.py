@@ -35,7 +35,7 @@ class PredictorsConfig:
     """Which measure of firing predicts what quantization costs."""
 
     rows: tuple[str, ...] = (
-        "digits=tests/golden/study/digits.jsonl",
+        "digits=docs/results/digits/results.jsonl",
         "CIFAR-10=docs/results/cifar10/results.jsonl",
         "CIFAR-100=docs/results/cifar100/results.jsonl",
     )
