@@ -103,8 +103,8 @@ def verdict(
     relabellings. Many layers are many tests: the largest of all layers, each relabelled
     alike, is the limit (Westfall and Young), so a false alarm in *any* layer has
     probability 1 - level. Exactly so for groups of one size, for which smaller groups
-    of one recording are merged; between groups of 24 and of 32 inputs 6.5 % were
-    measured in place of 5 %.
+    of one recording are merged; between groups of 24 and of 32 inputs 5.2 % of 7,000
+    comparisons were called drifted.
 
     Intervals come from a bootstrap over the same groups (jointly for the same inputs),
     with Student's t for few groups; each is of one measure alone. EMD, paired shift and
