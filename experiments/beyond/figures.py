@@ -82,7 +82,8 @@ def _draw(frame: pd.DataFrame, x: alt.X) -> alt.TopLevelMixin:
     )
     panels = []
     for key, title in MEASURES.items():
-        y = alt.Y(f"{key}:Q", title=title).scale(type="log").axis(format=".2g")
+        y = alt.Y(f"{key}:Q", title=title).scale(type="log", nice=False, padding=8)
+        y = y.axis(format=".2~g", tickCount=6)
         mean = alt.Y(f"mean({key}):Q", title=title)
         panels.append(
             base.mark_line().encode(y=mean)

@@ -97,21 +97,3 @@ def test_programs_are_dropped_where_regions_run_out(
     assert process.drop_programs() is dropped
     double(1.0)
     assert len(traced) == 1 + dropped
-
-
-@pytest.mark.nightly
-@pytest.mark.skipif(sys.platform != "linux", reason="regions are counted by Linux")
-def test_a_process_outlives_more_programs_than_it_may_map():
-    """Without it XLA ends the process after some 9,000 programs."""
-    program = """
-import jax, jax.numpy as jnp
-from snnjax import process
-jax.config.update("jax_disable_most_optimizations", True)
-dropped = 0
-for i in range(12_000):
-    jax.jit(lambda x: x + i)(1.0)
-    dropped += not i % 100 and process.drop_programs()
-print(dropped)
-"""
-    [dropped] = run(program)
-    assert int(dropped) >= 1
