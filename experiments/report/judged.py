@@ -61,6 +61,7 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
         state: "reference", "collapsed", or a state of `snnjax.firing.verdict`.
         verdict: the state in words.
         mean.KEY: the mean over layers of a measure.
+        tests: how many quantized settings there are in all.
     """
     rows = sorted(rows, key=row_order)
     frame = pd.DataFrame(rows, columns=[*_TEXT, *_NUMBERS], dtype=object)
@@ -77,7 +78,9 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
     frame["low"] = (frame["emd_mean"] - frame["floor_sampling"]).clip(lower=0)
     frame["high"] = frame["emd_mean"] + frame["floor_sampling"]
     frame = _judge(frame)
-    return frame.assign(verdict=frame["state"].map(STATES).astype(object))
+    settings = frame.loc[~frame["full"], SETTING].drop_duplicates()
+    verdict = frame["state"].map(STATES).astype(object)
+    return frame.assign(verdict=verdict, tests=len(settings))
 
 
 def _mean_over_layers(row: Row, key: str) -> float:
@@ -195,8 +198,7 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     known = groups[means].count().eq(groups.size(), axis=0)
     found = quantized.drop_duplicates(SETTING).drop(columns=means).set_index(SETTING)
     found = found.join(groups[means].mean().where(known))
-    level = 1 - (1 - LEVEL) / max(groups.ngroups, 1)
-    states = {name: _judge_setting(own, level) for name, own in groups}
+    states = {name: _judge_setting(own) for name, own in groups}
     return found.assign(
         seeds=groups["seed"].agg(tuple),
         accuracies=groups["accuracy"].agg(list),
@@ -207,12 +209,14 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _judge_setting(rows: pd.DataFrame, level: float) -> tuple[str, str]:
+def _judge_setting(rows: pd.DataFrame) -> tuple[str, str]:
     """Return the state of a setting from its seeds', and that in words."""
     excess, states = rows["excess"], list(rows["state"])
     few = len(rows) < FEWEST or excess.isna().any() or not rows["margin"].all()
     if few or "collapsed" in states:
         return _share_state(states)
+    # Of all that were judged, whichever of them are grouped here.
+    level = 1 - (1 - LEVEL) / rows["tests"].iloc[0]
     mean, half = excess.mean(), half_width(excess, level)
     state = "drift" if mean > half else "cannot_tell"
     state = "below_margin" if mean < -half else state

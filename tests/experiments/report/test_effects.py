@@ -107,6 +107,17 @@ def test_accuracy_that_is_back_before_the_emd():
     assert verdicts()["accuracy_first"] == UNDECIDED  # nothing is lost
 
 
+def test_a_setting_has_one_verdict_whatever_is_grouped_with_it():
+    """EMDs from none to far above the margin, some of them just significant."""
+    judged = judge(noisy(tell=lambda row: {"emd": 0.0002 * row["bits"]}))
+    whole = group_settings(judged).set_index(["mode", "setting"])["state"]
+    assert whole.nunique() > 1
+    for mode in ("ptq_bn", "qat"):
+        for _, own in judged[judged["mode"] == mode].groupby("setting"):
+            part = group_settings(own).set_index(["mode", "setting"])["state"]
+            assert part.to_dict() == whole.loc[part.index].to_dict()
+
+
 def test_fewer_seeds_are_counted_as_before():
     rows = [row for row in noisy() if row["seed"] < 4]
     config = StudyConfig(bits=(2, 4, 8), seeds=(0, 1, 2, 3), repeat=True).resolve()
