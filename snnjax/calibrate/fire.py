@@ -21,6 +21,7 @@ from snnjax.calibrate.layerwise import (
     scale_and_shift,
     take_input,
 )
+from snnjax.neurons.step import UNROLLED
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -29,7 +30,6 @@ _ROUNDS = ((0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4), (0.94, 0.97, 1.03, 1.06))
 _ROUNDS += ((0.98, 0.99, 1.01, 1.02),)
 _MOST_GAIN = 4.0
 _HALVINGS = 18
-_UNROLLED = 16  # steps in one piece of a program
 _WIDEST = 6.0  # of the search for an offset, in deviations of the current
 
 
@@ -181,7 +181,7 @@ def _count(graphdef, state, x):
         return (state, total + spikes[0].astype(jnp.int32)), None
 
     (state, total), _ = step((None, jnp.zeros(x.shape[1:], jnp.int32)), x[0])
-    (_, total), _ = jax.lax.scan(step, (state, total), x[1:], unroll=_UNROLLED)
+    (_, total), _ = jax.lax.scan(step, (state, total), x[1:], unroll=UNROLLED)
     return jnp.sum(total, axis=0)
 
 
