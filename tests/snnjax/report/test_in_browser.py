@@ -1,5 +1,9 @@
 """The page in a headless Chromium: it draws, sorts, tells, filters and is silent."""
 
+import re
+import shutil
+import subprocess
+
 import markupsafe
 import numpy as np
 import pandas as pd
@@ -84,6 +88,20 @@ def test_it_prints_in_light(tab, card, tmp_path):
     assert paper == "rgb(255, 255, 255)"
     tab.print(tmp_path / "card.pdf")
     assert (tmp_path / "card.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext here")
+def test_printed_tables_repeat_their_headings(tab, tmp_path):
+    counts = firing.FiringCounts({f"sn{i}": np.arange(9) for i in range(120)}, 9)
+    report.compare(counts, counts).to_html(tmp_path / "card.html")
+    tab.open(tmp_path / "card.html")
+    tab.print(tmp_path / "card.pdf")
+    text = ["pdftotext", "-layout", tmp_path / "card.pdf", "-"]
+    text = subprocess.run(text, capture_output=True, text=True, check=True).stdout
+    before = [re.split(r"(?m)^sn\d+ +No drift", page) for page in text.split("\f")]
+    above = [parts[0] for parts in before if len(parts) > 1]
+    assert len(above) > 2
+    assert all("KS" in heading for heading in above)
 
 
 def test_legend_filters(tab, tmp_path):
