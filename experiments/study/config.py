@@ -25,7 +25,7 @@ _PLACES = (
     *("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above"),
     *("devices", "coordinator", "num_processes", "process_id"),
 )
-_SEVERAL = ("seeds", "modes", "bits", "grid")
+_SEVERAL = ("seeds", "modes", "bits", "grid", "membrane_grid")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
         ("width", "timesteps", "epochs", "qat_epochs", "batch_size", "devices"),
@@ -105,8 +105,10 @@ class StudyConfig:
     """Of the first seed, try the other site and scope as well at these bits."""
     grid: tuple[Grid, ...] = get_args(Grid)
     """Of the uniform weight quantizers: 2^b levels without 0, 2^b - 1 with it."""
-    membrane_grid: Literal["mid_rise", "mid_tread", "lq_net"] = "mid_tread"
-    """Of the membrane quantizers."""
+    membrane_grid: tuple[Literal["mid_rise", "mid_tread", "lq_net"], ...] = (
+        "mid_tread",
+    )
+    """Of the membrane quantizers; lq_net learns its levels."""
     site: Literal["post_reset", "pre_fire"] = "post_reset"
     """What of a membrane is quantized: what stays after a step, or what fires."""
     quantize_all: bool = False

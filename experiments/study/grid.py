@@ -189,23 +189,26 @@ def _qat_bits(config: StudyConfig) -> tuple[int, ...]:
 
 def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
     clips = tuple(CLIPS.values())
-    weights = [("uniform", levels) for levels in config.grid] + [("lq_net", None)]
     # Specs of one compile key follow each other, in training and without it.
-    quantizers = [("weights", way, True, None, clips) for way in weights]
-    membrane = ("uniform", config.membrane_grid)
-    if config.membrane_grid == "lq_net":
-        membrane = ("lq_net", None)
+    quantizers = [
+        ("weights", levels, True, None, clips) for levels in (*config.grid, "lq_net")
+    ]
     quantizers += [
-        ("membrane", membrane, signed, config.site, clips[:1])
+        ("membrane", levels, signed, config.site, clips[:1])
+        for levels in config.membrane_grid
         for signed in (True, False)
     ]
+    ways = {"lq_net": ("lq_net", None)}
     return [
-        RunSpec(target, *way, clip, signed, site, config.quantize_all, b, mode, seed)
-        for target, way, signed, site, clips in quantizers
+        RunSpec(
+            *(target, *ways.get(levels, ("uniform", levels)), clip, signed, site),
+            *(config.quantize_all, b, mode, seed),
+        )
+        for target, levels, signed, site, clips in quantizers
         if config.only in (None, target)
         for clip in clips
         for b in bits
-        if way[0] != "lq_net" or b <= LQ_NET_BITS
+        if levels != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
         if mode != "qat" or b in qat_bits
     ]

@@ -22,6 +22,7 @@ _PAPER = StudyConfig(
     seeds=(0, 1, 2),
     repeat=True,
     ablation_bits=(2, 4),
+    membrane_grid=("mid_tread", "lq_net"),
     batch_size=128,
     schedule="cosine",
     warmup_epochs=5,

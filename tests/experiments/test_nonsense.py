@@ -31,7 +31,7 @@ WORDS = {
         "repeat_qat_bits": ["2", "x"],  # without --repeat
         "ablation_bits": ["3", "4 4", "1.5"],
         "grid": ["even", "mid_rise mid_rise"],
-        "membrane_grid": ["even"],
+        "membrane_grid": ["even", "mid_rise mid_rise"],
         "site": ["somewhere"],
         "quantize_all": [],
         "emd": ["l2"],

@@ -289,7 +289,7 @@ def test_unsigned_membranes(signed, unsigned, verdict):
     ],
 )
 def test_lq_net_on_membranes(signed, unsigned, verdict):
-    config = StudyConfig(bits=(2, 4), repeat=True, membrane_grid="lq_net")
+    config = StudyConfig(bits=(2, 4), repeat=True, membrane_grid=("lq_net",))
 
     def change(row):
         if row["target"] != "membrane":

@@ -36,7 +36,8 @@ KEYS += ["mode", "seed"]
         ("site", "post", "site must be one of .*'post'"),
         ("grid", ("mid_rise", "uniform"), "grid must be one of .*'uniform'"),
         ("grid", (), "grid must be given"),
-        ("membrane_grid", "none", "membrane_grid must be one of .*'none'"),
+        ("membrane_grid", ("none",), "membrane_grid must be one of .*'none'"),
+        ("membrane_grid", (), "membrane_grid must be given"),
         ("emd", "scipy", "emd must be one of"),
         ("precision", "high", "precision must be one of"),
         ("timesteps", 0, "timesteps must be at least 1, got 0"),
@@ -80,7 +81,7 @@ CHANGED = {
     "surrogate": "triangular",
     "reset": "soft",
     "grid": ("mid_tread",),
-    "membrane_grid": "mid_rise",
+    "membrane_grid": ("mid_rise",),
     "site": "pre_fire",
     "quantize_all": True,
     "repeat": True,
@@ -175,7 +176,7 @@ def test_grid_is_the_papers_in_three_modes():
 
 
 def test_grid_and_site_are_those_asked_for():
-    options = dict(grid=("mid_tread",), membrane_grid="mid_rise", site="pre_fire")
+    options = dict(grid=("mid_tread",), membrane_grid=("mid_rise",), site="pre_fire")
     rows = grid(StudyConfig(**options))
     found = {(r.target, r.method, r.grid, r.site) for r in rows}
     assert found == {
@@ -187,7 +188,7 @@ def test_grid_and_site_are_those_asked_for():
 
 def test_membranes_may_have_lq_nets_levels():
     """Up to 8 bits: they are kept in a table."""
-    config = StudyConfig(membrane_grid="lq_net", only="membrane", bits=(2, 8, 9))
+    config = StudyConfig(membrane_grid=("lq_net",), only="membrane", bits=(2, 8, 9))
     rows = grid(config)
     assert {(r.method, r.grid, r.bits) for r in rows} == {
         ("lq_net", None, bits) for bits in (2, 8)
