@@ -16,6 +16,7 @@ from experiments.beyond.arms import RunSpec
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import bound_sampling_emd
 from experiments.study import recipe
+from experiments.study.measure import add_noise
 from experiments.study.names import checkpoint_name
 from snnjax import calibrate, checkpoint, cost, data, emd, firing, train
 from snnjax.calibrate.allocate import choose_bits
@@ -37,7 +38,7 @@ class Networks:
             data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
             for split, limit in zip(("train", "test"), limits, strict=True)
         )
-        self.corrupted = _corrupt(self.test_set)
+        self.corrupted = add_noise(self.test_set)
         # Tuning sees no test image: it trains on a part, and measures on the rest.
         first = len(self.train_set) * 4 // 5
         self.held_out = (
@@ -240,13 +241,6 @@ class Networks:
             "emd": fired.emd,
             "paired_shift": fired.paired_shift,
         }
-
-
-def _corrupt(dataset: Dataset) -> Dataset:
-    """Add normal noise of a fifth of the range of pixels."""
-    noise = np.random.default_rng(0).normal(0, 51, dataset.images.shape)
-    images = np.clip(np.rint(dataset.images + noise), 0, 255).astype(np.uint8)
-    return dataclasses.replace(dataset, images=images)
 
 
 def _make_noise(dataset: Dataset) -> Dataset:

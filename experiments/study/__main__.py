@@ -122,14 +122,18 @@ def _make_rows(
     networks = recipe.make(group)
     baseline = recipe.baseline(group[0].baseline)
     earlier = recipe.load_epoch_before(group[0], networks[0])
-    evaluations = measurer.evaluate(group, networks, baseline)
+    clean, noisy = (
+        measurer.evaluate(group, networks, baseline, noisy=noisy)
+        for noisy in (False, True)
+    )
     before = None
     if earlier is not None:
         [before] = measurer.evaluate(group, [earlier], baseline)
     compiled = (session.compilations.seconds - compiled) / len(group)
     seconds = (time.monotonic() - start) / len(group)
-    for spec, network, evaluation in zip(group, networks, evaluations, strict=True):
-        result = measurer.append(spec, network, evaluation, before, seconds)
+    evaluations = zip(clean, noisy, strict=True)
+    for spec, network, found in zip(group, networks, evaluations, strict=True):
+        result = measurer.append(spec, network, *found, before, seconds)
         recipe.remove_checkpoints(spec.name)
         session.rows += 1
         recipe.bar.print(

@@ -14,6 +14,7 @@ EVAL_BATCH = 128
 # Untrained networks that are evaluated beside one pass of their baseline, in two thirds
 # of the time of each alone. It takes a program of its own: of few images no gain.
 TOGETHER, MANY = 4, 2000
+NOISY_IMAGES = 2000  # test images that networks are evaluated on with noise, at most
 BATCHNORM_IMAGES = 2048  # training images that BatchNorm is re-estimated on
 REESTIMATED = ("ptq_bn", "fp32_bn")  # modes that re-estimate BatchNorm
 
@@ -124,17 +125,20 @@ class RunSpec:
     def cost_in_images(self, config: StudyConfig, n_train: int, n_test: int) -> float:
         """Return the work of the run, in images trained; see `evaluation_cost`."""
         per_epoch = n_train // config.batch_size * config.batch_size
-        tested = -(-n_test // EVAL_BATCH) * EVAL_BATCH
-        tested *= evaluation_cost(self.mode, n_test)
+        tested, noisy = (
+            -(-n // EVAL_BATCH) * EVAL_BATCH * evaluation_cost(self.mode, n_test)
+            for n in (n_test, min(n_test, NOISY_IMAGES))
+        )
         if self.mode in REESTIMATED:
             size = min(EVAL_BATCH, n_train)
-            return tested + min(n_train, BATCHNORM_IMAGES) // size * size / 3
+            reestimated = min(n_train, BATCHNORM_IMAGES) // size * size / 3
+            return tested + noisy + reestimated
         if self.mode == "control" and config.qat_epochs > 1:
             tested *= 2  # before its last epoch as well
         saved = 1 - config.warm_start_timesteps / config.timesteps
         baseline = config.epochs * (1 - saved * config.warm_start)
         epochs = {"fp32": baseline, "ptq": 0}.get(self.mode, config.qat_epochs)
-        return tested + epochs * per_epoch
+        return tested + noisy + epochs * per_epoch
 
 
 def name_row(row: Mapping[str, Any]) -> str:
@@ -191,24 +195,26 @@ def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
     clips = tuple(CLIPS.values())
     # Specs of one compile key follow each other, in training and without it.
     quantizers = [
-        ("weights", levels, True, None, clips) for levels in (*config.grid, "lq_net")
+        ("weights", _way(levels), True, None, clips)
+        for levels in (*config.grid, "lq_net")
     ]
     quantizers += [
-        ("membrane", levels, signed, config.site, clips[:1])
+        ("membrane", _way(levels), signed, config.site, clips[:1])
         for levels in config.membrane_grid
         for signed in (True, False)
     ]
-    ways = {"lq_net": ("lq_net", None)}
     return [
-        RunSpec(
-            *(target, *ways.get(levels, ("uniform", levels)), clip, signed, site),
-            *(config.quantize_all, b, mode, seed),
-        )
-        for target, levels, signed, site, clips in quantizers
+        RunSpec(target, *way, clip, signed, site, config.quantize_all, b, mode, seed)
+        for target, way, signed, site, clips in quantizers
         if config.only in (None, target)
         for clip in clips
         for b in bits
-        if levels != "lq_net" or b <= LQ_NET_BITS
+        if way[0] != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
         if mode != "qat" or b in qat_bits
     ]
+
+
+def _way(levels: str) -> tuple[str, str | None]:
+    """Return the method and the uniform grid of a choice of levels."""
+    return ("lq_net", None) if levels == "lq_net" else ("uniform", levels)

@@ -12,7 +12,12 @@ from experiments.provenance import versions
 from experiments.sampling import bound_sampling_emd
 from experiments.study import layout
 from experiments.study.config import StudyConfig
-from experiments.study.grid import EVAL_BATCH, RunSpec, evaluation_cost
+from experiments.study.grid import (
+    EVAL_BATCH,
+    NOISY_IMAGES,
+    RunSpec,
+    evaluation_cost,
+)
 from experiments.study.store import RowFiring, StudyStore
 from snnjax import calibrate, cost, emd, firing, runs, train
 from snnjax.data import Dataset
@@ -37,11 +42,14 @@ class Result:
     Attributes:
         spec: what was run; in the row its fields are keys of their own.
         accuracy: on the test images, in [0, 1]; as are rates and fractions.
+        accuracy_by_step: the same of the outputs until each step.
+        accuracy_noisy: the same of the first images with noise, see `add_noise`.
         emd_mean: mean over layers of the earth mover's distance to the baseline.
         emd_mean_epoch_before: the same of a control as its last epoch began.
         floor_control, floor_seed, floor_sampling: mean EMD of the baseline to its
             control, to other seeds' baselines, and to itself on other images.
-        synops: synaptic operations an image.
+        synops, synops_largest: synaptic operations an image, of all layers and of the
+            one with most: what the busiest core of a chip does that has a core a layer.
         devices: number of devices of the study.
         seconds: time of the run, shared equally by runs side by side.
     """
@@ -53,6 +61,8 @@ class Result:
     reset: str
     spec: RunSpec
     accuracy: float
+    accuracy_by_step: list[float]
+    accuracy_noisy: float
     mean_rate: float
     dead_fraction: float
     saturated_fraction: float
@@ -70,6 +80,7 @@ class Result:
     floor_seed: float | None
     floor_sampling: float | None
     synops: float
+    synops_largest: float
     weight_memory_bits: int
     membrane_memory_bits: int
     precision: str
@@ -121,12 +132,15 @@ class Measurer:
 
     def __post_init__(self):
         self._baselines: dict[RunSpec, RowFiring] = {}  # each is read once, at most
+        self._noisy_set = add_noise(self.test_set.subset(slice(NOISY_IMAGES)))
 
     def evaluate(
         self,
         specs: Sequence[RunSpec],
         networks: Sequence[SEWResNet],
         baseline: SEWResNet,
+        *,
+        noisy: bool = False,
     ) -> list[Evaluation]:
         """Evaluate networks side by side, each beside the baseline."""
         name = specs[0].name
@@ -141,8 +155,8 @@ class Measurer:
 
         return train.evaluate(
             list(networks),
-            self.test_set,
-            reference=baseline,
+            self._noisy_set if noisy else self.test_set,
+            reference=baseline,  # with noise too: by the same program
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
             on_step=on_step,
@@ -154,6 +168,7 @@ class Measurer:
         spec: RunSpec,
         model: SEWResNet,
         evaluation: Evaluation,
+        noisy: Evaluation,
         epoch_before: Evaluation | None,
         seconds: float,
     ) -> Result:
@@ -166,12 +181,15 @@ class Measurer:
             spec: of the network.
             model: the network.
             evaluation: of it, beside its baseline.
+            noisy: the same on images with noise.
             epoch_before: of a control as its last epoch began.
             seconds: time of the run.
         """
 
         def measure_and_append() -> dict[str, Any]:
-            result, own = self._measure(spec, model, evaluation, epoch_before, seconds)
+            result, own = self._measure(
+                spec, model, evaluation, noisy, epoch_before, seconds
+            )
             self.store.append_firing(result.to_row(), own)
             return result.to_row()
 
@@ -184,6 +202,7 @@ class Measurer:
         spec: RunSpec,
         model: SEWResNet,
         evaluation: Evaluation,
+        noisy: Evaluation,
         epoch_before: Evaluation | None,
         seconds: float,
     ) -> tuple[Result, RowFiring]:
@@ -214,6 +233,8 @@ class Measurer:
             **self._floors(spec, evaluation, counts),
             spec=spec,
             accuracy=evaluation.accuracy,
+            accuracy_by_step=evaluation.accuracy_by_step.tolist(),
+            accuracy_noisy=noisy.accuracy,
             emd_mean_epoch_before=None
             if epoch_before is None
             else self._distance(baseline.counts, epoch_before.counts),
@@ -222,6 +243,7 @@ class Measurer:
             time_w1_mean=_mean(time_w1.values()),
             time_w1=time_w1,
             synops=sum(operations.values()),
+            synops_largest=max(operations.values()),
             weight_memory_bits=weight_bits,
             membrane_memory_bits=membrane_bits,
             platform=jax.default_backend(),
@@ -263,6 +285,16 @@ class Measurer:
         # All runs of a seed have what was measured with its control.
         control = self.results[dataclasses.replace(spec.baseline, mode="control").name]
         return {name: getattr(control, name) for name in FLOORS}
+
+
+def add_noise(dataset: Dataset) -> Dataset:
+    """Return a data set of uint8 images with normal noise, of a fifth of their range.
+
+    The noise is a function of the images' number and shape alone.
+    """
+    noise = np.random.default_rng(0).normal(0, 51, dataset.images.shape)
+    images = np.clip(np.rint(dataset.images + noise), 0, 255).astype(np.uint8)
+    return dataclasses.replace(dataset, images=images)
 
 
 def _spiking_layers(model: SEWResNet) -> list[str]:

@@ -86,6 +86,17 @@ def _steps_only(spikes: Array, steps: Array | None) -> Array:
     return jnp.where(mask, spikes, jnp.zeros((), spikes.dtype))
 
 
+def _logits_until_each_step(logits: Array, mask: Array | None) -> Array:
+    """Return logits ``[T, B, classes]`` whose largest is that of the mean until a step.
+
+    The last are the mean itself: sums in another order might round to another class.
+    """
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if mask is not None:
+        wide = jnp.where(mask[..., None], wide, 0)
+    return jnp.cumsum(wide, axis=0).at[-1].set(mean_logits(logits, mask))
+
+
 def is_graded(spikes: Array) -> Array:
     """Return 1 where something is no whole number from 0, else 0: int32."""
     if not jnp.issubdtype(spikes.dtype, jnp.inexact):
@@ -113,8 +124,9 @@ def make_eval_step(
         outputs: count block outputs and spikes behind pooling too.
 
     Returns:
-        ``eval_step(networks, dataset, indices, mask, trains)`` to the number of correct
-        predictions, the number of images with NaN among their logits, and `EvalSums`.
+        ``eval_step(networks, dataset, indices, mask, trains)`` to the numbers of
+        correct predictions from the outputs until each step ``[T]``, the number of
+        images with NaN among their logits, and `EvalSums`.
         ``networks`` are parameters and model state with the axis of networks in front,
         which the results have too. Images whose ``mask`` is 0 only fill the batch.
         ``trains`` are the reference's on this batch, see `make_trains_step`, or None.
@@ -154,8 +166,9 @@ def make_eval_step(
             {k: is_graded(spikes) for k, spikes in (found | sources).items()},
         )
         nan = jnp.any(jnp.isnan(logits), axis=(0, 2))
-        predicted = jnp.argmax(mean_logits(logits, steps), axis=-1)
-        correct = jnp.sum((predicted == dataset.classes(indices)) & mask)
+        predicted = jnp.argmax(_logits_until_each_step(logits, steps), axis=-1)
+        right = (predicted == dataset.classes(indices)) & mask
+        correct = jnp.sum(right, axis=1, dtype=jnp.int32)
         found = correct, jnp.sum(nan & mask), sums
         return found if mesh is None else jax.tree.map(lambda x: x[None], found)
 

@@ -33,6 +33,8 @@ class Evaluation:
 
     Attributes:
         accuracy: share of correct predictions.
+        accuracy_by_step: the same from the outputs until each step ``[T]``, as of a
+            network that runs for so many steps; the last is ``accuracy``.
         groups: spike counts over the images at each place modulo 32.
         latencies: ``{layer: int32 [neurons...]}``, steps before a neuron's first spike
             (T where there is none), summed over images. Like counts they are compared
@@ -48,6 +50,7 @@ class Evaluation:
     """
 
     accuracy: float
+    accuracy_by_step: np.ndarray
     groups: tuple[FiringCounts, ...]
     latencies: dict[str, np.ndarray]
     time_w1: dict[str, float] | None
@@ -247,6 +250,8 @@ def _evaluation(
         }
     latencies = {name: np.asarray(x) for name, x in sums.latency.items()}
     sources = {name: np.asarray(x) for name, x in sums.source_counts.items()}
+    accuracies = np.asarray(correct) / images
     return Evaluation(
-        *(int(correct) / images, tuple(groups), latencies, time_w1, sources, inputs_id)
+        *(float(accuracies[-1]), accuracies, tuple(groups)),
+        *(latencies, time_w1, sources, inputs_id),
     )

@@ -50,6 +50,7 @@ KEYS = {
     *("saturated_fraction", "emd_mean", "emd", "paired_shift", "mean_shift"),
     "emd_mean_epoch_before",
     *("floor_control", "floor_seed", "floor_sampling", "synops", "precision"),
+    *("accuracy_by_step", "accuracy_noisy", "synops_largest"),
     *("ks", "latency_emd", "latency_emd_mean", "time_w1", "time_w1_mean"),
     *("weight_memory_bits", "membrane_memory_bits", "platform", "devices", "seconds"),
     *("config_hash", "versions"),
@@ -108,6 +109,11 @@ def test_every_row_is_there_once_and_whole(finished):
     for row in rows:
         for name in ("accuracy", "mean_rate", "dead_fraction", "saturated_fraction"):
             assert 0 <= row[name] <= 1
+        assert row["accuracy_by_step"][-1] == row["accuracy"]
+        assert len(row["accuracy_by_step"]) == config.timesteps
+        assert 0 < row["synops_largest"] < row["synops"]
+    noisy = [row["accuracy_noisy"] for row in rows]
+    assert 0 < min(noisy) < max(noisy) <= 1
 
 
 @pytest.mark.slow

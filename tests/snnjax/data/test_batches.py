@@ -220,6 +220,11 @@ def test_sequences_of_different_lengths():
     assert found[0].accuracy == found[1].accuracy
     assert found[0].counts.observations == found[1].counts.observations == lengths.sum()
     assert np.array_equal(*(f.counts.spikes["sn"] for f in found))
+    logits = np.asarray(net(x.swapaxes(0, 1).astype(np.float32), timesteps=9)[0], float)
+    logits[np.arange(9)[:, None] >= lengths] = 0  # a sequence that ended is read there
+    right = logits.cumsum(0).argmax(-1) == labels
+    assert found[0].accuracy_by_step.tolist() == right.mean(1).tolist()
+    assert len(set(right.mean(1))) > 2
     models_ = [
         calibrate.reestimate_batchnorm(net, d, timesteps=9, batch_size=20)
         for d in (dataset, batches)

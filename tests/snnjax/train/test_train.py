@@ -427,6 +427,17 @@ def test_evaluation_sees_accuracy(evaluated):
         assert found.accuracy == expected
 
 
+def test_accuracy_by_step_is_that_of_fewer_steps(evaluated):
+    model, images, *_ = evaluated
+    x = data.normalize(images.images, images.mean, images.std)
+    second = np.asarray(program(model)(x)[0][:2].mean(0).argmax(-1), np.int32)
+    images = dataclasses.replace(images, labels=second)
+    found = train.evaluate(model, images, timesteps=3).accuracy_by_step
+    fewer = [train.evaluate(model, images, timesteps=t).accuracy for t in (1, 2, 3)]
+    assert found.tolist() == fewer
+    assert max(fewer[0], fewer[2]) < fewer[1] == 1
+
+
 # Errors
 
 
