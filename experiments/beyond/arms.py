@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import nnx
 
-from experiments.beyond.losses import FIRST, LOSSES, PLAIN, TRIED
+from experiments.beyond.losses import FIRST, LOSSES, MATCHED_AFTER, PLAIN, TRIED
 from experiments.beyond.sensitivity import RIVALS
 from experiments.study.recipe import MEMBRANES, WEIGHTS
 from snnjax import calibrate
@@ -229,7 +229,8 @@ def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
 
 def _list_trainings(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
     """Yield the arms that decide first, each seed of all quantizers before the next."""
-    for arms in (FIRST, [arm for arm in LOSSES if arm not in FIRST]):
+    rest = [arm for arm in LOSSES if arm not in FIRST]
+    for arms in (FIRST, *([arm] for arm in MATCHED_AFTER), rest):
         for seed in seeds:
             for quantizer in TRAINED[:1] if tiny else TRAINED:
                 for arm in arms:

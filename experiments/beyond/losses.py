@@ -51,6 +51,11 @@ LOSSES |= {arm: loss(**CHOSEN[arm]) for arm, (loss, _) in _RIVALS.items()}
 FIRST = [PLAIN, KEPT, "membranes (as MD-SNN)"]
 # Terms of `distill.firing` by themselves, no methods of others.
 PARTS_OF_IT = ("paired rates", "sorted W2")
+# Networks of these are calibrated after their training, as arms of their own.
+MATCHED_AFTER = {
+    f"{arm}, fire_match": arm for arm in (KEPT, PLAIN, "membranes (as MD-SNN)")
+}
+KEPT_AND_MATCHED = next(iter(MATCHED_AFTER))
 
 
 def name_trial(arm: str, numbers: Numbers) -> str:

@@ -72,7 +72,8 @@ class Networks:
                 row |= self._compare(seed, next(found), self._reference(seed))
                 if spec.part == "qat":
                     row |= self._compare_corrupted(seed, network)
-                    row["numbers"] = losses.CHOSEN.get(spec.arm)
+                    arm = losses.MATCHED_AFTER.get(spec.arm, spec.arm)
+                    row["numbers"] = losses.CHOSEN.get(arm)
         return rows
 
     def _evaluate_together(
@@ -142,10 +143,11 @@ class Networks:
         steps = self.config.qat_epochs * self._per_epoch(train_set)
         if spec.arm == losses.SAME_TIME:
             steps = round(steps * losses.MORE_STEPS)
-        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[spec.arm]
+        arm = losses.MATCHED_AFTER.get(spec.arm, spec.arm)
+        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[arm]
         rate = self.study.qat_learning_rate
         assert rate is not None, "resolve() sets it"
-        return train.fit(
+        trained = train.fit(
             model,
             train_set,
             steps=steps,
@@ -156,6 +158,10 @@ class Networks:
             distill=loss,
             **self._options(),
         )
+        if arm == spec.arm:
+            return trained
+        images = self.config.images
+        return calibrate.fire_match(trained, baseline, train_set, images=images)
 
     def _options(self) -> dict[str, Any]:
         return recipe.training_options(self.study) | {"on_nonfinite": "stop"}

@@ -75,7 +75,9 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     base = _baselines(rows)
     for part, first in _FIRST.items():
         mine = _comparable(rows, part)
-        text += _read(f"{part}.md").format(epochs=config.qat_epochs)
+        text += _read(f"{part}.md").format(
+            epochs=config.qat_epochs, images=config.images
+        )
         if not mine:
             text += "Nothing is measured yet.\n\n"
             continue
@@ -281,14 +283,28 @@ def _differences(rows: Sequence[Row], first: Sequence[Row]) -> list[float]:
 
 
 def judge_losses(rows: Sequence[Row]) -> list[str]:
-    """Return sentences on `distill.firing` against plain training and its rivals."""
+    """Return sentences on `distill.firing`, and on what it leaves to `fire_match`."""
+    known = [*losses.LOSSES, *losses.MATCHED_AFTER]
+    kept = (losses.KEPT, losses.KEPT_AND_MATCHED)
+    others = [
+        arm for arm in known if arm not in (losses.PLAIN, *kept, *losses.PARTS_OF_IT)
+    ]
+    trained = [arm for arm in others if arm not in losses.MATCHED_AFTER]
     groups = _groups(rows)
-    own = (losses.PLAIN, losses.KEPT, *losses.PARTS_OF_IT)
-    rivals = [arm for arm in losses.LOSSES if arm not in own]
+    return [
+        *_judge_arm(groups, losses.KEPT, trained),
+        *_judge_arm(groups, losses.KEPT_AND_MATCHED, others),
+    ]
+
+
+def _judge_arm(
+    groups: dict[tuple[str, str], list[Row]], arm: str, rivals: Sequence[str]
+) -> list[str]:
+    """Compare an arm with plain training, and with the best of its rivals."""
     alive, below, beaten, compared = [], [], [], []
     for quantizer in dict.fromkeys(quantizer for quantizer, _ in groups):
         plain = groups.get((quantizer, losses.PLAIN), [])
-        ours = groups.get((quantizer, losses.KEPT), [])
+        ours = groups.get((quantizer, arm), [])
         if not plain or not ours:
             continue
         ratios = [compare(ours, plain, key) for key in BOTH]
@@ -297,7 +313,7 @@ def judge_losses(rows: Sequence[Row]) -> list[str]:
             if all(map(_is_below_1, ratios)):
                 below.append(quantizer)
         others = [
-            groups[quantizer, arm] for arm in rivals if (quantizer, arm) in groups
+            groups[quantizer, rival] for rival in rivals if (quantizer, rival) in groups
         ]
         if others:
             compared.append(quantizer)
@@ -309,11 +325,11 @@ def judge_losses(rows: Sequence[Row]) -> list[str]:
     if not alive:
         return []
     return [
-        f"{losses.KEPT} is below plain training in both measures, by 95 % intervals "
-        f"over seeds, with {len(below)} of the {len(alive)} quantizers that plain "
-        f"training does not kill{_but(alive, below)}.",
-        f"{losses.KEPT} is below the best of {', '.join(rivals)}, each measure's "
-        f"own, in both measures with {len(beaten)} of {len(compared)} quantizers"
+        f"{arm} is below plain training in both measures, by 95 % intervals over "
+        f"seeds, with {len(below)} of the {len(alive)} quantizers that plain training "
+        f"does not kill{_but(alive, below)}.",
+        f"{arm} is below the best of {'; '.join(rivals)}, each measure's own, in both "
+        f"measures with {len(beaten)} of {len(compared)} quantizers"
         f"{_but(compared, beaten)}.",
     ]
 
@@ -323,6 +339,8 @@ def list_numbers(rows: Sequence[Row], tuned: Sequence[Row]) -> list[str]:
     chosen = tuning.choose_trials(tuned)
     sentences = []
     for arm in dict.fromkeys(row["arm"] for row in rows if row.get("numbers")):
+        if arm in losses.MATCHED_AFTER:
+            continue
         every = [row["numbers"] for row in rows if row["arm"] == arm]
         used = list(map(dict, dict.fromkeys(tuple(x.items()) for x in every)))
         text = " or ".join(losses.name_numbers(numbers) for numbers in used)

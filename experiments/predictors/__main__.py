@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.command_line import run_as_command
-from experiments.predictors.measures import MEASURES, OUTCOMES, collect, predict
+from experiments.predictors.measures import (
+    ACCURACY,
+    COST,
+    MEASURES,
+    OUTCOMES,
+    collect,
+    predict,
+)
 from experiments.rank_correlation import bootstrap, condition, estimate
 from experiments.tables import markdown_table
 
@@ -19,13 +26,14 @@ PAIRS = [
     ("mean shift", "EMD"),
     ("paired shift", "EMD"),
 ]
-SETS = [
-    *([name] for name in MEASURES),
-    ["mean shift", "EMD"],
-    ["paired shift", "EMD"],
-    ["mean shift", "paired shift"],
-    list(MEASURES),
-]
+_TOGETHER = (
+    ("mean shift", "EMD"),
+    ("paired shift", "EMD"),
+    ("mean shift", "paired shift"),
+)
+SETS = {name: [name] for name in MEASURES}
+SETS |= {" + ".join(names): list(names) for names in _TOGETHER}
+SETS["all seven"] = list(MEASURES)
 FEWEST = 12  # networks
 RESAMPLES = 1000
 
@@ -41,7 +49,7 @@ class PredictorsConfig:
     )
     """Studies, NAME=PATH; predictors learn of each and are tested on the others."""
     out: Path = Path("docs/results/predictors.md")
-    """The page; its numbers go beside it, as .json."""
+    """The page; beside it go NAME_details.md and its numbers, as .json."""
 
 
 def read(source: str) -> tuple[str, pd.DataFrame]:
@@ -97,12 +105,12 @@ def measure(studies: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:
         for m, g in PAIRS
     ]
     held_out = [
-        {"learnt on": one, "tested on": other, "measures": " + ".join(names)}
+        {"learnt on": one, "tested on": other, "measures": title}
         | {o: hold_out(studies[one], studies[other], names, o) for o in OUTCOMES}
         for one in studies
         for other in studies
         if one != other
-        for names in SETS
+        for title, names in SETS.items()
     ]
     return {"alone": alone, "given": given, "held_out": held_out}
 
@@ -111,64 +119,78 @@ def conclude(tables: dict[str, list[dict]]) -> str:
     """State for each outcome what EMD adds to the simpler measures, by intervals."""
     lines = []
     for outcome in OUTCOMES:
+        found = [line for line in tables["given"] if line[outcome]]
+        studies = dict.fromkeys(line["study"] for line in found)
         parts = []
-        for m, g in PAIRS:
-            cells = {
-                line["study"]: line[outcome]
-                for line in tables["given"]
-                if (line["measure"], line["given"]) == (m, g) and line[outcome]
-            }
-            adds = [study for study, cell in cells.items() if cell[1] > 0]
-            parts.append(
-                f"{m} adds to {g} on {', '.join(adds) if adds else 'no data set'}"
-            )
+        for m, g in PAIRS if studies else ():
+            adds = [
+                line["study"]
+                for line in found
+                if (line["measure"], line["given"]) == (m, g) and line[outcome][1] > 0
+            ]
+            parts.append(f"{m} adds to {g} on {', '.join(adds) or 'no data set'}")
         best: dict[str, list[float]] = {}
         for line in tables["held_out"]:
             if line[outcome]:
                 best.setdefault(line["measures"], []).append(line[outcome][0])
         ranked = sorted(best, key=lambda name: -float(np.mean(best[name])))
-        single = [name for name in ranked if " + " not in name]
-        parts.append(
-            "learnt on one study and tested on another, "
-            f"{single[0]} predicts best alone ({np.mean(best[single[0]]):.2f}; EMD "
-            f"{np.mean(best['EMD']):.2f}), and {ranked[0]} of all sets "
-            f"({np.mean(best[ranked[0]]):.2f})"
-        )
-        lines.append(f"- **{outcome}**: {'; '.join(parts)}.")
+        single = [name for name in ranked if name in MEASURES]
+        if ranked:
+            parts.append(
+                "learnt on one study and tested on another, "
+                f"{single[0]} predicts best alone ({np.mean(best[single[0]]):.2f}; EMD "
+                f"{np.mean(best['EMD']):.2f}), and {ranked[0]} of all sets "
+                f"({np.mean(best[ranked[0]]):.2f})"
+            )
+        told = "" if len(studies) > 1 else f" ({', '.join(studies) or 'no rows'} alone)"
+        lines.append(f"- **{outcome}**{told}: {'; '.join(parts) or 'not told'}.")
     return "\n".join(lines)
 
 
-def format_table(lines: list[dict], columns: tuple[str, ...]) -> str:
-    """Return a Markdown table."""
+def format_tables(lines: list[dict]) -> str:
+    """Return Markdown tables of the outcomes of cost, and of those of accuracy."""
 
     def show(cell: object) -> str:
         if isinstance(cell, list):
             return "{:.2f} [{:.2f}, {:.2f}]".format(*cell) if cell else "-"
         return str(cell)
 
-    cells = [{k: show(v) for k, v in line.items()} for line in lines]
-    return markdown_table(cells, columns)
-
-
-PAGE = Path(__file__).with_name("page.md")
+    keys = [key for key in lines[0] if key not in OUTCOMES]
+    text = [
+        markdown_table(
+            [{key: show(line[key]) for key in (*keys, *outcomes)} for line in lines],
+            tuple(key for key in keys if key != "n"),
+        )
+        for outcomes in (COST, ACCURACY)
+    ]
+    return "\n".join(text)
 
 
 def run(config: PredictorsConfig) -> None:
     studies = dict(map(read, config.rows))
     tables = measure(studies)
-    text = PAGE.read_text(encoding="utf-8").format(
-        names=", ".join(studies),
-        numbers=", ".join(str(len(table)) for table in studies.values()),
-        conclusions=conclude(tables),
-        given=format_table(tables["given"], ("study", "measure", "given")),
-        held_out=format_table(
-            tables["held_out"], ("learnt on", "tested on", "measures")
+    first, second = list(studies)[:2]
+    learnt = {"learnt on": first, "tested on": second}
+    shown = [line for line in tables["held_out"] if learnt.items() <= line.items()]
+    details = config.out.with_name(f"{config.out.stem}_details.md")
+    numbers = {
+        "names": ", ".join(studies),
+        "numbers": ", ".join(str(len(table)) for table in studies.values()),
+        "conclusions": conclude(tables),
+        "learnt_on": first,
+        "tested_on": second,
+        "shown": format_tables(
+            [{k: v for k, v in line.items() if k not in learnt} for line in shown]
         ),
-        alone=format_table(tables["alone"], ("study", "measure")),
-    )
+        "details": details.name,
+        "page": config.out.name,
+        **{name: format_tables(lines) for name, lines in tables.items()},
+    }
     config.out.with_suffix(".json").write_text(json.dumps(tables) + "\n")
-    config.out.write_text(text, encoding="utf-8")
-    print(conclude(tables))
+    for path, template in ((config.out, "page.md"), (details, "details.md")):
+        text = Path(__file__).with_name(template).read_text(encoding="utf-8")
+        path.write_text(text.format(**numbers), encoding="utf-8")
+    print(numbers["conclusions"])
 
 
 if __name__ == "__main__":

@@ -17,12 +17,18 @@ MEASURES = {
     "latency EMD": "mean.latency_emd",
     "time-W1": "mean.time_w1",
 }
-OUTCOMES = {
+COST = {
     "synaptic operations": "operations_change",
+    "largest layer's operations": "largest_change",
     "dead neurons": "dead_change",
+}
+ACCURACY = {
     "accuracy lost": "lost",
     "lost after fine-tuning": "lost_after",
+    "lost with noise": "lost_noisy",
+    "lost at half the steps": "lost_early",
 }
+OUTCOMES = COST | ACCURACY
 LEAST = 1e-6  # of a measure, before its logarithm
 
 
@@ -32,13 +38,20 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
     Beside the judged rows' keys, against the full-precision network of the same seed:
         rate_change: |change of the mean rate|.
         operations_change: |logarithm of the ratio of synaptic operations|.
+        largest_change: the same of the layer with most operations.
         dead_change: |change of the share of dead neurons|.
         lost: accuracy.
         lost_after: accuracy that the same quantizer loses after fine-tuning, of
             networks quantized without; NaN elsewhere.
+        lost_noisy: accuracy on images with noise.
+        lost_early: accuracy of the outputs until half of the steps.
+
+    What the rows do not tell is NaN.
     """
     table = judge(rows)
-    keys = ["synops", "mean_rate", "accuracy", "dead_fraction"]
+    table["early"] = table["accuracy_by_step"].map(_read_half_way, "ignore")
+    keys = ["synops", "synops_largest", "mean_rate", "dead_fraction"]
+    keys += ["accuracy", "accuracy_noisy", "early"]
     base = table[table["mode"] == "fp32"].drop_duplicates("seed", keep="last")
     some = table[~table["full"] & (table["state"] != "collapsed")]
     some = some.join(base.set_index("seed")[keys].add_suffix("_base"), on="seed")
@@ -48,11 +61,22 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
     after = some["accuracy_base"] - some["tuned"]
     return some.assign(
         rate_change=(some["mean_rate"] - some["mean_rate_base"]).abs(),
-        operations_change=np.abs(np.log(some["synops"] / some["synops_base"])),
+        operations_change=_ratio(some, "synops"),
+        largest_change=_ratio(some, "synops_largest"),
         dead_change=(some["dead_fraction"] - some["dead_fraction_base"]).abs(),
         lost=some["accuracy_base"] - some["accuracy"],
         lost_after=after.where(some["mode"] != "qat"),
+        lost_noisy=some["accuracy_noisy_base"] - some["accuracy_noisy"],
+        lost_early=(some["early_base"] - some["early"]).astype(float),
     )
+
+
+def _read_half_way(accuracies: Sequence[float]) -> float:
+    return accuracies[len(accuracies) // 2 - 1]
+
+
+def _ratio(table: pd.DataFrame, column: str) -> pd.Series:
+    return np.abs(np.log(table[column] / table[f"{column}_base"]))
 
 
 def predict(

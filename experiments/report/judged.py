@@ -39,10 +39,12 @@ COMPANIONS = {
 _NUMBERS = (
     *("accuracy", "mean_rate", "dead_fraction", "saturated_fraction", "emd_mean"),
     *("emd_mean_epoch_before", "synops", "floor_seed", "floor_sampling"),
+    *("accuracy_noisy", "synops_largest"),
 )
 _TEXT = (
     *("run", "dataset", "target", "method", "grid", "clip", "signed", "site"),
     *("quantize_all", "bits", "mode", "seed", "emd", "mean_shift"),
+    "accuracy_by_step",
     *COMPANIONS.values(),
 )
 

@@ -71,6 +71,23 @@ def test_a_difference_in_every_seed_is_below():
     assert report.compare_arms(rows[:3], arms.PTQ_BN).empty
 
 
+def test_a_chain_is_compared_with_chains():
+    """A rival that is calibrated too counts against the chain, not against training."""
+    rival = "membranes (as MD-SNN)"
+    emds = {losses.PLAIN: 0.1, losses.KEPT: 0.05, rival: 0.06}
+    emds |= {losses.KEPT_AND_MATCHED: 0.04, f"{rival}, fire_match": 0.03}
+    rows = [
+        row("a", arm, seed, emd * (1 + seed / 100), part="qat")
+        for arm, emd in emds.items()
+        for seed in range(3)
+    ]
+    _, alone, _, chained = report.judge_losses(rows)
+    assert alone.startswith(f"{losses.KEPT} is below the best")
+    assert chained.startswith(f"{losses.KEPT_AND_MATCHED} is below the best")
+    assert "1 of 1 quantizers" in alone
+    assert "0 of 1 quantizers (not with a)" in chained
+
+
 def test_what_failed_is_told():
     failed = {"part": "qat", "quantizer": "a", "arm": "b", "seed": 3, "failed": "so"}
     [sentence] = report.list_failed([failed], "qat")
@@ -97,7 +114,7 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     config = BeyondConfig(dry_run=True, out=out, only="qat", seeds=(0,))
     beyond.run(config, Console(file=text))
     assert not out.exists()
-    number = len(arms.TRAINED) * len(losses.LOSSES) + 1
+    number = len(arms.TRAINED) * len(losses.LOSSES | losses.MATCHED_AFTER) + 1
     assert f"{number} rows, {number} missing" in text.getvalue()
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from planted import a_row, quantized
 
 from experiments.predictors import __main__ as command
 from experiments.predictors import measures
@@ -43,3 +44,34 @@ def test_the_published_page_follows_from_its_rows(monkeypatch, tmp_path):
 def test_sources_have_names():
     with pytest.raises(ValueError, match="NAME=PATH"):
         command.read("results.jsonl")
+
+
+def test_outcomes_are_changes_from_the_same_seeds_network():
+    told = {"synops": 100.0, "synops_largest": 50.0, "accuracy_noisy": 0.9}
+    told |= {"accuracy_by_step": [0.1, 0.8, 0.85, 0.9]}
+    more = {"synops": 50.0, "synops_largest": 100.0, "accuracy_noisy": 0.7}
+    more |= {"accuracy_by_step": [0.1, 0.5, 0.6, 0.9]}
+    way = ("weights", "uniform", "mid_rise", 1.0, True)
+    rows = [a_row("fp32", seed=seed, **told) for seed in (0, 1)]
+    rows += [quantized(way, 4, "ptq", seed=1, **more)]
+    rows += [quantized(way, 4, "ptq", seed=0, synops=100.0)]  # without the new keys
+    found = measures.collect(rows).set_index("seed")
+    expected = {"operations_change": np.log(2), "largest_change": np.log(2)}
+    expected |= {"lost_noisy": 0.2, "lost_early": 0.3}
+    assert found.loc[1, list(expected)].to_dict() == pytest.approx(expected)
+    assert found.loc[0, "operations_change"] == 0
+    assert found.loc[0, ["largest_change", "lost_noisy", "lost_early"]].isna().all()
+
+
+def test_what_no_row_tells_is_said():
+    line = {key: [0.5, 0.1, 0.9] for key in measures.OUTCOMES}
+    told = line | {"study": "digits", "measure": "EMD", "given": "mean shift"}
+    told |= {"lost with noise": []}
+    held = line | {"learnt on": "a", "tested on": "b", "measures": "EMD"}
+    held |= {"lost with noise": [], "accuracy lost": []}
+    lines = command.conclude({"given": [told], "held_out": [held]}).splitlines()
+    found = dict(zip(measures.OUTCOMES, lines, strict=True))
+    assert "EMD adds to mean shift on digits" in found["accuracy lost"]
+    assert "predicts best" not in found["accuracy lost"]
+    assert "predicts best" in found["dead neurons"]
+    assert "adds" not in found["lost with noise"]
