@@ -147,3 +147,20 @@ def test_chance_alone_decides_in_5_percent_of_pages_at_most():
     most = 0.05 * WORLDS + 2 * np.sqrt(0.05 * 0.95 * WORLDS)
     assert wrong <= most
     assert drifted <= most
+
+
+def test_a_seed_that_loses_nothing_divides_by_nothing():
+    """Shares of the mean over seeds: 0.09 of 0.1 and 0.005 of 0.05 are back."""
+
+    def tell(row):
+        if not is_row(row, "uniform mid-rise narrow"):
+            return {}
+        some = float(row["seed"] != 0) * 6 / 5  # of 6 seeds one loses nothing
+        lost = {2: 0.1, 4: 0.01, 8: 0.0}[row["bits"]] * some
+        return {"accuracy": -lost, "emd": {2: 0.05, 4: 0.045, 8: 0.0}[row["bits"]]}
+
+    rows = noisy(spread=0.0, tell=tell)
+    judged = judge(rows)
+    [found] = effects.accuracy_first(judged[judged["mode"] == "qat"])
+    assert found.mean == pytest.approx(0.9 - 0.1, abs=0.01)
+    assert np.isfinite([found.low, found.high]).all()
