@@ -72,7 +72,8 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _read_half_way(accuracies: Sequence[float]) -> float:
-    return accuracies[len(accuracies) // 2 - 1]
+    half = len(accuracies) // 2
+    return accuracies[half - 1] if half else np.nan
 
 
 def _ratio(table: pd.DataFrame, column: str) -> pd.Series:

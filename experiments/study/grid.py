@@ -212,6 +212,8 @@ def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
         if way[0] != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
         if mode != "qat" or b in qat_bits
+        # Untrained, LQ-Net's levels of a membrane are the uniform grid.
+        if mode == "qat" or (target, way[0]) != ("membrane", "lq_net")
     ]
 
 

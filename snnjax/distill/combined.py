@@ -28,7 +28,8 @@ def firing(
     of `paired_rates`, `sorted_w2` and `logits`. The defaults need no tuning where the
     loss of the labels is a cross-entropy: the distances of firing are relative to the
     teacher's variance. They were chosen on digits, on held-out training images of
-    seeds of their own. `calibrate.fire_match` after the training halves the EMD again.
+    seeds of their own. `calibrate.fire_match` after the training halved the EMD again
+    there, at 0.1 points of accuracy in the median and more with some quantizers.
 
     Args:
         student: a recording; of ``{layer: spikes [T, B, neurons...]}`` the first two

@@ -34,7 +34,8 @@ class Evaluation:
     Attributes:
         accuracy: share of correct predictions.
         accuracy_by_step: the same from the outputs until each step ``[T]``, as of a
-            network that runs for so many steps; the last is ``accuracy``.
+            network that runs for so many steps, up to rounding; the last is
+            ``accuracy``. A sequence that has ended keeps its last prediction.
         groups: spike counts over the images at each place modulo 32.
         latencies: ``{layer: int32 [neurons...]}``, steps before a neuron's first spike
             (T where there is none), summed over images. Like counts they are compared

@@ -188,7 +188,7 @@ def test_effects_of_claims_are_the_pages():
 
 
 def test_equal_accuracy_is_the_pages():
-    """Of the settings within a point the surest 1.5 times as far as without it."""
+    """No setting is surely within a point of its control and 1.5 times as far."""
     full, quantized = read("digits")
     settings = {}
     for row in quantized:
@@ -204,32 +204,31 @@ def test_equal_accuracy_is_the_pages():
     level, found = 1 - 0.05 / 13 / len(settings), []
     for rows in settings.values():
         moved = [full[CONTROLS[row["mode"]], row["seed"]] for row in rows]
-        modes = ("fp32", "control") if rows[0]["mode"] == "qat" else ("fp32",)
-        lost = [
-            100
-            * (max(full[m, row["seed"]]["accuracy"] for m in modes) - row["accuracy"])
-            for row in rows
-        ]
-        far = [
-            np.log(row["emd_mean"] / m["emd_mean"])
-            for row, m in zip(rows, moved, strict=True)
-        ]
+        pairs = list(zip(rows, moved, strict=True))
+        lost = [100 * (m["accuracy"] - row["accuracy"]) for row, m in pairs]
+        far = [np.log(row["emd_mean"] / m["emd_mean"]) for row, m in pairs]
         lost, far = (
             (np.mean(x), *stats.ttest_1samp(x, 0).confidence_interval(level))
             for x in (lost, far)
         )
-        if lost[1] > -1 and lost[2] < 1:
-            found.append((np.exp(far), lost))
-    far, lost = max(found, key=lambda x: x[0][1])
-    assert far[1] > 1.5
+        found.append((np.exp(far), lost))
+    assert not any(far[1] > 1.5 and lost[1] > -1 and lost[2] < 1 for far, lost in found)
     [line] = [
         line
         for line in (RESULTS / "digits.md").read_text("utf-8").splitlines()
         if line.startswith("1. ")
     ]
-    assert "**reproduced**" in line
-    for unit, values in (("times", far), ("points", lost)):
-        printed = re.search(rf"([-+.\d]+) {unit} \[([-+.\d]+), ([-+.\d]+)\]", line)
-        np.testing.assert_allclose(
-            [float(x) for x in printed.groups()], values, atol=6e-3
-        )
+    assert "**not decidable" in line
+    number = r"([-+.\d]+)"
+    printed = [
+        [
+            float(x)
+            for x in re.findall(rf"{number} {unit} \[{number}, {number}\]", line)[0]
+        ]
+        for unit in ("times", "points")
+    ]
+    assert any(
+        np.allclose(printed[0], far, atol=6e-3, rtol=0)
+        and np.allclose(printed[1], lost, atol=6e-3, rtol=0)
+        for far, lost in found
+    )

@@ -304,3 +304,9 @@ def test_what_does_not_go_on_does_not_say_so(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run_as_command(run, StudyConfig, program="benchmark", resumes=False)
     assert ended.value.code == "error: a/b: Not a directory; give a folder, not a file"
+
+
+def test_a_config_of_one_membrane_grid_is_read():
+    """As run folders of earlier versions hold it."""
+    found = StudyConfig.from_numbers({"membrane_grid": "mid_rise"})
+    assert found.membrane_grid == ("mid_rise",)
