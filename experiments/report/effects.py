@@ -137,20 +137,17 @@ def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
     of all pairs of settings there are thousands, and a level shared between them
     decides nothing. One setting is enough; it takes all of them to contradict.
     """
-    without = {"control": "qat", "fp32_bn": "ptq_bn"}
-    plain = judged[judged["mode"].isin(list(without))]
-    plain = plain.assign(mode=plain["mode"].map(without))
-    plain = plain.pivot(index="seed", columns="mode", values="accuracy").astype(float)
     alive = _alive(judged[judged["margin"] > 0])
-    accuracy, emds, margins = (
-        _table(alive, column) for column in ("accuracy", "emd_mean", "margin")
+    accuracy, plain, emds, margins = (
+        _table(alive, column)
+        for column in ("accuracy", "plain_accuracy", "emd_mean", "margin")
     )
+    lost = 100 * (plain - accuracy)
     found: list[tuple[Effect, Effect]] = []
     for mode, setting in emds.columns[emds.min() > 0]:
-        lost = plain[mode].loc[accuracy.index] - accuracy[mode, setting]
         same = measure(
             "accuracy lost to it",
-            100 * lost,
+            lost[mode, setting],
             (-100 * POINT, 100 * POINT),
             *_POINTS,
             tests=emds.shape[1],

@@ -28,6 +28,8 @@ POINT = 0.01  # accuracy this far under the baseline's still counts as kept
 ROUNDING = 1e-9  # decimals such as 0.98 - 0.97 are not exact
 FEWEST = 5  # seeds: of fewer an interval is too wide to decide anything
 SETTING = ["mode", "setting"]  # rows that share these differ by their seed alone
+# The full-precision network that went through a mode's procedure.
+REFERENCES = {"ptq": "fp32", "ptq_bn": "fp32_bn", "qat": "control"}
 STATES = WORDS | {"reference": "-", "collapsed": "collapsed"}
 # Means over layers of what a row tells beside its EMD, by their names in the table.
 COMPANIONS = {
@@ -58,6 +60,7 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
         low, high: the interval of the EMD, by the choice of test images.
         margin: the EMD that the procedure moves without a quantizer.
         excess: the EMD less its margin.
+        plain_accuracy: accuracy after the procedure without a quantizer.
         loss: accuracy that the baseline (after QAT: or the control) has more.
         keeps: True if accuracy is within a point of it.
         state: "reference", "collapsed", or a state of `snnjax.firing.verdict`.
@@ -104,6 +107,11 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     moved = pd.DataFrame(dict(zip(("emd_mean", "low", "high"), margins, strict=True)))
     excess, low, high = compare_emds(frame, moved)
+    plain = np.select(
+        [mode == name for name in REFERENCES],
+        [_refer(frame, name, "accuracy") for name in REFERENCES.values()],
+        np.nan,
+    )
     base = _refer(frame, "fp32", "accuracy")
     best = np.fmax(base, _refer(frame, "control", "accuracy").where(mode == "qat"))
     chance = 2 / frame["dataset"].map(CLASSES).astype(float)
@@ -121,6 +129,7 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
         margin=moved["emd_mean"],
         excess=excess,
+        plain_accuracy=plain,
         loss=loss,
         keeps=loss <= POINT + ROUNDING,
         state=pd.Series(state, frame.index, dtype=object),

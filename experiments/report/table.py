@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from experiments.report.judged import COMPANIONS, group_settings
+from experiments.report.judged import COMPANIONS, REFERENCES, group_settings
 from experiments.report.run import Run
 from experiments.study.config import MODES
 from experiments.study.names import MODE_NAMES
@@ -60,7 +60,6 @@ def row_cells(row: dict) -> dict[str, str]:
 
 # Bits of each mode at a glance, or the nearest: where most methods differ.
 _BITS = {"ptq": 4, "ptq_bn": 4, "qat": 2}
-_REFERENCES = {"ptq": "fp32", "ptq_bn": "fp32_bn", "qat": "control"}
 
 
 def tabulate_glance(run: Run) -> str:
@@ -72,7 +71,7 @@ def tabulate_glance(run: Run) -> str:
         if len(own):
             bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
             own = own[own["bits"] == bits].to_dict("records")
-            full = rows[rows["mode"] == _REFERENCES[mode]]
+            full = rows[rows["mode"] == REFERENCES[mode]]
             cells = {"full precision": _pair(full["accuracy"], full["emd_mean"])}
             cells = cells if len(full) else {}
             cells |= {setting["way"]: _cell(setting) for setting in own}

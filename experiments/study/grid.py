@@ -203,6 +203,8 @@ def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
         for levels in config.membrane_grid
         for signed in (True, False)
     ]
+    # Untrained, LQ-Net's levels of a membrane are those of the mid-tread grid.
+    twins = ("membrane", "lq_net") if "mid_tread" in config.membrane_grid else None
     return [
         RunSpec(target, *way, clip, signed, site, config.quantize_all, b, mode, seed)
         for target, way, signed, site, clips in quantizers
@@ -212,8 +214,7 @@ def _specs(config: StudyConfig, seed: int, bits, qat_bits) -> list[RunSpec]:
         if way[0] != "lq_net" or b <= LQ_NET_BITS
         for mode in config.modes
         if mode != "qat" or b in qat_bits
-        # Untrained, LQ-Net's levels of a membrane are the uniform grid.
-        if mode == "qat" or (target, way[0]) != ("membrane", "lq_net")
+        if mode == "qat" or (target, way[0]) != twins
     ]
 
 

@@ -156,7 +156,7 @@ class Measurer:
         return train.evaluate(
             list(networks),
             self._noisy_set if noisy else self.test_set,
-            reference=baseline,  # with noise too: by the same program
+            reference=baseline,  # with noise too: of few images one program does both
             timesteps=self.config.timesteps,
             batch_size=EVAL_BATCH,
             on_step=on_step,

@@ -310,3 +310,10 @@ def test_a_config_of_one_membrane_grid_is_read():
     """As run folders of earlier versions hold it."""
     found = StudyConfig.from_numbers({"membrane_grid": "mid_rise"})
     assert found.membrane_grid == ("mid_rise",)
+
+
+@pytest.mark.parametrize("others", [(), ("mid_rise",), ("mid_tread",)])
+def test_untrained_lq_net_membranes_are_no_twins_of_mid_tread(others):
+    rows = grid(StudyConfig(membrane_grid=(*others, "lq_net"), only="membrane"))
+    modes = {row.mode for row in rows if row.method == "lq_net"}
+    assert modes == ({"qat"} if "mid_tread" in others else {"ptq", "ptq_bn", "qat"})
