@@ -8,6 +8,7 @@ cannot tell.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,10 @@ COMPANIONS = {
     "latency EMD": "latency_emd",
     "time-W1": "time_w1",
 }
+_OF_SETTING = (
+    *("excess_low", "excess_high", "operations_low", "operations_high"),
+    *("state", "verdict"),
+)
 _NUMBERS = (
     *("accuracy", "mean_rate", "dead_fraction", "saturated_fraction", "emd_mean"),
     *("emd_mean_epoch_before", "synops", "floor_seed", "floor_sampling"),
@@ -59,7 +64,9 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
         way, setting, label: names of the method, with its bits, with bits and mode.
         low, high: the interval of the EMD, by the choice of test images.
         margin: the EMD that the procedure moves without a quantizer.
-        excess: the EMD less its margin.
+        excess, excess_low, excess_high: the EMD less its margin, and its interval.
+        operations: synaptic operations over those after the procedure without a
+            quantizer, less 1; for PTQ over the baseline's.
         plain_accuracy: accuracy after the procedure without a quantizer.
         loss: accuracy that the baseline (after QAT: or the control) has more.
         keeps: True if accuracy is within a point of it.
@@ -107,10 +114,13 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     moved = pd.DataFrame(dict(zip(("emd_mean", "low", "high"), margins, strict=True)))
     excess, low, high = compare_emds(frame, moved)
-    plain = np.select(
-        [mode == name for name in REFERENCES],
-        [_refer(frame, name, "accuracy") for name in REFERENCES.values()],
-        np.nan,
+    plain, operations = (
+        np.select(
+            [mode == name for name in REFERENCES],
+            [_refer(frame, name, column) for name in REFERENCES.values()],
+            np.nan,
+        )
+        for column in ("accuracy", "synops")
     )
     base = _refer(frame, "fp32", "accuracy")
     best = np.fmax(base, _refer(frame, "control", "accuracy").where(mode == "qat"))
@@ -129,6 +139,9 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
         margin=moved["emd_mean"],
         excess=excess,
+        excess_low=low,
+        excess_high=high,
+        operations=frame["synops"] / operations - 1,
         plain_accuracy=plain,
         loss=loss,
         keeps=loss <= POINT + ROUNDING,
@@ -197,6 +210,8 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     The columns of a row, with numbers as means over seeds (NaN where one is missing),
     and:
         seeds, accuracies, emds: of each seed.
+        excess_low, excess_high, operations_low, operations_high: intervals over seeds;
+            of fewer than 5 from the lowest end to the highest.
         keeps: True if accuracy is kept on the mean.
         state: the one that all seeds share; "collapsed" if one did; else "cannot_tell".
             Of 5 seeds or more, where the EMD has a margin, by the interval of the mean
@@ -209,29 +224,39 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     known = groups[means].count().eq(groups.size(), axis=0)
     found = quantized.drop_duplicates(SETTING).drop(columns=means).set_index(SETTING)
     found = found.join(groups[means].mean().where(known))
-    states = {name: _judge_setting(own) for name, own in groups}
+    judgements = [_judge_setting(own) for _, own in groups]
     return found.assign(
         seeds=groups["seed"].agg(tuple),
         accuracies=groups["accuracy"].agg(list),
         emds=groups["emd_mean"].agg(list),
         keeps=found["loss"] <= POINT + ROUNDING,
-        state=pd.Series({k: state for k, (state, _) in states.items()}, dtype=object),
-        verdict=pd.Series({k: text for k, (_, text) in states.items()}, dtype=object),
+        **pd.DataFrame(judgements, found.index, _OF_SETTING),
     ).reset_index()
 
 
-def _judge_setting(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return the state of a setting from its seeds', and that in words."""
-    excess, states = rows["excess"], list(rows["state"])
-    few = len(rows) < FEWEST or excess.isna().any() or not rows["margin"].all()
-    if few or "collapsed" in states:
-        return _share_state(states)
+def _judge_setting(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the state of a setting, its verdict, and its intervals over seeds."""
+    states, few = list(rows["state"]), len(rows) < FEWEST
     # Of all that were judged, whichever of them are grouped here.
     level = 1 - (1 - LEVEL) / rows["tests"].iloc[0]
-    mean, half = excess.mean(), half_width(excess, level)
-    state = "drift" if mean > half else "cannot_tell"
-    state = "below_margin" if mean < -half else state
-    return state, STATES[state]
+    ends = {
+        "excess": (rows["excess_low"].min(), rows["excess_high"].max()),
+        "operations": (rows["operations"].min(), rows["operations"].max())
+        if len(rows) > 1
+        else (np.nan, np.nan),
+    }
+    if not few:
+        for name in ends:
+            mean, half = rows[name].mean(skipna=False), half_width(rows[name], level)
+            ends[name] = mean - half, mean + half
+    low, high = ends["excess"]
+    state, verdict = _share_state(states)
+    if not few and rows["margin"].all() and "collapsed" not in states and low == low:
+        state = "drift" if low > 0 else "below_margin" if high < 0 else "cannot_tell"
+        verdict = STATES[state]
+    found = {f"{name}_low": low for name, (low, _) in ends.items()}
+    found |= {f"{name}_high": high for name, (_, high) in ends.items()}
+    return found | {"state": state, "verdict": verdict}
 
 
 def _share_state(states: list[str]) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def summarize(run: Run, figures: str = "figures", details: str = "details.md") -
         usual_images=_IMAGES[run.config.dataset],
         unfinished=describe_unfinished(run),
         findings=findings(run.judged_main),
-        glance="" if run.judged_main["full"].all() else table.tabulate_glance(run),
+        glance=None if run.judged_main["full"].all() else table.tabulate_glance(run),
         figures=figures,
         captions=CAPTIONS,
         alt=_describe_figure,

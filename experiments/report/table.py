@@ -1,6 +1,6 @@
 """The tables: rows, or settings of several seeds, in the paper's form, judged."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pandas as pd
 
@@ -8,7 +8,14 @@ from experiments.report.judged import COMPANIONS, REFERENCES, group_settings
 from experiments.report.run import Run
 from experiments.study.config import MODES
 from experiments.study.names import MODE_NAMES
-from experiments.tables import emd_text, is_missing, markdown_table, points, spread
+from experiments.tables import (
+    emd_text,
+    is_missing,
+    markdown_table,
+    points,
+    signed_emd,
+    spread,
+)
 
 
 def markdown(judged: pd.DataFrame) -> str:
@@ -37,51 +44,79 @@ def _heading(row: dict) -> str:
 def row_cells(row: dict) -> dict[str, str]:
     """Return one line of the table, by its columns."""
     run = {"run": row["run"].replace("|", "\\|")} if row["run"] else {}
-    known = not is_missing(row["high"]) and not row["full"]
     seeds = row.get("seeds", [row["seed"]])
     return run | {
         "method": row["way"],
         "mode": MODE_NAMES[row["mode"]],
         "bits": "-" if row["bits"] is None else str(row["bits"]),
-        "seed": ", ".join(map(str, sorted(seeds))),
+        "seed": _list_seeds(seeds),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
         "dead %": f"{100 * row['dead_fraction']:.1f}",
         "saturated %": f"{100 * row['saturated_fraction']:.1f}",
-        "EMD": emd_text(row["emd_mean"]),
-        "interval": f"{emd_text(row['low'])} to {emd_text(row['high'])}"
-        if known
-        else "-",
-        "margin": emd_text(row["margin"]),
-        "verdict": row["verdict"],
+        **_answer(row),
         **{title: emd_text(row[f"mean.{key}"]) for title, key in COMPANIONS.items()},
     }
 
 
-# Bits of each mode at a glance, or the nearest: where most methods differ.
+def _answer(row: dict) -> dict[str, str]:
+    """Return what a row or a setting tells of firing, with intervals, and its verdict.
+
+    That is the EMD, what it is above its margin, and the change of operations.
+    """
+    emds = row["emd_mean"], row["low"], row["high"]
+    emds = emds[:1] if row["full"] else emds
+    excess = row["excess"], row["excess_low"], row["excess_high"]
+    operations = [100 * row[k] for k in ("operations", *_OPERATIONS) if k in row]
+    return {
+        "EMD": _interval(emds, emd_text),
+        "above margin": _interval(excess, signed_emd),
+        "operations %": _interval(operations, "{:+.1f}".format),
+        "verdict": row["verdict"],
+    }
+
+
+_OPERATIONS = "operations_low", "operations_high"
+
+
+def _interval(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """Print a number and, if known, the ends of its interval."""
+    if is_missing(values[0]):
+        return "-"
+    ends = [show(value) for value in values[1:] if not is_missing(value)]
+    return show(values[0]) + f" [{', '.join(ends)}]" * bool(ends)
+
+
+# Bits at a glance, or the nearest: where most methods differ.
 _BITS = {"ptq": 4, "ptq_bn": 4, "qat": 2}
 
 
-def tabulate_glance(run: Run) -> str:
-    """Return the methods by modes, each at one number of bits, accuracy / EMD."""
-    settings, rows = group_settings(run.judged_main), run.judged_main
-    columns: dict[str, dict[str, str]] = {}
-    for mode in MODES:
-        own = settings[settings["mode"] == mode]
-        if len(own):
-            bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
-            own = own[own["bits"] == bits].to_dict("records")
-            full = rows[rows["mode"] == REFERENCES[mode]]
-            cells = {"full precision": _pair(full["accuracy"], full["emd_mean"])}
-            cells = cells if len(full) else {}
-            cells |= {setting["way"]: _cell(setting) for setting in own}
-            columns[f"{MODE_NAMES[mode]}, {bits} bit"] = cells
-    names = dict.fromkeys(name for cells in columns.values() for name in cells)
-    lines = [
-        {"method": name} | {title: c.get(name, "-") for title, c in columns.items()}
-        for name in names
-    ]
-    return markdown_table(lines)
+def tabulate_glance(run: Run) -> tuple[str, str, int]:
+    """Return the methods at one number of bits, in the mode that trains most.
+
+    That is a table, the mode's name, and the bits.
+    """
+    rows, settings = run.judged_main, group_settings(run.judged_main)
+    mode = max(settings["mode"], key=MODES.index)
+    own = settings[settings["mode"] == mode]
+    bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
+    lines = []
+    if len(full := rows[rows["mode"] == REFERENCES[mode]]):
+        lines = [
+            {
+                "method": "full precision",
+                "accuracy %": _percents(full["accuracy"]),
+                "EMD": spread(list(full["emd_mean"]), emd_text),
+                **dict.fromkeys(("above margin", "operations %", "verdict"), "-"),
+            }
+        ]
+    for setting in own[own["bits"] == bits].to_dict("records"):
+        accuracy = _percents(setting["accuracies"])
+        hides = setting["keeps"] and setting["state"] == "drift"
+        accuracy = f"**{accuracy}**" if hides else accuracy
+        names = {"method": setting["way"], "accuracy %": accuracy}
+        lines.append(names | _answer(setting))
+    return markdown_table(lines), MODE_NAMES[mode], bits
 
 
 def tabulate_paper(run: Run) -> dict[str, str]:
@@ -104,18 +139,24 @@ def tabulate_paper(run: Run) -> dict[str, str]:
     return tables
 
 
-def _name_seeds(seeds: Iterable[int]) -> str:
-    numbers = sorted(seeds)
-    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+def _name_seeds(seeds: Collection[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {_list_seeds(seeds)}"
 
 
-def _pair(accuracies: Iterable[float], emds: Iterable[float]) -> str:
-    accuracy = spread([100 * a for a in accuracies], "{:.1f}".format)
-    return f"{accuracy} / {spread(list(emds), emd_text)}"
+def _list_seeds(seeds: Collection[int]) -> str:
+    first, last = min(seeds), max(seeds)
+    if last - first == len(seeds) - 1 > 1:
+        return f"{first} to {last}"
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def _percents(accuracies: Iterable[float]) -> str:
+    return spread([100 * a for a in accuracies], "{:.1f}".format)
 
 
 def _cell(setting: dict) -> str:
-    text = _pair(setting["accuracies"], setting["emds"])
+    emds = spread(list(setting["emds"]), emd_text)
+    text = f"{_percents(setting['accuracies'])} / {emds}"
     if setting["state"] == "collapsed":
         return f"*{text}*"
     hides = setting["keeps"] and setting["state"] == "drift"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from planted import FLOOR, MEMBRANE, WEIGHTS, a_row, quantized, reference
+from scipy import stats
 
 from experiments.report.judged import (
     baselines,
@@ -72,6 +73,42 @@ def test_settings_share_a_state():
     assert (state(0.002, 0.001).state, state(0.002, 0.001).verdict) == (
         *("cannot_tell", "drift in 1 of 2"),
     )
+
+
+def plant_operations(seeds, gain):
+    """Return references and a setting with as many operations more, a seed."""
+    rows = [*reference(seeds)]
+    rows += [quantized(WEIGHTS[0], 2, "qat", seed=seed, emd=0.004) for seed in seeds]
+    for row in rows:
+        row["synops"] = 1000.0 + 50 * row["seed"]
+        row["synops"] *= 2 if row["mode"] == "fp32" else 1
+        row["synops"] *= 1 + gain[row["seed"]] if row["target"] != "none" else 1
+    return group_settings(judge(rows)).iloc[0]
+
+
+def test_operations_beside_the_control():
+    gain = np.array([0.01, 0.03, 0.02, 0.04, 0.05])
+    own = plant_operations(range(5), gain)
+    ends = stats.t.interval(0.95, 4, gain.mean(), stats.sem(gain))
+    assert own.operations == pytest.approx(0.03)
+    assert (own.operations_low, own.operations_high) == pytest.approx(ends)
+    few = plant_operations(range(2), gain)
+    assert (few.operations_low, few.operations_high) == pytest.approx((0.01, 0.03))
+    one = plant_operations(range(1), gain)
+    assert one.operations == pytest.approx(0.01)
+    assert np.isnan(one.operations_low)
+
+
+def test_excess_of_many_seeds_by_students_t():
+    excess = np.array([0.003, 0.004, 0.005, 0.006, 0.009])
+    rows = [
+        quantized(WEIGHTS[0], 2, "qat", seed=seed, emd=FLOOR + more)
+        for seed, more in enumerate(excess)
+    ]
+    own = group_settings(judge([*reference(range(5)), *rows])).iloc[0]
+    ends = stats.t.interval(0.95, 4, excess.mean(), stats.sem(excess))
+    assert (own.excess_low, own.excess_high) == pytest.approx(ends)
+    assert own.state == "drift"
 
 
 # Of a baseline of 97.8 % and a control, trained as long as QAT is, of 98.0 %.

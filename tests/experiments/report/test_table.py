@@ -23,8 +23,9 @@ def test_table_lines():
         assert there == wanted
     last = lines[-1]
     # Means over layers of what is planted at 0.5, 1 and 1.5 times a multiple of 0.0030.
-    shown = ["97.80", "0.1234", "41.2", "1.3", "0.0030", "0.0018 to 0.0042", "0.0047"]
-    shown += ["drift below the margin", "0.0060", "0.0300", "0.0090", "0.0120"]
+    shown = ["97.80", "0.1234", "41.2", "1.3", "0.0030 [0.0018, 0.0042]"]
+    shown += ["-0.0017 [-0.0034, -0.0000029]", "-", "drift below the margin"]
+    shown += ["0.0060", "0.0300", "0.0090", "0.0120"]
     assert list(last.values())[4:] == shown
     assert table.markdown(judge([])).strip() == "No row is finished yet."
 
