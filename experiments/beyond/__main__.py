@@ -37,7 +37,7 @@ def run(config: BeyondConfig, console: Console | None = None) -> Path:
     console = console or Console()
     config = config.resolve()
     assert config.out is not None, "resolve() sets it"
-    specs = list_specs(config.seeds, config.only, config.tiny)
+    specs = list_specs(config)
     if config.dry_run:
         _print_plan(config, specs, console)
         return config.out
@@ -52,7 +52,8 @@ def run(config: BeyondConfig, console: Console | None = None) -> Path:
         for name, data in files.items():
             store.write_bytes(name, data)
     _write_page(config, files)
-    console.print(f"Report: {config.out}/beyond.md", soft_wrap=True)
+    page = config.out / f"{report.page_name(config)}.md"
+    console.print(f"Report: {page}", soft_wrap=True)
     return config.out
 
 
@@ -64,7 +65,8 @@ def _write_page(config: BeyondConfig, files: dict[str, bytes]) -> None:
     if config.page is None:
         return
     for name, data in files.items():
-        path = config.page if name == "beyond.md" else config.page.parent / name
+        is_page = name == f"{report.page_name(config)}.md"
+        path = config.page if is_page else config.page.parent / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from flax import nnx
 
-from experiments.beyond.losses import FIRST, LOSSES, MATCHED_AFTER, PLAIN, TRIED
+from experiments.beyond.config import BeyondConfig
+from experiments.beyond.losses import (
+    FIRST,
+    LOSSES,
+    MATCHED_AFTER,
+    PLAIN,
+    SAME_TIME,
+    TRIED,
+)
 from experiments.beyond.sensitivity import RIVALS
 from experiments.study.recipe import MEMBRANES, WEIGHTS
 from snnjax import calibrate
@@ -186,12 +194,18 @@ def find_quantizer(spec: RunSpec) -> Quantizer:
     return next(q for q in known if q.name == spec.quantizer)
 
 
-def list_specs(seeds: tuple[int, ...], only: str | None, tiny: bool) -> list[RunSpec]:
-    """Return the rows in the order of execution."""
+def list_specs(config: BeyondConfig) -> list[RunSpec]:
+    """Return the rows in the order of execution.
+
+    On CIFAR, where a training takes a quarter of an hour, three quantizers are trained,
+    by the arms that digits left to compare.
+    """
+    seeds, only, tiny = config.seeds, config.only, config.tiny
+    few = tiny or config.dataset != "digits"
     parts: dict[str, Iterator[RunSpec]] = {
         "tune": _list_tuning(tiny),
         "ptq": _list_calibrations(seeds, tiny),
-        "qat": _list_trainings(seeds, tiny),
+        "qat": _list_trainings(seeds, few, tiny),
         "memory": (
             RunSpec("memory", quantizer.name, arm, seed)
             for seed in seeds
@@ -227,13 +241,14 @@ def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
                 yield RunSpec("ptq", quantizer.name, arm, seed)
 
 
-def _list_trainings(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
+def _list_trainings(seeds: tuple[int, ...], few: bool, tiny: bool) -> Iterator[RunSpec]:
     """Yield the arms that decide first, each seed of all quantizers before the next."""
-    rest = [arm for arm in LOSSES if arm not in FIRST]
+    quantizers = TRAINED[:1] if tiny else TRAINED[:3] if few else TRAINED
+    rest = [SAME_TIME] if few else [arm for arm in LOSSES if arm not in FIRST]
     for arms in (FIRST, *([arm] for arm in MATCHED_AFTER), rest):
         for seed in seeds:
-            for quantizer in TRAINED[:1] if tiny else TRAINED:
+            for quantizer in quantizers:
                 for arm in arms:
                     yield RunSpec("qat", quantizer.name, arm, seed)
-            if arms is FIRST and not tiny:
+            if arms is FIRST and not few:
                 yield RunSpec("qat", NAIVE.name, PLAIN, seed)

@@ -140,11 +140,14 @@ class Networks:
 
     def _train(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
         train_set, _ = self._split(spec.seed)
+        if spec.arm in losses.MATCHED_AFTER:
+            trained = self._find_trained(spec, model, baseline)
+            images = self.config.images
+            return calibrate.fire_match(trained, baseline, train_set, images=images)
         steps = self.config.qat_epochs * self._per_epoch(train_set)
         if spec.arm == losses.SAME_TIME:
             steps = round(steps * losses.MORE_STEPS)
-        arm = losses.MATCHED_AFTER.get(spec.arm, spec.arm)
-        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[arm]
+        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[spec.arm]
         rate = self.study.qat_learning_rate
         assert rate is not None, "resolve() sets it"
         trained = train.fit(
@@ -158,10 +161,20 @@ class Networks:
             distill=loss,
             **self._options(),
         )
-        if arm == spec.arm:
-            return trained
-        images = self.config.images
-        return calibrate.fire_match(trained, baseline, train_set, images=images)
+        if spec.arm in losses.MATCHED_AFTER.values():
+            checkpoint.export(self._file(spec.name), trained, packed=False)
+        return trained
+
+    def _find_trained(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
+        """Return the network that an arm calibrates, from its file or trained now."""
+        own = dataclasses.replace(spec, arm=losses.MATCHED_AFTER[spec.arm])
+        file = self._file(own.name)
+        if checkpoint.exists(file):
+            return checkpoint.load(file)
+        return self._train(own, model, baseline)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "checkpoints" / f"{name}.safetensors"
 
     def _options(self) -> dict[str, Any]:
         return recipe.training_options(self.study) | {"on_nonfinite": "stop"}
@@ -179,7 +192,7 @@ class Networks:
         study = self.study
         file = checkpoint_name(study.dataset, study.model, study.width, seed)
         published = self.config.baselines / f"{file}.safetensors"
-        own = self.folder / "checkpoints" / f"fp32-s{seed}.safetensors"
+        own = self._file(f"fp32-s{seed}")
         for path in () if self.config.tiny else (published, own):
             if checkpoint.exists(path):
                 return checkpoint.load(path)
@@ -203,7 +216,6 @@ class Networks:
             seed=seed,
             **self._options(),
         )
-        own.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.export(own, model, self.config.numbers() | {"seed": seed})
         return model
 

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.beyond import arms, figures, losses, tuning
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import half_width
+from experiments.study.names import DATASET_NAMES
 from experiments.tables import emd_text, markdown_table, points, spread
 from snnjax.report import charts
 from snnjax.runs import Row
@@ -41,14 +42,20 @@ DEAD = 0.6
 
 def make_files(rows: Sequence[Row], config: BeyondConfig) -> dict[str, bytes]:
     """Return ``{path: contents}`` of the page, that of its rows, and the figures."""
+    name = page_name(config)
     files = {
-        "beyond.md": to_markdown(rows, config).encode(),
-        "beyond_details.md": to_details(rows, config).encode(),
+        f"{name}.md": to_markdown(rows, config).encode(),
+        f"{name}_details.md": to_details(rows, config).encode(),
     }
     for part in _FIRST:
         if mine := _comparable(rows, part):
-            files[f"beyond/{part}.png"] = charts.to_png(_draw(part, mine))
+            files[f"{name}/{part}.png"] = charts.to_png(_draw(part, mine))
     return files
+
+
+def page_name(config: BeyondConfig) -> str:
+    """Return the name of the page: of digits, or with that of the data set."""
+    return "beyond" + f"_{config.dataset}" * (config.dataset != "digits")
 
 
 def _draw(part: str, rows: Sequence[Row]) -> alt.TopLevelMixin:
@@ -69,8 +76,12 @@ def _comparable(rows: Sequence[Row], part: str) -> list[Row]:
 
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     """Return the page: what calibration restores, and what training preserves."""
+    name = page_name(config)
     text = _read("head.md").format(
-        dataset=config.dataset, width=config.width, images=config.images
+        dataset=DATASET_NAMES[config.dataset],
+        width=config.width,
+        images=config.images,
+        details=f"{name}_details.md",
     )
     base = _baselines(rows)
     for part, first in _FIRST.items():
@@ -90,13 +101,14 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             tuned = [row for row in rows if row["part"] == "tune"]
             found += judge_losses(mine) + list_numbers(mine, tuned)
         text += "\n" + "".join(f"- {sentence}\n" for sentence in found)
-        text += f"\n![{_ALT[part]}](beyond/{part}.png)\n\n"
+        text += f"\n![{_ALT[part]}]({name}/{part}.png)\n\n"
     return text + _versions(rows)
 
 
 def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:
     """Return the page of every row's numbers."""
-    text, base = _read("details.md"), _baselines(rows)
+    text = _read("details.md").format(page=f"{page_name(config)}.md")
+    base = _baselines(rows)
     if base:
         text += markdown_table([_baseline_line(row) for row in base]) + "\n"
     for part, title in _IN_DETAIL.items():

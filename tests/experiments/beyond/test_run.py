@@ -26,11 +26,11 @@ def row(quantizer, arm, seed, emd, accuracy=0.9, part="ptq"):
 
 
 def test_names_of_rows_are_unique_file_names():
-    specs = arms.list_specs((0, 1), None, tiny=False)
+    specs = arms.list_specs(BeyondConfig(seeds=(0, 1)))
     names = [spec.name for spec in specs]
     assert len(set(names)) == len(names)
     assert not any(set(name) & set('/\\ ,()"') for name in names)
-    assert {spec.part for spec in arms.list_specs((0,), "qat", tiny=False)} == {"qat"}
+    assert {spec.part for spec in arms.list_specs(BeyondConfig(only="qat"))} == {"qat"}
 
 
 def test_ratios_are_of_the_same_seed():
@@ -119,7 +119,7 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
 
 
 def test_rows_measured_together_are_of_one_baseline_and_not_trained():
-    specs = arms.list_specs((0, 1), None, tiny=False)
+    specs = arms.list_specs(BeyondConfig(seeds=(0, 1)))
     groups = list(beyond.list_groups(specs, images=10_000))
     assert [spec for group in groups for spec in group] == specs
     for group in groups:
@@ -214,7 +214,7 @@ def test_a_run_resumes_and_measures_together_what_it_does_alone(tmp_path, monkey
     config = BeyondConfig(tiny=True, out=tmp_path / "run", only="ptq", cache=None)
     beyond.run(config, quiet)
     results = (tmp_path / "run" / "results.jsonl").read_bytes()
-    assert len(results.splitlines()) == 1 + len(arms.list_specs((0,), "ptq", tiny=True))
+    assert len(results.splitlines()) == 1 + len(arms.list_specs(config.resolve()))
     beyond.run(config, quiet)
     assert (tmp_path / "run" / "results.jsonl").read_bytes() == results
     assert "fire_match" in (tmp_path / "run" / "beyond.md").read_text()
@@ -228,6 +228,22 @@ def test_a_run_resumes_and_measures_together_what_it_does_alone(tmp_path, monkey
         )
     ]
     assert rows[0] == rows[1]
+
+
+@pytest.mark.slow
+def test_a_calibrated_arm_takes_the_trained_network(tmp_path, monkeypatch):
+    """It measures the same from the file as if the network were trained again."""
+    config = BeyondConfig(tiny=True, out=tmp_path).resolve()
+    trained, chained = (
+        arms.RunSpec("qat", arms.TRAINED[0].name, arm, 0)
+        for arm in (losses.PLAIN, f"{losses.PLAIN}, fire_match")
+    )
+    networks = Networks(config, tmp_path / "one")
+    networks.measure([trained])
+    (again,) = Networks(config, tmp_path / "two").measure([chained])
+    monkeypatch.setattr(train, "fit", None)  # is not called
+    (found,) = networks.measure([chained])
+    assert found | {"seconds": 0} == again | {"seconds": 0}
 
 
 def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():
