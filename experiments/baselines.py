@@ -119,7 +119,7 @@ def read_ablation(run: Path) -> Row:
     if not rows or not numbers["held_out"]:
         raise ValueError(f"{run} must hold a baseline, tested on held-out images")
     preset = PRESETS[f"baseline-{numbers['dataset']}"].resolve().numbers()
-    same = ("held_out", "train_images", "seeds")
+    same = ("held_out", "train_images", "seeds", "width", "epochs")
     changed = {
         key: value
         for key, value in numbers.items()
@@ -245,6 +245,8 @@ def _ablation_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
         accuracies = list(row["accuracies"].values())
         yield {
             "change": ", ".join(changes) or "none",
+            "width": str(row["width"]),
+            "epochs": str(row["epochs"]),
             "images": f"{row['train_images'] or 'all'}",
             "accuracy": ", ".join(map(percent, accuracies)),
         }

@@ -71,7 +71,7 @@ def test_the_page_is_that_of_its_rows():
 
 
 def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
-    options = dict(average=0.0, held_out=5000, train_images=100, seeds=(3,))
+    options = dict(average=0.0, held_out=5000, train_images=100, seeds=(3,), width=4)
     study = dataclasses.replace(PRESETS["baseline-cifar10"], **options).resolve()
     folder = tmp_path / "ablation"
     folder.mkdir()
@@ -84,7 +84,8 @@ def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
     jsonl.append(results, {"mode": "control", "seed": 3, "accuracy": 0.5})
     row = baselines.read_ablation(folder)
     assert row["changed"] == {"average": 0.0}
-    assert (row["train_images"], row["accuracies"]) == (100, {"s3": 0.25})
+    assert (row["train_images"], row["width"]) == (100, 4)
+    assert row["accuracies"] == {"s3": 0.25}
 
 
 def test_another_network_does_not_take_the_rows_of_the_published_one(
