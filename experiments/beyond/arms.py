@@ -13,6 +13,7 @@ from experiments.beyond.losses import (
     MATCHED_AFTER,
     PLAIN,
     SAME_TIME,
+    SCALED_FIRST,
     TRIED,
 )
 from experiments.beyond.sensitivity import RIVALS
@@ -65,6 +66,8 @@ def _learned_membrane(signed: bool) -> Quantizer:
     return Quantizer(name, spec, "membrane")
 
 
+# Grids that fit the weights badly.
+UNFIT = (_uniform(2, "mid_tread", 1.0), _uniform(2, "mid_rise", 10.0))
 CALIBRATED = (
     _uniform(4, "mid_rise", 1.0),
     _uniform(4, "mid_tread", "mse"),
@@ -82,9 +85,9 @@ CALIBRATED = (
     _membrane(4, False),
 )
 TRAINED = (
-    _uniform(2, "mid_tread", 1.0),
+    UNFIT[0],
     _lq_net(2),
-    _uniform(2, "mid_rise", 10.0),
+    UNFIT[1],
     _uniform(2, "mid_rise", 1.0),
     _lq_net(2, (0, 1)),
     Quantizer("binary per channel", QuantSpec("binary", per_channel=True)),
@@ -145,6 +148,17 @@ CLIPPED: dict[str, tuple[Calibrate, ...]] = {
 CLIPPED["clip by firing, OSBC, fire_match"] = (_choose("firing"), _compensate, _match)
 
 
+def _scale(model, baseline, images, number):
+    return calibrate.scale_to_clip(model, images)
+
+
+# Each channel of a kernel is scaled to the bound that all have.
+SCALED: dict[str, tuple[Calibrate, ...]] = {
+    "scaled, BatchNorm": (_scale, _reestimate),
+    "scaled, OSBC, fire_match": (_scale, _compensate, _match),
+}
+
+
 # How many inputs the best chain sees, and of what kind.
 INPUTS = {f"{BEST}, {n} images": (n, False) for n in (32, 64, 128, 256, 512, 1024)}
 INPUTS[f"{BEST}, 512 of noise"] = (512, True)
@@ -186,6 +200,11 @@ class RunSpec:
         parts = (self.part, self.quantizer, self.arm, f"s{self.seed}")
         text = "-".join(parts).lower()
         return "".join(c if c.isalnum() or c in "-.+" else "_" for c in text)
+
+
+def has_bound(quantizer: Quantizer) -> bool:
+    """Return True if kernels can be scaled to the quantizer's bound."""
+    return quantizer.target == "weights" and quantizer.spec.method == "uniform"
 
 
 def find_quantizer(spec: RunSpec) -> Quantizer:
@@ -236,8 +255,14 @@ def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
             arms = [arm for arm in arms if not arm.startswith("OSBC")]
         if quantizer.name in ("mid-tread by mse 4 bit", "mid-tread by mse 2 bit"):
             arms += list(CLIPPED)
+        if has_bound(quantizer):
+            arms += list(SCALED)
         for seed in seeds:
             for arm in arms:
+                yield RunSpec("ptq", quantizer.name, arm, seed)
+    for quantizer in () if tiny else UNFIT:
+        for seed in seeds:
+            for arm in (PTQ_BN, *SCALED):
                 yield RunSpec("ptq", quantizer.name, arm, seed)
 
 
@@ -245,9 +270,11 @@ def _list_trainings(seeds: tuple[int, ...], few: bool, tiny: bool) -> Iterator[R
     """Yield the arms that decide first, each seed of all quantizers before the next."""
     quantizers = TRAINED[:1] if tiny else TRAINED[:3] if few else TRAINED
     rest = [SAME_TIME] if few else [arm for arm in LOSSES if arm not in FIRST]
-    for arms in (FIRST, *([arm] for arm in MATCHED_AFTER), rest):
+    for arms in (FIRST, [*SCALED_FIRST], *([arm] for arm in MATCHED_AFTER), rest):
         for seed in seeds:
             for quantizer in quantizers:
+                if arms == [*SCALED_FIRST] and not has_bound(quantizer):
+                    continue
                 for arm in arms:
                     yield RunSpec("qat", quantizer.name, arm, seed)
             if arms is FIRST and not few:

@@ -55,6 +55,8 @@ PARTS_OF_IT = ("paired rates", "sorted W2")
 MATCHED_AFTER = {
     f"{arm}, fire_match": arm for arm in (KEPT, PLAIN, "membranes (as MD-SNN)")
 }
+# Before these the kernels are scaled to the quantizer's bound.
+SCALED_FIRST = {f"scaled, {arm}": arm for arm in (PLAIN, KEPT)}
 KEPT_AND_MATCHED = next(iter(MATCHED_AFTER))
 
 

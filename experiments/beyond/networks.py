@@ -72,8 +72,8 @@ class Networks:
                 row |= self._compare(seed, next(found), self._reference(seed))
                 if spec.part == "qat":
                     row |= self._compare_corrupted(seed, network)
-                    arm = losses.MATCHED_AFTER.get(spec.arm, spec.arm)
-                    row["numbers"] = losses.CHOSEN.get(arm)
+                    arm = losses.MATCHED_AFTER | losses.SCALED_FIRST
+                    row["numbers"] = losses.CHOSEN.get(arm.get(spec.arm, spec.arm))
         return rows
 
     def _evaluate_together(
@@ -114,7 +114,7 @@ class Networks:
                 bits = arms.find_quantizer(spec).spec.bits
                 model = self._allocate(spec.arm, bits, baseline)
         calibrated: Any = model
-        for step in (arms.CALIBRATIONS | arms.CLIPPED)[name]:
+        for step in (arms.CALIBRATIONS | arms.CLIPPED | arms.SCALED)[name]:
             calibrated = step(calibrated, baseline, images, number)
         return calibrated
 
@@ -147,7 +147,10 @@ class Networks:
         steps = self.config.qat_epochs * self._per_epoch(train_set)
         if spec.arm == losses.SAME_TIME:
             steps = round(steps * losses.MORE_STEPS)
-        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[spec.arm]
+        arm = losses.SCALED_FIRST.get(spec.arm, spec.arm)
+        if arm != spec.arm:
+            model = calibrate.scale_to_clip(model, train_set)
+        loss = (losses.TRIED if spec.part == "tune" else losses.LOSSES)[arm]
         rate = self.study.qat_learning_rate
         assert rate is not None, "resolve() sets it"
         trained = train.fit(

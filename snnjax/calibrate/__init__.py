@@ -8,6 +8,7 @@ from snnjax.calibrate.fire import fire_match as fire_match
 from snnjax.calibrate.osbc import osbc as osbc
 from snnjax.calibrate.quantize import quantize as quantize
 from snnjax.calibrate.reconstruct import reconstruct as reconstruct
+from snnjax.calibrate.scale import scale_to_clip as scale_to_clip
 from snnjax.layers.inspect import LayerBits as LayerBits
 from snnjax.layers.inspect import describe as describe
 from snnjax.layers.inspect import layer_bits as layer_bits

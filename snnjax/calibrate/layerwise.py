@@ -147,16 +147,17 @@ def can_scale(model: nnx.Module, unit: Unit) -> bool:
     if unit.norm is not None or unit.spiking is None:
         return unit.norm is not None
     spiking: Any = observable_layers(model)[unit.spiking]
-    reset = spiking.neuron.get_value().v_reset
-    resting = reset is None or not np.any(np.asarray(reset))
-    return spiking.quant is None and resting
+    neuron = spiking.neuron.get_value()
+    # Numbers in units of the potential, which do not scale with the threshold.
+    fixed = [x for x in (neuron.v_reset, neuron.v_min) if x is not None]
+    return spiking.quant is None and not any(np.any(np.asarray(x)) for x in fixed)
 
 
 def scale_and_shift(model: nnx.Module, unit: Unit, gain: Array, offset: Array) -> None:
     """Replace each channel's current I by ``gain * I + offset``, in place.
 
     By BatchNorm's scale and bias; without BatchNorm by the bias, and by the threshold,
-    which is divided by the gain: where potentials rest at 0 that is the same.
+    which is divided by the gain: the same where `can_scale` is True.
 
     Raises:
         ValueError: no layer there has a bias.

@@ -115,6 +115,8 @@ def test_a_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     beyond.run(config, Console(file=text))
     assert not out.exists()
     number = len(arms.TRAINED) * len(losses.LOSSES | losses.MATCHED_AFTER) + 1
+    # Three quantizers are uniform.
+    number += 3 * len(losses.SCALED_FIRST)
     assert f"{number} rows, {number} missing" in text.getvalue()
 
 

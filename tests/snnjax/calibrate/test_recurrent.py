@@ -52,6 +52,12 @@ def test_bits_and_rounding(network):
     assert not jnp.array_equal(kernel, before)
 
 
+def test_a_scale_that_its_own_spikes_do_not_take_is_refused(network):
+    quantized = calibrate.quantize(network, {"fc2": QuantSpec(bits=3, clip=1.0)})
+    with pytest.raises(ValueError, match="rec sees its own spikes"):
+        calibrate.scale_to_clip(quantized, BATCHES, timesteps=6)
+
+
 @pytest.mark.parametrize("method", [calibrate.correct_bias, calibrate.fire_match])
 def test_matching_is_refused(network, method):
     with pytest.raises(ValueError, match="rec sees its own spikes"):
