@@ -327,10 +327,11 @@ def _judge_arm(
         others = [
             groups[quantizer, rival] for rival in rivals if (quantizer, rival) in groups
         ]
-        if others:
+        seeds = set.intersection(*({r["seed"] for r in x} for x in (ours, *others)))
+        if others and seeds:
             compared.append(quantizer)
             if all(
-                _mean(ours, key) < min(_mean(found, key) for found in others)
+                _mean(ours, key, seeds) < min(_mean(x, key, seeds) for x in others)
                 for key in BOTH
             ):
                 beaten.append(quantizer)
@@ -351,7 +352,7 @@ def list_numbers(rows: Sequence[Row], tuned: Sequence[Row]) -> list[str]:
     chosen = tuning.choose_trials(tuned)
     sentences = []
     for arm in dict.fromkeys(row["arm"] for row in rows if row.get("numbers")):
-        if arm in losses.MATCHED_AFTER:
+        if arm not in losses.LOSSES:  # they have the numbers of such a one
             continue
         every = [row["numbers"] for row in rows if row["arm"] == arm]
         used = list(map(dict, dict.fromkeys(tuple(x.items()) for x in every)))
@@ -372,5 +373,5 @@ def _but(all_of: Iterable[str], those: Sequence[str]) -> str:
     return f" (not with {', '.join(rest)})" if rest else ""
 
 
-def _mean(rows: Sequence[Row], key: str) -> float:
-    return statistics.fmean(row[key] for row in rows)
+def _mean(rows: Sequence[Row], key: str, seeds: set[int]) -> float:
+    return statistics.fmean(row[key] for row in rows if row["seed"] in seeds)
