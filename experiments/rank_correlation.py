@@ -7,6 +7,7 @@ import pandas as pd
 
 RESAMPLES = 2000
 LEVEL = 95
+DECIMALS = 10
 
 
 def bootstrap(
@@ -68,11 +69,12 @@ def condition(correlations: np.ndarray, given: int) -> np.ndarray:
 def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return Pearson's correlations of ranks, each row counted by its weight.
 
-    Ranks are shares of all rows, from the middle. SciPy's take no weights.
+    Ranks are shares of all rows, from the middle. SciPy's take no weights. Values that
+    differ by their rounding alone, on one machine or another, are equal.
     """
     total = weights.sum(axis=1)[:, None, None]
     unit = []
-    for values in (x, y):
+    for values in (np.round(x, DECIMALS), np.round(y, DECIMALS)):
         # So many rows are smaller, and half of those that are equal: the middle rank.
         before = (values[:, None] > values) + (values[:, None] == values) / 2
         ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total - 0.5

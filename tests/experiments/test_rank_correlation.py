@@ -33,6 +33,16 @@ def test_correlations_match_scipy():
     assert ((low <= found) & (found <= high)).all()
 
 
+def test_what_rounding_alone_sets_apart_is_equal():
+    shares = np.array([5, 1, 3, 2, 4, 1, 2, 3, 5, 4])
+    base = np.array([97, 95, 94, 99, 98, 91, 96, 93, 92, 90])
+    lost = (base / 100 - (base - shares) / 100)[:, None]
+    assert len(set(lost[:, 0])) > len(set(shares))
+    y = np.arange(10.0)[:, None]
+    found = bootstrap(lost, y, range(10), resamples=1)[0, 0, 0]
+    assert found == pytest.approx(stats.spearmanr(shares, y[:, 0]).statistic, abs=1e-12)
+
+
 @pytest.mark.slow
 def test_intervals_match_scipy():
     generator = np.random.default_rng(2)

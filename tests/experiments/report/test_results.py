@@ -58,8 +58,19 @@ def test_the_readmes_numbers_are_the_pages():
     baselines = [li for li in read_table(page) if li["mode"] == "baseline"]
     mean = np.mean([float(line["accuracy %"]) for line in baselines])
     assert full[1].startswith(f"{mean:.1f}")
-    for name, accuracy, emd in lines:
-        if "±" in emd:
-            assert f"{accuracy} / {emd}" in page, name
-        else:  # a row of one seed, of the ablation
-            assert re.search(rf"\| +{accuracy}\d \|.*\| +{emd} \|", page), name
+    measured = [
+        line
+        for part in page.split("\n### ")
+        if re.search(r"\| +operations %", part)
+        for line in read_table(part)
+    ]
+    for name, accuracy, emd, above, operations in lines:
+        wanted = {"EMD": emd, "above margin": f"+{above}", "operations %": operations}
+        found = [
+            line
+            for line in measured
+            if all(line[k].partition(" ")[0] == v for k, v in wanted.items())
+            and f"{float(line['accuracy %']):.1f}" == accuracy.partition(" ")[0]
+        ]
+        assert len(found) == 1, name
+        assert (" 1 seed" in name.replace("(", " ")) == (len(found[0]["seed"]) == 1)
