@@ -234,18 +234,29 @@ def test_a_run_resumes_and_measures_together_what_it_does_alone(tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_calibrated_arm_takes_the_trained_network(tmp_path, monkeypatch):
-    """It measures the same from the file as if the network were trained again."""
     config = BeyondConfig(tiny=True, out=tmp_path).resolve()
+    networks = Networks(config, tmp_path)
+    baseline = models.sew_resnet8(10, width=2, in_channels=1, rngs=nnx.Rngs(0))
+    quantizer = arms.TRAINED[0]
     trained, chained = (
-        arms.RunSpec("qat", arms.TRAINED[0].name, arm, 0)
+        arms.RunSpec("qat", quantizer.name, arm, 0)
         for arm in (losses.PLAIN, f"{losses.PLAIN}, fire_match")
     )
-    networks = Networks(config, tmp_path / "one")
-    networks.measure([trained])
-    (again,) = Networks(config, tmp_path / "two").measure([chained])
-    monkeypatch.setattr(train, "fit", None)  # is not called
-    (found,) = networks.measure([chained])
-    assert found | {"seconds": 0} == again | {"seconds": 0}
+    model = calibrate.quantize(baseline, quantizer.rules)
+    kernel = model.conv1.kernel.get_value() + 0.25
+    model.conv1.kernel.set_value(kernel)
+    calls = []
+    monkeypatch.setattr(train, "fit", lambda *args, **kw: calls.append(args) or model)
+    monkeypatch.setattr(calibrate, "fire_match", lambda model, *args, **kw: model)
+    networks._train(trained, model, baseline)
+    found = networks._train(chained, model, baseline)
+    assert len(calls) == 1
+    one, other = (jax.tree.leaves(nnx.state(x)) for x in (found, model))
+    assert all(map(np.array_equal, one, other))
+    # Without the file it is trained now.
+    networks._file(trained.name).unlink()
+    networks._train(chained, model, baseline)
+    assert len(calls) == 2
 
 
 def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():

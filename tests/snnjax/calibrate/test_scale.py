@@ -104,10 +104,9 @@ def test_errors_say_what_is_missing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", [1.0, 10.0])
-def test_a_grid_that_kills_a_network_does_not_when_its_kernels_are_scaled(clip):
+def test_a_grid_that_kills_a_network_does_not_when_its_kernels_are_scaled():
     model, digits, test = examples.digits()
-    rules = {r"layer.*(conv\d|downsample\.0)": QuantSpec(bits=2, clip=clip)}
+    rules = {r"layer.*(conv\d|downsample\.0)": QuantSpec(bits=2, clip=10.0)}
     plain = calibrate.quantize(model, rules)
     accuracies = [
         train.evaluate(calibrate.reestimate_batchnorm(x, digits), test).accuracy
