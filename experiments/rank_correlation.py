@@ -7,7 +7,7 @@ import pandas as pd
 
 RESAMPLES = 2000
 LEVEL = 95
-DECIMALS = 10
+DECIMALS = 12  # of a column's largest value: the others are rounding
 
 
 def bootstrap(
@@ -74,10 +74,15 @@ def spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     total = weights.sum(axis=1)[:, None, None]
     unit = []
-    for values in (np.round(x, DECIMALS), np.round(y, DECIMALS)):
+    for values in (_round(x), _round(y)):
         # So many rows are smaller, and half of those that are equal: the middle rank.
         before = (values[:, None] > values) + (values[:, None] == values) / 2
         ranks = np.einsum("sj,ijc->sic", weights, before, optimize=True) / total - 0.5
         length = np.sqrt(np.einsum("si,sic->sc", weights, ranks**2))[:, None]
         unit.append(ranks / np.where(length > 1e-9, length, np.nan))
     return np.einsum("si,sip,sio->spo", weights, *unit, optimize=True)
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    largest = np.max(np.abs(values), axis=0)
+    return np.round(values / np.where(largest > 0, largest, 1), DECIMALS)

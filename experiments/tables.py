@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,18 @@ def percent(share: float) -> str:
 
 def points(share: float) -> str:
     return f"{100 * share:.2f}"
+
+
+def list_seeds(seeds: Collection[int]) -> str:
+    """Print seeds, a run of them by its ends.
+
+    >>> list_seeds({0, 1, 2}), list_seeds([5, 1])
+    ('0 to 2', '1, 5')
+    """
+    first, last = min(seeds), max(seeds)
+    if last - first == len(seeds) - 1 > 1:
+        return f"{first} to {last}"
+    return ", ".join(map(str, sorted(seeds)))
 
 
 def is_missing(value: Any) -> bool:

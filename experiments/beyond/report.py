@@ -11,7 +11,13 @@ from experiments.beyond import arms, figures, losses, tuning
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import half_width
 from experiments.study.names import DATASET_NAMES
-from experiments.tables import emd_text, markdown_table, points, spread
+from experiments.tables import (
+    emd_text,
+    list_seeds,
+    markdown_table,
+    points,
+    spread,
+)
 from snnjax.report import charts
 from snnjax.runs import Row
 
@@ -87,7 +93,9 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     for part, first in _FIRST.items():
         mine = _comparable(rows, part)
         text += _read(f"{part}.md").format(
-            epochs=config.qat_epochs, images=config.images
+            epochs=config.qat_epochs,
+            images=config.images,
+            details=f"{name}_details.md",
         )
         if not mine:
             text += "Nothing is measured yet.\n\n"
@@ -197,7 +205,7 @@ def _lines(
         line = {
             "quantizer": quantizer,
             "arm": arm,
-            "seeds": str(len(found)),
+            "seeds": list_seeds({row["seed"] for row in found}),
             "accuracy %": spread([r["accuracy"] for r in found], points),
             "EMD": spread([r["emd_mean"] for r in found], emd_text),
             "ratio": interval_text(compare(found, theirs, "emd_mean")),
@@ -241,9 +249,13 @@ def compare_arms(rows: Sequence[Row], first: str) -> pd.DataFrame:
 
     Returns:
         A row an arm and quantizer: the ratios ``emd_mean`` and ``paired_shift_mean``
-        and the difference ``accuracy`` in points, means over seeds, and ``below``, True
-        where both ratios are below 1 by their intervals.
+        and the difference ``accuracy`` in points, means over seeds; ``below``, True
+        where both ratios are below 1 by their intervals; and the ``seeds``. Quantizers
+        whose grid does not fit are left out after calibration: scaled, they are others
+        of the table once more.
     """
+    unfit = [quantizer.name for quantizer in arms.UNFIT]
+    rows = [r for r in rows if r["part"] == "qat" or r["quantizer"] not in unfit]
     groups, found = _groups(rows), []
     for (quantizer, arm), own in groups.items():
         theirs = groups.get((quantizer, first), [])
@@ -254,8 +266,9 @@ def compare_arms(rows: Sequence[Row], first: str) -> pd.DataFrame:
         line |= {key: statistics.fmean(values) for key, values in ratios.items()}
         line["accuracy"] = 100 * statistics.fmean(_differences(own, theirs))
         line["below"] = all(map(_is_below_1, ratios.values()))
+        line["seeds"] = {row["seed"] for row in own}
         found.append(line)
-    columns = ["arm", "quantizer", *BOTH, "accuracy", "below"]
+    columns = ["arm", "quantizer", *BOTH, "accuracy", "below", "seeds"]
     frame = pd.DataFrame(found, columns=columns)
     order = list(dict.fromkeys(arm for _, arm in groups))
     return frame.sort_values("arm", key=lambda arm: arm.map(order.index), kind="stable")
@@ -268,7 +281,8 @@ def _is_below_1(values: Sequence[float]) -> bool:
 def _summary_lines(compared: pd.DataFrame) -> list[dict[str, str]]:
     lines = []
     for arm, own in compared.groupby("arm", sort=False):
-        line = {"arm": str(arm), "quantizers": str(len(own))}
+        line = {"arm": str(arm), "seeds": list_seeds(set().union(*own["seeds"]))}
+        line["quantizers"] = str(len(own))
         for title, key in zip(("EMD", "paired shift"), BOTH, strict=True):
             line[title] = _median(own[key], "{:.2f}")
         line["accuracy, points"] = _median(own["accuracy"], "{:+.2f}")

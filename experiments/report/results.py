@@ -40,6 +40,7 @@ def summarize(run: Run, figures: str = "figures", details: str = "details.md") -
         unfinished=describe_unfinished(run),
         findings=findings(run.judged_main),
         glance=None if run.judged_main["full"].all() else table.tabulate_glance(run),
+        list_seeds=tables.list_seeds,
         figures=figures,
         captions=CAPTIONS,
         alt=_describe_figure,

@@ -1,7 +1,9 @@
 """The tables: rows, or settings of several seeds, in the paper's form, judged."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from experiments.report.judged import COMPANIONS, REFERENCES, group_settings
@@ -11,6 +13,7 @@ from experiments.study.names import MODE_NAMES
 from experiments.tables import (
     emd_text,
     is_missing,
+    list_seeds,
     markdown_table,
     points,
     signed_emd,
@@ -49,7 +52,7 @@ def row_cells(row: dict) -> dict[str, str]:
         "method": row["way"],
         "mode": MODE_NAMES[row["mode"]],
         "bits": "-" if row["bits"] is None else str(row["bits"]),
-        "seed": _list_seeds(seeds),
+        "seed": list_seeds(seeds),
         "accuracy %": points(row["accuracy"]),
         "mean rate": f"{row['mean_rate']:.4f}",
         "dead %": f"{100 * row['dead_fraction']:.1f}",
@@ -66,7 +69,10 @@ def _answer(row: dict) -> dict[str, str]:
     """
     emds = row["emd_mean"], row["low"], row["high"]
     emds = emds[:1] if row["full"] else emds
-    excess = row["excess"], row["excess_low"], row["excess_high"]
+    # PTQ without BatchNorm moves nothing by itself: all of its EMD is the quantizer's.
+    excess = np.nan, np.nan, np.nan
+    if row["margin"] > 0:
+        excess = row["excess"], row["excess_low"], row["excess_high"]
     operations = [100 * row[k] for k in ("operations", *_OPERATIONS) if k in row]
     return {
         "EMD": _interval(emds, emd_text),
@@ -91,17 +97,19 @@ def _interval(values: Sequence[float], show: Callable[[float], str]) -> str:
 _BITS = {"ptq": 4, "ptq_bn": 4, "qat": 2}
 
 
-def tabulate_glance(run: Run) -> tuple[str, str, int]:
+def tabulate_glance(run: Run) -> dict[str, Any]:
     """Return the methods at one number of bits, in the mode that trains most.
 
-    That is a table, the mode's name, and the bits.
+    That is the ``table``, the ``mode``, the ``bits``, and the ``seeds``.
     """
     rows, settings = run.judged_main, group_settings(run.judged_main)
     mode = max(settings["mode"], key=MODES.index)
     own = settings[settings["mode"] == mode]
     bits = min(own["bits"], key=lambda b: (abs(b - _BITS[mode]), b))
-    lines = []
-    if len(full := rows[rows["mode"] == REFERENCES[mode]]):
+    own, lines = own[own["bits"] == bits], []
+    seeds = sorted(set().union(*own["seeds"]))
+    full = rows[(rows["mode"] == REFERENCES[mode]) & rows["seed"].isin(seeds)]
+    if len(full):
         lines = [
             {
                 "method": "full precision",
@@ -110,13 +118,14 @@ def tabulate_glance(run: Run) -> tuple[str, str, int]:
                 **dict.fromkeys(("above margin", "operations %", "verdict"), "-"),
             }
         ]
-    for setting in own[own["bits"] == bits].to_dict("records"):
+    for setting in own.to_dict("records"):
         accuracy = _percents(setting["accuracies"])
         hides = setting["keeps"] and setting["state"] == "drift"
         accuracy = f"**{accuracy}**" if hides else accuracy
         names = {"method": setting["way"], "accuracy %": accuracy}
         lines.append(names | _answer(setting))
-    return markdown_table(lines), MODE_NAMES[mode], bits
+    table = markdown_table(lines)
+    return {"table": table, "mode": MODE_NAMES[mode], "bits": bits, "seeds": seeds}
 
 
 def tabulate_paper(run: Run) -> dict[str, str]:
@@ -140,14 +149,7 @@ def tabulate_paper(run: Run) -> dict[str, str]:
 
 
 def _name_seeds(seeds: Collection[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {_list_seeds(seeds)}"
-
-
-def _list_seeds(seeds: Collection[int]) -> str:
-    first, last = min(seeds), max(seeds)
-    if last - first == len(seeds) - 1 > 1:
-        return f"{first} to {last}"
-    return ", ".join(map(str, sorted(seeds)))
+    return f"seed{'s' * (len(seeds) > 1)} {list_seeds(seeds)}"
 
 
 def _percents(accuracies: Iterable[float]) -> str:

@@ -147,7 +147,10 @@ def can_scale(model: nnx.Module, unit: Unit) -> bool:
     if unit.norm is not None or unit.spiking is None:
         return unit.norm is not None
     spiking: Any = observable_layers(model)[unit.spiking]
-    neuron = spiking.neuron.get_value()
+    neuron = spiking.learned_neuron()
+    given = hasattr(neuron, "v_threshold")
+    if not given or "v_threshold" in spiking.learned_numbers():
+        return False
     # Numbers in units of the potential, which do not scale with the threshold.
     fixed = [x for x in (neuron.v_reset, neuron.v_min) if x is not None]
     return spiking.quant is None and not any(np.any(np.asarray(x)) for x in fixed)

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from snnjax import _checks, _pytree
 from snnjax.calibrate.inputs import Inputs, load_batches
@@ -12,10 +13,13 @@ from snnjax.calibrate.layerwise import (
     Unit,
     can_scale,
     check_feed_forward,
+    find_spiking,
     find_units,
-    scale_and_shift,
+    observe_batches,
+    take_input,
 )
 from snnjax.calibrate.osbc import check_quantizers
+from snnjax.layers import Hyperparameters
 from snnjax.layers.inspect import check_model
 from snnjax.layers.norm import EPSILON
 from snnjax.layers.observe import observable_layers
@@ -44,13 +48,16 @@ def scale_to_clip(model: Model, dataset: Inputs, *, timesteps: int = 4) -> Model
     they rest at 0, without another floor, and their membrane has no quantizer. Kernels
     whose scale nothing takes, as of the last layer, stay as they are.
 
-    Use it before the other steps, and before training. Where each channel may have a
-    bound, ``QuantSpec(clip="mse", per_channel=True)`` has the same levels.
+    Use it before the other steps. Where each channel may have a bound,
+    ``QuantSpec(clip="mse", per_channel=True)`` has the same levels. Statistics that are
+    re-estimated afterwards are scaled without BatchNorm's constant: channels whose
+    variance is about as small as that, 1e-5, change. In training with SGD a scaled
+    kernel's effective learning rate is :math:`\alpha^2` times smaller.
 
     Args:
         model: a network whose kernels have uniform quantizers, as `quantize` puts them
             on, which hold the kernels in full precision still.
-        dataset: one input shows the order of the layers; else as `correct_bias`.
+        dataset: its first batch shows how the layers follow; else as `correct_bias`.
         timesteps: T.
 
     Returns:
@@ -58,8 +65,9 @@ def scale_to_clip(model: Model, dataset: Inputs, *, timesteps: int = 4) -> Model
 
     Raises:
         ValueError: kernels without a uniform quantizer, with a bound that follows the
-            weights, or with one for each group of them; a recurrent layer, or one that
-            runs twice; no kernel whose scale is free.
+            weights, or with one for each group of them; a recurrent layer, one that
+            runs twice, or two with one kernel; a BatchNorm or neurons that see more
+            than what the kernel returns; no kernel whose scale is free.
 
     Source: the scale that a kernel hands on is that of Nagel et al., `Data-Free
     Quantization Through Weight Equalization and Bias Correction
@@ -79,18 +87,49 @@ def scale_to_clip(model: Model, dataset: Inputs, *, timesteps: int = 4) -> Model
         for unit in find_units(copy, batches[0], timesteps)
         if layers[unit.weights].quant is not None
     ]
-    check_quantizers(layers, units, ("uniform",))
-    for unit in units:
-        _check_bound(unit.weights, layers[unit.weights].quant.get_value())
     free = [unit for unit in units if can_scale(copy, unit)]
-    if not free:
+    if units and not free:
         raise ValueError(
             "model must have a BatchNorm, or neurons that rest at 0, behind a kernel "
             "to take its scale; nothing does here: use calibrate.choose_clip"
         )
+    check_quantizers(layers, free, ("uniform",))
+    kernels = [id(getattr(layer, "kernel", None)) for layer in layers.values()]
     for unit in free:
-        _scale(copy, unit, layers)
+        layer = layers[unit.weights]
+        _check_bound(unit.weights, layer.quant.get_value())
+        if kernels.count(id(layer.kernel)) > 1:
+            raise ValueError(f"{unit.weights} must not share its kernel to be scaled")
+    before = _observe_in_full_precision(copy, free, batches[:1], timesteps)
+    factors = {unit.weights: _scale(copy, unit, layers) for unit in free}
+    after = _observe_in_full_precision(copy, free, batches[:1], timesteps)
+    for unit in free:
+        behind = _behind(unit)
+        found, wanted = after[behind], before[behind] * factors[unit.weights]
+        # A spike may flip by rounding; what is added in between changes all.
+        if np.mean(np.abs(found - wanted)) > 1e-2 * np.mean(np.abs(wanted)):
+            raise ValueError(
+                f"{behind} must see what {unit.weights} returns and nothing else to "
+                "take its scale; something is added or done in between"
+            )
     return copy
+
+
+def _observe_in_full_precision(
+    model: nnx.Module, units: list[Unit], batches: list[Array], timesteps: int
+) -> dict[str, np.ndarray]:
+    """Return what is right behind each kernel, without the kernels' quantizers."""
+    copy = nnx.clone(model)
+    layers: dict[str, Any] = dict(observable_layers(copy))
+    for unit in units:
+        layers[unit.weights].quant = nnx.data(None)
+    observers = {_behind(unit): take_input for unit in units}
+    [found] = observe_batches(copy, batches, observers, timesteps)
+    return {name: np.asarray(x, np.float64) for name, x in found.items()}
+
+
+def _behind(unit: Unit) -> str:
+    return unit.norm or unit.spiking or ""
 
 
 def _check_bound(name: str, spec: Any) -> None:
@@ -101,25 +140,38 @@ def _check_bound(name: str, spec: Any) -> None:
         )
 
 
-def _scale(copy: nnx.Module, unit: Unit, layers: dict[str, Any]) -> None:
-    """Scale a unit's kernel, and what is behind it back, in place."""
+def _scale(copy: nnx.Module, unit: Unit, layers: dict[str, Any]) -> np.ndarray:
+    """Scale a unit's kernel, and what is behind it back, in place; return the scale."""
     layer = layers[unit.weights]
     kernel, spec = layer.kernel.get_value(), layer.quant.get_value()
     fitted = _pytree.replace(spec, clip=None, clip_rule="mse", per_channel=True)
     best = np.asarray(fitted.fit(kernel).clip, np.float64)
+    bound = np.reshape(np.asarray(spec.bounds(kernel), np.float64), -1)
     is_zero = ~np.any(np.asarray(kernel), axis=tuple(range(kernel.ndim - 1)))
-    factor = np.where(is_zero, 1.0, np.asarray(spec.clip, np.float64) / best)
+    factor = np.where(is_zero, 1.0, bound / best)
     for param in (layer.kernel, layer.bias):
         if param is not None:
-            value = param.get_value()
-            param.set_value(jnp.asarray(np.asarray(value) * factor, value.dtype))
+            _multiply(param, factor)
     if unit.norm is None:
-        ones = jnp.asarray(factor, kernel.dtype)
-        scale_and_shift(copy, unit, 1 / ones, jnp.zeros_like(ones))
-        return
+        spiking = find_spiking(copy, unit)
+        neuron = spiking.neuron.get_value()
+        threshold = np.asarray(neuron.v_threshold)
+        dtype = np.promote_types(threshold.dtype, np.float32)
+        threshold = jnp.asarray(threshold * factor, dtype)
+        neuron = _pytree.replace(neuron, v_threshold=threshold)
+        spiking.neuron = Hyperparameters(neuron)
+        return factor
     norm = layers[unit.norm]
-    mean, var = norm.mean.get_value(), norm.var.get_value()
-    norm.mean.set_value(jnp.asarray(np.asarray(mean) * factor, mean.dtype))
-    # With the constant that BatchNorm adds, so that nothing changes.
-    scaled = (np.asarray(var, np.float64) + EPSILON) * factor**2 - EPSILON
-    norm.var.set_value(jnp.asarray(np.maximum(scaled, 0), var.dtype))
+    _multiply(norm.mean, factor)
+    # With the constant that BatchNorm adds, so that nothing changes; what a variance of
+    # 0 cannot take goes into the scale.
+    wanted = (np.asarray(norm.var.get_value(), np.float64) + EPSILON) * factor**2
+    var = np.maximum(wanted - EPSILON, 0)
+    norm.var.set_value(jnp.asarray(var, norm.var.get_value().dtype))
+    _multiply(norm.scale, np.sqrt((var + EPSILON) / wanted))
+    return factor
+
+
+def _multiply(param: Any, factor: np.ndarray) -> None:
+    value = param.get_value()
+    param.set_value(jnp.asarray(np.asarray(value, np.float64) * factor, value.dtype))

@@ -286,7 +286,7 @@ def test_glance(page):
 
 def test_glance_of_other_bits_and_modes():
     text = results.summarize(a_run(StudyConfig(bits=(8,), modes=("ptq",))))
-    assert table(text)[0]["EMD"] == "0.0000 ± 0.0000"
+    assert table(text)[0]["EMD"] == "0.0000"  # of the one seed that runs the grid
     assert "PTQ of 8 bits" in text
 
 
