@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -262,7 +263,7 @@ def compare_arms(rows: Sequence[Row], first: str) -> pd.DataFrame:
         ratios = {key: compare(own, theirs, key) for key in BOTH}
         if arm == first or not ratios[BOTH[0]]:
             continue
-        line = {"arm": arm, "quantizer": quantizer}
+        line: dict[str, Any] = {"arm": arm, "quantizer": quantizer}
         line |= {key: statistics.fmean(values) for key, values in ratios.items()}
         line["accuracy"] = 100 * statistics.fmean(_differences(own, theirs))
         line["below"] = all(map(_is_below_1, ratios.values()))

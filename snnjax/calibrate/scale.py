@@ -104,7 +104,7 @@ def scale_to_clip(model: Model, dataset: Inputs, *, timesteps: int = 4) -> Model
     factors = {unit.weights: _scale(copy, unit, layers) for unit in free}
     after = _observe_in_full_precision(copy, free, batches[:1], timesteps)
     for unit in free:
-        behind = _behind(unit)
+        behind = _name_next(unit)
         found, wanted = after[behind], before[behind] * factors[unit.weights]
         # A spike may flip by rounding; what is added in between changes all.
         if np.mean(np.abs(found - wanted)) > 1e-2 * np.mean(np.abs(wanted)):
@@ -123,12 +123,12 @@ def _observe_in_full_precision(
     layers: dict[str, Any] = dict(observable_layers(copy))
     for unit in units:
         layers[unit.weights].quant = nnx.data(None)
-    observers = {_behind(unit): take_input for unit in units}
+    observers = {_name_next(unit): take_input for unit in units}
     [found] = observe_batches(copy, batches, observers, timesteps)
     return {name: np.asarray(x, np.float64) for name, x in found.items()}
 
 
-def _behind(unit: Unit) -> str:
+def _name_next(unit: Unit) -> str:
     return unit.norm or unit.spiking or ""
 
 
