@@ -273,9 +273,8 @@ def _list_trainings(seeds: tuple[int, ...], few: bool, tiny: bool) -> Iterator[R
     for arms in (FIRST, [*SCALED_FIRST], *([arm] for arm in MATCHED_AFTER), rest):
         for seed in seeds:
             for quantizer in quantizers:
-                if arms == [*SCALED_FIRST] and not has_bound(quantizer):
-                    continue
                 for arm in arms:
-                    yield RunSpec("qat", quantizer.name, arm, seed)
+                    if arm not in SCALED_FIRST or has_bound(quantizer):
+                        yield RunSpec("qat", quantizer.name, arm, seed)
             if arms is FIRST and not few:
                 yield RunSpec("qat", NAIVE.name, PLAIN, seed)

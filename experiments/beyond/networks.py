@@ -72,8 +72,9 @@ class Networks:
                 row |= self._compare(seed, next(found), self._reference(seed))
                 if spec.part == "qat":
                     row |= self._compare_corrupted(seed, network)
-                    arm = losses.MATCHED_AFTER | losses.SCALED_FIRST
-                    row["numbers"] = losses.CHOSEN.get(arm.get(spec.arm, spec.arm))
+                    trained_by = losses.MATCHED_AFTER | losses.SCALED_FIRST
+                    arm = trained_by.get(spec.arm, spec.arm)
+                    row["numbers"] = losses.CHOSEN.get(arm)
         return rows
 
     def _evaluate_together(

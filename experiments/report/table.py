@@ -62,6 +62,10 @@ def row_cells(row: dict) -> dict[str, str]:
     }
 
 
+# Of settings alone: a row has one seed.
+_OPERATIONS = "operations_low", "operations_high"
+
+
 def _answer(row: dict) -> dict[str, str]:
     """Return what a row or a setting tells of firing, with intervals, and its verdict.
 
@@ -80,9 +84,6 @@ def _answer(row: dict) -> dict[str, str]:
         "operations %": _interval(operations, "{:+.1f}".format),
         "verdict": row["verdict"],
     }
-
-
-_OPERATIONS = "operations_low", "operations_high"
 
 
 def _interval(values: Sequence[float], show: Callable[[float], str]) -> str:

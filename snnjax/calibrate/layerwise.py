@@ -95,6 +95,15 @@ def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Uni
     return units
 
 
+def find_quantized_units(
+    model: nnx.Module, images: ArrayLike, timesteps: int
+) -> list[Unit]:
+    """Return the units of `find_units` whose kernel has a quantizer."""
+    layers: dict[str, Any] = dict(observable_layers(model))
+    units = find_units(model, images, timesteps)
+    return [unit for unit in units if layers[unit.weights].quant is not None]
+
+
 def check_feed_forward(model: nnx.Module) -> None:
     """Raise ValueError for recurrent layers, whose currents depend on their spikes."""
     names = [

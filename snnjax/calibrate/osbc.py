@@ -19,8 +19,8 @@ from snnjax.calibrate.compensate import (
 from snnjax.calibrate.inputs import Inputs, load_batches
 from snnjax.calibrate.layerwise import (
     Unit,
+    find_quantized_units,
     find_spiking,
-    find_units,
     observe_batches,
     take_input,
 )
@@ -93,11 +93,7 @@ def osbc(
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))
-    units = [
-        unit
-        for unit in find_units(copy, batches[0], timesteps)
-        if layers[unit.weights].quant is not None
-    ]
+    units = find_quantized_units(copy, batches[0], timesteps)
     check_quantizers(layers, units, METHODS)
 
     def reestimate(copy):

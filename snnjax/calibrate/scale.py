@@ -13,8 +13,8 @@ from snnjax.calibrate.layerwise import (
     Unit,
     can_scale,
     check_feed_forward,
+    find_quantized_units,
     find_spiking,
-    find_units,
     observe_batches,
     take_input,
 )
@@ -82,11 +82,7 @@ def scale_to_clip(model: Model, dataset: Inputs, *, timesteps: int = 4) -> Model
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))
-    units = [
-        unit
-        for unit in find_units(copy, batches[0], timesteps)
-        if layers[unit.weights].quant is not None
-    ]
+    units = find_quantized_units(copy, batches[0], timesteps)
     free = [unit for unit in units if can_scale(copy, unit)]
     if units and not free:
         raise ValueError(
