@@ -16,7 +16,7 @@ def draw_arms(compared: pd.DataFrame, first: str) -> alt.TopLevelMixin:
     """Draw how each arm compares with the first: a point a quantizer, the median.
 
     Args:
-        compared: of `report.compare_arms`.
+        compared: of `comparison.compare_arms`.
         first: the arm that the others are compared with.
     """
     order = list(dict.fromkeys(compared["arm"]))

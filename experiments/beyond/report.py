@@ -1,14 +1,14 @@
 """Make the page from the rows alone."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from experiments.beyond import arms, figures, losses, tuning
+from experiments.beyond import arms, figures, findings, losses, tuning
+from experiments.beyond.comparison import BOTH, compare, compare_arms, group_by_arm
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import half_width
 from experiments.study.names import DATASET_NAMES
@@ -35,7 +35,6 @@ _ALT = {
     "memory": "Drift over bits a weight, a line an allocation",
     "inputs": "Drift over the number of images",
 }
-BOTH = ("emd_mean", "paired_shift_mean")
 # What no loss optimised, by column.
 _BESIDE = {
     "time-W1": "time_w1_mean",
@@ -43,8 +42,6 @@ _BESIDE = {
     "noisy EMD": "corrupted_emd_mean",
     "noisy paired": "corrupted_paired_shift_mean",
 }
-# A network below this accuracy is dead, not quantized: no ratio to it says anything.
-DEAD = 0.6
 
 
 def make_files(rows: Sequence[Row], config: BeyondConfig) -> dict[str, bytes]:
@@ -101,14 +98,15 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
         if not mine:
             text += "Nothing is measured yet.\n\n"
             continue
-        found = list_failed(rows, part)
+        found = findings.list_failed(rows, part)
         if part in _IN_DETAIL:
             text += markdown_table(_summary_lines(compare_arms(mine, first)), _TEXT)
         else:
             text += markdown_table(_lines(mine, base, first), _TEXT)
         if part == "qat":
             tuned = [row for row in rows if row["part"] == "tune"]
-            found += judge_losses(mine) + list_numbers(mine, tuned)
+            found += findings.judge_losses(mine)
+            found += findings.list_numbers(mine, tuned)
         text += "\n" + "".join(f"- {sentence}\n" for sentence in found)
         text += f"\n![{_ALT[part]}]({name}/{part}.png)\n\n"
     return text + _versions(rows)
@@ -135,13 +133,6 @@ def _baselines(rows: Sequence[Row]) -> list[Row]:
         for row in rows
         if row["part"] == "fp32" and row["seed"] not in arms.TUNING_SEEDS
     ]
-
-
-def list_failed(rows: Sequence[Row], part: str) -> list[str]:
-    """Return a sentence on the networks whose loss became NaN or infinite."""
-    failed = [row for row in rows if row["part"] == part and "failed" in row]
-    names = ", ".join(f"{r['quantizer']} {r['arm']} (seed {r['seed']})" for r in failed)
-    return [f"Left out, since the loss was not finite: {names}."] if failed else []
 
 
 def _versions(rows: Sequence[Row]) -> str:
@@ -181,20 +172,11 @@ def _tuning_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Group rows by quantizer and arm, the quantizers together."""
-    order = list(dict.fromkeys(row["quantizer"] for row in rows))
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: order.index(row["quantizer"])):
-        found.setdefault((row["quantizer"], row["arm"]), []).append(row)
-    return found
-
-
 def _lines(
     rows: Sequence[Row], base: Sequence[Row], first: str
 ) -> list[dict[str, str]]:
     operations = {row["seed"]: row["operations"] for row in base}
-    groups, lines = _groups(rows), []
+    groups, lines = group_by_arm(rows), []
     beside = {
         column: key
         for column, key in _BESIDE.items()
@@ -222,16 +204,6 @@ def _lines(
     return lines
 
 
-def compare(rows: Sequence[Row], first: Sequence[Row], key: str) -> list[float]:
-    """Return a measure over that of the same seed in the arm to compare with."""
-    theirs = {row["seed"]: row[key] for row in first if key in row}
-    return [
-        row[key] / theirs[row["seed"]]
-        for row in rows
-        if key in row and theirs.get(row["seed"])
-    ]
-
-
 def interval_text(values: Sequence[float]) -> str:
     """Print a mean ratio with half of its 95 % interval.
 
@@ -243,40 +215,6 @@ def interval_text(values: Sequence[float]) -> str:
     text = f"{statistics.fmean(values):.2f}"
     same = len(values) < 2 or not statistics.stdev(values)
     return text if same else f"{text} ± {half_width(values):.2f}"
-
-
-def compare_arms(rows: Sequence[Row], first: str) -> pd.DataFrame:
-    """Compare each arm with the first one, quantizer by quantizer.
-
-    Returns:
-        A row an arm and quantizer: the ratios ``emd_mean`` and ``paired_shift_mean``
-        and the difference ``accuracy`` in points, means over seeds; ``below``, True
-        where both ratios are below 1 by their intervals; and the ``seeds``. Quantizers
-        whose grid does not fit are left out after calibration: scaled, they are others
-        of the table once more.
-    """
-    unfit = [quantizer.name for quantizer in arms.UNFIT]
-    rows = [r for r in rows if r["part"] == "qat" or r["quantizer"] not in unfit]
-    groups, found = _groups(rows), []
-    for (quantizer, arm), own in groups.items():
-        theirs = groups.get((quantizer, first), [])
-        ratios = {key: compare(own, theirs, key) for key in BOTH}
-        if arm == first or not ratios[BOTH[0]]:
-            continue
-        line: dict[str, Any] = {"arm": arm, "quantizer": quantizer}
-        line |= {key: statistics.fmean(values) for key, values in ratios.items()}
-        line["accuracy"] = 100 * statistics.fmean(_differences(own, theirs))
-        line["below"] = all(map(_is_below_1, ratios.values()))
-        line["seeds"] = {row["seed"] for row in own}
-        found.append(line)
-    columns = ["arm", "quantizer", *BOTH, "accuracy", "below", "seeds"]
-    frame = pd.DataFrame(found, columns=columns)
-    order = list(dict.fromkeys(arm for _, arm in groups))
-    return frame.sort_values("arm", key=lambda arm: arm.map(order.index), kind="stable")
-
-
-def _is_below_1(values: Sequence[float]) -> bool:
-    return statistics.fmean(values) + half_width(values) < 1
 
 
 def _summary_lines(compared: pd.DataFrame) -> list[dict[str, str]]:
@@ -302,91 +240,3 @@ def _median(values: pd.Series, form: str) -> str:
     if len(values) > 1:
         text += f" ({form.format(values.min())} to {form.format(values.max())})"
     return text
-
-
-def _differences(rows: Sequence[Row], first: Sequence[Row]) -> list[float]:
-    theirs = {row["seed"]: row["accuracy"] for row in first}
-    return [r["accuracy"] - theirs[r["seed"]] for r in rows if r["seed"] in theirs]
-
-
-def judge_losses(rows: Sequence[Row]) -> list[str]:
-    """Return sentences on `distill.firing`, and on what it leaves to `fire_match`."""
-    known = [*losses.LOSSES, *losses.MATCHED_AFTER]
-    kept = (losses.KEPT, losses.KEPT_AND_MATCHED)
-    others = [
-        arm for arm in known if arm not in (losses.PLAIN, *kept, *losses.PARTS_OF_IT)
-    ]
-    trained = [arm for arm in others if arm not in losses.MATCHED_AFTER]
-    groups = _groups(rows)
-    return [
-        *_judge_arm(groups, losses.KEPT, trained),
-        *_judge_arm(groups, losses.KEPT_AND_MATCHED, others),
-    ]
-
-
-def _judge_arm(
-    groups: dict[tuple[str, str], list[Row]], arm: str, rivals: Sequence[str]
-) -> list[str]:
-    """Compare an arm with plain training, and with the best of its rivals."""
-    alive, below, beaten, compared = [], [], [], []
-    for quantizer in dict.fromkeys(quantizer for quantizer, _ in groups):
-        plain = groups.get((quantizer, losses.PLAIN), [])
-        ours = groups.get((quantizer, arm), [])
-        if not plain or not ours:
-            continue
-        ratios = [compare(ours, plain, key) for key in BOTH]
-        if statistics.fmean(row["accuracy"] for row in plain) >= DEAD:
-            alive.append(quantizer)
-            if all(map(_is_below_1, ratios)):
-                below.append(quantizer)
-        others = [
-            groups[quantizer, rival] for rival in rivals if (quantizer, rival) in groups
-        ]
-        seeds = set.intersection(*({r["seed"] for r in x} for x in (ours, *others)))
-        if others and seeds:
-            compared.append(quantizer)
-            if all(
-                _mean(ours, key, seeds) < min(_mean(x, key, seeds) for x in others)
-                for key in BOTH
-            ):
-                beaten.append(quantizer)
-    if not alive:
-        return []
-    return [
-        f"{arm} is below plain training in both measures, by 95 % intervals over "
-        f"seeds, with {len(below)} of the {len(alive)} quantizers that plain training "
-        f"does not kill{_but(alive, below)}.",
-        f"{arm} is below the best of {'; '.join(rivals)}, each measure's own, in both "
-        f"measures with {len(beaten)} of {len(compared)} quantizers"
-        f"{_but(compared, beaten)}.",
-    ]
-
-
-def list_numbers(rows: Sequence[Row], tuned: Sequence[Row]) -> list[str]:
-    """Return a sentence on the numbers of each loss, and those that tuning chose."""
-    chosen = tuning.choose_trials(tuned)
-    sentences = []
-    for arm in dict.fromkeys(row["arm"] for row in rows if row.get("numbers")):
-        if arm not in losses.LOSSES:  # they have the numbers of such a one
-            continue
-        every = [row["numbers"] for row in rows if row["arm"] == arm]
-        used = list(map(dict, dict.fromkeys(tuple(x.items()) for x in every)))
-        text = " or ".join(losses.name_numbers(numbers) for numbers in used)
-        if arm in chosen and used != [dict(chosen[arm])]:
-            text += f"; the tuning chose {losses.name_numbers(chosen[arm])}"
-        sentences.append(f"Numbers of {arm}: {text}.")
-    if any("tuning" in sentence for sentence in sentences):
-        sentences.append(
-            "Losses above have other numbers than the tuning chose: they were trained "
-            "before it, and this table does not yet decide between them."
-        )
-    return sentences
-
-
-def _but(all_of: Iterable[str], those: Sequence[str]) -> str:
-    rest = [name for name in all_of if name not in those]
-    return f" (not with {', '.join(rest)})" if rest else ""
-
-
-def _mean(rows: Sequence[Row], key: str, seeds: set[int]) -> float:
-    return statistics.fmean(row[key] for row in rows if row["seed"] in seeds)

@@ -10,7 +10,15 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.beyond import __main__ as beyond
-from experiments.beyond import arms, losses, report, sensitivity, tuning
+from experiments.beyond import (
+    arms,
+    comparison,
+    findings,
+    losses,
+    report,
+    sensitivity,
+    tuning,
+)
 from experiments.beyond.config import PRESETS, BeyondConfig
 from experiments.beyond.networks import Networks
 from snnjax import calibrate, checkpoint, data, distill, models, train
@@ -50,7 +58,7 @@ def test_ratios_are_of_the_same_seed():
     # The mean of 1/2 and 1/4, and 12.7 / sqrt(2) of their standard deviation.
     assert best["ratio"] == best["ratio of it"] == "0.38 ± 1.59"
     assert best["operations"] == "0.500"
-    [line] = report.compare_arms(rows, arms.PTQ_BN).to_dict("records")
+    [line] = comparison.compare_arms(rows, arms.PTQ_BN).to_dict("records")
     assert line["emd_mean"] == line["paired_shift_mean"] == pytest.approx(0.375)
     assert line["accuracy"] == pytest.approx(1)
     assert not line["below"]  # two seeds so far apart decide nothing
@@ -66,9 +74,9 @@ def test_a_difference_in_every_seed_is_below():
         for arm, own in ratios.items()
         for seed, ratio in enumerate(own)
     ]
-    found = report.compare_arms(rows, arms.PTQ_BN).set_index("arm")["below"]
+    found = comparison.compare_arms(rows, arms.PTQ_BN).set_index("arm")["below"]
     assert found.to_dict() == {"near": True, "far": False}
-    assert report.compare_arms(rows[:3], arms.PTQ_BN).empty
+    assert comparison.compare_arms(rows[:3], arms.PTQ_BN).empty
 
 
 def test_a_chain_is_compared_with_chains():
@@ -81,7 +89,7 @@ def test_a_chain_is_compared_with_chains():
         for arm, emd in emds.items()
         for seed in range(3)
     ]
-    _, alone, _, chained = report.judge_losses(rows)
+    _, alone, _, chained = findings.judge_losses(rows)
     assert alone.startswith(f"{losses.KEPT} is below the best")
     assert chained.startswith(f"{losses.KEPT_AND_MATCHED} is below the best")
     assert "1 of 1 quantizers" in alone
@@ -90,7 +98,7 @@ def test_a_chain_is_compared_with_chains():
 
 def test_what_failed_is_told():
     failed = {"part": "qat", "quantizer": "a", "arm": "b", "seed": 3, "failed": "so"}
-    [sentence] = report.list_failed([failed], "qat")
+    [sentence] = findings.list_failed([failed], "qat")
     assert "a b (seed 3)" in sentence
     rows = [row("a", arm, 0, 0.1, part="qat") for arm in (losses.PLAIN, losses.KEPT)]
     rows.append(failed)
