@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.report.judged import POINT, SETTING
+from experiments.report.judged import FEWEST, POINT, SETTING
 from experiments.report.pairs import DIFFERENT
 from experiments.sampling import LEVEL, half_width
 from experiments.study.grid import CLIPS
@@ -33,7 +33,8 @@ class Effect(NamedTuple):
     Attributes:
         name: what was measured, in words.
         mean: over seeds.
-        low, high: the ends of its interval.
+        low, high: the ends of its interval; of fewer than 5 seeds the lowest and the
+            highest value.
         wanted: the range in which the claim says that it lies.
         show: prints a value.
         unit: of the values, in words.
@@ -62,8 +63,11 @@ class Effect(NamedTuple):
 
     def __str__(self) -> str:
         """Return the effect and its interval in words."""
+        if np.isnan(self.mean):
+            return f"{self.name}: not measured"
         mean, low, high = map(self.show, (self.mean, self.low, self.high))
-        return f"{self.name} {mean}{self.unit} [{low}, {high}]"
+        ends = f" [{low}, {high}]" * (self.low < self.high)
+        return f"{self.name} {mean}{self.unit}{ends}"
 
 
 def estimate_deciding_seeds(effects: Sequence[Effect], seeds: int) -> float:
@@ -89,9 +93,12 @@ def measure(
     tests: int = 1,
 ) -> Effect:
     """Measure an effect from its value in each seed, one of ``tests`` alike."""
-    mean = float(values.mean())
-    half = half_width(values, 1 - (1 - LEVEL) / (EFFECTS * tests))
-    return Effect(name, mean, mean - half, mean + half, wanted, show, unit)
+    values = values.dropna()
+    mean, low, high = map(float, (values.mean(), values.min(), values.max()))
+    if len(values) >= FEWEST:
+        half = half_width(values, 1 - (1 - LEVEL) / (EFFECTS * tests))
+        low, high = mean - half, mean + half
+    return Effect(name, mean, low, high, wanted, show, unit)
 
 
 def count_seeds(judged: pd.DataFrame) -> int:
@@ -207,11 +214,11 @@ def lq_net(judged: pd.DataFrame) -> list[Effect]:
 
 def accuracy_first(judged: pd.DataFrame) -> list[Effect]:
     """Measure how far accuracy is ahead of EMD at the bits between fewest and most."""
-    few, most = judged["bits"].min(), judged["bits"].max()
     leads = []
     for _, line in judged.groupby("way", sort=False):
         if line["bits"].nunique() < 3:
             continue
+        few, most = line["bits"].min(), line["bits"].max()
         accuracy, emd = (
             line.pivot(index="seed", columns="bits", values=column)
             .dropna()

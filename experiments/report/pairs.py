@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.report.judged import ROUNDING, SETTING, compare_emds, summarize
+from experiments.report.judged import ROUNDING, SETTING, compare_emds
 from experiments.report.run import Run, plan
 from experiments.study.grid import CLIPS
 from experiments.study.names import MODE_NAMES
@@ -78,11 +78,6 @@ class Pairs:
         """Mode and both settings, which pairs of other seeds share."""
         names = self.one[SETTING].set_axis(["mode", "far"], axis=1)
         return names.assign(near=self.other["setting"], seed=self.one["seed"])
-
-    def summarize(self, at: Any) -> str:
-        """Describe both rows of a pair and their ratio, for a sentence."""
-        far, near = summarize(self.one.loc[at]), summarize(self.other.loc[at])
-        return f"{far}, against {near}: {self.ratio.loc[at]:.1f} times"
 
 
 def match_pairs(judged: pd.DataFrame, option: str, one: Any, other: Any) -> Pairs:

@@ -118,11 +118,49 @@ def test_a_setting_has_one_verdict_whatever_is_grouped_with_it():
             assert part.to_dict() == whole.loc[part.index].to_dict()
 
 
-def test_fewer_seeds_are_counted_as_before():
-    rows = [row for row in noisy() if row["seed"] < 4]
-    config = StudyConfig(bits=(2, 4, 8), seeds=(0, 1, 2, 3), repeat=True).resolve()
-    found = judge_claims(a_run(config, rows=rows))
-    assert all("seeds 0, 1, 2, 3" in one.why for one in found[:6])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accuracy": -0.02},
+        {"emd": 0.01},  # above the control's by more than the paper's clips differ
+        {"emd": lambda row: 0.007 * (row["clip"] == 10.0)},  # the clips alone
+    ],
+)
+def test_one_effect_refutes_lq_net(change):
+    def tell(row):
+        if row["method"] != "lq_net" or row["target"] != "weights":
+            return {}
+        return {k: v(row) if callable(v) else v for k, v in change.items()}
+
+    assert verdicts()["lq_net"] == REPRODUCED
+    assert verdicts(tell=tell)["lq_net"] == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"emd": 0.004}, REPRODUCED),
+        ({"emd": 0.0005}, NOT_REPRODUCED),  # not 1.5 times as far
+        ({"emd": 0.004, "accuracy": -0.02}, NOT_REPRODUCED),
+        ({"emd": 0.004, "accuracy": -0.01}, UNDECIDED),  # a point is the edge
+        ({"emd": 0.1, "accuracy": -0.75}, NOT_REPRODUCED),  # collapsed
+    ],
+)
+def test_conditions_of_a_hidden_drift(change, verdict):
+    def tell(row):
+        return change if is_row(row, "LQ-Net wide", 8, "qat") else {}
+
+    assert verdicts(spread=2e-5, tell=tell)["equal_accuracy"] == verdict
+
+
+def test_collapsed_clips_are_left_out():
+    def tell(row):
+        if row["clip"] != 10.0 or row["method"] != "uniform":
+            return {}
+        dead = {"accuracy": -0.8, "emd": -0.0019}
+        return {"emd": 0.02} if row["bits"] == 8 else dead
+
+    assert verdicts(tell=tell)["wide_clip"] == REPRODUCED
 
 
 @pytest.mark.nightly

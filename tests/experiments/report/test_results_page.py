@@ -203,7 +203,6 @@ def test_claims(page):
     text = section(page, "The paper's claims")
     verdicts = re.findall(r"^- Verdict: \*\*(.+)\*\* ", text, re.M)
     assert len(verdicts) == 7
-    assert verdicts[0] == "reproduced"
     assert text.count("- Rule: ") == text.count("- Paper: ") == 7
 
 
