@@ -1,3 +1,4 @@
+import gc
 import itertools
 import os
 from pathlib import Path
@@ -78,6 +79,12 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("slow") and item.get_closest_marker("nightly"):
             raise pytest.UsageError(f"{item.nodeid} is slow and nightly; choose one")
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish():
+    """Collect garbage less often: tracing makes many objects, hardly any in cycles."""
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)
