@@ -28,6 +28,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "figures",
+    "intervals",
     "links",
     "reference",
 ]

@@ -26,8 +26,18 @@ _TEXT = ("quantizer", "arm", "loss")
 # Of each part, the arm that others are compared with.
 _FIRST = {"ptq": arms.PTQ_BN, "qat": losses.PLAIN, "memory": arms.SAME_BITS}
 _FIRST["inputs"] = list(arms.INPUTS)[4]
-# Parts whose rows are many: their titles on the page of details.
-_IN_DETAIL = {"ptq": "Calibrated after quantization", "qat": "Trained with it"}
+# Parts whose rows are many: the page has their medians.
+_MANY = ("ptq", "qat")
+# Titles on the page of details.
+_TITLES = {
+    "ptq": "Calibrated after quantization",
+    "qat": "Trained with it",
+    "memory": "Bits at equal memory",
+    "inputs": "How many inputs, and of what kind",
+}
+# What the page has of the rows of the others.
+_BRIEF = {key: key for key in ("quantizer", "arm", "seeds", "accuracy %")}
+_BRIEF |= {"ratio": "EMD", "ratio of it": "paired shift"}
 # What each figure shows, for those who cannot see it.
 _ALT = {
     "ptq": "Each arm's drift and accuracy beside PTQ+BN, a point a quantizer",
@@ -63,7 +73,7 @@ def page_name(config: BeyondConfig) -> str:
 
 
 def _draw(part: str, rows: Sequence[Row]) -> alt.TopLevelMixin:
-    if part in _IN_DETAIL:
+    if part in _MANY:
         return figures.draw_arms(compare_arms(rows, _FIRST[part]), _FIRST[part])
     return {"memory": figures.draw_memory, "inputs": figures.draw_inputs}[part](rows)
 
@@ -99,10 +109,12 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             text += "Nothing is measured yet.\n\n"
             continue
         found = findings.list_failed(rows, part)
-        if part in _IN_DETAIL:
+        if part in _MANY:
             text += markdown_table(_summary_lines(compare_arms(mine, first)), _TEXT)
         else:
-            text += markdown_table(_lines(mine, base, first), _TEXT)
+            lines = _lines(mine, base, first)
+            brief = [{name: x[key] for key, name in _BRIEF.items()} for x in lines]
+            text += markdown_table(brief, _TEXT)
         if part == "qat":
             tuned = [row for row in rows if row["part"] == "tune"]
             found += findings.judge_losses(mine)
@@ -118,7 +130,7 @@ def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:
     base = _baselines(rows)
     if base:
         text += markdown_table([_baseline_line(row) for row in base]) + "\n"
-    for part, title in _IN_DETAIL.items():
+    for part, title in _TITLES.items():
         if mine := _measured(rows, part):
             text += f"## {title}\n\n"
             text += markdown_table(_lines(mine, base, _FIRST[part]), _TEXT) + "\n"
