@@ -27,6 +27,7 @@ from snnjax.report import charts
 from snnjax.runs import Row, jsonl
 
 TIMESTEPS = range(1, 9)
+IN_LAYERS = (1, 4, 8)  # the T of the tables of layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,27 +217,29 @@ def _training_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
         }
 
 
-def _time_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    for row in _select(rows, "firing"):
-        yield {
-            "network": _title(row["network"]),
+def _show_firing(rows: list[Row]) -> str:
+    """Return a network's tables: firing at each T, and that of each layer at some."""
+    at_each = [
+        {
             "T": str(row["timesteps"]),
             "accuracy": percent(row["accuracy"]),
             **_show_rates(*(row[key] for key in firing.RateSummary._fields)),
         }
-
-
-def _layer_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    for row in _select(rows, "firing"):
-        if row["timesteps"] not in (1, 4, 8):
-            continue
-        for layer, rates in row["layers"].items():
-            yield {
-                "network": _title(row["network"]),
-                "T": str(row["timesteps"]),
-                "layer": layer,
-                **_show_rates(*rates),
-            }
+        for row in rows
+    ]
+    some = [row for row in rows if row["timesteps"] in IN_LAYERS]
+    of_layers = []
+    for layer in rows[0]["layers"]:
+        found = {r["timesteps"]: _show_rates(*r["layers"][layer]) for r in some}
+        line = {"layer": layer}
+        for key in ("mean rate", "dead"):
+            line |= {f"{key}, T = {t}": shown[key] for t, shown in found.items()}
+        of_layers.append(line)
+    saturated = max(rates[2] for row in rows for rates in row["layers"].values())
+    return (
+        f"{markdown_table(at_each)}\n{markdown_table(of_layers, ('layer',))}"
+        f"\nIn no layer more than {percent(saturated)} are saturated, at any T.\n"
+    )
 
 
 def _ablation_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
@@ -281,10 +284,10 @@ def to_markdown(rows: list[Row]) -> str:
     text += "time is of training, by its log.\n"
     text += "`snnjax.checkpoint.load` reads the networks in `docs/results/checkpoints`."
     text += "\n\n![Accuracy of training batches over steps](baselines/curves.png)\n"
-    text += "\n## At other T\n\n"
-    text += markdown_table(list(_time_lines(rows)), ("network",))
-    text += "\n## Each layer\n\n"
-    text += markdown_table(list(_layer_lines(rows)), ("network", "layer"))
+    found = _select(rows, "firing")
+    for network in dict.fromkeys(row["network"] for row in found):
+        own = [row for row in found if row["network"] == network]
+        text += f"\n## Firing at other T: {_title(network)}\n\n{_show_firing(own)}"
     if ablations:
         text += "\n## What each part of the recipe is worth\n\n"
         text += "Accuracy on 5,000 training images that were held out.\n\n"
