@@ -235,10 +235,10 @@ def _show_firing(rows: list[Row]) -> str:
         for key in ("mean rate", "dead"):
             line |= {f"{key}, T = {t}": shown[key] for t, shown in found.items()}
         of_layers.append(line)
-    saturated = max(rates[2] for row in rows for rates in row["layers"].values())
+    most = max(rates[2] for row in rows for rates in row["layers"].values())
     return (
         f"{markdown_table(at_each)}\n{markdown_table(of_layers, ('layer',))}"
-        f"\nIn no layer more than {percent(saturated)} are saturated, at any T.\n"
+        f"\nAt these T {100 * most:.2g}% at most of a layer's neurons are saturated.\n"
     )
 
 

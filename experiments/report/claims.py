@@ -41,7 +41,9 @@ def select(rows: pd.DataFrame, *, bits: Collection[int] = (), **wanted: Any):
 def judge_claims(run: Run) -> list[Judgement]:
     """Judge the paper's claims by the run's rows of its own site and scope."""
     planned = select_main(plan(run.rows, run.config), run.config)
-    planned = planned[planned["target"] != "none"]
+    references = planned["target"] == "none"
+    unmeasured = int((~planned["done"][references].astype(bool)).sum())
+    planned = planned[~references]
     bases = baselines(run.judged_main)[["accuracy", "dataset"]].to_numpy()
     learned = all(has_learned(*base) for base in bases)
     # The mode of most bit widths, of equal ones that which trains most.
@@ -53,29 +55,34 @@ def judge_claims(run: Run) -> list[Judgement]:
         if key == "accuracy_first":
             where["mode"] = finest
         own, wanted = select(run.judged_main, **where), select(planned, **where)
-        one = _judge(measure(own), effects.count_seeds(own))
-        left = int((~wanted["done"].astype(bool)).sum())
+        one = _judge(measure(own) if len(own) else [])
+        left = int((~wanted["done"].astype(bool)).sum()) + unmeasured
         if not len(wanted):
             one = Judgement(NOT_RUN, "this run has no such rows")
-        elif left and (one.verdict, key) != (REPRODUCED, "equal_accuracy"):
-            why = f"{left} of its {len(wanted)} rows are missing"
-            one = Judgement(UNFINISHED, why)
+        elif left:
+            one = Judgement(UNFINISHED, f"{count(left, 'row')} still missing")
         if not learned and one.verdict != NOT_RUN:
             one = Judgement(UNDECIDED, "the baseline has not learned")
         found.append(one)
     return found
 
 
-def _judge(found: list[effects.Effect], seeds: int) -> Judgement:
+def _judge(found: list[effects.Effect]) -> Judgement:
     """Judge a claim by effects over seeds: by all of them for it, or one against."""
-    text = "; ".join(map(str, found)) or "no settings can be compared"
-    text += f"; {count(seeds, 'seed')}"
-    if seeds < FEWEST:
-        return Judgement(UNDECIDED, f"{text}, and {FEWEST} at least would decide")
+    if not found:
+        return Judgement(UNDECIDED, "no settings can be compared")
     signs = {effect.sign for effect in found}
     verdict = NOT_REPRODUCED if -1 in signs else UNDECIDED
     verdict = REPRODUCED if signs == {1} else verdict
-    needed = effects.estimate_deciding_seeds(found, seeds)
-    if verdict == UNDECIDED and math.isfinite(needed):
-        text += f", and some {math.ceil(needed)} would decide"
+    numbers = [count(effect.seeds, "seed") for effect in found]
+    if len(set(numbers)) == 1:
+        text = f"{'; '.join(map(str, found))}; {numbers[0]}"
+    else:
+        text = "; ".join(f"{x}, {n}" for x, n in zip(found, numbers, strict=True))
+    if verdict == UNDECIDED:
+        needed = effects.estimate_deciding_seeds(found)
+        if min(effect.seeds for effect in found) < FEWEST:
+            text += f", at least {FEWEST} are needed"
+        elif math.isfinite(needed):
+            text += f", about {math.ceil(needed)} would be needed"
     return Judgement(verdict, text)

@@ -3,7 +3,9 @@
 Each seed has its own baseline, control and networks, and gives one number an effect,
 whose mean over seeds has an interval by Student's t. The intervals of one page hold
 together at 95 % (Bonferroni). An effect speaks for its claim where its interval lies
-within the range that the claim says, and against it where it lies outside.
+within the range that the claim says, and against it where it lies outside. Of fewer
+than 5 seeds there is no interval, and nothing speaks. Means over settings may hide one
+that differs.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ from experiments.report.pairs import DIFFERENT
 from experiments.sampling import LEVEL, half_width
 from experiments.study.grid import CLIPS
 from experiments.study.names import MODE_NAMES
-from experiments.tables import signed_emd
+from experiments.tables import count, signed_emd
 
 EFFECTS = 13  # of all claims, that the level is shared between
 # Differences of EMD in the paper at 6 bits: of uniform narrow and LQ-Net from uniform
@@ -38,6 +40,7 @@ class Effect(NamedTuple):
         wanted: the range in which the claim says that it lies.
         show: prints a value.
         unit: of the values, in words.
+        seeds: how many there are.
     """
 
     name: str
@@ -46,20 +49,23 @@ class Effect(NamedTuple):
     high: float
     wanted: tuple[float, float]
     show: Callable[[float], str]
-    unit: str = ""
+    unit: str
+    seeds: int
 
     @property
     def sign(self) -> int:
         """1 where the interval lies within the range, -1 where outside, else 0."""
+        if self.seeds < FEWEST:
+            return 0
         least, most = self.wanted
         inside = least < self.low and self.high < most
         return int(inside) - int(self.high < least or most < self.low)
 
-    def estimate_seeds(self, seeds: int) -> float:
+    def estimate_seeds(self) -> float:
         """Estimate the seeds whose interval would leave the range's edges out."""
         edge = min(abs(self.mean - edge) for edge in self.wanted)
         half = (self.high - self.low) / 2
-        return seeds * (half / edge) ** 2 if edge else np.inf
+        return self.seeds * (half / edge) ** 2 if edge else np.inf
 
     def __str__(self) -> str:
         """Return the effect and its interval in words."""
@@ -70,17 +76,17 @@ class Effect(NamedTuple):
         return f"{self.name} {mean}{self.unit}{ends}"
 
 
-def estimate_deciding_seeds(effects: Sequence[Effect], seeds: int) -> float:
+def estimate_deciding_seeds(effects: Sequence[Effect]) -> float:
     """Estimate the seeds that would decide a claim: against it by one, or by all."""
     open_ = [effect for effect in effects if not effect.sign]
     against = [
-        effect.estimate_seeds(seeds)
+        effect.estimate_seeds()
         for effect in open_
         if not effect.wanted[0] <= effect.mean <= effect.wanted[1]
     ]
     if against:
         return min(against)
-    return max((effect.estimate_seeds(seeds) for effect in open_), default=np.inf)
+    return max((effect.estimate_seeds() for effect in open_), default=np.inf)
 
 
 def measure(
@@ -98,12 +104,7 @@ def measure(
     if len(values) >= FEWEST:
         half = half_width(values, 1 - (1 - LEVEL) / (EFFECTS * tests))
         low, high = mean - half, mean + half
-    return Effect(name, mean, low, high, wanted, show, unit)
-
-
-def count_seeds(judged: pd.DataFrame) -> int:
-    """Count the seeds that have all settings of a claim."""
-    return len(_table(judged, "emd_mean")) if len(judged) else 0
+    return Effect(name, mean, low, high, wanted, show, unit, len(values))
 
 
 def _table(judged: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -142,30 +143,29 @@ def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
 
     Each is compared, in accuracy and EMD, with the same procedure without a quantizer:
     of all pairs of settings there are thousands, and a level shared between them
-    decides nothing. One setting is enough; it takes all of them to contradict.
+    decides nothing. One setting is enough; it takes all of them to contradict. Where
+    none is sure it is the one that the fewest seeds more would decide, of fewer than 5
+    seeds the one furthest off.
     """
     alive = _alive(judged[judged["margin"] > 0])
-    accuracy, plain, emds, margins = (
-        _table(alive, column)
-        for column in ("accuracy", "plain_accuracy", "emd_mean", "margin")
-    )
-    lost = 100 * (plain - accuracy)
+    tests = alive.groupby(SETTING).ngroups
     found: list[tuple[Effect, Effect]] = []
-    for mode, setting in emds.columns[emds.min() > 0]:
+    moved = alive[alive["emd_mean"] > 0]
+    for (mode, setting), own in moved.groupby(SETTING, sort=False):
         same = measure(
-            "accuracy lost to it",
-            lost[mode, setting],
+            "accuracy below it",
+            100 * (own["plain_accuracy"] - own["accuracy"]),
             (-100 * POINT, 100 * POINT),
             *_POINTS,
-            tests=emds.shape[1],
+            tests=tests,
         )
         apart = measure(
             f"EMD of {setting}, {MODE_NAMES[mode]}, over that without a quantizer",
-            np.log(emds[mode, setting] / margins[mode, setting]),
+            np.log(own["emd_mean"] / own["margin"]),
             (np.log(DIFFERENT), _ANY),
             _times,
             " times",
-            tests=emds.shape[1],
+            tests=tests,
         )
         found.append((apart, same))
     sure = [x for x in found if x[0].sign == x[1].sign == 1]
@@ -173,12 +173,10 @@ def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
         return list(max(sure, key=lambda x: x[0].low))
     open_ = [x for x in found if -1 not in (x[0].sign, x[1].sign)]
     likely = [x for x in open_ if all(e.wanted[0] < e.mean < e.wanted[1] for e in x)]
-    # Nothing is sure: that which the fewest seeds more would decide.
-    nearest = likely or open_ or found
-    seeds = len(accuracy)
-    return list(
-        min(nearest, key=lambda x: estimate_deciding_seeds(x, seeds), default=())
-    )
+    seeds = [x for x in likely or open_ or found if x[0].seeds >= FEWEST]
+    if seeds:
+        return list(min(seeds, key=estimate_deciding_seeds))
+    return list(max(likely or open_, key=lambda x: x[0].mean, default=()))
 
 
 def wide_clip(judged: pd.DataFrame) -> list[Effect]:
@@ -232,7 +230,8 @@ def accuracy_first(judged: pd.DataFrame) -> list[Effect]:
     if not leads:
         return []
     mean = pd.concat(leads, axis=1).mean(axis=1)
-    text = f"share of accuracy that is back less that of EMD ({len(leads)} methods)"
+    methods = count(len(leads), "method")
+    text = f"share of accuracy that is back less that of EMD ({methods})"
     return [measure(text, mean, (0, _ANY), "{:+.2f}".format)]
 
 
@@ -267,12 +266,12 @@ def four_bits(judged: pd.DataFrame) -> list[Effect]:
 
 
 def unsigned_membranes(judged: pd.DataFrame) -> list[Effect]:
-    """Measure what unsigned membranes gain over signed ones."""
-    gain = _mean(judged, "accuracy", signed=False) - _mean(
-        judged, "accuracy", signed=True
-    )
-    more = _mean(judged, "emd_mean", signed=False) - _mean(
-        judged, "emd_mean", signed=True
+    """Measure what unsigned membranes gain over signed ones, unless both collapsed."""
+    if judged.loc[judged["state"] == "collapsed", "signed"].nunique() == 2:
+        return []
+    gain, more = (
+        _mean(judged, column, signed=False) - _mean(judged, column, signed=True)
+        for column in ("accuracy", "emd_mean")
     )
     text = "unsigned less signed"
     return [
@@ -282,8 +281,10 @@ def unsigned_membranes(judged: pd.DataFrame) -> list[Effect]:
 
 
 def lq_membranes(judged: pd.DataFrame) -> list[Effect]:
-    """Measure the accuracy that LQ-Net on membranes loses."""
-    return [_loss("accuracy lost", judged, (100 * TRAINED, _ANY))]
+    """Measure the accuracy that LQ-Net on membranes loses where it loses least."""
+    least = 100 * _table(judged, "loss").min(axis=1)
+    text = "accuracy lost by the best setting"
+    return [measure(text, least, (100 * TRAINED, _ANY), *_POINTS)]
 
 
 MEASURES: dict[str, Callable[[pd.DataFrame], list[Effect]]] = {

@@ -27,7 +27,7 @@ from snnjax.runs import Row
 
 POINT = 0.01  # accuracy this far under the baseline's still counts as kept
 ROUNDING = 1e-9  # decimals such as 0.98 - 0.97 are not exact
-FEWEST = 5  # seeds: of fewer an interval is too wide to decide anything
+FEWEST = 5  # seeds: of fewer an interval over seeds is too wide to decide anything
 SETTING = ["mode", "setting"]  # rows that share these differ by their seed alone
 # The full-precision network that went through a mode's procedure.
 REFERENCES = {"ptq": "fp32", "ptq_bn": "fp32_bn", "qat": "control"}

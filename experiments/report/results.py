@@ -11,9 +11,9 @@ from experiments import tables
 from experiments.console import format_duration
 from experiments.report import pairs, table
 from experiments.report.claims import judge_claims
-from experiments.report.effects import CLIPS_APART, EQUAL_APART, count_seeds
+from experiments.report.effects import CLIPS_APART, EQUAL_APART
 from experiments.report.findings import findings
-from experiments.report.judged import FEWEST, group_settings
+from experiments.report.judged import FEWEST, SETTING, group_settings
 from experiments.report.run import Run, describe_unfinished
 from experiments.report.words import CAPTIONS, CLAIMS, DEFINITIONS, render
 from experiments.study.command import make_command
@@ -81,13 +81,15 @@ def detail(run: Run, summary: str = "results.md") -> str:
 
 def _collect_common(run: Run) -> dict[str, Any]:
     """Return the values that both pages take."""
+    quantized = run.judged_main[~run.judged_main["full"]]
+    seeds = quantized.groupby(SETTING).size().max()
     return {
         "config": run.config,
         "dataset": DATASET_NAMES[run.config.dataset],
         "model": MODEL_NAMES[run.config.model],
-        "several": run.judged_main.groupby(["mode", "setting"]).size().max() > 1,
+        "several": seeds > 1,
+        "many": seeds >= FEWEST,
         "fewest": FEWEST,
-        "seeds": count_seeds(run.judged_main),
         "claims": list(zip(CLAIMS.values(), judge_claims(run), strict=True)),
     }
 

@@ -45,11 +45,6 @@ def a_run(config=CONFIG, tell=lambda row: {}, rows=None, **info):
     return Run("a-run", StudyStore(Path("nowhere")), about | info, rows)
 
 
-def change_rows(name, bits=None, mode=None, **change):
-    """A ``tell`` that changes the rows of one method, bits and mode alone."""
-    return lambda row: change if is_row(row, name, bits, mode) else {}
-
-
 def is_row(row, name, bits=None, mode=None):
     """Whether it is of this method, bits and mode."""
     return (

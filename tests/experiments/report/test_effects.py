@@ -61,19 +61,32 @@ def test_interval_is_students():
     [(0.1, 0.9, 1), (-0.1, 0.9, 0), (0.5, 1.1, 0), (1.1, 2, -1), (-2, -0.1, -1)],
 )
 def test_an_effect_speaks_where_its_interval_is_within_or_outside(low, high, sign):
-    assert effects.Effect("x", 0.5, low, high, (0, 1), str).sign == sign
+    for seeds in (4, 5):
+        found = effects.Effect("x", 0.5, low, high, (0, 1), str, "", seeds)
+        assert found.sign == (sign if seeds == 5 else 0)
 
 
 def test_seeds_that_would_decide():
     """Intervals shrink by the root of the seeds."""
-    wide = effects.Effect("x", 0.5, -0.5, 1.5, (0.0, 2.0), str)
-    assert wide.estimate_seeds(10) == pytest.approx(40)
-    outside = effects.Effect("x", -1.0, -2.0, 0.5, (0.0, 2.0), str)
-    known = effects.Effect("x", 1.0, 0.9, 1.1, (0.0, 2.0), str)
+    more = ((0.0, 2.0), str, "", 10)
+    wide = effects.Effect("x", 0.5, -0.5, 1.5, *more)
+    assert wide.estimate_seeds() == pytest.approx(40)
+    outside = effects.Effect("x", -1.0, -2.0, 0.5, *more)
+    known = effects.Effect("x", 1.0, 0.9, 1.1, *more)
     needed = effects.estimate_deciding_seeds
-    assert needed([wide, known], 10) == pytest.approx(40)
-    assert needed([wide, outside, known], 10) == outside.estimate_seeds(10)
-    assert needed([known], 10) == needed([], 10) == np.inf
+    assert needed([wide, known]) == pytest.approx(40)
+    assert needed([wide, outside, known]) == outside.estimate_seeds()
+    assert needed([known]) == needed([]) == np.inf
+
+
+def test_of_few_seeds_the_lowest_and_the_highest():
+    some = pd.Series([0.1, 0.4, np.nan, 0.2])
+    found = effects.measure("x", some, (0, 1), "{:.2f}".format)
+    assert str(found) == "x 0.23 [0.10, 0.40]"
+    assert found.seeds == 3
+    assert str(effects.measure("x", some[:1], (0, 1), "{:.2f}".format)) == "x 0.10"
+    nothing = effects.measure("x", some[2:3], (0, 1), "{:.2f}".format)
+    assert str(nothing) == "x: not measured"
 
 
 def test_planted_effects_decide():
@@ -154,13 +167,118 @@ def test_conditions_of_a_hidden_drift(change, verdict):
 
 
 def test_collapsed_clips_are_left_out():
-    def tell(row):
+    def tell(row, alive=(8,)):
         if row["clip"] != 10.0 or row["method"] != "uniform":
             return {}
         dead = {"accuracy": -0.8, "emd": -0.0019}
-        return {"emd": 0.02} if row["bits"] == 8 else dead
+        return {"emd": 0.02} if row["bits"] in alive else dead
 
     assert verdicts(tell=tell)["wide_clip"] == REPRODUCED
+    every = verdicts(tell=lambda row: tell(row, ()))
+    assert every["wide_clip"] == UNDECIDED
+
+
+def of_membranes(by_setting):
+    """A ``tell`` by bits and sign, or by bits alone."""
+
+    def tell(row):
+        if row["target"] != "membrane" or row["mode"] != "qat":
+            return {}
+        return by_setting.get((row["bits"], row["signed"]), {})
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("two", "four", "verdict"),
+    [
+        ({"accuracy": -0.02}, {}, REPRODUCED),
+        ({"accuracy": -0.02}, {"accuracy": -0.02}, NOT_REPRODUCED),
+        ({"accuracy": -0.02}, {"emd": 0.01}, NOT_REPRODUCED),
+        ({"accuracy": -0.01}, {}, UNDECIDED),  # a point is the edge
+        ({}, {}, NOT_REPRODUCED),
+    ],
+)
+def test_membranes_of_2_and_4_bits(two, four, verdict):
+    some = {(b, s): x for b, x in ((2, two), (4, four)) for s in (True, False)}
+    assert verdicts(tell=of_membranes(some))["four_bits"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("signed", "unsigned", "verdict"),
+    [
+        ({"accuracy": -0.02, "emd": 0.002}, {}, REPRODUCED),
+        ({"accuracy": -0.02}, {"emd": 0.002}, NOT_REPRODUCED),  # better in one alone
+        ({"accuracy": -0.02}, {}, UNDECIDED),
+        ({"accuracy": -0.8, "emd": 0.1}, {}, REPRODUCED),  # one collapsed
+        ({"accuracy": -0.8, "emd": 0.1}, {"accuracy": -0.78, "emd": 0.09}, UNDECIDED),
+    ],
+)
+def test_unsigned_membranes(signed, unsigned, verdict):
+    some = {(2, True): signed, (2, False): unsigned}
+    assert verdicts(tell=of_membranes(some))["unsigned"] == verdict
+
+
+def planted(told, bits, seeds=range(5)):
+    """The judged QAT rows of one method: ``told`` are accuracy lost and EMD by bits."""
+    config = StudyConfig(bits=bits, seeds=tuple(seeds), repeat=True).resolve()
+
+    def tell(row):
+        lost, emd = told[row["bits"]]
+        return {"accuracy": BASE - lost, "emd": emd}
+
+    judged = judge(rows_of(config, tell))
+    judged = judged[(judged["mode"] == "qat") & (judged["way"] == "LQ-Net wide")]
+    return effects.accuracy_first(judged)
+
+
+def test_shares_that_are_back_are_means_over_the_bits_between():
+    """Of accuracy 0.6 and 1, of EMD 0 and 0.5 are back at 4 and 6 bits."""
+    told = {2: (0.1, 0.04), 4: (0.04, 0.04), 6: (0.0, 0.022), 8: (0.0, 0.004)}
+    [found] = planted(told, (2, 4, 6, 8))
+    assert found.mean == pytest.approx(0.8 - 0.25)
+    assert "(1 method)" in found.name
+    told[4] = (0.15, 0.05)  # worse than with 2 bits
+    [found] = planted(told, (2, 4, 6, 8))
+    assert found.mean == pytest.approx((-0.5 + 1) / 2 - (-10 / 36 + 0.5) / 2)
+
+
+@pytest.mark.parametrize("two", [(0.0099, 0.04), (0.1, 0.008)])
+def test_what_loses_little_has_little_to_recover(two):
+    """Two bits cost less than a point, or their EMD is but the double."""
+    told = {2: two, 4: (0.0, 0.004), 8: (0.0, 0.004)}
+    assert planted(told, (2, 4, 8)) == []
+
+
+def test_methods_recover_between_their_own_bits():
+    told = {2: (0.1, 0.04), 4: (0.05, 0.03), 6: (0.01, 0.03), 8: (0.0, 0.004)}
+    config = StudyConfig(bits=(2, 4, 6, 8), seeds=tuple(range(5)), repeat=True)
+
+    def tell(row):
+        lost, emd = told[row["bits"]]
+        return {"accuracy": BASE - lost, "emd": emd}
+
+    judged = judge(rows_of(config.resolve(), tell))
+    ways = {"LQ-Net wide": (2, 4, 8), "LQ-Net narrow": (4, 6, 8)}
+    keep = [
+        row["mode"] == "qat" and row["bits"] in ways.get(row["way"], ())
+        for _, row in judged.iterrows()
+    ]
+    [found] = effects.accuracy_first(judged[keep])
+    wide, narrow = 0.5 - 10 / 36, 0.8 - 0.0
+    assert found.mean == pytest.approx((wide + narrow) / 2)
+
+
+def test_a_missing_control_leaves_its_seed_out():
+    rows = noisy()
+    for row in rows:
+        if row["mode"] == "control" and row["seed"]:
+            row["emd_mean"] = None
+    found = judge_claims(a_run(CONFIG, rows=rows))
+    lq_net = dict(zip(effects.MEASURES, found, strict=True))["lq_net"]
+    assert lq_net.verdict == UNDECIDED
+    assert ", 1 seed" in lq_net.why
+    assert ", 6 seeds" in lq_net.why
 
 
 @pytest.mark.nightly

@@ -202,7 +202,7 @@ def test_ablation_has_its_own_tables():
 def test_claims(page):
     text = section(page, "The paper's claims")
     verdicts = re.findall(r"^- Verdict: \*\*(.+)\*\* ", text, re.M)
-    assert len(verdicts) == 7
+    assert verdicts == ["not decidable at this size"] * 6 + ["not part of this run"]
     assert text.count("- Rule: ") == text.count("- Paper: ") == 7
 
 
