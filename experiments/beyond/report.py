@@ -31,7 +31,7 @@ _MANY = ("ptq", "qat")
 # Titles on the page of details.
 _TITLES = {
     "ptq": "Calibrated after quantization",
-    "qat": "Trained with it",
+    "qat": "Trained with quantization",
     "memory": "Bits at equal memory",
     "inputs": "How many inputs, and of what kind",
 }
@@ -100,14 +100,13 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     base = _baselines(rows)
     for part, first in _FIRST.items():
         mine = _comparable(rows, part)
+        if not mine:
+            continue
         text += _read(f"{part}.md").format(
             epochs=config.qat_epochs,
             images=config.images,
             details=f"{name}_details.md",
         )
-        if not mine:
-            text += "Nothing is measured yet.\n\n"
-            continue
         found = findings.list_failed(rows, part)
         if part in _MANY:
             text += markdown_table(_summary_lines(compare_arms(mine, first)), _TEXT)
@@ -121,12 +120,17 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             found += findings.list_numbers(mine, tuned)
         text += "\n" + "".join(f"- {sentence}\n" for sentence in found)
         text += f"\n![{_ALT[part]}]({name}/{part}.png)\n\n"
+    missing = [_TITLES[part].lower() for part in _FIRST if not _comparable(rows, part)]
+    if missing:
+        text += f"Not measured yet: {'; '.join(missing)}.\n\n"
     return text + _versions(rows)
 
 
 def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:
     """Return the page of every row's numbers."""
-    text = _read("details.md").format(page=f"{page_name(config)}.md")
+    text = _read("details.md").format(
+        dataset=DATASET_NAMES[config.dataset], page=f"{page_name(config)}.md"
+    )
     base = _baselines(rows)
     if base:
         text += markdown_table([_baseline_line(row) for row in base]) + "\n"
@@ -237,7 +241,8 @@ def _summary_lines(compared: pd.DataFrame) -> list[dict[str, str]]:
         for title, key in zip(("EMD", "paired shift"), BOTH, strict=True):
             line[title] = _median(own[key], "{:.2f}")
         line["accuracy, points"] = _median(own["accuracy"], "{:+.2f}")
-        line["both below"] = f"{own['below'].sum()} of {len(own)}"
+        several = own["seeds"].map(len).max() > 1  # of one there is no interval
+        line["both below"] = f"{own['below'].sum()} of {len(own)}" if several else "-"
         lines.append(line)
     return lines
 

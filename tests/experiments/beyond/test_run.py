@@ -24,6 +24,8 @@ from experiments.beyond.networks import Networks
 from snnjax import calibrate, checkpoint, data, distill, models, train
 from snnjax.quantize import QuantSpec
 
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
+
 
 def row(quantizer, arm, seed, emd, accuracy=0.9, part="ptq"):
     spec = arms.RunSpec(part, quantizer, arm, seed)
@@ -267,14 +269,23 @@ def test_a_calibrated_arm_takes_the_trained_network(tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_the_page_and_the_numbers_of_losses_are_those_of_the_rows():
-    folder = Path(__file__).parents[3] / "docs" / "results"
-    lines = (folder / "beyond.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    config = PRESETS["digits"].resolve()
-    assert report.to_markdown(rows, config) == (folder / "beyond.md").read_text()
-    details = (folder / "beyond_details.md").read_text()
+def read_rows(name):
+    lines = (RESULTS / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("beyond", "digits"), ("beyond_cifar10", "small")]
+)
+def test_published_pages_are_those_of_their_rows(name, preset):
+    rows, config = read_rows(name), PRESETS[preset].resolve()
+    assert report.to_markdown(rows, config) == (RESULTS / f"{name}.md").read_text()
+    details = (RESULTS / f"{name}_details.md").read_text()
     assert report.to_details(rows, config) == details
+
+
+def test_the_numbers_of_losses_are_those_that_tuning_chose():
+    rows = read_rows("beyond")
     tuned = [row for row in rows if row["part"] == "tune"]
     assert tuning.choose_trials(tuned) == losses.CHOSEN
     defaults = distill.firing().numbers
