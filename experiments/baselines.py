@@ -235,7 +235,8 @@ def _show_firing(rows: list[Row]) -> str:
         for key in ("mean rate", "dead"):
             line |= {f"{key}, T = {t}": shown[key] for t, shown in found.items()}
         of_layers.append(line)
-    most = max(rates[2] for row in rows for rates in row["layers"].values())
+    every = [firing.RateSummary(*x) for row in rows for x in row["layers"].values()]
+    most = max(rates.saturated_fraction for rates in every)
     return (
         f"{markdown_table(at_each)}\n{markdown_table(of_layers, ('layer',))}"
         f"\nAt these T {100 * most:.2g}% at most of a layer's neurons are saturated.\n"

@@ -97,10 +97,11 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
         images=config.images,
         details=f"{name}_details.md",
     )
-    base = _baselines(rows)
+    base, missing = _baselines(rows), []
     for part, first in _FIRST.items():
         mine = _comparable(rows, part)
         if not mine:
+            missing.append(_TITLES[part].lower())
             continue
         text += _read(f"{part}.md").format(
             epochs=config.qat_epochs,
@@ -112,7 +113,7 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             text += markdown_table(_summary_lines(compare_arms(mine, first)), _TEXT)
         else:
             lines = _lines(mine, base, first)
-            brief = [{name: x[key] for key, name in _BRIEF.items()} for x in lines]
+            brief = [{title: x[key] for key, title in _BRIEF.items()} for x in lines]
             text += markdown_table(brief, _TEXT)
         if part == "qat":
             tuned = [row for row in rows if row["part"] == "tune"]
@@ -120,7 +121,6 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             found += findings.list_numbers(mine, tuned)
         text += "\n" + "".join(f"- {sentence}\n" for sentence in found)
         text += f"\n![{_ALT[part]}]({name}/{part}.png)\n\n"
-    missing = [_TITLES[part].lower() for part in _FIRST if not _comparable(rows, part)]
     if missing:
         text += f"Not measured yet: {'; '.join(missing)}.\n\n"
     return text + _versions(rows)

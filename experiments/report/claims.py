@@ -55,14 +55,15 @@ def judge_claims(run: Run) -> list[Judgement]:
         if key == "accuracy_first":
             where["mode"] = finest
         own, wanted = select(run.judged_main, **where), select(planned, **where)
-        one = _judge(measure(own) if len(own) else [])
         left = int((~wanted["done"].astype(bool)).sum()) + unmeasured
         if not len(wanted):
             one = Judgement(NOT_RUN, "this run has no such rows")
+        elif not learned:
+            one = Judgement(UNDECIDED, "the baseline has not learned")
         elif left:
             one = Judgement(UNFINISHED, f"{count(left, 'row')} still missing")
-        if not learned and one.verdict != NOT_RUN:
-            one = Judgement(UNDECIDED, "the baseline has not learned")
+        else:
+            one = _judge(measure(own))
         found.append(one)
     return found
 

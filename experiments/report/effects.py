@@ -173,9 +173,9 @@ def equal_accuracy(judged: pd.DataFrame) -> list[Effect]:
         return list(max(sure, key=lambda x: x[0].low))
     open_ = [x for x in found if -1 not in (x[0].sign, x[1].sign)]
     likely = [x for x in open_ if all(e.wanted[0] < e.mean < e.wanted[1] for e in x)]
-    seeds = [x for x in likely or open_ or found if x[0].seeds >= FEWEST]
-    if seeds:
-        return list(min(seeds, key=estimate_deciding_seeds))
+    enough = [x for x in likely or open_ or found if x[0].seeds >= FEWEST]
+    if enough:
+        return list(min(enough, key=estimate_deciding_seeds))
     return list(max(likely or open_, key=lambda x: x[0].mean, default=()))
 
 
@@ -187,26 +187,24 @@ def wide_clip(judged: pd.DataFrame) -> list[Effect]:
     both = judged[[key not in fell for key in keys]]
     if not len(both):
         return []
-    wide, narrow = (_mean(both, "emd_mean", clip=CLIPS[k]) for k in ("wide", "narrow"))
+    return [_compare_clips(both, (0, _ANY))]
+
+
+def _compare_clips(judged: pd.DataFrame, wanted: tuple[float, float]) -> Effect:
+    wide, narrow = (
+        _mean(judged, "emd_mean", clip=CLIPS[k]) for k in ("wide", "narrow")
+    )
     text = "EMD of the wide clip less that of the narrow one"
-    return [measure(text, wide - narrow, (0, _ANY), signed_emd)]
+    return measure(text, wide - narrow, wanted, signed_emd)
 
 
 def lq_net(judged: pd.DataFrame) -> list[Effect]:
     """Measure what LQ-Net loses, how far it drifts, and what the clip changes."""
-    wide, narrow = (
-        _mean(judged, "emd_mean", clip=CLIPS[k]) for k in ("wide", "narrow")
-    )
     excess = _mean(judged, "excess")
     return [
         _loss("accuracy lost", judged, (-_ANY, 100 * POINT)),
         measure("EMD above the control's", excess, (-_ANY, EQUAL_APART), signed_emd),
-        measure(
-            "EMD of the wide clip less that of the narrow one",
-            wide - narrow,
-            (-CLIPS_APART, CLIPS_APART),
-            signed_emd,
-        ),
+        _compare_clips(judged, (-CLIPS_APART, CLIPS_APART)),
     ]
 
 
