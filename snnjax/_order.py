@@ -49,6 +49,8 @@ def compute_once(
         first: an array that the results depend on.
         rest: other arguments, pytrees.
     """
+    # Traced once for the three calls of it: its shapes, and a branch a platform.
+    function = jax.jit(function, inline=True)
 
     def call(known, first, *rest):
         first = first if known is None else _recompute_from(first, known)

@@ -25,7 +25,7 @@ collect_ignore_glob = ["golden/make_*", "golden/compare_*"]
 # as users compile them; in these places, which compile whole networks and training
 # steps, without most optimizations. `--as-for-users` leaves nothing out.
 COMPILED_QUICKLY = (
-    *("experiments", "test_readme.py", "test_pages.py", "test_sequence_pages.py"),
+    *("experiments", "test_pages.py"),
     *("snnjax/train", "snnjax/models", "snnjax/report"),
     *("snnjax/test_remedies.py", "snnjax/test_cost.py", "snnjax/test_checkpoint.py"),
     *("snnjax/parallel", "snnjax/distill", "golden/test_golden_networks.py"),

@@ -24,12 +24,12 @@ from experiments.provenance import commit, data_sum, versions
 from experiments.study import dry_run, layout
 from experiments.study.config import StudyConfig
 from experiments.study.grid import RunSpec, planned
+from experiments.study.images import load_images
 from experiments.study.measure import Measurer, Result
 from experiments.study.presets import presets
 from experiments.study.recipe import Recipe
 from experiments.study.store import StudyStore
-from snnjax import data, process, runs, train
-from snnjax.data import Dataset
+from snnjax import process, runs
 
 _ABOUT = (
     "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
@@ -52,7 +52,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     runs.check_same_options(config.numbers() | {"dry_run": config.dry_run})
     num_devices = layout.count_devices(config)
     with console.status(f"loading {config.dataset}"):
-        sets = runs.run_on_all_hosts(lambda: load_data(config))
+        sets = runs.run_on_all_hosts(lambda: load_images(config))
     specs = planned(config)
     store = StudyStore(config.out)
     about = {"versions": versions(), "data": data_sum(*sets)}
@@ -176,26 +176,6 @@ class _Session:
         if runs.is_primary():
             starts = [*self._earlier, now]
             self.store.write_info(self.config.numbers(), **self.about, starts=starts)
-
-
-def load_data(config: StudyConfig) -> tuple[Dataset, Dataset]:
-    """Return training and test images of ``config``."""
-    limits = (256, 128) if config.tiny else (None, None)
-    train_set, test_set = (
-        data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
-        for split, limit in zip(("train", "test"), limits, strict=True)
-    )
-    if config.held_out >= len(train_set):
-        raise ValueError(
-            f"held_out must be below the {len(train_set)} training images, got "
-            f"{config.held_out}"
-        )
-    if config.held_out:  # the last ones
-        test_set = train_set.subset(slice(-config.held_out, None))
-        train_set = train_set.subset(slice(-config.held_out))
-    train_set = train_set.subset(slice(config.train_images))
-    train.steps_per_epoch(train_set, config.batch_size)
-    return train_set, test_set
 
 
 def command(config: StudyConfig) -> None:

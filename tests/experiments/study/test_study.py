@@ -23,6 +23,7 @@ from experiments.study import __main__ as study
 from experiments.study import recipe
 from experiments.study.config import StudyConfig
 from experiments.study.grid import grid, name_row, planned
+from experiments.study.images import load_images
 from experiments.study.store import StudyStore
 from snnjax import checkpoint, firing, runs, surrogate, train
 
@@ -276,7 +277,7 @@ def test_a_control_tells_whether_its_firing_still_moves(tmp_path):
     _, control, *quantized = undrawn(config).rows()
     assert {row["emd_mean_epoch_before"] for row in quantized} == {None}
     # One epoch of its two, by hand.
-    train_set, test_set = study.load_data(config)
+    train_set, test_set = load_images(config)
     baseline = checkpoint.load(
         config.out / "checkpoints/fp32-s0.safetensors",
         recipe.make_model(config, train_set, 0),
@@ -338,8 +339,8 @@ def test_neuron_grid_and_site_can_be_chosen_and_every_row_says_so(
     assert {spec.grid for spec in grid(dataclasses.replace(config, only=None))} == {
         *("mid_tread", "mid_rise", None)
     }
-    usual = recipe.make_model(StudyConfig(), study.load_data(config)[0], 0).sn1.neuron
-    model = recipe.make_model(config, study.load_data(config)[0], 0)
+    usual = recipe.make_model(StudyConfig(), load_images(config)[0], 0).sn1.neuron
+    model = recipe.make_model(config, load_images(config)[0], 0)
     assert usual.get_value().v_reset == 0
     assert model.sn1.neuron.get_value().v_reset is None
     assert model.sn1.neuron.get_value().surrogate is surrogate.triangular
@@ -402,14 +403,14 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
 def test_networks_evaluated_together_have_the_rows_of_each_alone(tmp_path, monkeypatch):
     options = OPTIONS | dict(only="membrane", bits=(2, 4, 9), modes=("ptq",))
     options |= dict(seeds=(0,))
-    alone = study.run(StudyConfig(**options, out=tmp_path / "alone"), quiet())
+    alone = undrawn(StudyConfig(**options, out=tmp_path / "alone"))
     shutil.copytree(alone.path, tmp_path / "together")
     together = StudyStore(tmp_path / "together")
     kept = [row for row in together.rows() if row["mode"] != "ptq"]
     lines = "".join(f"{json.dumps(row)}\n" for row in kept)
     together.results.write_text(lines)
     monkeypatch.setattr("experiments.study.grid.MANY", 1)
-    again = study.run(StudyConfig(**options, out=together.path), quiet())
+    again = undrawn(StudyConfig(**options, out=together.path))
     rows = {name_row(row): row for row in again.rows()}
     assert len(rows) > len(kept)
     for row in alone.rows():
