@@ -41,6 +41,7 @@ Tree = TypeVar("Tree")
 SUFFIX = ".safetensors"
 # One entry of the file's metadata, as safetensors writes several in any order.
 _ABOUT, _CRC = "snnjax", "crc32"
+_HALF = "float16"  # names of arrays that were in float32
 
 
 def export(
@@ -49,6 +50,7 @@ def export(
     config: Mapping[str, Any] | None = None,
     *,
     packed: bool = True,
+    half: bool = False,
 ) -> AnyPath:
     """Write all arrays of a network to a ``.safetensors`` file.
 
@@ -68,12 +70,15 @@ def export(
         config: arguments that build the network, as JSON values. Without one an
             existing file of that name is unchanged.
         packed: write quantized kernels as codes.
+        half: round float32 arrays of two and more axes, which are the kernels, to
+            float16, for a file of half the size; `load` returns them in float32.
 
     Returns:
         The path, a `pathlib.Path` or of a bucket an ``etils.epath.Path``.
 
     Raises:
-        ValueError: another ending, or a config that JSON cannot hold.
+        ValueError: another ending, a config that JSON cannot hold, or with ``half`` a
+            number beyond float16, whose largest is 65,504.
         OSError: the disk is full, or permission is missing.
     """
     import safetensors.numpy
@@ -87,6 +92,9 @@ def export(
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     about, arrays = description.describe(model, packed=packed)
+    if half:
+        rounded = _round_to_half(arrays)
+        arrays, about = arrays | rounded, about | {_HALF: [*rounded]}
     about |= {_CRC: digests(arrays)}
     files[path] = safetensors.numpy.save(arrays, {_ABOUT: json.dumps(about)})
     for file, content in files.items():
@@ -198,6 +206,21 @@ def config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
+def _round_to_half(arrays: Arrays) -> Arrays:
+    """Return the arrays of float32 with two and more axes in float16."""
+    found = {}
+    for name, x in arrays.items():
+        if x.dtype == np.float32 and x.ndim >= 2:
+            with np.errstate(over="ignore"):
+                found[name] = x.astype(np.float16)
+            if (np.isinf(found[name]) & np.isfinite(x)).any():
+                raise ValueError(
+                    f"the array {name!r} has numbers beyond float16's 65,504; export "
+                    "with half=False"
+                )
+    return found
+
+
 def _checked(path: str | os.PathLike[str]) -> AnyPath:
     path = as_path("path", path)
     if path.suffix != SUFFIX:
@@ -222,11 +245,11 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, Any]]:
         about = json.loads(metadata.get(_ABOUT, "{}"))
         if not isinstance(about, dict):
             raise ValueError(f"its description is {about!r}")
-        # Before it described its network, a file had checksums alone.
-        earlier = json.loads(metadata.get("snnjax_crc32", "{}"))
-        crcs = about.get(_CRC, earlier)
+        crcs, half = about.get(_CRC, {}), about.get(_HALF, [])
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
+        if not isinstance(half, list) or not set(half) <= set(arrays):
+            raise ValueError(f"the names of its arrays in float16 are {half!r}")
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (safetensors.SafetensorError, ValueError, OSError) as error:
@@ -241,4 +264,6 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, Any]]:
             f"{path} is corrupt: the checksum of {wrong[0]!r} is wrong; get or export "
             "the file again"
         )
+    for name in half:
+        arrays[name] = arrays[name].astype(np.float32)
     return arrays, about

@@ -220,9 +220,6 @@ class StudyConfig:
             for name, value in numbers.items()
             if name in names
         }
-        for name in _SEVERAL:  # membrane_grid was one
-            if isinstance(values.get(name), str):
-                values[name] = (values[name],)
         return cls(**values)
 
     def resolve(self) -> "StudyConfig":

@@ -191,11 +191,29 @@ def test_what_does_not_fit_is_refused(tmp_path, arrays, message):
         checkpoint.load(path, {"w": jnp.zeros(3)})
 
 
-def test_checksums_that_are_none_are_damage(tmp_path):
-    path, about = tmp_path / "x.safetensors", {"snnjax_crc32": "[1]"}
-    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path, about)
+@pytest.mark.parametrize("about", [{"crc32": [1]}, {"float16": ["v"]}, {"float16": 1}])
+def test_a_description_that_does_not_fit_is_damage(tmp_path, about):
+    path, metadata = tmp_path / "x.safetensors", {"snnjax": json.dumps(about)}
+    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, path, metadata)
     with pytest.raises(ValueError, match="a corrupt one"):
         checkpoint.load(path, {"w": jnp.zeros(3)})
+
+
+def test_kernels_in_half_take_half_and_come_back_rounded(tmp_path):
+    sizes = dict(blocks=(1,), width=64, in_channels=1)
+    model = models.SEWResNet(10, **sizes, rngs=nnx.Rngs(0))
+    path = tmp_path / "net.safetensors"
+    whole = checkpoint.export(path, model).stat().st_size
+    assert checkpoint.export(path, model, half=True).stat().st_size < 0.6 * whole
+    for loaded in (checkpoint.load(path), checkpoint.load(path, model)):
+        for x, y in zip(arrays_of(loaded), arrays_of(model), strict=True):
+            assert x.dtype == y.dtype
+            rounded = y.astype(jnp.float16).astype(y.dtype) if y.ndim >= 2 else y
+            np.testing.assert_array_equal(x, rounded)
+    large = {"w": jnp.full((1, 1), 1e5)}
+    with pytest.raises(ValueError, match="65,504"):
+        checkpoint.export(path, large, half=True)
+    assert checkpoint.load(path, model)  # the file before is still there
 
 
 def test_bad_calls(tmp_path):

@@ -70,22 +70,76 @@ def test_the_page_is_that_of_its_rows():
             assert (folder / "checkpoints" / f"{row['network']}.safetensors").is_file()
 
 
-def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path, run_path):
-    options = dict(average=0.0, held_out=5000, train_images=100, seeds=(3,), width=4)
+def test_a_file_that_is_too_large_has_kernels_in_float16(
+    tmp_path, run_path, monkeypatch
+):
+    monkeypatch.setattr(baselines, "TIMESTEPS", (4,))
+    file = run_path / "checkpoints" / "fp32-s0.safetensors"
+    monkeypatch.setattr(baselines, "LARGEST", file.stat().st_size - 1)
+    config = BaselinesConfig(runs=(run_path,), out=tmp_path / "out" / "baselines.md")
+    baselines.run(config)
+    published = tmp_path / "out" / "checkpoints" / f"{NAME}.safetensors"
+    assert published.stat().st_size < file.stat().st_size
+    test = data.load("digits", "test")
+    training, measured = jsonl.read(tmp_path / "out" / "baselines.jsonl")
+    before, after = (
+        train.evaluate(checkpoint.load(path), test) for path in (file, published)
+    )
+    assert training["in_float32"][0] == before.accuracy
+    assert measured["accuracy"] == after.accuracy
+    assert f"{100 * before.accuracy:.2f}% and a mean rate" in config.out.read_text()
+    baselines.run(config)  # the same network again
+
+
+def make_ablation(folder, accuracies, **changed):
+    """Write the rows of a study of the preset in which options are changed."""
+    options = dict(held_out=5000, train_images=100, width=4, learning_rate=None)
+    options |= dict(seeds=tuple(accuracies)) | changed
     study = dataclasses.replace(PRESETS["baseline-cifar10"], **options).resolve()
-    folder = tmp_path / "ablation"
     folder.mkdir()
     StudyStore(folder).write_info(study.numbers())
     results = folder / "results.jsonl"
     results.touch()
+    for seed, accuracy in accuracies.items():
+        jsonl.append(results, {"mode": "fp32", "seed": seed, "accuracy": accuracy})
+        jsonl.append(results, {"mode": "control", "seed": seed, "accuracy": 0.0})
+    return folder
+
+
+def test_an_ablation_is_what_it_changes_in_the_preset(tmp_path):
     with pytest.raises(ValueError, match="must hold a baseline"):
-        baselines.read_ablation(folder)
-    jsonl.append(results, {"mode": "fp32", "seed": 3, "accuracy": 0.25})
-    jsonl.append(results, {"mode": "control", "seed": 3, "accuracy": 0.5})
-    row = baselines.read_ablation(folder)
+        baselines.read_ablation(make_ablation(tmp_path / "none", {}, seeds=(0,)))
+    row = baselines.read_ablation(make_ablation(tmp_path / "a", {3: 0.25}, average=0.0))
     assert row["changed"] == {"average": 0.0}
     assert (row["train_images"], row["width"]) == (100, 4)
     assert row["accuracies"] == {"s3": 0.25}
+
+
+def test_ablations_stand_beside_the_recipe(tmp_path):
+    arms = {
+        "sgd": make_ablation(
+            tmp_path / "sgd", {0: 0.5}, optimizer="sgd", weight_decay=5e-4
+        ),
+        "flip": make_ablation(tmp_path / "flip", {0: 0.59}, augment=False),
+        "recipe": make_ablation(tmp_path / "recipe", {0: 0.6, 1: 0.61}),
+    }
+    config = BaselinesConfig(ablations=(*arms.values(),), out=tmp_path / "x.md")
+    rows = [baselines.read_ablation(folder) for folder in arms.values()]
+    lines = list(baselines._ablation_lines(rows))
+    assert [line["points beside the recipe"] for line in lines] == ["", "-10.0", "-1.0"]
+    assert [line["seed 1"] for line in lines] == ["61.0%", "", ""]
+    assert lines[1]["change"] == "SGD at a rate of 0.1, a decay of 0.0005"
+    for row in rows:
+        jsonl.append(config.out.with_suffix(".jsonl"), row)
+    again = make_ablation(tmp_path / "again", {0: 0.7}, augment=False)
+    with pytest.raises(ValueError, match="with other accuracies"):
+        baselines.run(dataclasses.replace(config, ablations=(again,)))
+
+
+def test_a_run_of_some_images_is_no_baseline(tmp_path):
+    part = make_ablation(tmp_path / "part", {0: 0.5})
+    with pytest.raises(ValueError, match="give it as an ablation"):
+        baselines.run(BaselinesConfig(runs=(part,), out=tmp_path / "x.md"))
 
 
 def test_another_network_does_not_take_the_rows_of_the_published_one(

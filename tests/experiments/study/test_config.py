@@ -306,12 +306,6 @@ def test_what_does_not_go_on_does_not_say_so(monkeypatch):
     assert ended.value.code == "error: a/b: Not a directory; give a folder, not a file"
 
 
-def test_a_config_of_one_membrane_grid_is_read():
-    """As run folders of earlier versions hold it."""
-    found = StudyConfig.from_numbers({"membrane_grid": "mid_rise"})
-    assert found.membrane_grid == ("mid_rise",)
-
-
 @pytest.mark.parametrize("others", [(), ("mid_rise",), ("mid_tread",)])
 def test_untrained_lq_net_membranes_are_no_twins_of_mid_tread(others):
     rows = grid(StudyConfig(membrane_grid=(*others, "lq_net"), only="membrane"))
