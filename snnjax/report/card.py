@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from snnjax import _checks, cost, firing
 from snnjax.firing import FiringCounts
 from snnjax.report import text
+from snnjax.report._extras import import_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,20 +173,6 @@ def write_json(numbers: Mapping[str, Any], path: str | Path) -> None:
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
     Path(path).write_text(json.dumps(make_finite(numbers), indent=1) + "\n", "utf-8")
-
-
-def import_extra(name: str) -> ModuleType:
-    """Import a module of the extra ``report``; ModuleNotFoundError says how to get it.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{name} is not installed: pip install 'snnjax[report]'"
-        ) from None
 
 
 def _count_operations(

@@ -8,11 +8,16 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
-import pandas as pd
 
 from snnjax import emd
+from snnjax.report import _extras
+
+try:
+    import altair as alt
+    import pandas as pd
+except ModuleNotFoundError as error:
+    raise _extras.explain(error) from None
 
 WIDTH = 300
 GREY = "#6b6b6b"
@@ -52,9 +57,9 @@ def to_png(chart: alt.TopLevelMixin) -> bytes:
 
     It has a palette: a third of the bytes, and no difference to be seen.
     """
-    import vl_convert
     from PIL import Image
 
+    vl_convert: Any = _extras.import_extra("vl_convert")
     spec = to_dict(chart, background="white", font="Liberation Sans, sans-serif")
     image = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=2)))
     small = image.convert("RGB").quantize(192, dither=Image.Dither.NONE)

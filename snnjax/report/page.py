@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from snnjax.report import charts
+from snnjax.report._extras import import_extra
 
 if TYPE_CHECKING:
     from snnjax.report.attribution import Attribution
@@ -60,9 +61,7 @@ blocks: Any = _environment.get_template("blocks.html").module
 @functools.cache
 def _bundle() -> str:
     """Return Vega-Lite's scripts, which draw the charts."""
-    import vl_convert
-
-    bundle: Any = vl_convert.javascript_bundle
+    bundle: Any = import_extra("vl_convert").javascript_bundle
     return bundle().replace("</script", "<\\/script")
 
 

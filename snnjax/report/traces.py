@@ -7,13 +7,18 @@ writes it as .html, .png or .svg.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
-import pandas as pd
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax.report import _extras
 from snnjax.report.charts import COLOURS, GREY, WIDTH
+
+try:
+    import altair as alt
+    import pandas as pd
+except ModuleNotFoundError as error:
+    raise _extras.explain(error) from None
 
 
 def plot_raster(

@@ -57,8 +57,8 @@ def initialize(
     alone = all(x is None for x in asked)
     if not alone and any(x is None for x in asked):
         raise ValueError(
-            "a cluster needs all of --coordinator HOST:PORT, --num-processes and "
-            f"--process-id, got {coordinator}, {num_processes} and {process_id}"
+            "a cluster needs all of coordinator (HOST:PORT), num_processes and "
+            f"process_id, got {coordinator}, {num_processes} and {process_id}"
         )
     if coordinator is not None and not _ADDRESS.fullmatch(coordinator):
         raise ValueError(
@@ -103,7 +103,7 @@ def initialize(
         raise ValueError(
             f"the {num_processes} processes did not meet at {coordinator} "
             f"({str(error).splitlines()[0]}); start all of them, each with its own "
-            "--process-id from 0, the first where the coordinator's address leads"
+            "process_id from 0, the first where the coordinator's address leads"
         ) from None
     finally:
         signal.signal(signal.SIGINT, before)

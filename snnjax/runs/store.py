@@ -149,20 +149,20 @@ class Store:
         if not self.path.exists():
             return
         if not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; give a folder with --out")
+            raise ValueError(f"{self.path} is a file; give a folder")
         if self._is_run():
             theirs = self.info()
             if theirs["config_hash"] != config_hash(config):
                 different = compare_configs(theirs["config"], config)
                 raise ValueError(
                     f"{self.path} holds a run of another config: {different}; give "
-                    "another folder with --out, or the same options"
+                    "another folder, or the same options"
                 )
             if theirs.get("data") != info.get("data"):
                 raise ValueError(
                     f"{self.path} holds a run on other data (checksum "
                     f"{theirs.get('data')} there, {info.get('data')} now); give the "
-                    "same data, or another folder with --out"
+                    "same data, or another folder"
                 )
         # A run killed before it wrote config.json may leave the lock and a part.
         elif any(
@@ -171,7 +171,7 @@ class Store:
         ):
             raise ValueError(
                 f"{self.path} is not empty and not a run folder (it has no "
-                "config.json); give another folder with --out"
+                "config.json); give another folder"
             )
 
     def lock(self) -> None:
@@ -190,7 +190,7 @@ class Store:
             self.close()
             raise ValueError(
                 f"another process is writing to {self.path}; wait for it, or give "
-                "another folder with --out"
+                "another folder"
             ) from None
 
     def info(self) -> dict[str, Any]:

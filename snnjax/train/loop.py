@@ -1,5 +1,6 @@
 """Training loops: an iterator over steps that resumes, and a function over epochs."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -283,18 +284,22 @@ def steps(
     )
     done = 0 if start is None else int(np.asarray(sharding.to_host(start.step))[0])
     batches = feed.run(done, position)
+    given = sharding.shard((make_key(seed), target, lesson), mesh)
+    # Traced at the call, and not once more: what functions return is found out now.
+    for first_fed in itertools.islice(batches, 1):
+        jax.eval_shape(train_step, like, first_fed.arrays, first_fed.indices, *given)
+        batches = itertools.chain([first_fed], batches)
 
     def run() -> Iterator[Progress]:
         # On a mesh the state may lie on other devices than those of this run.
         first = init(networks, optimizers) if start is None else sharding.to_host(start)
         state = sharding.shard(copy_arrays(first), mesh, P(sharding.CONFIG))
         del first
-        key, fixed, taught = sharding.shard((make_key(seed), target, lesson), mesh)
         monitors = [guards.SilenceMonitor(silent_above) for _ in networks]
         in_a_row = np.zeros(len(networks), int)
         for step, fed in enumerate(batches, start=done):
             arrays, indices = fed.arrays, fed.indices
-            state, metrics = train_step(state, arrays, indices, key, fixed, taught)
+            state, metrics = train_step(state, arrays, indices, *given)
             metrics = sharding.to_host(metrics)
             if step == done + 1:
                 process.release_freed_memory()

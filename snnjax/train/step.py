@@ -1,6 +1,7 @@
 """The training step: a pure function under ``jax.jit``, compiled once a structure."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -101,6 +102,7 @@ def make_train_step(
     return _make_train_step(
         graphdef,
         optimizer.update,
+        isinstance(optimizer, optax.GradientTransformationExtraArgs),
         timesteps=int(timesteps),
         loss=loss,
         augment=augment,
@@ -114,10 +116,26 @@ def make_train_step(
 def check_functions(loss: Any, augment: Any, penalty: Any) -> None:
     """Raise ValueError unless they are functions, or None where that is allowed."""
     _checks.require_callable("loss", loss, "such as train.cross_entropy")
+    _require_arguments("loss", loss, "logits", "labels")
     if augment is not None:
         _checks.require_callable("augment", augment, "such as data.augment, or None")
+        _require_arguments("augment", augment, "key", "images", part=(0, 1))
     if penalty is not None:
         _checks.require_callable("penalty", penalty)
+        _require_arguments("penalty", penalty, "rates", "target")
+
+
+def _require_arguments(name: str, function: Callable, *places: str, **named: Any):
+    """Raise ValueError unless a function can be called with these arguments."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of C, which does not say
+        return
+    try:
+        signature.bind(*places, **named)
+    except TypeError as error:
+        arguments = ", ".join([*places, *(f"{key}={x}" for key, x in named.items())])
+        raise ValueError(f"{name} is called as {name}({arguments}): {error}") from None
 
 
 def check_mask_of_lesson(lesson: distill.Lesson, mask: Any) -> None:
@@ -133,7 +151,17 @@ def check_mask_of_lesson(lesson: distill.Lesson, mask: Any) -> None:
 # By the update function: how a state begins is no part of the program.
 @functools.lru_cache(maxsize=64)
 def _make_train_step(
-    graphdef, update, *, timesteps, loss, augment, penalty, on_nonfinite, dead, mesh
+    graphdef,
+    update,
+    takes_more,
+    *,
+    timesteps,
+    loss,
+    augment,
+    penalty,
+    on_nonfinite,
+    dead,
+    mesh,
 ):
     axis, parts = sharding.data_axis(mesh), sharding.data_devices(mesh)
 
@@ -221,7 +249,8 @@ def _make_train_step(
             steps = steps if mask is None else count_steps(mask)
             silent = guards.dead_fractions(rates, steps)
         finite = guards.finite(value, grads)
-        updates, opt_state = update(grads, state.opt_state, state.params)
+        more = {"value": value, "grad": grads} if takes_more else {}
+        updates, opt_state = update(grads, state.opt_state, state.params, **more)
         params = optax.apply_updates(state.params, updates)
         params = project_scales(state.params, params)
         moved: tuple[Any, Any, Any] = params, model_state, opt_state
@@ -249,7 +278,10 @@ def _make_train_step(
 
 
 def _scalar(name: str, value: Any) -> Array:
-    value = jnp.asarray(value)
+    try:
+        value = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must return a scalar, got {type(value)}") from None
     if value.ndim:
         raise ValueError(f"{name} must return a scalar, got shape {value.shape}")
     return value

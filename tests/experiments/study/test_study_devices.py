@@ -230,7 +230,7 @@ def assert_both_say(processes, first: str, second: str) -> None:
 def test_the_first_process_cannot_write(tmp_path):
     out = tmp_path / "file"
     out.touch()
-    sentence = f"{out} is a file; give a folder with --out"
+    sentence = f"{out} is a file; give a folder"
     processes = started_as_two(out, "--devices", 2)
     assert_both_say(
         processes, sentence, f"error: the primary process failed: {sentence}"

@@ -32,9 +32,21 @@ class Mute(Net):
 
 
 def fit(model=None, dataset=IMAGES, **options):
-    """One step of training."""
+    """Training that is refused when it is called: no step is taken."""
     usual = dict(optimizer=SGD, seed=0, batch_size=2, timesteps=1, steps=1)
-    return train.fit(model or Net(), dataset, **usual | options)
+    of_fit = options.keys() & {"callbacks", "keep_best"}
+    call = train.fit if of_fit else train.steps
+    return call(model or Net(), dataset, **usual | options)
+
+
+def return_rates(rates, target):
+    """Return no scalar, as a penalty must."""
+    return rates
+
+
+def keep_batch(logits, labels):
+    """Return a loss an image, where the mean is asked for."""
+    return logits.mean((0, 2))
 
 
 def cases():
@@ -78,6 +90,11 @@ def cases():
         ({"model": Mute()}, "logits", [1, 2]),
         ({"dataset": sixth}, "num_classes", 6),
         ({"target": 1.0}, "penalty", "target"),
+        ({"loss": len}, "loss", "labels"),
+        ({"loss": keep_batch}, "loss", (2,)),
+        ({"augment": lambda key, images: images}, "augment", "part"),
+        ({"penalty": lambda rates: 0.0}, "penalty", "target"),
+        ({"penalty": return_rates}, "penalty", "scalar"),
     ):
         yield f"fit: {options!r:.60}", partial(fit, **options), word, value
     evaluate = partial(train.evaluate, Net(), timesteps=1)

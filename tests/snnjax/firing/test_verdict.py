@@ -47,6 +47,16 @@ def test_a_network_against_itself_is_exactly_equal():
             assert all(m[:] == (0, 0, 0, 0) for m in layer.measures.values())
 
 
+def test_a_seed_gives_the_same_verdict_again():
+    rng = np.random.default_rng(2)
+    net = network(rng)
+    one, two = record(net, rng), record(net, rng, shift=0.01)
+    first, again, other = (firing.verdict(one, two, seed=seed) for seed in (0, 0, 1))
+    for name, layer in first.layers.items():
+        assert layer.measures == again.layers[name].measures
+    assert any(x.measures != other.layers[n].measures for n, x in first.layers.items())
+
+
 def test_values_are_those_of_the_report():
     rng = np.random.default_rng(1)
     net = network(rng)

@@ -23,3 +23,14 @@ def test_digits_are_learnt_to_97_percent(way):
     else:
         nnx_loop(model, train_set, tx, epochs=12)
     assert train.evaluate(model, test_set).accuracy >= 0.97
+
+
+@pytest.mark.nightly
+def test_adam_as_it_stands_trains():
+    """The shortest call, with a rate that stays."""
+    images = data.load("digits", "train")
+    model = models.sew_resnet8(10, width=16, in_channels=1, rngs=nnx.Rngs(0))
+    model = train.fit(
+        model, images, epochs=8, optimizer=optax.adam(3e-3), batch_size=32, seed=0
+    )
+    assert train.evaluate(model, data.load("digits", "test")).accuracy > 0.9

@@ -38,8 +38,9 @@ def distance(a, b):
         lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.adam(1e-2)),
         lambda: optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
         lambda: optax.adamw(1e-2, mask=train.decay_mask),
+        lambda: optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau()),
     ],
-    ids=["adam", "schedule", "clipping", "inject_hyperparams", "mask"],
+    ids=["adam", "schedule", "clipping", "inject_hyperparams", "mask", "plateau"],
 )
 def test_any_optax_transformation_trains(optimizer):
     """The same numbers as by `nnx.Optimizer` in a loop of one's own."""
@@ -52,9 +53,10 @@ def test_any_optax_transformation_trains(optimizer):
     for batch in data.train_batches(data.epoch_order(3, 0, len(images)), 4):
         x = data.network_input(images.images[batch], images.mean, images.std)
         compute = nnx.value_and_grad(loss_in_training, has_aux=True)
-        (_, logits), grads = compute(mine, x, images.labels[batch])
+        (loss, logits), grads = compute(mine, x, images.labels[batch])
         assert logits.shape == (4, 10)
-        tx.update(mine, grads)
+        takes_more = isinstance(tx.tx, optax.GradientTransformationExtraArgs)
+        tx.update(mine, grads, **({"value": loss} if takes_more else {}))
     assert distance(model, mine) < 1e-4
 
 
