@@ -22,10 +22,7 @@ from snnjax.train import sharding
 def check_whole(least: int = 1, **values: Any) -> None:
     """Raise ValueError unless all are whole numbers from ``least``."""
     for name, value in values.items():
-        if not _checks.is_whole(value):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        _checks.require_whole(name, value, least)
 
 
 def check_number(**values: Any) -> None:

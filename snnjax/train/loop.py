@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 import jax
 import numpy as np
@@ -35,6 +35,7 @@ from snnjax.train.step import (
     make_train_step,
 )
 
+Model = TypeVar("Model", bound=nnx.Module)
 Models = nnx.Module | Sequence[nnx.Module]
 Data = Dataset | Batches | Iterable[Any]
 Optimizers = optax.GradientTransformation | Sequence[optax.GradientTransformation]
@@ -65,6 +66,26 @@ class Progress(NamedTuple):
     position: Any = None
 
 
+class StepsOptions(TypedDict, total=False):
+    """Options of `steps` that `fit` passes on."""
+
+    epochs: int | None
+    steps: int | None
+    timesteps: int
+    loss: Loss | None
+    augment: Augment | None
+    penalty: Penalty | None
+    target: Any
+    teacher: nnx.Module | None
+    distill: Any
+    validation: Data | None
+    start: TrainState | None
+    position: Any
+    on_nonfinite: str
+    silent_above: float | None
+    mesh: Mesh | None
+
+
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     """Return the number of whole batches in an epoch.
 
@@ -75,8 +96,21 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     return len(dataset) // batch_size
 
 
+@overload
 def fit(
-    models: Models,
+    models: Model,
+    dataset: Data,
+    *,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None = None,
+    seed: int,
+    callbacks: Sequence[Callable[[Progress], Any]] = (),
+    keep_best: bool = False,
+    **options: Unpack[StepsOptions],
+) -> Model: ...
+@overload
+def fit(
+    models: Sequence[Model],
     dataset: Data,
     *,
     optimizer: Optimizers,
@@ -84,7 +118,18 @@ def fit(
     seed: int,
     callbacks: Sequence[Callable[[Progress], Any]] = (),
     keep_best: bool = False,
-    **options: Any,
+    **options: Unpack[StepsOptions],
+) -> list[Model]: ...
+def fit(
+    models: Any,
+    dataset: Data,
+    *,
+    optimizer: Optimizers,
+    batch_size: int | None = None,
+    seed: int,
+    callbacks: Sequence[Callable[[Progress], Any]] = (),
+    keep_best: bool = False,
+    **options: Unpack[StepsOptions],
 ) -> Any:
     """Train a network, or several of one structure side by side, and return it.
 
@@ -131,8 +176,9 @@ def fit(
                 if evaluation.accuracy > best[i][0]:
                     model = model_from_state(networks[i], state, i)
                     best[i] = evaluation.accuracy, model
-    if state is None:  # resumed where it had ended
-        state = options["start"]
+    if state is None:
+        state = options.get("start")
+        assert state is not None, "only a run that had ended takes no step"
     trained = [
         kept if kept is not None else model_from_state(network, state, i)
         for i, (network, (_, kept)) in enumerate(zip(networks, best, strict=True))

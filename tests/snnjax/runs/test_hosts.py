@@ -32,7 +32,7 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((None, "host:1", None, None), "needs all of --coordinator HOST:PORT"),
+        ((None, "host:1", None, None), r"needs all of coordinator \(HOST:PORT\)"),
         ((8, None, 2, 0), "needs all of .* got None, 2 and 0"),
         ((8, "host:1", 2, None), "needs all of .* got host:1, 2 and None"),
         ((8, "host", 2, 0), "must be HOST:PORT of the primary host, got 'host'"),
