@@ -1,4 +1,4 @@
-"""What chance makes: of the choice of test images, and of seeds."""
+"""The differences that chance makes: of the choice of test images, and of seeds."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What this process has of the machine: settings for training on a CPU, its programs.
+"""This process on its machine: settings for training on a CPU, its programs.
 
 A training step allocates up to hundreds of megabytes and frees them at its end. The C
 library returns them to the kernel, which hands them out again page by page, filled with
@@ -29,7 +29,7 @@ _MADV_HUGEPAGE = 14
 
 
 class Settings(NamedTuple):
-    """What `tune` has set; False where it could not, or is asked not to.
+    """The settings that `tune` made; False where it could not, or is asked not to.
 
     Attributes:
         keeps_memory: freed memory stays with the process.

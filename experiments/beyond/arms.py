@@ -1,4 +1,4 @@
-"""What is measured: quantizers, ways to calibrate; the rows in order."""
+"""The networks that are measured: quantizers, ways to calibrate; the rows in order."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ TELLS = ("emd", "paired_shift", "mean_rate", "operations")
 
 @dataclasses.dataclass(frozen=True)
 class ChipConfig:
-    """What a chip pays for the firing of quantized networks."""
+    """The price of the firing of quantized networks on a chip."""
 
     sanafe_python: str
     """Python of an environment with the package sanafe."""

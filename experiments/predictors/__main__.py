@@ -40,7 +40,7 @@ RESAMPLES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class PredictorsConfig:
-    """Which measure of firing predicts what quantization costs."""
+    """Find the measure of firing that predicts what quantization costs."""
 
     rows: tuple[str, ...] = (
         "digits=docs/results/digits/results.jsonl",

@@ -42,7 +42,7 @@ class Pairs:
 
     @property
     def collapsed(self) -> pd.Series:
-        """How many of the two collapsed."""
+        """Return how many of the two collapsed."""
         return sum(
             (v["state"] == "collapsed").astype(int) for v in (self.one, self.other)
         )

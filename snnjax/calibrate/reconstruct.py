@@ -166,7 +166,7 @@ def _is_block(module: Any) -> bool:
 
 
 class _Plan(NamedTuple):
-    """What the program is compiled for."""
+    """The choices that the program is compiled for."""
 
     student: Any
     teacher: Any

@@ -120,7 +120,7 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What a run returns.
+    """The results of a run.
 
     Attributes:
         logits: ``[T, B, classes]``: int32 where the last layer is quantized, in units

@@ -1,4 +1,4 @@
-"""What layers with a kernel share: its quantizer."""
+"""Layers with a kernel share this: its quantizer."""
 
 import warnings
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""How a network is called, so that it trains and is measured; and the check of it."""
+"""The call of a network, so that it trains and is measured; and the check of it."""
 
 import functools
 import inspect

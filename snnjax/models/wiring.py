@@ -36,7 +36,7 @@ class Windows(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """What feeds the next layer.
+    """The source of the next layer.
 
     Attributes:
         source: the recording, or the layer in front.

@@ -24,6 +24,18 @@ def test_predictions_find_the_law():
     np.testing.assert_allclose(found, new["y"], atol=1e-4)
 
 
+def test_few_networks_make_no_correlation():
+    [measure, given, *_], [outcome, *_] = command.MEASURES, command.OUTCOMES
+    keys = [command.MEASURES[measure], command.MEASURES[given]]
+    keys.append(command.OUTCOMES[outcome])
+    drawn = np.random.default_rng(0).random((command.FEWEST, 3))
+    table = pd.DataFrame(drawn, columns=keys).assign(setting=range(len(drawn)))
+    assert len(command.correlate(table, measure, outcome, given)) == 3
+    table.loc[0, keys[1]] = np.nan
+    assert command.correlate(table, measure, outcome, given) == []
+    assert command.hold_out(table, table, [given], outcome) == []
+
+
 @pytest.mark.slow
 def test_the_published_page_follows_from_its_rows(monkeypatch, tmp_path):
     """Estimates do not hang on the number of resamples."""

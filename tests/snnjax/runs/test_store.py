@@ -143,8 +143,10 @@ def test_other_data_are_refused_and_nothing_changes(tmp_path, rows):
     add(run, rows[0])
     run.close()
     before = files_of(run.path)
-    with pytest.raises(ValueError, match=r"a run on other data .*abc there, def now"):
-        open_store(run.path, data="def")
+    for other in ("def", None):
+        there = rf"a run on other data .*abc there, {other} now"
+        with pytest.raises(ValueError, match=there):
+            open_store(run.path, data=other)
     assert files_of(run.path) == before
     with open_store(run.path, data="abc") as again:
         assert again.rows() == rows[:1]
