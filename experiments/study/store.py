@@ -34,7 +34,9 @@ class StudyStore(Store):
 
     def name_of(self, row: Mapping[str, Any]) -> str:
         """Return the name that follows from the row's `RunSpec`."""
-        row["accuracy"], row["emd_mean"]
+        for key in ("accuracy", "emd_mean"):  # of a network that was measured
+            if key not in row:
+                raise KeyError(key)
         return name_row(row)
 
     def append_firing(self, row: Mapping[str, Any], firing: RowFiring) -> None:
