@@ -8,6 +8,7 @@ no file here is a pickle. For the checkpoints of a training run see `snnjax.runs
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def export(
     config: Mapping[str, Any] | None = None,
     *,
     packed: bool = True,
-    half: bool = False,
+    half: str | None = None,
 ) -> AnyPath:
     """Write all arrays of a network to a ``.safetensors`` file.
 
@@ -70,15 +71,17 @@ def export(
         config: arguments that build the network, as JSON values. Without one an
             existing file of that name is unchanged.
         packed: write quantized kernels as codes.
-        half: round float32 arrays of two and more axes, which are the kernels, to
-            float16, for a file of half the size; `load` returns them in float32.
+        half: pattern of layers, as of `calibrate.quantize`: their kernels are rounded
+            to float16, in half the room, and loaded as float32. Below 6e-8 they are 0.
+            A threshold that is nearly reached may then be passed: measure what is
+            loaded, accuracy and firing. Kernels that are packed stay codes.
 
     Returns:
         The path, a `pathlib.Path` or of a bucket an ``etils.epath.Path``.
 
     Raises:
-        ValueError: another ending, a config that JSON cannot hold, or with ``half`` a
-            number beyond float16, whose largest is 65,504.
+        ValueError: another ending, a config that JSON cannot hold, a pattern that names
+            no layer with a float32 kernel, or a number in one beyond float16.
         OSError: the disk is full, or permission is missing.
     """
     import safetensors.numpy
@@ -92,8 +95,8 @@ def export(
             raise ValueError(f"config must hold JSON values: {error}") from None
         files[path.with_suffix(".json")] = f"{text}\n".encode()
     about, arrays = description.describe(model, packed=packed)
-    if half:
-        rounded = _round_to_half(arrays)
+    if half is not None:
+        rounded = _round_to_half(arrays, half)
         arrays, about = arrays | rounded, about | {_HALF: [*rounded]}
     about |= {_CRC: digests(arrays)}
     files[path] = safetensors.numpy.save(arrays, {_ABOUT: json.dumps(about)})
@@ -206,18 +209,22 @@ def config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def _round_to_half(arrays: Arrays) -> Arrays:
-    """Return the arrays of float32 with two and more axes in float16."""
+def _round_to_half(arrays: Arrays, layers: str) -> Arrays:
+    """Return the float32 kernels of the layers that a pattern names, in float16."""
     found = {}
     for name, x in arrays.items():
-        if x.dtype == np.float32 and x.ndim >= 2:
+        layer, _, kind = name.rpartition(".")
+        named = kind == "kernel" and re.fullmatch(layers, layer)
+        if named and x.dtype == np.float32:
             with np.errstate(over="ignore"):
                 found[name] = x.astype(np.float16)
             if (np.isinf(found[name]) & np.isfinite(x)).any():
                 raise ValueError(
-                    f"the array {name!r} has numbers beyond float16's 65,504; export "
-                    "with half=False"
+                    f"half={layers!r}: {name} has numbers beyond float16's 65,504; "
+                    "leave that layer out"
                 )
+    if not found:
+        raise ValueError(f"half={layers!r} names no layer with a float32 kernel")
     return found
 
 
@@ -248,7 +255,10 @@ def _read(path: AnyPath) -> tuple[Arrays, dict[str, Any]]:
         crcs, half = about.get(_CRC, {}), about.get(_HALF, [])
         if not isinstance(crcs, dict):
             raise ValueError(f"its checksums are {crcs!r}")
-        if not isinstance(half, list) or not set(half) <= set(arrays):
+        if not isinstance(half, list) or not all(
+            isinstance(x, str) and x in arrays and arrays[x].dtype == np.float16
+            for x in half
+        ):
             raise ValueError(f"the names of its arrays in float16 are {half!r}")
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None

@@ -46,6 +46,7 @@ def average_weights(
     checks.check_number(decay=decay)
     if decay >= 1:
         raise ValueError(f"decay must be below 1, got {decay}")
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: Any) -> AverageState:
         average = jax.tree.map(jnp.asarray, params)

@@ -120,6 +120,18 @@ def fit(
     keep_best: bool = False,
     **options: Unpack[StepsOptions],
 ) -> list[Model]: ...
+@overload
+def fit(
+    models: Models,
+    dataset: Data,
+    *,
+    optimizer: Optimizers,
+    batch_size: int | None = None,
+    seed: int,
+    callbacks: Sequence[Callable[[Progress], Any]] = (),
+    keep_best: bool = False,
+    **options: Unpack[StepsOptions],
+) -> Any: ...
 def fit(
     models: Any,
     dataset: Data,
@@ -332,9 +344,11 @@ def steps(
     batches = feed.run(done, position)
     given = sharding.shard((make_key(seed), target, lesson), mesh)
     # Traced at the call, and not once more: what functions return is found out now.
-    for first_fed in itertools.islice(batches, 1):
-        jax.eval_shape(train_step, like, first_fed.arrays, first_fed.indices, *given)
-        batches = itertools.chain([first_fed], batches)
+    jits = not jax.config.jax_disable_jit  # pyrefly: ignore
+    if jits and (ahead := next(batches, None)) is not None:
+        shapes = sharding.place_shapes(like, mesh, P(sharding.CONFIG))
+        jax.eval_shape(train_step, shapes, ahead.arrays, ahead.indices, *given)
+        batches = itertools.chain(iter([ahead]), batches)  # which keeps no list of it
 
     def run() -> Iterator[Progress]:
         # On a mesh the state may lie on other devices than those of this run.

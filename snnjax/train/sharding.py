@@ -181,6 +181,16 @@ def shard(tree: Tree, mesh: Mesh | None, spec: P = P()) -> Tree:  # noqa: B008 (
     return jax.tree.map(shard_one, tree)
 
 
+def place_shapes(tree: Tree, mesh: Mesh | None, spec: P) -> Tree:
+    """Return shapes as if `shard` had put their arrays on the mesh."""
+    if mesh is None:
+        return tree
+    placement = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), tree
+    )
+
+
 def count_processes(mesh: Mesh | None) -> int:
     """Return the number of processes that share a batch."""
     if mesh is None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import baselines
-from experiments.baselines import BaselinesConfig
+from experiments.baselines import __main__ as baselines
+from experiments.baselines import page
+from experiments.baselines.__main__ import BaselinesConfig
 from experiments.study.config import StudyConfig
 from experiments.study.presets import PRESETS
 from experiments.study.store import StudyStore
@@ -50,27 +51,27 @@ def test_rows_are_of_the_checkpoint(tmp_path, run_path, monkeypatch):
         for name, rates in found.counts.rates().items():
             expected = [np.mean(rates), np.mean(rates < 0.05), np.mean(rates > 0.95)]
             np.testing.assert_allclose(row["layers"][name], expected, rtol=1e-6)
-    page = config.out.read_text()
-    assert f"{100 * found.accuracy:.1f}%" in page
-    assert "15 seconds" in page
+    written = config.out.read_text()
+    assert f"{100 * found.accuracy:.1f}%" in written
+    assert "15 seconds" in written
     # Nothing is measured twice, and the page follows from the rows alone.
     monkeypatch.setattr(train, "evaluate", None)
     baselines.run(config)
     baselines.run(dataclasses.replace(config, runs=()))
     assert jsonl.read(tmp_path / "out" / "baselines.jsonl") == rows
-    assert config.out.read_text() == page
+    assert config.out.read_text() == written
 
 
 def test_the_page_is_that_of_its_rows():
     folder = Path(__file__).parents[3] / "docs" / "results"
     rows = jsonl.read(folder / "baselines.jsonl")
-    assert (folder / "baselines.md").read_text() == baselines.to_markdown(rows)
+    assert (folder / "baselines.md").read_text() == page.to_markdown(rows)
     for row in rows:
         if "network" in row:
             assert (folder / "checkpoints" / f"{row['network']}.safetensors").is_file()
 
 
-def test_a_file_that_is_too_large_has_kernels_in_float16(
+def test_a_file_that_is_too_large_has_its_head_in_float16(
     tmp_path, run_path, monkeypatch
 ):
     monkeypatch.setattr(baselines, "TIMESTEPS", (4,))
@@ -87,7 +88,7 @@ def test_a_file_that_is_too_large_has_kernels_in_float16(
     )
     assert training["in_float32"][0] == before.accuracy
     assert measured["accuracy"] == after.accuracy
-    assert f"{100 * before.accuracy:.2f}% and a mean rate" in config.out.read_text()
+    assert f"Before it was {100 * before.accuracy:.2f}%" in config.out.read_text()
     baselines.run(config)  # the same network again
 
 
@@ -120,15 +121,21 @@ def test_ablations_stand_beside_the_recipe(tmp_path):
         "sgd": make_ablation(
             tmp_path / "sgd", {0: 0.5}, optimizer="sgd", weight_decay=5e-4
         ),
+        "adam": make_ablation(tmp_path / "adam", {0: 0.3}, optimizer="adamw"),
         "flip": make_ablation(tmp_path / "flip", {0: 0.59}, augment=False),
         "recipe": make_ablation(tmp_path / "recipe", {0: 0.6, 1: 0.61}),
     }
     config = BaselinesConfig(ablations=(*arms.values(),), out=tmp_path / "x.md")
     rows = [baselines.read_ablation(folder) for folder in arms.values()]
-    lines = list(baselines._ablation_lines(rows))
-    assert [line["points beside the recipe"] for line in lines] == ["", "-10.0", "-1.0"]
-    assert [line["seed 1"] for line in lines] == ["61.0%", "", ""]
+    lines = list(page.list_ablations(rows))
+    assert [line["points beside the recipe"] for line in lines] == [
+        *("", "-10.0", "-30.0", "-1.0")
+    ]
+    assert [line["seed 1"] for line in lines] == ["61.0%", "", "", ""]
     assert lines[1]["change"] == "SGD at a rate of 0.1, a decay of 0.0005"
+    assert lines[2]["change"] == "Adam at a rate of 0.001"
+    others = [row | {"dataset": "cifar100"} for row in rows]
+    assert page.show_ablations([*rows, *others]).count("none: the recipe") == 2
     for row in rows:
         jsonl.append(config.out.with_suffix(".jsonl"), row)
     again = make_ablation(tmp_path / "again", {0: 0.7}, augment=False)

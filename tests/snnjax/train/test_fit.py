@@ -29,6 +29,15 @@ def distance(a, b):
     return max(float(jnp.max(jnp.abs(x - y))) for x, y in pairs)
 
 
+def by_loss():
+    """Make a transformation that takes the loss, as `optax.contrib` has some."""
+
+    def update(updates, state, params=None, *, value, **extra):
+        return jax.tree.map(lambda x: value * x, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
@@ -38,9 +47,9 @@ def distance(a, b):
         lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.adam(1e-2)),
         lambda: optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
         lambda: optax.adamw(1e-2, mask=train.decay_mask),
-        lambda: optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau()),
+        lambda: optax.chain(optax.adam(1e-2), by_loss()),
     ],
-    ids=["adam", "schedule", "clipping", "inject_hyperparams", "mask", "plateau"],
+    ids=["adam", "schedule", "clipping", "inject_hyperparams", "mask", "by loss"],
 )
 def test_any_optax_transformation_trains(optimizer):
     """The same numbers as by `nnx.Optimizer` in a loop of one's own."""
@@ -248,6 +257,30 @@ def test_loss_fn_takes_options_under_nnx():
     model.train()
     expected, _ = train.loss_fn(model, x, jnp.zeros(2, int), 2, smoothed)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [None, 1])
+def test_a_run_traces_its_step_once(devices):
+    """At the call, where what the loss returns is found out."""
+    traced = []
+
+    def loss(logits, labels, *, mask=None):
+        traced.append(logits.shape)
+        return train.cross_entropy(logits, labels)
+
+    mesh = devices and train.make_mesh(devices)
+    options = OPTIONS | {"loss": loss, "optimizer": train.sgd(0.1), "mesh": mesh}
+    run = train.steps(Net(), dataset(), steps=2, **options)
+    assert len(traced) == 1
+    assert len(list(run)) == 2
+    assert len(traced) == 1
+
+
+def test_an_average_of_weights_takes_any_transformation():
+    for inner in (train.sgd(0.1), optax.chain(optax.adam(1e-2), by_loss())):
+        tx = train.average_weights(inner, 0.5)
+        train.fit(Net(), dataset(), steps=1, optimizer=tx, **OPTIONS)
 
 
 def test_a_state_of_other_bits_is_refused():

@@ -1,37 +1,22 @@
-"""Publish trained baselines: their checkpoints, how they learned, how they fire.
+"""The page of baselines, made of its rows alone."""
 
-    python -m experiments.baselines --runs runs/cifar10-sew_resnet8-w64 --data-dir DIR
-
-A run is the folder of a study whose baselines are trained; other rows may be missing.
-"""
-
-import dataclasses
-import json
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from experiments.command_line import run_as_command
 from experiments.console import format_duration
 from experiments.study.command import make_command
 from experiments.study.config import StudyConfig
-from experiments.study.images import load_images
-from experiments.study.names import DATASET_NAMES, MODEL_NAMES, checkpoint_name
-from experiments.study.presets import PRESETS
-from experiments.study.store import StudyStore
+from experiments.study.names import DATASET_NAMES, MODEL_NAMES
 from experiments.tables import markdown_table, percent
-from snnjax import checkpoint, firing, train
+from snnjax import firing
 from snnjax.report import charts
-from snnjax.runs import Row, jsonl
+from snnjax.runs import Row
 
-TIMESTEPS = range(1, 9)
 IN_LAYERS = (1, 4, 8)  # the T of the tables of layers
-LARGEST = 5e6  # bytes of a published file
-SIZE = ("width", "epochs", "train_images", "held_out")
+SIZE = ("dataset", "width", "epochs", "train_images", "held_out")
 OPTIMIZERS = {"sgd": "SGD", "adamw": "Adam", "muon": "Muon"}
 SCHEDULES = {"one_cycle": "one cycle", "cosine": "a cosine"}
 # An option and whether it is on, in words.
@@ -45,164 +30,8 @@ CHANGES = {
     ("decay_input", True): "current divided by tau",
     ("weight_decay", True): "a decay of {value:g}",
 }
-CHOSEN = (
-    "Options were chosen on training images that were held out, and each network was "
-    "tested once; but before seed 0 of CIFAR-10 one of 10 epochs was tested, of "
-    "85.8%.\n\n"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class BaselinesConfig:
-    """Publish trained baselines: checkpoints, learning curves, firing at T = 1 to 8."""
-
-    runs: tuple[Path, ...] = ()
-    """Folders of studies; without one the page is written from its rows."""
-    ablations: tuple[Path, ...] = ()
-    """Studies of the recipe with an option changed, tested on held-out images."""
-    data_dir: Path | None = None
-    """Prepared TFDS data; else $TFDS_DATA_DIR, then ~/tensorflow_datasets."""
-    out: Path = Path("docs/results/baselines.md")
-    """The page; rows and figures go beside it, checkpoints to checkpoints/."""
-
-
-def publish(run: Path, config: BaselinesConfig, rows: list[Row]) -> Iterator[Row]:
-    """Yield the rows that are missing of a run, and copy its checkpoints.
-
-    A file of more than `LARGEST` bytes is published with its kernels in float16; rows
-    are of the published network, and the first has what it was before.
-
-    Raises:
-        ValueError: the run holds no finished baseline, or one that is not of all its
-            images, or another was published by its name, of which the rows are.
-    """
-    store = StudyStore(run)
-    study = StudyConfig.from_numbers(store.info()["config"])
-    if study.held_out or study.train_images or study.tiny:
-        raise ValueError(f"{run} is of a part of the images; give it as an ablation")
-    trained = [
-        (seed, file)
-        for seed in study.seeds
-        if (file := store.weights_of(f"fp32-s{seed}")).is_file()
-    ]
-    if not trained:
-        raise ValueError(f"{run} holds no finished baseline; run its study first")
-    study = dataclasses.replace(study, data_dir=config.data_dir)
-    train_set, test = load_images(study)
-    for seed, file in trained:
-        name = checkpoint_name(study.dataset, study.model, study.width, seed)
-        target = config.out.parent / "checkpoints" / f"{name}.safetensors"
-        content = _read_small(file)
-        if target.is_file() and target.read_bytes() != content:
-            raise ValueError(
-                f"{target} holds another network; to publish that of {run} remove it "
-                f"and the rows of {name} in {config.out.with_suffix('.jsonl')}"
-            )
-        jsonl.write_file(target, content)
-        key: Row = {"network": name, "part": "training"}
-        if not _has(rows, key):
-            row = key | read_training(run, f"fp32-s{seed}")
-            row["images"] = [len(train_set), len(test)]
-            if content != file.read_bytes():
-                before = train.evaluate(checkpoint.load(file), test)
-                rates = firing.summary(before.counts)
-                row["in_float32"] = [before.accuracy, rates.mean_rate]
-            yield row
-        model = checkpoint.load(target)
-        for timesteps in TIMESTEPS:
-            key = {"network": name, "part": "firing", "timesteps": timesteps}
-            if not _has(rows, key):
-                found = train.evaluate(model, test, timesteps=timesteps)
-                yield key | {"accuracy": found.accuracy} | measure(found.counts)
-
-
-def _read_small(file: Path) -> bytes:
-    """Return the file, or one with kernels in float16 where it is too large."""
-    if file.stat().st_size <= LARGEST:
-        return file.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        half = Path(folder) / file.name
-        checkpoint.export(half, checkpoint.load(file), half=True)
-        return half.read_bytes()
-
-
-def _has(rows: list[Row], key: Row) -> bool:
-    return any(key.items() <= row.items() for row in rows)
-
-
-def read_training(run: Path, name: str) -> Row:
-    """Return the learning curve of a run, its seconds, and its config."""
-    lines = [line for line in jsonl.read(run / "log.jsonl") if line["row"] == name]
-    numbers = StudyStore(run).info()["config"]
-    seconds, before = 0.0, 0
-    for line in lines:
-        images = (line["step"] - before) * numbers["batch_size"]
-        seconds, before = seconds + images / line["images_per_second"], line["step"]
-    curve = [[x["step"], round(x["loss"], 4), x["accuracy"]] for x in lines]
-    return {"seconds": round(seconds), "curve": curve, "config": numbers}
-
-
-def measure(counts: firing.FiringCounts) -> Row:
-    """Return mean rate, dead and saturated shares, of all layers and of each."""
-    one = {
-        layer: firing.FiringCounts({layer: spikes}, counts.observations)
-        for layer, spikes in counts.spikes.items()
-    }
-    return {
-        **firing.summary(counts)._asdict(),
-        "layers": {name: list(firing.summary(each)) for name, each in one.items()},
-    }
-
-
-def read_ablation(run: Path) -> Row:
-    """Return what a study changes in its preset, and its accuracy.
-
-    Raises:
-        ValueError: the study has no baseline yet, or tested on the test images.
-    """
-    numbers = StudyStore(run).info()["config"]
-    rows = [row for row in jsonl.read(run / "results.jsonl") if row["mode"] == "fp32"]
-    if not rows or not numbers["held_out"]:
-        raise ValueError(f"{run} must hold a baseline, tested on held-out images")
-    preset = PRESETS[f"baseline-{numbers['dataset']}"].resolve().numbers()
-    same = ("held_out", "train_images", "width", "epochs")
-    changed = {
-        key: value
-        for key, value in numbers.items()
-        if key not in (*same, "seeds", "qat_learning_rate")  # none of a baseline's
-        and json.dumps(value) != json.dumps(preset.get(key))
-    }
-    accuracies = {f"s{row['seed']}": row["accuracy"] for row in rows}
-    size = {key: numbers[key] for key in same}
-    return {"part": "ablation", "changed": changed} | size | {"accuracies": accuracies}
-
-
-def run(config: BaselinesConfig) -> None:
-    """Measure what is missing, and write the page."""
-    path = config.out.with_suffix(".jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)  # for rows that are appended
-    jsonl.drop_partial_line(path)
-    rows = jsonl.read(path)
-    for folder in config.runs:
-        for row in publish(folder, config, rows):
-            jsonl.append(path, row)
-            rows.append(row)
-    for folder in config.ablations:
-        row = read_ablation(folder)
-        same = {key: value for key, value in row.items() if key != "accuracies"}
-        if _has(rows, same) and not _has(rows, row):
-            raise ValueError(
-                f"the ablation of {folder} is in {path} with other accuracies; remove "
-                "its line there to publish these"
-            )
-        if not _has(rows, row):
-            jsonl.append(path, row)
-            rows.append(row)
-    if not rows:
-        raise ValueError("runs must name a folder: there are no rows yet")
-    folder = config.out.with_suffix("")
-    jsonl.write_file(folder / "curves.png", charts.to_png(draw_curves(rows)))
-    jsonl.write_file(config.out, to_markdown(rows).encode())
+# Of its first network another was tested before.
+FORERUNNERS = {"cifar10-sew_resnet8-w64-s0": "of 10 epochs was tested, with 85.8%"}
 
 
 def _select(rows: list[Row], part: str) -> list[Row]:
@@ -282,7 +111,7 @@ def _is_usual(row: Row) -> bool:
 
 
 def _compare_halves(rows: list[Row]) -> str:
-    """Return a sentence for each network whose published kernels are rounded."""
+    """Return a sentence for each network of which the head is published rounded."""
     text = ""
     for row in _select(rows, "training"):
         tested = [r for r in rows if r.get("network") == row["network"]]
@@ -290,10 +119,10 @@ def _compare_halves(rows: list[Row]) -> str:
         if "in_float32" in row and found:
             accuracy, rate = row["in_float32"]
             text += (
-                f"\nThe kernels of {_title(row['network'])}, are published in float16, "
-                f"for a file below 5 MB: {100 * accuracy:.2f}% and a mean rate of "
-                f"{rate:.5f} in float32 are {100 * found[0]['accuracy']:.2f}% and "
-                f"{found[0]['mean_rate']:.5f}.\n"
+                f"\n{_title(row['network'])}: the head is published in float16, for a "
+                f"file below 5 MB. Before it was {100 * accuracy:.2f}%, and is "
+                f"{100 * found[0]['accuracy']:.2f}%; the mean rate was {rate:.5f}, and "
+                f"is {found[0]['mean_rate']:.5f}.\n"
             )
     return text
 
@@ -338,14 +167,16 @@ def _describe_change(changed: Mapping[str, Any]) -> str:
     if "optimizer" in rest:
         rate, decay = rest.pop("learning_rate"), rest.pop("weight_decay", None)
         words.append(f"{OPTIMIZERS[rest.pop('optimizer')]} at a rate of {rate:g}")
-        words += [f"a decay of {decay:g}"] * (decay is not None)
+        if decay is not None:
+            words.append(f"a decay of {decay:g}")
     for key, value in rest.items():
         told = CHANGES.get((key, bool(value)), f"{key} {{value}}")
         words.append(told.format(value=value))
     return ", ".join(words) or "none: the recipe"
 
 
-def _ablation_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
+def list_ablations(rows: list[Row]) -> Iterator[Mapping[str, str]]:
+    """Yield a line of the table for each ablation, the recipe itself first."""
     [recipe] = [row["accuracies"] for row in rows if not row["changed"]] or [{}]
     seeds = sorted({seed for row in rows for seed in row["accuracies"]})
     for row in sorted(rows, key=lambda row: bool(row["changed"])):
@@ -364,26 +195,27 @@ def _ablation_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
         }
 
 
-def _show_ablations(rows: list[Row]) -> str:
+def show_ablations(rows: list[Row]) -> str:
     """Return a table for each size of network and training."""
     text = "\n## One option changed\n"
     sizes = dict.fromkeys(tuple(row[key] for key in SIZE) for row in rows)
     for size in sizes:
         own = [row for row in rows if tuple(row[key] for key in SIZE) == size]
-        width, epochs, images, held_out = size
+        dataset, width, epochs, images, held_out = size
         [recipe] = [row["accuracies"] for row in own if not row["changed"]] or [{}]
         p = sum(recipe.values()) / len(recipe) if recipe else 0.5
         interval = 1.96 * (p * (1 - p) / held_out) ** 0.5
         text += (
-            f"\nNetworks of width {width}, trained for {epochs} epochs on "
-            f"{images or 'all':,} images; accuracy on {held_out:,} other training "
-            f"images, which is known to {100 * interval:.1f} points by their number"
+            f"\n{DATASET_NAMES[dataset]}: networks of width {width}, trained for "
+            f"{epochs} epochs on {f'{images:,}' if images else 'all'} images; accuracy "
+            f"on {held_out:,} other training images, which is "
+            f"known to {100 * interval:.1f} points by their number"
         )
         if len(recipe) > 1:
             apart = max(recipe.values()) - min(recipe.values())
             text += f", and the recipe's own seeds are {100 * apart:.1f} points apart"
         text += ". Changes of that size tell nothing.\n\n"
-        text += markdown_table(list(_ablation_lines(own)), ("change",))
+        text += markdown_table(list(list_ablations(own)), ("change",))
     return text
 
 
@@ -400,27 +232,39 @@ def _describe_recipe(numbers: Mapping[str, Any]) -> str:
     text += "images are cropped and mirrored; " if numbers["augment"] else ""
     if not numbers["decay_input"]:
         text += "the current is not divided by tau, as it is in the paper's neurons; "
-    return text + (
-        f"the network is an average of the weights (decay {numbers['average']:g})."
-    )
+    if numbers["average"]:
+        text += (
+            f"the network is an average (decay {numbers['average']:g}) of the weights"
+        )
+    return f"{text.removesuffix('; ')}."
 
 
 def to_markdown(rows: list[Row]) -> str:
     """Return the page."""
     training, ablations = _select(rows, "training"), _select(rows, "ablation")
-    recipes = dict.fromkeys(_describe_recipe(row["config"]) for row in training)
+    recipes: dict[str, list[str]] = {}
+    for row in training:
+        recipes.setdefault(_describe_recipe(row["config"]), []).append(row["network"])
+    if len(recipes) > 1:
+        told = [f"{'; '.join(map(_title, x))}: {text}" for text, x in recipes.items()]
+    else:
+        told = [*recipes]
     commands = []
     for row in training:
         seed = int(row["network"].rpartition("-s")[2])
         command = make_command(row["config"] | {"seeds": [seed]})
         commands.append(f"    {command} --data-dir DIR\n")
     text = "# Baselines\n\n"
-    text += "Full-precision networks to quantize. " + CHOSEN
+    text += "Full-precision networks to quantize. Options were chosen on training "
+    text += "images that were held out, none by the test images"
+    for name in FORERUNNERS.keys() & {row["network"] for row in training}:
+        text += f"; but before {_title(name)}, another {FORERUNNERS[name]}"
+    text += ".\n\n"
     text += markdown_table(list(_training_lines(rows)), ("network",))
     text += "\nImages: to train on / to test on"
-    if any(row["config"]["dataset"] == "cifar100" for row in training):
-        text += "; of CIFAR-100 half was at hand"
-    text += f". {' '.join(recipes)} Made by\n\n{''.join(commands)}\nwhich quantize "
+    halves = [row for row in training if row["images"][0] == 25_000]
+    text += "; of CIFAR-100 half was at hand" if halves else ""
+    text += f". {' '.join(told)} Made by\n\n{''.join(commands)}\nwhich quantize "
     text += "them too; the time is of training, by its log. Written here by `python -m "
     text += "experiments.baselines`. Dead neurons fire at a rate below 0.05, saturated "
     text += "ones above 0.95.\n`snnjax.checkpoint.load` reads the networks in "
@@ -430,8 +274,4 @@ def to_markdown(rows: list[Row]) -> str:
     for network in dict.fromkeys(row["network"] for row in found):
         own = [row for row in found if row["network"] == network]
         text += f"\n## Firing at other T: {_title(network)}\n\n{_show_firing(own)}"
-    return text + (_show_ablations(ablations) if ablations else "")
-
-
-if __name__ == "__main__":
-    run_as_command(run, BaselinesConfig, program="python -m experiments.baselines")
+    return text + (show_ablations(ablations) if ablations else "")

@@ -1,0 +1,1 @@
+"""Trained baselines: published, and shown on a page."""
