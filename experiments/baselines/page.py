@@ -214,7 +214,8 @@ def show_ablations(rows: list[Row]) -> str:
         if len(recipe) > 1:
             apart = max(recipe.values()) - min(recipe.values())
             text += f", and the recipe's own seeds are {100 * apart:.1f} points apart"
-        text += ". Changes of that size tell nothing.\n\n"
+        text += ". Changes of that size tell nothing, and in longer training on more "
+        text += "images an option may be worth something else.\n\n"
         text += markdown_table(list(list_ablations(own)), ("change",))
     return text
 
