@@ -95,3 +95,15 @@ def test_programs_are_dropped_where_regions_run_out(
     monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
     assert process.drop_programs() is dropped
     assert len(cleared) == dropped
+
+
+@pytest.mark.parametrize("kernel", [None, "always madvise [never]"])
+def test_huge_pages_are_asked_for_only_where_the_kernel_has_them(
+    kernel, tmp_path, monkeypatch
+):
+    switch = tmp_path / "enabled"
+    if kernel is not None:
+        switch.write_text(kernel)
+    monkeypatch.setattr(process, "_HUGE_PAGES", switch)
+    monkeypatch.setattr(process.ctypes, "CDLL", None)  # no call of the C library
+    assert process._use_huge_pages() is False

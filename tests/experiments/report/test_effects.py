@@ -243,6 +243,12 @@ def test_shares_that_are_back_are_means_over_the_bits_between():
     assert found.mean == pytest.approx((-0.5 + 1) / 2 - (-10 / 36 + 0.5) / 2)
 
 
+def test_two_bit_widths_have_none_between_them():
+    told = {2: (0.1, 0.04), 4: (0.0, 0.004), 8: (0.0, 0.004)}
+    assert len(planted(told, (2, 4, 8))) == 1
+    assert planted(told, (2, 8)) == []
+
+
 @pytest.mark.parametrize("two", [(0.0099, 0.04), (0.1, 0.008)])
 def test_what_loses_little_has_little_to_recover(two):
     """Two bits cost less than a point, or their EMD is but the double."""
