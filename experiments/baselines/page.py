@@ -90,7 +90,7 @@ def draw_curves(rows: list[Row]) -> alt.TopLevelMixin:
 
 
 def _training_lines(rows: list[Row]) -> Iterator[Mapping[str, str]]:
-    tested = {row["network"]: row for row in _select(rows, "firing") if _is_usual(row)}
+    tested = _find_tested(rows)
     for row in _select(rows, "training"):
         if row["network"] not in tested:  # publishing was stopped
             continue
@@ -110,19 +110,22 @@ def _is_usual(row: Row) -> bool:
     return row["timesteps"] == StudyConfig().timesteps
 
 
+def _find_tested(rows: list[Row]) -> dict[str, Row]:
+    """Return the row at the T of training of each network that has one."""
+    return {row["network"]: row for row in _select(rows, "firing") if _is_usual(row)}
+
+
 def _compare_halves(rows: list[Row]) -> str:
     """Return a sentence for each network of which the head is published rounded."""
-    text = ""
+    text, tested = "", _find_tested(rows)
     for row in _select(rows, "training"):
-        tested = [r for r in rows if r.get("network") == row["network"]]
-        found = [r for r in tested if r["part"] == "firing" and _is_usual(r)]
-        if "in_float32" in row and found:
+        if "in_float32" in row and (found := tested.get(row["network"])):
             accuracy, rate = row["in_float32"]
             text += (
                 f"\n{_title(row['network'])}: the head is published in float16, for a "
                 f"file below 5 MB. Before it was {100 * accuracy:.2f}%, and is "
-                f"{100 * found[0]['accuracy']:.2f}%; the mean rate was {rate:.5f}, and "
-                f"is {found[0]['mean_rate']:.5f}.\n"
+                f"{100 * found['accuracy']:.2f}%; the mean rate was {rate:.5f}, and "
+                f"is {found['mean_rate']:.5f}.\n"
             )
     return text
 
