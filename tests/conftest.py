@@ -7,6 +7,7 @@ import jax
 import pytest
 import quickly
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 # The suite draws the same cases every time; `pytest tests
 # --hypothesis-profile=nightly` draws others, and many.
@@ -50,6 +51,10 @@ STRICT = (
 )
 PROMOTES = {"test_transport.py"}  # OTT's code
 
+# Markers whose tests run as users do, without the checks of shapes and types that the
+# quick tests make: these are a tenth of the time.
+LONG = ("slow", "nightly")
+
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = (
     *("test_study.py", "test_killed.py", "test_train.py", "test_pages.py"),
@@ -66,12 +71,21 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    flag, flags = quickly.FLAG, os.environ.get("XLA_FLAGS", "")
-    # XLA stops a process for a flag it does not know: where it was tried alone.
+    if config.option.markexpr not in LONG:  # before the library is imported
+        install_import_hook("snnjax", "beartype.beartype")
+    # XLA stops a process for a flag it does not know: where they were tried alone.
     tried = jax.__version_info__[:2] == (0, 10)
-    if tried and flag not in flags and not config.getoption("as_for_users"):
+    if tried and not config.getoption("as_for_users"):
         # Of the environment, so that commands that tests start compile quickly too.
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+        os.environ["XLA_FLAGS"] = quickly.add_to(os.environ.get("XLA_FLAGS", ""))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Import no file without a test of the marker asked for: importing takes long."""
+    marker = config.option.markexpr
+    if marker not in LONG or collection_path.suffix != ".py":
+        return None
+    return None if marker in collection_path.read_text().lower() else True
 
 
 def pytest_collection_modifyitems(items):
@@ -84,7 +98,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """Collect garbage less often: tracing makes many objects, hardly any in cycles."""
     gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,7 +112,7 @@ def compiled_once(tmp_path_factory):
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     options = {
         "jax_compilation_cache_dir": str(folder / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_compile_time_secs": 0.02,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in options.items():

@@ -400,17 +400,19 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_networks_evaluated_together_have_the_rows_of_each_alone(tmp_path, monkeypatch):
-    options = OPTIONS | dict(only="membrane", bits=(2, 4, 9), modes=("ptq",))
-    options |= dict(seeds=(0,))
-    alone = undrawn(StudyConfig(**options, out=tmp_path / "alone"))
-    shutil.copytree(alone.path, tmp_path / "together")
-    together = StudyStore(tmp_path / "together")
-    kept = [row for row in together.rows() if row["mode"] != "ptq"]
-    lines = "".join(f"{json.dumps(row)}\n" for row in kept)
-    together.results.write_text(lines)
+def test_networks_evaluated_together_have_the_rows_of_each_alone(
+    finished, tmp_path, monkeypatch
+):
+    alone, _ = finished
+    together = copy_of(alone, tmp_path, 0)
+    kept = [
+        row
+        for row in alone.rows()
+        if (row["mode"], row["target"]) != ("ptq", "membrane")
+    ]
+    together.results.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
     monkeypatch.setattr("experiments.study.grid.MANY", 1)
-    again = undrawn(StudyConfig(**options, out=together.path))
+    again = undrawn(StudyConfig(**OPTIONS, out=together.path))
     rows = {name_row(row): row for row in again.rows()}
     assert len(rows) > len(kept)
     for row in alone.rows():
