@@ -28,7 +28,7 @@ from experiments.study.images import load_images
 from experiments.study.measure import Measurer, Result
 from experiments.study.presets import presets
 from experiments.study.recipe import Recipe
-from experiments.study.store import StudyStore
+from experiments.study.store import StudyStore, on_primary
 from snnjax import process, runs
 
 _ABOUT = (
@@ -60,8 +60,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
         if not config.dry_run:
-            runs.run_on_primary(lambda: store.start(config.numbers(), **about))
-            rows = runs.run_on_primary(store.rows)
+            rows = store.start_and_read(config.numbers(), **about)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
         for spec in missing if config.dry_run else ():
@@ -86,7 +85,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             measurer = Measurer(config, store, results, sets[1], bar, num_devices)
             bar.print("accuracy      EMD  seconds  compiling  row")
             for name in results:
-                recipe.remove_checkpoints(name)  # a kill may come before that
+                store.remove_checkpoints(name)  # a kill may come before that
                 bar.advance(work[name])
             try:
                 for group in layout.groups(missing, num_devices, images[1]):
@@ -100,17 +99,23 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
                 if missing:
                     session.write()
         with console.status("writing the report"):
-            page = runs.run_on_primary(lambda: str(report.write(store.path)))
+            page, findings = _write_report(store)
     console.print(
         f"\n{len(missing)} rows in {format_duration(session.seconds)}, of which "
         f"{format_duration(session.compilations.seconds)} compiling.",
         highlight=False,
     )
-    if runs.is_primary():
-        for sentence in report.findings(report.load(store.path).judged_main):
-            console.print(sentence, highlight=False, markup=False)
+    for sentence in findings:
+        console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return store
+
+
+@on_primary
+def _write_report(store: StudyStore) -> tuple[str, list[str]]:
+    """Write the report; return its path and what it found."""
+    path = report.write(store.path)
+    return str(path), list(report.findings(report.load(store.path).judged_main))
 
 
 def _make_rows(
@@ -134,7 +139,7 @@ def _make_rows(
     evaluations = zip(clean, noisy, strict=True)
     for spec, network, found in zip(group, networks, evaluations, strict=True):
         result = measurer.append(spec, network, *found, before, seconds)
-        recipe.remove_checkpoints(spec.name)
+        session.store.remove_checkpoints(spec.name)
         session.rows += 1
         recipe.bar.print(
             f"{result.accuracy:8.4f}  {result.emd_mean:7.5f}  "

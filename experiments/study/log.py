@@ -6,13 +6,15 @@ import importlib.util
 import json
 from typing import Any
 
+from experiments.study.store import on_primary
 from snnjax.runs import Store
 
 
 class Log:
     """``log.jsonl`` of a run folder, and ``tensorboard/`` where that is installed.
 
-    Lines are for people and plots; nothing is computed from them.
+    Lines are for people and plots; nothing is computed from them. Hosts call together
+    what the primary one writes.
     """
 
     def __init__(self, store: Store):
@@ -20,6 +22,7 @@ class Log:
         self.path = store.path / "log.jsonl"
         self._writers: dict[str, Any] = {}
 
+    @on_primary
     def resume(self, row: str, step: int) -> None:
         """Drop the lines of a row after ``step``, which will be logged again.
 
@@ -32,6 +35,7 @@ class Log:
         kept = [line for line in lines if not _is_after(line, row, step)]
         self.store.write_text(self.path.name, "".join(kept))
 
+    @on_primary
     def write(self, row: str, step: int, **values: Any) -> None:
         """Write one line: the row, the step, the time, and ``values``."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -43,6 +47,7 @@ class Log:
                 if isinstance(value, (int, float)):
                     writer.add_scalar(name, value, step)
 
+    @on_primary
     def close(self, row: str) -> None:
         """Close the log of a row that is done."""
         if (writer := self._writers.pop(row, None)) is not None:

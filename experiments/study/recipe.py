@@ -152,7 +152,7 @@ class Recipe:
         if average:
             model = self._reestimate(spec.name, model)
         about = self.config.numbers() | {"seed": spec.seed}
-        runs.run_on_primary(lambda: str(checkpoint.export(path, model, about)))
+        self.store.export_weights(spec.name, model, about)
         return model
 
     def quantized(self, spec: RunSpec) -> SEWResNet:
@@ -185,15 +185,6 @@ class Recipe:
         like = train.init(model, optimizer(self.config, self._qat_schedule()))
         state = runs.load_on_primary(load, like)
         return None if state is None else train.model_from_state(model, state)
-
-    def remove_checkpoints(self, name: str) -> None:
-        """Remove the checkpoints of a run that is done."""
-
-        def remove() -> None:
-            checkpoint.remove(self.store.states_of(name))
-            checkpoint.remove(self.store.epoch_before_of(name))
-
-        runs.run_on_primary(remove)
 
     def train(
         self,
@@ -275,7 +266,7 @@ class Recipe:
             warn=lambda message: self.bar.print(f"{name}: {message}"),
         ) as one:
             one.name, step = name, _step(one)
-            runs.run_on_primary(lambda: self.log.resume(name, step))
+            self.log.resume(name, step)
             self.bar.advance(step * self.config.batch_size)
             yield one
 
@@ -299,13 +290,12 @@ class Recipe:
                     images = (step - logged) * self.config.batch_size
                     speed = images / max(time.monotonic() - logged_at, 1e-9)
                     skipped = sharding.to_host(progress.state.skipped)
-                    log = functools.partial(self._log, names, progress, schedule)
-                    runs.run_on_primary(functools.partial(log, speed, skipped))
+                    self._log(names, progress, schedule, speed, skipped)
                     logged, logged_at = step, time.monotonic()
                 if step == save_at:
-                    save = functools.partial(self._save_epoch_before, names)
                     states = train.unstack(progress.state)
-                    runs.run_on_primary(functools.partial(save, states))
+                    for name, state in zip(names, states, strict=True):
+                        self.store.save_epoch_before(name, state)
         except train.NonFiniteError as error:
             one = opened[error.index]
             step = one.latest()
@@ -314,8 +304,8 @@ class Recipe:
                 f"{one.name}: {error}; the same command resumes {where} "
                 f"({self.store.states_of(one.name)})"
             ) from error
-        runs.run_on_primary(lambda: [self.log.close(name) for name in names])
         for one in opened:
+            self.log.close(one.name)
             if skipped := int(one.state.skipped[0]):
                 self.bar.print(f"{one.name}: {skipped} steps skipped")
 
@@ -355,12 +345,6 @@ class Recipe:
                 silent=list(progress.silent[i]),
                 dead={layer: round(float(x[i]), 4) for layer, x in dead},
             )
-
-    def _save_epoch_before(
-        self, names: Sequence[str], states: Sequence[TrainState]
-    ) -> None:
-        for name, state in zip(names, states, strict=True):
-            checkpoint.save(self.store.epoch_before_of(name), state)
 
     def _reestimate(self, name: str, model: SEWResNet) -> SEWResNet:
         self.bar.set_description(f"{name}: re-estimating BatchNorm")

@@ -1,17 +1,33 @@
-"""A study's run folder: its rows, their firing, and where its checkpoints are."""
+"""A study's run folder: its rows, their firing, and its checkpoints."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+from flax import nnx
 from jax.typing import ArrayLike
 
 from experiments.study.grid import name_row
+from snnjax import checkpoint, runs
 from snnjax.firing import FiringCounts
-from snnjax.runs import Store
+from snnjax.train import TrainState
+
+Args = ParamSpec("Args")
+Value = TypeVar("Value")
 
 _LATENCY = "latency/"  # before the layer's name, in the file of a row's arrays
+
+
+def on_primary(function: Callable[Args, Value]) -> Callable[Args, Value]:
+    """Let the primary host alone run a function; all hosts return its JSON value."""
+
+    @functools.wraps(function)
+    def run(*args: Args.args, **options: Args.kwargs) -> Value:
+        return runs.run_on_primary(lambda: function(*args, **options))
+
+    return run
 
 
 class RowFiring(NamedTuple):
@@ -27,8 +43,12 @@ class RowFiring(NamedTuple):
     latencies: Mapping[str, ArrayLike]
 
 
-class StudyStore(Store):
-    """The folder of one study: config, rows, firing, checkpoints, report."""
+class StudyStore(runs.Store):
+    """The folder of one study: config, rows, firing, checkpoints, report.
+
+    Hosts call together what the primary one does for all: `start_and_read`, and what
+    changes checkpoints.
+    """
 
     ARRAYS = "firing"
 
@@ -38,6 +58,12 @@ class StudyStore(Store):
             if key not in row:
                 raise KeyError(key)
         return name_row(row)
+
+    @on_primary
+    def start_and_read(self, config: Mapping[str, Any], **info: Any) -> list[runs.Row]:
+        """Start the study or go on with it, see `runs.Store.start`; return its rows."""
+        self.start(config, **info)
+        return self.rows()
 
     def append_firing(self, row: Mapping[str, Any], firing: RowFiring) -> None:
         """Add a complete row: its firing first, then its line."""
@@ -71,3 +97,21 @@ class StudyStore(Store):
     def epoch_before_of(self, name: str) -> Path:
         """Return the folder of a control's state as its last epoch began."""
         return self.path / "checkpoints" / f"{name}-epoch-before"
+
+    @on_primary
+    def export_weights(
+        self, name: str, model: nnx.Module, about: Mapping[str, Any]
+    ) -> None:
+        """Write the weights of a baseline."""
+        checkpoint.export(self.weights_of(name), model, about)
+
+    @on_primary
+    def save_epoch_before(self, name: str, state: TrainState) -> None:
+        """Save a control's state as its last epoch begins."""
+        checkpoint.save(self.epoch_before_of(name), state)
+
+    @on_primary
+    def remove_checkpoints(self, name: str) -> None:
+        """Remove the checkpoints of a run that is done."""
+        checkpoint.remove(self.states_of(name))
+        checkpoint.remove(self.epoch_before_of(name))
