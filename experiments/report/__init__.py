@@ -11,6 +11,7 @@ are in ``templates``; the page and its charts are those of `snnjax.report`.
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,30 +53,37 @@ def write(run_path: Path, out: Path | None = None) -> Path:
     return page
 
 
-def publish(run_path: Path, out: Path) -> Path:
+def publish(run_path: Path, out: Path, name: str | None = None) -> Path:
     """Write a run's results, finished or not, to be committed; returns the page.
 
     That is ``NAME.md`` and ``NAME_details.md``, with figures, rows and config in
     ``NAME/``, and the baselines in ``checkpoints/``, if they are not too large; NAME is
-    the dataset. The copies of rows and config may themselves be published again.
+    the data set if none is given. The copies of rows and config may themselves be
+    published again.
 
     Raises:
-        ValueError: ``run_path`` is no run folder, ``out`` is one, or it holds another
-            config's results of this dataset. Nothing is written then.
+        ValueError: ``run_path`` is no run folder, ``out`` is one, ``name`` is no name,
+            or ``out`` holds another config's results of that name. Nothing is written
+            then.
     """
     run, folder = load(run_path), StudyStore(_require_no_run(out))
-    name = run.config.dataset
+    dataset = run.config.dataset
+    name = dataset if name is None else name
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(
+            f"name must have small letters, digits and _ alone, got {name!r}"
+        )
     own, there = run.info["config_hash"], folder.path / name
     if (there / "config.json").exists():
         other = StudyStore(there).info()["config_hash"]
         if other != own:
             raise ValueError(
                 f"{there} holds the results of config {other}, and this run is of "
-                f"{own}; publish into another folder or remove these first"
+                f"{own}; publish by another name or remove these first"
             )
     text = results.summarize(run, figures=name, details=f"{name}_details.md")
     files = {
-        f"{name}_details.md": results.detail(run, summary=f"{name}.md").encode(),
+        f"{name}_details.md": results.detail(run, name).encode(),
         f"{name}/results.jsonl": "".join(
             f"{json.dumps(row)}\n" for row in run.rows
         ).encode(),
@@ -86,7 +94,7 @@ def publish(run_path: Path, out: Path) -> Path:
     for path in (run.folder.path / "checkpoints").glob("fp32-*.safetensors"):
         if path.stat().st_size <= LARGEST:
             seed = int(path.stem.removeprefix("fp32-s"))
-            copy = checkpoint_name(name, run.config.model, run.config.width, seed)
+            copy = checkpoint_name(dataset, run.config.model, run.config.width, seed)
             files[f"checkpoints/{copy}.safetensors"] = path.read_bytes()
     for file, data in files.items():
         folder.write_bytes(file, data)

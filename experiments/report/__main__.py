@@ -22,6 +22,8 @@ class ReportConfig:
     """Output folder (default: the run; runs/compare for several)."""
     publish: Path | None = None
     """Write the run's results page here, with its rows and config: docs/results."""
+    name: str | None = None
+    """Of the published page (default: the data set), where one data set has several."""
 
 
 def make(config: ReportConfig) -> Path:
@@ -31,7 +33,9 @@ def make(config: ReportConfig) -> Path:
     if config.publish is not None:
         if len(config.runs) > 1 or config.out is not None:
             raise ValueError("publish one run, and without --out")
-        return report.publish(config.runs[0], config.publish)
+        return report.publish(config.runs[0], config.publish, config.name)
+    if config.name is not None:
+        raise ValueError("--name is of a page that is published; give --publish too")
     if len(config.runs) == 1:
         return report.write(config.runs[0], config.out)
     return report.compare(config.runs, config.out or Path("runs/compare"))

@@ -48,18 +48,19 @@ def summarize(run: Run, figures: str = "figures", details: str = "details.md") -
     )
 
 
-def detail(run: Run, summary: str = "results.md") -> str:
+def detail(run: Run, name: str | None = None) -> str:
     """Return the page of all rows, claims, definitions and the run's origin.
 
     Args:
         run: what was run, finished or not.
-        summary: the page of `summarize`, as this one links to it.
+        name: of the published page; without one it is a run folder's.
     """
     full = run.judged[run.judged["full"]]
     body = render(
         "details.md",
         **_collect_common(run),
-        summary=summary,
+        summary="results.md" if name is None else f"{name}.md",
+        name=name or run.config.dataset,
         baselines=table.markdown(full).partition("\n\n")[2] if len(full) else "",
         full=full,
         modes=MODE_NAMES,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from planted import make_run
@@ -107,6 +108,21 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
         report.publish(other, out)
     assert config.hash() in str(got.value)
     assert files_of(out) == before
+    # By another name it lies beside, and makes itself again.
+    page = make(ReportConfig((other,), publish=out, name="digits_few"))
+    assert page == out / "digits_few.md"
+    after = files_of(out)
+    assert {name: after[name] for name in before} == before
+    own = set(after) - set(before)
+    assert own == {name.replace("digits", "digits_few", 1) for name in FILES}
+    for path in (page, out / "digits_few_details.md"):
+        text = path.read_text("utf-8")
+        links = re.findall(r"\(([\w/]+\.(?:md|png))\)", text)
+        assert links
+        assert all((out / link).is_file() for link in links)
+    assert "--publish docs/results --name digits_few\n" in text
+    report.publish(out / "digits_few", out, "digits_few")
+    assert files_of(out) == after
 
 
 @pytest.mark.parametrize(
@@ -114,6 +130,8 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
     [
         ({"runs": ("run", "run2")}, "publish one run"),
         ({"out": "elsewhere"}, "without --out"),
+        ({"name": "../digits"}, r"name must .* got '\.\./digits'"),
+        ({"name": "digits_2", "publish": None}, "give --publish too"),
         ({"publish": "run"}, "is a run folder"),
         ({"runs": ("absent",)}, "does not exist"),
     ],
@@ -121,14 +139,12 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
 def test_bad_arguments_are_refused(tmp_path, config, words):
     make_run(tmp_path / "run", [], CONFIG)
     asked = {"runs": ("run",), "publish": "out"} | config
-    paths = {
-        name: tuple(tmp_path / v for v in value)
-        if isinstance(value, tuple)
-        else tmp_path / value
-        for name, value in asked.items()
-    }
+    asked["runs"] = tuple(tmp_path / run for run in asked["runs"])
+    for option in ("out", "publish"):
+        if asked.get(option) is not None:
+            asked[option] = tmp_path / asked[option]
     with pytest.raises(ValueError, match=words):
-        make(ReportConfig(**paths))
+        make(ReportConfig(**asked))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -106,10 +107,21 @@ def test_damage_anywhere_is_found_or_harmless(run, tmp_path, how):
     assert fallen_back >= 2
 
 
+def without(name):
+    """The text of a description without an entry."""
+    return lambda text: json.dumps(
+        {key: value for key, value in json.loads(text).items() if key != name}
+    )
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_all_corrupt_raises(run):
+@pytest.mark.parametrize(
+    "damage", [lambda text: "{", without("crc32"), without("own_crc32")]
+)
+def test_all_corrupt_raises(run, damage):
     for step in ("5", "9"):
-        (run / step / "about" / "metadata").write_text("{")
+        file = run / step / "about" / "metadata"
+        file.write_text(damage(file.read_text()))
     with (
         runs.RunCheckpoints(run, config=CONFIG) as history,
         pytest.raises(
