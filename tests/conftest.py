@@ -1,6 +1,7 @@
 import gc
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -31,6 +32,8 @@ COMPILED_QUICKLY = (
     *("snnjax/test_remedies.py", "snnjax/test_cost.py", "snnjax/test_checkpoint.py"),
     *("snnjax/parallel", "snnjax/distill", "golden/test_golden_networks.py"),
     *("snnjax/layers", "snnjax/integer", "snnjax/calibrate", "snnjax/interop"),
+    *("snnjax/data", "snnjax/runs"),
+    *("snnjax/test_strict_modes.py", "snnjax/test_round_trips.py"),
 )
 # Files of those places whose results depend on how they are compiled.
 AS_FOR_USERS = {
@@ -71,7 +74,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if config.option.markexpr not in LONG:  # before the library is imported
+    if config.option.markexpr not in LONG:
+        # What is imported already would go unchecked.
+        assert "snnjax" not in sys.modules, "a conftest.py imports snnjax at its top"
         install_import_hook("snnjax", "beartype.beartype")
     # XLA stops a process for a flag it does not know: where they were tried alone.
     tried = jax.__version_info__[:2] == (0, 10)
@@ -112,12 +117,14 @@ def compiled_once(tmp_path_factory):
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     options = {
         "jax_compilation_cache_dir": str(folder / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.02,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in options.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+    # Small programs here alone: commands would warn of one that is just being written.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
 
 
 def lies_in(path, places) -> bool:

@@ -62,19 +62,22 @@ def publish(run_path: Path, out: Path, name: str | None = None) -> Path:
     published again.
 
     Raises:
-        ValueError: ``run_path`` is no run folder, ``out`` is one, ``name`` is no name,
-            or ``out`` holds another config's results of that name. Nothing is written
+        ValueError: ``run_path`` is no run folder, ``out`` is one, ``name`` is neither
+            the data set nor begins with it and ``_``, or ``out`` holds another config's
+            results of that name, or other baselines of that size. Nothing is written
             then.
     """
     run, folder = load(run_path), StudyStore(_require_no_run(out))
     dataset = run.config.dataset
     name = dataset if name is None else name
-    if not re.fullmatch(r"[a-z0-9_]+", name):
+    if not re.fullmatch(rf"{dataset}(_(?!details$)[a-z0-9]+)?", name):
         raise ValueError(
-            f"name must have small letters, digits and _ alone, got {name!r}"
+            f"name must be {dataset}, or {dataset}_MORE with small letters and digits "
+            f"(not details) for MORE, got {name!r}"
         )
     own, there = run.info["config_hash"], folder.path / name
-    if (there / "config.json").exists():
+    new = not (there / "config.json").exists()
+    if not new:
         other = StudyStore(there).info()["config_hash"]
         if other != own:
             raise ValueError(
@@ -91,14 +94,27 @@ def publish(run_path: Path, out: Path, name: str | None = None) -> Path:
     }
     for picture in figures.draw_run(run, only=_PUBLISHED):
         files[f"{name}/{picture.name}.png"] = charts.to_png(picture.chart)
+    baselines = _read_baselines(run)
+    for file, data in baselines.items() if new else ():
+        path = folder.path / file
+        if path.exists() and path.read_bytes() != data:
+            raise ValueError(
+                f"{path} is a baseline of another study; publish into another folder"
+            )
+    for file, data in (files | baselines).items():
+        folder.write_bytes(file, data)
+    return folder.write_text(f"{name}.md", text)
+
+
+def _read_baselines(run: Run) -> dict[str, bytes]:
+    """Return the baselines that are small enough, by the names of their copies."""
+    config, found = run.config, {}
     for path in (run.folder.path / "checkpoints").glob("fp32-*.safetensors"):
         if path.stat().st_size <= LARGEST:
             seed = int(path.stem.removeprefix("fp32-s"))
-            copy = checkpoint_name(dataset, run.config.model, run.config.width, seed)
-            files[f"checkpoints/{copy}.safetensors"] = path.read_bytes()
-    for file, data in files.items():
-        folder.write_bytes(file, data)
-    return folder.write_text(f"{name}.md", text)
+            name = checkpoint_name(config.dataset, config.model, config.width, seed)
+            found[f"checkpoints/{name}.safetensors"] = path.read_bytes()
+    return found
 
 
 def compare(run_paths: Sequence[Path], out: Path) -> Path:

@@ -23,7 +23,8 @@ class ReportConfig:
     publish: Path | None = None
     """Write the run's results page here, with its rows and config: docs/results."""
     name: str | None = None
-    """Of the published page (default: the data set), where one data set has several."""
+    """Name of the published page, where a data set has several: DATASET_MORE (default:
+    the data set)."""
 
 
 def make(config: ReportConfig) -> Path:
@@ -35,7 +36,7 @@ def make(config: ReportConfig) -> Path:
             raise ValueError("publish one run, and without --out")
         return report.publish(config.runs[0], config.publish, config.name)
     if config.name is not None:
-        raise ValueError("--name is of a page that is published; give --publish too")
+        raise ValueError("only a page that is published has a name; give --publish too")
     if len(config.runs) == 1:
         return report.write(config.runs[0], config.out)
     return report.compare(config.runs, config.out or Path("runs/compare"))

@@ -53,7 +53,7 @@ def detail(run: Run, name: str | None = None) -> str:
 
     Args:
         run: what was run, finished or not.
-        name: of the published page; without one it is a run folder's.
+        name: the published page's; None: the page of a run folder.
     """
     full = run.judged[run.judged["full"]]
     body = render(

@@ -10,11 +10,12 @@ FLAGS = (
 
 
 def add_to(flags: str) -> str:
-    """These ``XLA_FLAGS`` and ours."""
-    return " ".join(flags.split() + [flag for flag in FLAGS if flag not in flags])
+    """Return ``XLA_FLAGS`` with those of ours that it does not set."""
+    ours = [flag for flag in FLAGS if flag.partition("=")[0] not in flags]
+    return " ".join([*flags.split(), *ours])
 
 
 def not_so() -> str:
-    """``XLA_FLAGS`` for a command that compiles as for users."""
+    """Return ``XLA_FLAGS`` for a command that compiles as for users."""
     flags = os.environ.get("XLA_FLAGS", "").split()
     return " ".join(flag for flag in flags if flag not in FLAGS)

@@ -1,16 +1,16 @@
 """A finished study, and figures that cost nothing."""
 
 import pytest
-from planted import grid, make_run, reference
-
-from experiments import report
-from experiments.study import names
-from snnjax.report import charts
 
 
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory):
     """A finished study with one planted drift, and its page."""
+    from planted import grid, make_run, reference  # not before types are checked
+
+    from experiments import report
+    from experiments.study import names
+
     rows = reference((0, 1)) + grid()
     planted = next(
         row
@@ -27,5 +27,7 @@ def full_run(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch, full_run):
     """Figures are built but not drawn, which takes most of the time."""
+    from snnjax.report import charts
+
     png = (full_run[0] / "figures" / "over_bits.png").read_bytes()
     monkeypatch.setattr(charts, "to_png", lambda chart: png)

@@ -109,6 +109,13 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
     assert config.hash() in str(got.value)
     assert files_of(out) == before
     # By another name it lies beside, and makes itself again.
+    (other / "checkpoints").mkdir()
+    weights = other / "checkpoints" / "fp32-s0.safetensors"
+    weights.write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"s0\.safetensors is a baseline of another"):
+        report.publish(other, out, "digits_few")
+    assert files_of(out) == before
+    weights.unlink()
     page = make(ReportConfig((other,), publish=out, name="digits_few"))
     assert page == out / "digits_few.md"
     after = files_of(out)
@@ -131,6 +138,8 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
         ({"runs": ("run", "run2")}, "publish one run"),
         ({"out": "elsewhere"}, "without --out"),
         ({"name": "../digits"}, r"name must .* got '\.\./digits'"),
+        ({"name": "index"}, "name must be digits, or digits_"),
+        ({"name": "digits_details"}, "got 'digits_details'"),
         ({"name": "digits_2", "publish": None}, "give --publish too"),
         ({"publish": "run"}, "is a run folder"),
         ({"runs": ("absent",)}, "does not exist"),
