@@ -35,6 +35,7 @@ _ABOUT = (
     "Train a SEW-ResNet, quantize its weights and membranes in every way, and measure "
     "accuracy and firing against the baseline. The same command resumes a stopped run."
 )
+_EXPECTED = (ValueError, OSError, runs.PreemptedError)  # in all processes, if in one
 
 
 def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
@@ -95,9 +96,10 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
                     _make_rows(group, recipe, measurer, session)
                     session.write()
                     process.drop_programs()
-            finally:
-                if missing:
+            except _EXPECTED:
+                with contextlib.suppress(ValueError, OSError):  # there may be no room
                     session.write()
+                raise
         with console.status("writing the report"):
             page, findings = _write_report(store)
     console.print(
@@ -167,6 +169,7 @@ class _Session:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    @on_primary
     def write(self) -> None:
         """Write the time until now to ``config.json``."""
         now = {
@@ -178,9 +181,8 @@ class _Session:
             "devices": self.devices,
             "commit": self._commit,
         }
-        if runs.is_primary():
-            starts = [*self._earlier, now]
-            self.store.write_info(self.config.numbers(), **self.about, starts=starts)
+        starts = [*self._earlier, now]
+        self.store.write_info(self.config.numbers(), **self.about, starts=starts)
 
 
 def command(config: StudyConfig) -> None:
@@ -190,8 +192,7 @@ def command(config: StudyConfig) -> None:
     )
     # From the start: an interrupt may be lost in one of JAX's callbacks.
     signals = contextlib.nullcontext() if config.dry_run else runs.handle_signals()
-    expected = (ValueError, OSError, runs.PreemptedError)
-    with signals, runs.abort_on_unexpected_error(*expected):
+    with signals, runs.abort_on_unexpected_error(*_EXPECTED):
         run(config)
 
 
