@@ -44,6 +44,7 @@ class PredictorsConfig:
 
     rows: tuple[str, ...] = (
         "digits=docs/results/digits/results.jsonl",
+        "CIFAR-10 w8=docs/results/cifar10_w8/results.jsonl",
         "CIFAR-10=docs/results/cifar10/results.jsonl",
         "CIFAR-100=docs/results/cifar100/results.jsonl",
     )

@@ -63,9 +63,10 @@ def test_states_are_the_pages(name):
     numbers = [
         int(number) for number in re.findall(r"(\d+) (?:of|cannot|show|coll)", found)
     ]
-    modes = [drifted[mode] for mode in ("ptq", "ptq_bn", "qat")]
+    there = {row["mode"] for row in main}
+    modes = [drifted[mode] for mode in ("ptq", "ptq_bn", "qat") if mode in there]
     rest = [states[state] for state in ("cannot tell", "no drift", "collapsed")]
-    assert numbers == [states["drift"], *modes, *rest]
+    assert numbers == [states["drift"], *modes, *filter(None, rest)]
 
 
 def measures(full, row):
@@ -198,8 +199,10 @@ def test_effects_of_claims_are_the_pages(name):
     lines = (RESULTS / f"{name}.md").read_text("utf-8").splitlines()
     lines = [re.sub(r" \(\d methods?\)", "", line) for line in lines]
     measured = {int(x[0]) for x in lines if re.match(r"[2-7]\. .*\[[-+]", x)}
-    assert set(expected) == measured
-    for number, values in expected.items():
+    unfinished = {int(x[0]) for x in lines if "**not finished yet**" in x}
+    assert set(expected) - unfinished == measured
+    for number in measured:
+        values = expected[number]
         [line] = [line for line in lines if line.startswith(f"{number}. ")]
         found = re.findall(
             r"([-+][\d.]+)(?: points)? \[([-+][\d.]+), ([-+][\d.]+)\]", line
@@ -213,9 +216,17 @@ def test_effects_of_claims_are_the_pages(name):
                 assert float(text) == pytest.approx(number_, abs=0.6 * 10**-digits)
 
 
-def test_equal_accuracy_is_the_pages():
-    """No setting is surely within a point of its control and 1.5 times as far."""
-    full, quantized = read("digits")
+@pytest.mark.parametrize("name", SEEDS)
+def test_equal_accuracy_is_the_pages(name):
+    """Is a setting surely within a point of its control, and 1.5 times as far?"""
+    [line] = [
+        line
+        for line in (RESULTS / f"{name}.md").read_text("utf-8").splitlines()
+        if line.startswith("1. ")
+    ]
+    if "**not finished yet**" in line:
+        pytest.skip("rows of this study are missing")
+    full, quantized = read(name)
     settings = {}
     for row in quantized:
         keys = ("mode", "target", "method", "grid", "clip", "signed", "bits")
@@ -238,13 +249,8 @@ def test_equal_accuracy_is_the_pages():
             for x in (lost, far)
         )
         found.append((np.exp(far), lost))
-    assert not any(far[1] > 1.5 and lost[1] > -1 and lost[2] < 1 for far, lost in found)
-    [line] = [
-        line
-        for line in (RESULTS / "digits.md").read_text("utf-8").splitlines()
-        if line.startswith("1. ")
-    ]
-    assert "**not decidable" in line
+    sure = [x for x in found if x[0][1] > 1.5 and x[1][1] > -1 and x[1][2] < 1]
+    assert ("**reproduced**" if sure else "**not decidable") in line
     number = r"([-+.\d]+)"
     printed = [
         [
@@ -256,5 +262,5 @@ def test_equal_accuracy_is_the_pages():
     assert any(
         np.allclose(printed[0], far, atol=6e-3, rtol=0)
         and np.allclose(printed[1], lost, atol=6e-3, rtol=0)
-        for far, lost in found
+        for far, lost in sure or found
     )

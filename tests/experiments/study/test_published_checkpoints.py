@@ -39,10 +39,12 @@ def table_row(name):
     dataset, network, width, seed = name.rsplit("-", 3)
     [row] = [
         row
-        for row in read_rows(f"{dataset}/results.jsonl")
-        if row["mode"] == "fp32" and f"s{row['seed']}" == seed
+        for path in RESULTS.glob(f"{dataset}*/results.jsonl")
+        for row in read_rows(path.relative_to(RESULTS))
+        if (row["dataset"], row["mode"]) == (dataset, "fp32")
+        and (row["model"], f"w{row['width']}", f"s{row['seed']}")
+        == (network, width, seed)
     ]
-    assert (row["model"], f"w{row['width']}") == (network, width)
     return row
 
 
