@@ -26,7 +26,7 @@ def test_page_follows_from_its_rows(page):
     details = page.with_name(f"{name}_details.md")
     made = results.summarize(run, figures=name, details=details.name)
     assert structure(made) == structure(page.read_text("utf-8"))
-    made = results.detail(run, summary=page.name)
+    made = results.detail(run, name)
     assert structure(made) == structure(details.read_text("utf-8"))
 
 

@@ -259,7 +259,7 @@ def test_links():
     ]
     assert "](cifar10/over_bits.png)" in results.summarize(a_run(), figures="cifar10")
     assert "](there.md)" in results.summarize(a_run(), details="there.md")
-    assert "](there.md)" in results.detail(a_run(), summary="there.md")
+    assert "](there.md)" in results.detail(a_run(), "there")
 
 
 def test_glance(page):
