@@ -117,7 +117,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
 def _write_report(store: StudyStore) -> tuple[str, list[str]]:
     """Write the report; return its path and what it found."""
     path = report.write(store.path)
-    return str(path), list(report.findings(report.load(store.path).judged_main))
+    return str(path), report.findings(report.load(store.path).judged_main)
 
 
 def _make_rows(
