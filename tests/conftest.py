@@ -32,7 +32,7 @@ COMPILED_QUICKLY = (
     *("snnjax/test_remedies.py", "snnjax/test_cost.py", "snnjax/test_checkpoint.py"),
     *("snnjax/parallel", "snnjax/distill", "golden/test_golden_networks.py"),
     *("snnjax/layers", "snnjax/integer", "snnjax/calibrate", "snnjax/interop"),
-    *("snnjax/data", "snnjax/runs"),
+    *("snnjax/data", "snnjax/runs", "snnjax/emd/test_transport.py"),
     *("snnjax/test_strict_modes.py", "snnjax/test_round_trips.py"),
 )
 # Files of those places whose results depend on how they are compiled.

@@ -145,10 +145,10 @@ def _sum_over_images(
         check_model(reference, "reference")
     checks.check_whole(timesteps=timesteps, batch_size=batch_size)
     checks.check_alike(networks, mesh)
-    parts = split(networks[0])
+    parts = [split(model) for model in networks]
     if len(networks) > 1:
-        sharding.check_no_keys([split(model)[1:] for model in networks])
-    state = stack([_with_axis(split(model)[1:]) for model in networks])
+        sharding.check_no_keys([arrays for _, *arrays in parts])
+    state = stack([_with_axis((params, rest)) for _, params, rest in parts])
     if nan := checks.find_nan(state):
         raise guards.NonFiniteError(
             f"the network has NaN in {', '.join(nan)}; its firing would be counted all "
@@ -161,9 +161,9 @@ def _sum_over_images(
         groups=NUM_GROUPS,
         mesh=mesh,
     )
-    feed.outputs = checks.check_outputs(parts, feed.example, timesteps)
+    feed.outputs = checks.check_outputs(parts[0], feed.example, timesteps)
     eval_step = make_eval_step(
-        parts[0], timesteps=timesteps, mesh=mesh, outputs=outputs
+        parts[0][0], timesteps=timesteps, mesh=mesh, outputs=outputs
     )
     state = sharding.shard(state, mesh, P(sharding.CONFIG))
     trains_of = lambda arrays, indices: None  # noqa: E731
