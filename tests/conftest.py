@@ -61,7 +61,8 @@ LONG = ("slow", "nightly")
 # Workers take files in this order; a long one begun last would leave the others idle.
 LONGEST = (
     *("test_study.py", "test_killed.py", "test_train.py", "test_pages.py"),
-    *("test_readme.py", "test_published_checkpoints.py"),
+    *("test_readme.py", "test_published_checkpoints.py", "test_fit.py"),
+    *("test_sequence_pages.py", "test_golden_networks.py", "test_nir.py"),
 )
 
 
