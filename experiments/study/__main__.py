@@ -61,7 +61,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
         if not config.dry_run:
-            rows = store.start_and_read(config.numbers(), **about)
+            rows = store.start_and_read(config.numbers(), specs, **about)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
         for spec in missing if config.dry_run else ():
@@ -75,7 +75,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             console.print(where, highlight=False)
             return store
         images = [len(one) for one in sets]
-        session = _Session(store, config, about | {"images": images}, num_devices)
+        session = _Session(store, about | {"images": images}, num_devices)
         work = {spec.name: spec.cost_in_images(config, *images) for spec in specs}
         with (
             runs.handle_signals(),
@@ -154,14 +154,14 @@ class _Session:
     """The time of this start of a study, which is written beside those before."""
 
     store: StudyStore
-    config: StudyConfig
     about: dict[str, Any]
     devices: int
     rows: int = 0
 
     def __post_init__(self):
         self.compilations = Compilations()
-        self._earlier = runs.run_on_primary(self.store.info).get("starts", [])
+        self._info = runs.run_on_primary(self.store.info) | self.about
+        self._earlier = self._info.pop("starts", [])
         self._commit = commit()
         self._start, self._cpu = time.monotonic(), time.process_time()
 
@@ -182,7 +182,7 @@ class _Session:
             "commit": self._commit,
         }
         starts = [*self._earlier, now]
-        self.store.write_info(self.config.numbers(), **self.about, starts=starts)
+        self.store.write_info(**self._info, starts=starts)
 
 
 def command(config: StudyConfig) -> None:

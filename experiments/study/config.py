@@ -25,6 +25,11 @@ _PLACES = (
     *("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above"),
     *("devices", "coordinator", "num_processes", "process_id"),
 )
+# What chooses the runs and changes none. Not seeds: a control is compared with all.
+CHOICES = (
+    *("only", "modes", "bits", "qat_bits", "repeat", "repeat_qat_bits"),
+    *("ablation_bits", "grid", "membrane_grid"),
+)
 _SEVERAL = ("seeds", "modes", "bits", "grid", "membrane_grid")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
@@ -259,6 +264,10 @@ class StudyConfig:
         return json.loads(
             json.dumps({k: v for k, v in fields.items() if k not in _PLACES})
         )
+
+    def numbers_of_a_run(self) -> dict[str, Any]:
+        """Return those of `numbers` that every run depends on."""
+        return {k: v for k, v in self.numbers().items() if k not in CHOICES}
 
     def hash(self) -> str:
         """Return twelve hexadecimal digits that differ where the results would."""

@@ -21,7 +21,7 @@ from experiments.study.grid import (
 )
 from experiments.study.log import Log
 from experiments.study.store import StudyStore
-from snnjax import calibrate, checkpoint, data, models, neurons, runs, surrogate, train
+from snnjax import calibrate, data, models, neurons, runs, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
@@ -120,17 +120,9 @@ class Recipe:
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
     def baseline(self, spec: RunSpec) -> SEWResNet:
         """Return the full-precision network, from its file or trained now."""
-        path = self.store.weights_of(spec.name)
         model = make_model(self.config, self.train_set, spec.seed)
-        graphdef, like = nnx.split(model)
-
-        def load() -> nnx.State | None:
-            there = path.is_file()
-            return nnx.state(checkpoint.load(path, model)) if there else None
-
-        state = runs.load_on_primary(load, like)
-        if state is not None:
-            return nnx.merge(graphdef, state)
+        if (trained := self.store.load_weights(spec.name, model)) is not None:
+            return trained
         steps, peak = self.config.epochs * self._per_epoch, self.config.learning_rate
         assert peak is not None, "resolve() sets it"
         if self.config.schedule == "cosine":
@@ -177,13 +169,8 @@ class Recipe:
         """Return a trained control as its last epoch began; None for other runs."""
         if spec.mode != "control":
             return None
-        path = self.store.epoch_before_of(spec.name)
-
-        def load() -> TrainState | None:  # none of a single epoch
-            return checkpoint.load(path, like) if checkpoint.exists(path) else None
-
         like = train.init(model, optimizer(self.config, self._qat_schedule()))
-        state = runs.load_on_primary(load, like)
+        state = self.store.load_epoch_before(spec.name, like)
         return None if state is None else train.model_from_state(model, state)
 
     def train(
@@ -262,7 +249,7 @@ class Recipe:
         with runs.resumable(
             self.store.states_of(name),
             state,
-            config=self.config.numbers() | {"row": name},
+            config=self.config.numbers_of_a_run() | {"row": name},
             warn=lambda message: self.bar.print(f"{name}: {message}"),
         ) as one:
             one.name, step = name, _step(one)

@@ -1,7 +1,7 @@
 """A study's run folder: its rows, their firing, and its checkpoints."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -9,13 +9,15 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from experiments.study.grid import name_row
+from experiments.study.config import CHOICES
+from experiments.study.grid import RunSpec, name_row
 from snnjax import checkpoint, runs
 from snnjax.firing import FiringCounts
 from snnjax.train import TrainState
 
 Args = ParamSpec("Args")
 Value = TypeVar("Value")
+Model = TypeVar("Model", bound=nnx.Module)
 
 _LATENCY = "latency/"  # before the layer's name, in the file of a row's arrays
 
@@ -60,10 +62,29 @@ class StudyStore(runs.Store):
         return name_row(row)
 
     @on_primary
-    def start_and_read(self, config: Mapping[str, Any], **info: Any) -> list[runs.Row]:
-        """Start the study or go on with it, see `runs.Store.start`; return its rows."""
-        self.start(config, **info)
-        return self.rows()
+    def start_and_read(
+        self, config: Mapping[str, Any], specs: Sequence[RunSpec], **info: Any
+    ) -> list[runs.Row]:
+        """Start the study or go on with it, see `runs.Store.start`; return its rows.
+
+        A study that is there may be given more runs, of other bits or modes, say.
+
+        Raises:
+            ValueError: as `runs.Store.start`, or it has rows that are not of ``specs``.
+        """
+        is_run = (self.path / "config.json").exists()
+        earlier = self.info()["config"] if is_run else config
+        chosen = {k: v for k, v in earlier.items() if k in CHOICES}
+        self.start({**config, **chosen}, **info)
+        rows, names = self.rows(), {spec.name for spec in specs}
+        if left_out := [row for row in rows if name_row(row) not in names]:
+            raise ValueError(
+                f"{self.path} holds {len(left_out)} rows that these options leave out, "
+                f"such as {name_row(left_out[0])}; give the options of before as well, "
+                "or another folder"
+            )
+        self.extend(config)
+        return rows
 
     def append_firing(self, row: Mapping[str, Any], firing: RowFiring) -> None:
         """Add a complete row: its firing first, then its line."""
@@ -105,10 +126,31 @@ class StudyStore(runs.Store):
         """Write the weights of a baseline."""
         checkpoint.export(self.weights_of(name), model, about)
 
+    def load_weights(self, name: str, model: Model) -> Model | None:
+        """Return ``model`` with the weights of a baseline, None if it has no file."""
+        path = self.weights_of(name)
+        graphdef, like = nnx.split(model)
+
+        def load() -> nnx.State | None:
+            there = path.is_file()
+            return nnx.state(checkpoint.load(path, model)) if there else None
+
+        state = runs.load_on_primary(load, like)
+        return None if state is None else nnx.merge(graphdef, state)
+
     @on_primary
     def save_epoch_before(self, name: str, state: TrainState) -> None:
         """Save a control's state as its last epoch begins."""
         checkpoint.save(self.epoch_before_of(name), state)
+
+    def load_epoch_before(self, name: str, like: TrainState) -> TrainState | None:
+        """Return that state, None if there is none, as of a single epoch."""
+        path = self.epoch_before_of(name)
+
+        def load() -> TrainState | None:
+            return checkpoint.load(path, like) if checkpoint.exists(path) else None
+
+        return runs.load_on_primary(load, like)
 
     @on_primary
     def remove_checkpoints(self, name: str) -> None:

@@ -221,6 +221,18 @@ class Store:
         info = {"config": dict(config), "config_hash": config_hash(config), **info}
         self.write_text("config.json", json.dumps(info, indent=2) + "\n")
 
+    def extend(self, config: Mapping[str, Any]) -> None:
+        """Go on with more rows, by a config under which those there would be the same.
+
+        Their config, which may be a smaller one, stays allowed in `rows`.
+        """
+        info = self.info()
+        del info["config"]
+        earlier = info.pop("config_hash")
+        if earlier != config_hash(config):
+            info["earlier_hashes"] = [*info.get("earlier_hashes", []), earlier]
+            self.write_info(config, **info)
+
     def write_bytes(self, name: str, data: bytes) -> Path:
         """Write a file completely or not at all.
 
@@ -250,14 +262,17 @@ class Store:
             ValueError: a line is not JSON, not a row of this run, or a row twice.
         """
         rows, names = jsonl.read(self.results), set()
-        expected = self.info()["config_hash"] if rows and self._is_run() else None
+        hashes: set[str | None] = {None}
+        if rows and self._is_run():
+            info = self.info()
+            hashes |= {info["config_hash"], *info.get("earlier_hashes", [])}
         for number, row in enumerate(rows, 1):
             try:
                 name = self.name_of(row)
             except (KeyError, TypeError, ValueError) as error:
                 kind = f"a row ({error!r})"
                 raise jsonl.line_error(self.results, number, kind) from None
-            if row.get("config_hash", expected) != expected:
+            if row.get("config_hash") not in hashes:
                 kind = f"a row of this run: it is of config {row['config_hash']}"
                 raise jsonl.line_error(self.results, number, kind)
             if name in names:

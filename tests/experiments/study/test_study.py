@@ -221,6 +221,27 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_study_is_extended_by_more_bits(short, finished, tmp_path):
+    out = copy_of(short, tmp_path, len(short.rows())).path
+    more = undrawn(StudyConfig(out=out, **SHORT | dict(bits=OPTIONS["bits"])))
+    of_hash = lambda rows: [row | {"config_hash": ""} for row in rows]  # noqa: E731
+    names = {name_row(row) for row in more.rows()}
+    one_go = [row for row in numbers(finished[0]) if name_row(row) in names]
+    assert of_hash(sorted(numbers(more), key=name_row)) == of_hash(
+        sorted(one_go, key=name_row)
+    )
+    assert numbers(more)[: len(short.rows())] == numbers(short)
+    info = more.info()
+    assert info["config"]["bits"] == list(OPTIONS["bits"])
+    assert [start["rows"] for start in info["starts"]] == [len(short.rows()), 4]
+    with pytest.raises(ValueError, match=r"holds 4 rows .*, such as membrane-.*-b9-"):
+        undrawn(StudyConfig(out=out, **SHORT))
+    assert more.info() == info
+    with pytest.raises(ValueError, match="another config: seeds is "):
+        undrawn(StudyConfig(out=out, **SHORT | dict(seeds=(0,))))
+
+
+@pytest.mark.slow
 def test_training_stopped_in_the_middle_goes_on_exactly(short, tmp_path, monkeypatch):
     copy = copy_of(short, tmp_path, 0)
     shutil.rmtree(copy.path / "checkpoints")

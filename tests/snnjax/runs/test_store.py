@@ -169,6 +169,21 @@ def test_rows_that_are_none_of_this_run_are_not_counted(tmp_path, rows, change, 
             run.rows()
 
 
+def test_rows_of_the_configs_that_were_extended_stay(tmp_path, rows):
+    row = rows[0] | {"config_hash": runs.config_hash(CONFIG)}
+    with open_store(tmp_path / "run", data="abc") as run:
+        add(run, row)
+        for bits in ([2, 4, 6, 8], [2, 4, 6, 8, 9], [9]):
+            run.extend(CONFIG | {"bits": bits})
+            assert run.rows() == [row]
+        assert len(run.info()["earlier_hashes"]) == 2
+        assert run.info()["config"] == CONFIG | {"bits": [9]}
+        assert run.info()["data"] == "abc"
+        jsonl.append(run.results, rows[1] | {"config_hash": "of another"})
+        with pytest.raises(ValueError, match=r"line 2 is not .* of config of another"):
+            run.rows()
+
+
 def _open_and_wait(path, opened, done):
     with open_store(path):
         opened.set()
