@@ -79,7 +79,7 @@ def publish(run_path: Path, out: Path, name: str | None = None) -> Path:
     new = not (there / "config.json").exists()
     if not new:
         other = StudyStore(there).info()["config_hash"]
-        if other != own:
+        if other not in (own, *run.info.get("earlier_hashes", [])):
             raise ValueError(
                 f"{there} holds the results of config {other}, and this run is of "
                 f"{own}; publish by another name or remove these first"

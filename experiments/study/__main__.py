@@ -50,7 +50,8 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     console = console or Console()
     config = config.resolve()
     assert config.out is not None, "resolve() sets it"
-    runs.check_same_options(config.numbers() | {"dry_run": config.dry_run})
+    alike = {"dry_run": config.dry_run, "extend": config.extend}
+    runs.check_same_options(config.numbers() | alike)
     num_devices = layout.count_devices(config)
     with console.status(f"loading {config.dataset}"):
         sets = runs.run_on_all_hosts(lambda: load_images(config))
@@ -61,7 +62,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     # Unlocked however it ends: a notebook keeps the frames of an error.
     with store:
         if not config.dry_run:
-            rows = store.start_and_read(config.numbers(), specs, **about)
+            rows = store.start_and_read(config.numbers(), specs, config.extend, **about)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
         for spec in missing if config.dry_run else ():

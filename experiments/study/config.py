@@ -23,12 +23,12 @@ TINY: dict[str, Any] = {"epochs": 1, "qat_epochs": 1, "bits": (2, 8)}
 # many devices (but for the last bits of sums).
 _PLACES = (
     *("data_dir", "out", "cache", "dry_run", "save_seconds", "silent_above"),
-    *("devices", "coordinator", "num_processes", "process_id"),
+    *("devices", "coordinator", "num_processes", "process_id", "extend"),
 )
-# What chooses the runs and changes none. Not seeds: a control is compared with all.
+# Options that add runs and change none. Not seeds: a control is compared with all.
 CHOICES = (
     *("only", "modes", "bits", "qat_bits", "repeat", "repeat_qat_bits"),
-    *("ablation_bits", "grid", "membrane_grid"),
+    *("ablation_bits", "grid"),
 )
 _SEVERAL = ("seeds", "modes", "bits", "grid", "membrane_grid")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -154,6 +154,8 @@ class StudyConfig:
     """Train on so many images, the first ones (default: all)."""
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
+    extend: bool = False
+    """Add runs of more bits, modes or grids to those in the folder, which stay."""
     cache: Path | None = dataclasses.field(
         default_factory=compilation_cache.default_folder, compare=False
     )

@@ -13,6 +13,7 @@ from experiments.study.config import CHOICES
 from experiments.study.grid import RunSpec, name_row
 from snnjax import checkpoint, runs
 from snnjax.firing import FiringCounts
+from snnjax.runs.store import compare_configs
 from snnjax.train import TrainState
 
 Args = ParamSpec("Args")
@@ -49,7 +50,7 @@ class StudyStore(runs.Store):
     """The folder of one study: config, rows, firing, checkpoints, report.
 
     Hosts call together what the primary one does for all: `start_and_read`, and what
-    changes checkpoints.
+    changes or loads checkpoints.
     """
 
     ARRAYS = "firing"
@@ -63,26 +64,32 @@ class StudyStore(runs.Store):
 
     @on_primary
     def start_and_read(
-        self, config: Mapping[str, Any], specs: Sequence[RunSpec], **info: Any
+        self,
+        config: Mapping[str, Any],
+        specs: Sequence[RunSpec],
+        extend: bool,
+        **info: Any,
     ) -> list[runs.Row]:
         """Start the study or go on with it, see `runs.Store.start`; return its rows.
 
-        A study that is there may be given more runs, of other bits or modes, say.
+        With ``extend`` it may have been begun with other `CHOICES`.
 
         Raises:
             ValueError: as `runs.Store.start`, or it has rows that are not of ``specs``.
         """
-        is_run = (self.path / "config.json").exists()
-        earlier = self.info()["config"] if is_run else config
+        earlier: dict[str, Any] = {}
+        if extend and (self.path / "config.json").exists():
+            earlier = self.info()["config"]
         chosen = {k: v for k, v in earlier.items() if k in CHOICES}
         self.start({**config, **chosen}, **info)
         rows, names = self.rows(), {spec.name for spec in specs}
-        if left_out := [row for row in rows if name_row(row) not in names]:
-            raise ValueError(
-                f"{self.path} holds {len(left_out)} rows that these options leave out, "
-                f"such as {name_row(left_out[0])}; give the options of before as well, "
-                "or another folder"
-            )
+        for name in map(name_row, rows):
+            if name not in names:
+                raise ValueError(
+                    f"{self.path} holds {name}, which these options leave out; to "
+                    "extend a study, give the options of before and more: "
+                    f"{compare_configs(earlier, config)}"
+                )
         self.extend(config)
         return rows
 
@@ -144,7 +151,7 @@ class StudyStore(runs.Store):
         checkpoint.save(self.epoch_before_of(name), state)
 
     def load_epoch_before(self, name: str, like: TrainState) -> TrainState | None:
-        """Return that state, None if there is none, as of a single epoch."""
+        """Return a control's state as its last epoch began, None of a single epoch."""
         path = self.epoch_before_of(name)
 
         def load() -> TrainState | None:

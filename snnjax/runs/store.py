@@ -222,15 +222,15 @@ class Store:
         self.write_text("config.json", json.dumps(info, indent=2) + "\n")
 
     def extend(self, config: Mapping[str, Any]) -> None:
-        """Go on with more rows, by a config under which those there would be the same.
+        """Replace the config; rows of the earlier ones stay valid.
 
-        Their config, which may be a smaller one, stays allowed in `rows`.
+        The caller answers for it that they would be the same under the new one.
         """
         info = self.info()
         del info["config"]
-        earlier = info.pop("config_hash")
-        if earlier != config_hash(config):
-            info["earlier_hashes"] = [*info.get("earlier_hashes", []), earlier]
+        hashes = [*info.get("earlier_hashes", []), info.pop("config_hash")]
+        if hashes[-1] != config_hash(config):
+            info["earlier_hashes"] = list(dict.fromkeys(hashes))
             self.write_info(config, **info)
 
     def write_bytes(self, name: str, data: bytes) -> Path:
@@ -262,17 +262,17 @@ class Store:
             ValueError: a line is not JSON, not a row of this run, or a row twice.
         """
         rows, names = jsonl.read(self.results), set()
-        hashes: set[str | None] = {None}
+        hashes = [None]
         if rows and self._is_run():
             info = self.info()
-            hashes |= {info["config_hash"], *info.get("earlier_hashes", [])}
+            hashes = [info["config_hash"], *info.get("earlier_hashes", [])]
         for number, row in enumerate(rows, 1):
             try:
                 name = self.name_of(row)
             except (KeyError, TypeError, ValueError) as error:
                 kind = f"a row ({error!r})"
                 raise jsonl.line_error(self.results, number, kind) from None
-            if row.get("config_hash") not in hashes:
+            if row.get("config_hash", hashes[0]) not in hashes:
                 kind = f"a row of this run: it is of config {row['config_hash']}"
                 raise jsonl.line_error(self.results, number, kind)
             if name in names:

@@ -11,6 +11,7 @@ from studied import CONFIG, rows_of
 from experiments import report
 from experiments.report import __main__ as command_line
 from experiments.report.__main__ import ReportConfig, make
+from experiments.study.store import StudyStore
 
 FILES = {
     "digits.md",
@@ -130,6 +131,11 @@ def test_other_config_is_not_overwritten(tmp_path, run_path):
     assert "--publish docs/results --name digits_few\n" in text
     report.publish(out / "digits_few", out, "digits_few")
     assert files_of(out) == after
+    # A study replaces its own page when it was extended.
+    extended = make_run(tmp_path / "extended", rows_of(CONFIG), CONFIG)
+    StudyStore(extended).extend(config.numbers())
+    report.publish(extended, out)
+    assert StudyStore(out / "digits").info()["config"]["bits"] == [2, 4]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.study.config import StudyConfig
+from experiments.study.config import CHOICES, StudyConfig
 from experiments.study.grid import RunSpec, name_row, planned
 
 NONE = dict.fromkeys(
@@ -35,3 +35,24 @@ def test_row_names(row, name):
 def test_a_spec_survives_a_row():
     for spec in planned(StudyConfig(ablation_bits=(2,))):
         assert RunSpec.from_row(spec.to_row()) == spec
+
+
+MORE = {
+    "only": ("weights", None),
+    "modes": (("ptq",), ("ptq", "ptq_bn", "qat")),
+    "bits": ((2, 9), (2, 4, 9)),
+    "qat_bits": ((2,), (2, 8)),
+    "repeat": (False, True),
+    "repeat_qat_bits": ((2,), (2, 8)),
+    "ablation_bits": ((), (2,)),
+    "grid": (("mid_tread",), ("mid_rise", "mid_tread")),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_adds_runs_and_takes_none_away(name):
+    others = {"repeat": True} if name == "repeat_qat_bits" else {}
+    fewer, more = (
+        planned(StudyConfig(**others | {name: value})) for value in MORE[name]
+    )
+    assert set(fewer) < set(more)

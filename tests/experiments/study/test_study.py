@@ -76,6 +76,11 @@ def finished(tmp_path_factory):
     return folder, console.file.getvalue()
 
 
+def without_hash(rows: list[dict]) -> list[dict]:
+    """Rows in the order of their names, without the hash of their config."""
+    return sorted((row | {"config_hash": ""} for row in rows), key=name_row)
+
+
 def undrawn(config: StudyConfig) -> StudyStore:
     """A run without its report, which takes longer than what most tests are about."""
     with pytest.MonkeyPatch.context() as patch:
@@ -221,24 +226,39 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_is_extended_by_more_bits(short, finished, tmp_path):
-    out = copy_of(short, tmp_path, len(short.rows())).path
-    more = undrawn(StudyConfig(out=out, **SHORT | dict(bits=OPTIONS["bits"])))
-    of_hash = lambda rows: [row | {"config_hash": ""} for row in rows]  # noqa: E731
-    names = {name_row(row) for row in more.rows()}
-    one_go = [row for row in numbers(finished[0]) if name_row(row) in names]
-    assert of_hash(sorted(numbers(more), key=name_row)) == of_hash(
-        sorted(one_go, key=name_row)
-    )
-    assert numbers(more)[: len(short.rows())] == numbers(short)
-    info = more.info()
+def test_a_study_is_extended_in_the_middle_of_training(
+    short, finished, tmp_path, monkeypatch
+):
+    out = copy_of(short, tmp_path, 4).path  # the full-precision rows
+    partial, advance, stopped = "checkpoints/*-qat-s0-partial/*", Bar.advance, []
+
+    def stop(self, images):
+        if not stopped and list(out.glob(partial)):
+            stopped.append(signal.raise_signal(signal.SIGTERM))
+        advance(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "advance", stop)
+        with pytest.raises(runs.PreemptedError):
+            undrawn(StudyConfig(out=out, save_seconds=0.0, **SHORT))
+    assert list(out.glob(partial))
+    more = SHORT | dict(bits=OPTIONS["bits"])
+    with pytest.raises(ValueError, match=r"bits is \[2\] there and \[2, 9\] now"):
+        undrawn(StudyConfig(out=out, **more))
+    extended = undrawn(StudyConfig(out=out, extend=True, **more))
+    names = {name_row(row) for row in extended.rows()}
+    in_one_go = [row for row in numbers(finished[0]) if name_row(row) in names]
+    assert without_hash(numbers(extended)) == without_hash(in_one_go)
+    info = extended.info()
     assert info["config"]["bits"] == list(OPTIONS["bits"])
-    assert [start["rows"] for start in info["starts"]] == [len(short.rows()), 4]
-    with pytest.raises(ValueError, match=r"holds 4 rows .*, such as membrane-.*-b9-"):
-        undrawn(StudyConfig(out=out, **SHORT))
-    assert more.info() == info
+
+    left_out = r"holds membrane-.*-b9-.*bits is \[2, 9\] there and \[2\] now"
+    with pytest.raises(ValueError, match=left_out):
+        undrawn(StudyConfig(out=out, extend=True, **SHORT))
+    assert extended.info() == info
+    seeds = SHORT | dict(seeds=(0,))
     with pytest.raises(ValueError, match="another config: seeds is "):
-        undrawn(StudyConfig(out=out, **SHORT | dict(seeds=(0,))))
+        undrawn(StudyConfig(out=out, extend=True, **seeds))
 
 
 @pytest.mark.slow
