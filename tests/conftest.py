@@ -45,14 +45,15 @@ AS_FOR_USERS = {
     "test_published_checkpoints.py",
 }
 
-# Code that needs no implicit promotion of ranks or dtypes: JAX refuses it there.
-# Elsewhere numbers of channels broadcast to images.
-STRICT = (
+# The library needs no implicit promotion of dtypes, and in these places none of ranks:
+# JAX refuses it. Elsewhere numbers of channels broadcast to images.
+STRICT_RANKS = (
     *("snnjax/conv", "snnjax/emd", "snnjax/firing", "snnjax/neurons"),
     *("snnjax/quantize", "snnjax/spiketrain"),
     *("snnjax/test_int_limbs.py", "snnjax/test_surrogate.py"),
 )
-PROMOTES = {"test_transport.py"}  # OTT's code
+# Of dtypes: the code of OTT, and of optax's adam and muon.
+PROMOTES = {"test_transport.py", "test_fit.py", "test_recipe.py", "test_batches.py"}
 
 # Markers whose tests run as users do, without the checks of shapes and types that the
 # quick tests make: these are a tenth of the time.
@@ -158,9 +159,10 @@ def compile_quickly(request):
 @pytest.fixture(scope="module", autouse=True)
 def refuse_promotion(request):
     """Refuse implicit promotion of ranks and dtypes, as far as the code allows."""
-    strict = lies_in(request.path, STRICT) and request.path.name not in PROMOTES
-    rank, dtype = ("raise", "strict") if strict else ("allow", "standard")
-    with jax.numpy_rank_promotion(rank), jax.numpy_dtype_promotion(dtype):
+    ours = request.path.name not in PROMOTES
+    ranks = "raise" if ours and lies_in(request.path, STRICT_RANKS) else "allow"
+    dtypes = "strict" if ours and lies_in(request.path, ("snnjax",)) else "standard"
+    with jax.numpy_rank_promotion(ranks), jax.numpy_dtype_promotion(dtypes):
         yield
 
 

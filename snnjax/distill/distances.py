@@ -42,7 +42,8 @@ def mean_over_time(x: ArrayLike, mask: Array | None) -> Array:
     steps = _as_weights(mask, x)
     if steps is None:
         return jnp.mean(x, axis=0)
-    return jnp.sum(jnp.where(steps, x, 0), axis=0) / jnp.sum(steps, axis=0)
+    kept = jnp.sum(steps, axis=0).astype(x.dtype)
+    return jnp.sum(jnp.where(steps, x, 0), axis=0) / kept
 
 
 def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
@@ -54,7 +55,7 @@ def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
     total, number = jnp.sum(jnp.where(kept, x, 0)), jnp.sum(kept)
     if axis is not None:
         total, number = jax.lax.psum((total, number), axis)
-    return total / number
+    return total / number.astype(total.dtype)
 
 
 def batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:

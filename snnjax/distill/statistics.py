@@ -110,7 +110,8 @@ def _compare_with_rates(
         )
     axis, mask, each = axis_of(student), mask_of(student), []
     for name, wanted in rates.items():
-        found, wanted = batch_rates(spikes[name], axis, mask), jnp.ravel(wanted)
+        found = batch_rates(spikes[name], axis, mask)
+        wanted = jnp.ravel(wanted).astype(found.dtype)
         by_neuron = relative_square(found, wanted, None)
         ordered = relative_square(jnp.sort(found), jnp.sort(wanted), None)
         each.append(paired * by_neuron + distribution * ordered)

@@ -153,7 +153,7 @@ def _round_to_level(n: Any, v: Array) -> Array:
         code = jnp.clip(v // n.step, n.low, n.high)
         return code * n.step + n.step // 2
     code, rest = jnp.divmod(2 * v + n.step, 2 * n.step)
-    code = code - ((rest == 0) & (code % 2 == 1))
+    code = code - ((rest == 0) & (code % 2 == 1)).astype(code.dtype)
     return jnp.clip(code, n.low, n.high) * n.step
 
 

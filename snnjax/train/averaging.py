@@ -57,7 +57,8 @@ def average_weights(
             raise ValueError("params must be given: the average is of the weights")
         updates, inner = optimizer.update(updates, state.inner, params, **extra)
         count = state.count + 1
-        rising = (1.0 + count) / (10.0 + count)
+        updated = count.astype(float)
+        rising = (1 + updated) / (10 + updated)
         share = 1 - jnp.minimum(decay, rising)
         new = optax.apply_updates(params, updates)
         average = jax.tree.map(

@@ -26,7 +26,7 @@ def train_state(width=4, bits=2):
     }
     state = train.init(calibrate.quantize(model, rules), train.sgd(0.1))
     draw = np.random.default_rng(0)  # no array as it is at the start
-    return jax.tree.map(lambda x: (x + draw.integers(9)).astype(x.dtype), state)
+    return jax.tree.map(lambda x: x + jnp.asarray(draw.integers(9), x.dtype), state)
 
 
 def assert_same(a, b):

@@ -349,7 +349,8 @@ def test_counts_stand_in_for_a_teacher(x64):
         apart = np.mean((r - rho) ** 2)
         ordered = np.mean((np.sort(r) - np.sort(rho)) ** 2)
         expected += 3 * (2 * apart + 0.5 * ordered) / rho.var() / 2
-    found = loss({name: x.astype(np.float64) for name, x in spikes.items()}, None)
+    with jax.numpy_dtype_promotion("standard"):  # the loss's numbers are float32
+        found = loss({name: x.astype(np.float64) for name, x in spikes.items()}, None)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="layers and neurons of the network"):
         loss({"a": spikes["a"]}, None)

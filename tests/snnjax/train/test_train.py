@@ -51,7 +51,8 @@ class Softmax(nnx.Module):
     def __call__(self, x, *, timesteps=4, train=False, record=None):
         logits = self.fc(x.reshape(len(x), -1))
         # Of another size at each step, so that only the mean over time is right.
-        return logits * jnp.arange(timesteps)[:, None, None], {}
+        steps = jnp.arange(timesteps, dtype=logits.dtype)
+        return logits * steps[:, None, None], {}
 
 
 def dataset(n=11, shape=(6, 5, 1), classes=10):
