@@ -117,7 +117,7 @@ def as_list(models: Any) -> list[nnx.Module]:
         check_model(models)
     networks = list(models)
     if not networks:
-        raise ValueError("models must be at least one network, got none")
+        raise ValueError("model must be at least one network, got none")
     for model in networks:
         check_model(model)
     return [_in_evaluation(model) for model in networks]
@@ -325,7 +325,7 @@ def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:
     share = sharding.config_devices(mesh)
     if len(models) % share:
         raise ValueError(
-            f"models must be a multiple of {share}, the devices along config, "
+            f"model must be a multiple of {share} networks, the devices along config, "
             f"got {len(models)}; make_mesh(configs=...) takes a divisor of their number"
         )
     if len(models) == 1:
@@ -334,10 +334,10 @@ def check_alike(models: Sequence[nnx.Module], mesh: Mesh | None) -> None:
     for i, structure in enumerate(structures):
         if structure != structures[0]:
             raise ValueError(
-                f"models must have one structure, and network {i} differs from the "
-                "first: layers, sizes, dtypes, neurons, quantizers' methods, grids and "
-                "signs, and LQ-Net's bits must be the same, other bits and bounds may "
-                "differ"
+                f"model must be networks of one structure, and network {i} differs "
+                "from the first: layers, sizes, dtypes, neurons, quantizers' methods, "
+                "grids and signs, and LQ-Net's bits must be the same, other bits and "
+                "bounds may differ"
             )
 
 

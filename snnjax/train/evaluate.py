@@ -78,7 +78,7 @@ class Evaluation:
 
 
 def evaluate(
-    models: nnx.Module | Sequence[nnx.Module],
+    model: nnx.Module | Sequence[nnx.Module],
     dataset: Dataset | Batches | Iterable[Any],
     *,
     reference: nnx.Module | None = None,
@@ -93,7 +93,7 @@ def evaluate(
     Networks are evaluated in evaluation mode, whichever they are in.
 
     Args:
-        models: a network, or a sequence of networks of one structure, side by side as
+        model: a network, or a sequence of networks of one structure, side by side as
             in `steps`: as many as the devices along ``config``, or a multiple.
         dataset: images, or sequences of ``timesteps`` steps, and labels; in memory, or
             batches of them as of `data.Batches`, of which the last may be smaller.
@@ -121,13 +121,13 @@ def evaluate(
         NonFiniteError: NaN in a network's numbers or among its logits: a membrane that
             is NaN does not fire, so firing and accuracy would seem to be measured.
     """
-    networks = checks.as_list(models)
+    networks = checks.as_list(model)
     total, seen = _sum_over_images(
         networks, dataset, reference, timesteps, batch_size, on_step, mesh, outputs
     )
     order = _order_layers(networks[0])
     found = [_evaluation(one, *seen, order) for one in unstack(total)]
-    return found[0] if isinstance(models, nnx.Module) else found
+    return found[0] if isinstance(model, nnx.Module) else found
 
 
 def _sum_over_images(

@@ -98,7 +98,7 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 
 @overload
 def fit(
-    models: Model,
+    model: Model,
     dataset: Data,
     *,
     optimizer: optax.GradientTransformation,
@@ -110,7 +110,7 @@ def fit(
 ) -> Model: ...
 @overload
 def fit(
-    models: Sequence[Model],
+    model: Sequence[Model],
     dataset: Data,
     *,
     optimizer: Optimizers,
@@ -122,7 +122,7 @@ def fit(
 ) -> list[Model]: ...
 @overload
 def fit(
-    models: Models,
+    model: Models,
     dataset: Data,
     *,
     optimizer: Optimizers,
@@ -133,7 +133,7 @@ def fit(
     **options: Unpack[StepsOptions],
 ) -> Any: ...
 def fit(
-    models: Any,
+    model: Any,
     dataset: Data,
     *,
     optimizer: Optimizers,
@@ -146,7 +146,7 @@ def fit(
     """Train a network, or several of one structure side by side, and return it.
 
     Args:
-        models: a network or a sequence of networks; they stay as they are.
+        model: a network or a sequence of networks; they stay as they are.
         dataset: training images, or batches of them, as of `steps`.
         optimizer: any optax transformation, such as ``optax.adam(3e-3)``.
         batch_size: images a step; of batches it is theirs.
@@ -168,7 +168,7 @@ def fit(
     checks.check_bool(keep_best=keep_best)
     if keep_best and options.get("validation") is None:
         raise ValueError("keep_best needs a validation set; give validation=dataset")
-    networks = checks.as_list(models)
+    networks = checks.as_list(model)
     state = None
     best: list[tuple[float, nnx.Module | None]] = [(-1.0, None)] * len(networks)
     every = steps(
@@ -186,8 +186,8 @@ def fit(
         if keep_best and progress.validation is not None:
             for i, evaluation in enumerate(progress.validation):
                 if evaluation.accuracy > best[i][0]:
-                    model = model_from_state(networks[i], state, i)
-                    best[i] = evaluation.accuracy, model
+                    found = model_from_state(networks[i], state, i)
+                    best[i] = evaluation.accuracy, found
     if state is None:
         state = options.get("start")
         assert state is not None, "only a run that had ended takes no step"
@@ -195,11 +195,11 @@ def fit(
         kept if kept is not None else model_from_state(network, state, i)
         for i, (network, (_, kept)) in enumerate(zip(networks, best, strict=True))
     ]
-    return trained[0] if isinstance(models, nnx.Module) else trained
+    return trained[0] if isinstance(model, nnx.Module) else trained
 
 
 def steps(
-    models: Models,
+    model: Models,
     dataset: Data,
     *,
     optimizer: Optimizers,
@@ -229,7 +229,7 @@ def steps(
     is the run that was never stopped.
 
     Args:
-        models: a network, or a sequence of networks: as many as the devices along
+        model: a network, or a sequence of networks: as many as the devices along
             ``config``, or a multiple; they stay as they are.
         dataset: training images, or sequences of ``timesteps`` steps, in memory; or any
             iterable of batches that can be read in each pass again, see `data.Batches`:
@@ -283,7 +283,7 @@ def steps(
             are taken; a target without a penalty; a batch or networks that
             the devices cannot share; networks of several structures.
     """
-    networks = checks.as_list(models)
+    networks = checks.as_list(model)
     optimizers = checks.as_optimizers(optimizer, len(networks))
     if steps is not None:
         checks.check_whole(steps=steps)

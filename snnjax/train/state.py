@@ -40,25 +40,25 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
 
 
 def init(
-    models: nnx.Module | Sequence[nnx.Module],
+    model: nnx.Module | Sequence[nnx.Module],
     optimizer: optax.GradientTransformation | Sequence[optax.GradientTransformation],
 ) -> TrainState:
-    """Return the state of ``models`` before their first step.
+    """Return the state of ``model`` before their first step.
 
     Args:
-        models: a network, or several of one structure; they stay as they are.
+        model: a network, or several of one structure; they stay as they are.
         optimizer: one for all, or one for each network.
 
     Raises:
         ValueError: a model is no flax.nnx.Module, or an optimizer is not optax's.
     """
-    models = checks.as_list(models)
-    optimizers = checks.as_optimizers(optimizer, len(models))
-    states = [_init(m, tx) for m, tx in zip(models, optimizers, strict=True)]
+    networks = checks.as_list(model)
+    optimizers = checks.as_optimizers(optimizer, len(networks))
+    states = [_init(m, tx) for m, tx in zip(networks, optimizers, strict=True)]
     if any(
         checks.form(s.opt_state) != checks.form(states[0].opt_state) for s in states
     ):
-        checks.check_alike(models, None)
+        checks.check_alike(networks, None)
         raise ValueError(checks.OTHER_OPTIMIZERS)
     return stack(states)
 

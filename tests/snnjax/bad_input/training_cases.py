@@ -98,7 +98,7 @@ def cases():
     yield "evaluate: labels", partial(evaluate, sixth), "num_classes", 6
     yield "evaluate: one image", partial(evaluate, one), "images", "two"
     for function, good in (
-        (train.evaluate, {"models": Net(), "dataset": IMAGES}),
+        (train.evaluate, {"model": Net(), "dataset": IMAGES}),
         (train.estimate_memory, {"model": Net(), "dataset": IMAGES, "batch_size": 2}),
     ):
         bad = {"dataset": [len], "batch_size": [0], "timesteps": [0]}
@@ -121,7 +121,7 @@ def cases():
     yield from refused(train.smoothed_cross_entropy, smoothing, **bad)
     yield from refused(
         train.evaluate,
-        {"models": Net(), "dataset": IMAGES, "timesteps": 1},
+        {"model": Net(), "dataset": IMAGES, "timesteps": 1},
         outputs=[1],
         on_step=[None],
         reference=["network"],
