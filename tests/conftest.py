@@ -45,15 +45,19 @@ AS_FOR_USERS = {
     "test_published_checkpoints.py",
 }
 
-# The library needs no implicit promotion of dtypes, and in these places none of ranks:
-# JAX refuses it. Elsewhere numbers of channels broadcast to images.
+# The library needs no implicit promotion of dtypes where all have one, and in these
+# places none of ranks: JAX refuses it. Elsewhere numbers of channels broadcast to images.
 STRICT_RANKS = (
     *("snnjax/conv", "snnjax/emd", "snnjax/firing", "snnjax/neurons"),
     *("snnjax/quantize", "snnjax/spiketrain"),
     *("snnjax/test_int_limbs.py", "snnjax/test_surrogate.py"),
 )
 # Of dtypes: the code of OTT, and of optax's adam and muon.
-PROMOTES = {"test_transport.py", "test_fit.py", "test_recipe.py", "test_batches.py"}
+PROMOTES = {
+    *("test_transport.py", "test_fit.py", "test_recipe.py", "test_batches.py"),
+    *("test_sequential.py", "test_digits.py", "test_twenty_lines.py"),
+    *("test_pruned.py", "test_sequences.py"),
+}
 
 # Markers whose tests run as users do, without the checks of shapes and types that the
 # quick tests make: these are a tenth of the time.
@@ -163,6 +167,13 @@ def refuse_promotion(request):
     ranks = "raise" if ours and lies_in(request.path, STRICT_RANKS) else "allow"
     dtypes = "strict" if ours and lies_in(request.path, ("snnjax",)) else "standard"
     with jax.numpy_rank_promotion(ranks), jax.numpy_dtype_promotion(dtypes):
+        yield
+
+
+@pytest.fixture
+def mixed_dtypes():
+    """Let JAX promote dtypes for one test, which mixes them on purpose."""
+    with jax.numpy_dtype_promotion("standard"):
         yield
 
 

@@ -155,7 +155,7 @@ class StudyConfig:
     out: Path | None = None
     """Run folder; else runs/DATASET-MODEL-wWIDTH, with -tiny."""
     extend: bool = False
-    """Add runs of more bits, modes or grids to those in the folder, which stay."""
+    """Add runs of more bits, modes or weight grids to the folder; its rows stay."""
     cache: Path | None = dataclasses.field(
         default_factory=compilation_cache.default_folder, compare=False
     )

@@ -284,9 +284,10 @@ class BatchNorm(Observable):
         weight = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
         axes = tuple(range(x.ndim - 1))
         n = self._sum(jnp.sum(mask)) * (x[0, 0].size // x.shape[-1])
-        mean = self._sum(jnp.sum(jnp.where(weight, wide, 0), axes)) / n
+        divide = lambda x: self._sum(jnp.sum(x, axes)) / n.astype(x.dtype)  # noqa: E731
+        mean = divide(jnp.where(weight, wide, 0))
         away = jnp.square(wide - _per_channel(x, mean))
-        return mean, self._sum(jnp.sum(jnp.where(weight, away, 0), axes)) / n, n
+        return mean, divide(jnp.where(weight, away, 0)), n
 
     def _sum(self, x: Array) -> Array:
         """Sum over the devices that share a batch."""

@@ -62,7 +62,9 @@ def average_weights(
         share = 1 - jnp.minimum(decay, rising)
         new = optax.apply_updates(params, updates)
         average = jax.tree.map(
-            lambda old, w: old + (share * (w - old)).astype(old.dtype),
+            lambda old, w: (
+                old + (share * (w - old).astype(share.dtype)).astype(old.dtype)
+            ),
             state.average,
             new,
         )

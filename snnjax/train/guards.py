@@ -96,6 +96,7 @@ def dead_fractions(
             if n / observations >= firing.DEAD
         )
     else:
+        observations = observations.astype(jnp.float32)
         fewest = jnp.ceil(firing.DEAD * observations - 1e-4)
     bound = (fewest - 0.5) / observations
     return {k: jnp.mean(r < bound, dtype=jnp.float32) for k, r in rates.items()}

@@ -30,7 +30,7 @@ def mean_logits(logits: Array, mask: Array | None = None) -> Array:
     if mask is None:
         return jnp.mean(wide, axis=0)
     total = jnp.sum(jnp.where(mask[..., None], wide, 0), axis=0)
-    return total / jnp.sum(mask, axis=0)[:, None]
+    return total / jnp.sum(mask, axis=0).astype(total.dtype)[:, None]
 
 
 def cross_entropy(

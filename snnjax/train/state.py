@@ -43,7 +43,7 @@ def init(
     model: nnx.Module | Sequence[nnx.Module],
     optimizer: optax.GradientTransformation | Sequence[optax.GradientTransformation],
 ) -> TrainState:
-    """Return the state of ``model`` before their first step.
+    """Return the state of ``model`` before its first step.
 
     Args:
         model: a network, or several of one structure; they stay as they are.

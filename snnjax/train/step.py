@@ -158,7 +158,7 @@ def _make_train_step(
             each = mask.reshape(*mask.shape, *(1,) * (spikes.ndim - 2))
             total = jnp.where(each, spikes, 0).sum((0, 1), dtype=jnp.float32)
             # The mean over devices is that over all steps, of which each has others.
-            rates = total / count_steps(mask) * parts
+            rates = total / count_steps(mask).astype(total.dtype) * parts
         return rates, is_graded(spikes)
 
     def count_steps(mask):

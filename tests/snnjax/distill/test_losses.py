@@ -335,7 +335,7 @@ def test_a_teacher_of_sequences_of_different_lengths():
     train.fit(network(0), dataset, distill=own, **options)
 
 
-def test_counts_stand_in_for_a_teacher(x64):
+def test_counts_stand_in_for_a_teacher(x64, mixed_dtypes):
     """By numpy: the rates of the batch against the counted ones, paired and sorted."""
     rng = np.random.default_rng(0)
     spikes = {"a": rng.integers(0, 2, (4, 3, 2, 5)), "b": rng.integers(0, 2, (4, 3, 6))}
@@ -349,14 +349,14 @@ def test_counts_stand_in_for_a_teacher(x64):
         apart = np.mean((r - rho) ** 2)
         ordered = np.mean((np.sort(r) - np.sort(rho)) ** 2)
         expected += 3 * (2 * apart + 0.5 * ordered) / rho.var() / 2
-    with jax.numpy_dtype_promotion("standard"):  # the loss's numbers are float32
-        found = loss({name: x.astype(np.float64) for name, x in spikes.items()}, None)
+    found = loss({name: x.astype(np.float64) for name, x in spikes.items()}, None)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="layers and neurons of the network"):
         loss({"a": spikes["a"]}, None)
 
 
 @pytest.mark.nightly
+@pytest.mark.usefixtures("mixed_dtypes")
 def test_counts_train_a_network_without_its_teacher():
     teacher, student = Net(seed=0, norm=False), Net(seed=1, norm=False)
     images = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 2), np.uint8)
@@ -369,15 +369,8 @@ def test_counts_train_a_network_without_its_teacher():
         found = distill.record(model, dataset.images / np.float32(255))
         return float(loss(found, None))
 
-    trained = train.fit(
-        student,
-        dataset,
-        optimizer=optax.adam(3e-3),
-        batch_size=32,
-        seed=0,
-        steps=60,
-        distill=loss,
-    )
+    options = dict(optimizer=optax.adam(3e-3), batch_size=32, seed=0, steps=60)
+    trained = train.fit(student, dataset, distill=loss, **options)
     assert distance(trained) < 0.7 * distance(student)
 
 

@@ -296,6 +296,7 @@ def test_norm_gradient_is_that_of_the_formula():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("mixed_dtypes")
 def test_norm_in_low_precision_keeps_float32_statistics():
     x = jnp.asarray(normal(64, 4) + 100, jnp.bfloat16)
     layer = BatchNorm(4, param_dtype=jnp.bfloat16)
@@ -410,7 +411,7 @@ def mint_neuron(x, scale, bits, leak=0.5, threshold=0.5):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_mint_membranes_are_quantized_after_the_leak(bits, x64):
+def test_mint_membranes_are_quantized_after_the_leak(bits, x64, mixed_dtypes):
     x = np.random.default_rng(0).normal(0.2, 0.4, (9, 400))
     neuron = neurons.LIF(tau=2.0, v_threshold=0.5, decay_input=False)
     layer = Spiking(neuron, quant=QuantSpec("mint", bits=bits, clip=0.375))
