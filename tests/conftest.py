@@ -45,8 +45,8 @@ AS_FOR_USERS = {
     "test_published_checkpoints.py",
 }
 
-# The library needs no implicit promotion of dtypes where all have one, and in these
-# places none of ranks: JAX refuses it. Elsewhere numbers of channels broadcast to images.
+# The library needs no implicit promotion of dtypes where all arrays have one, and in
+# these places none of ranks. Elsewhere numbers of channels broadcast to images.
 STRICT_RANKS = (
     *("snnjax/conv", "snnjax/emd", "snnjax/firing", "snnjax/neurons"),
     *("snnjax/quantize", "snnjax/spiketrain"),
