@@ -52,11 +52,11 @@ STRICT_RANKS = (
     *("snnjax/quantize", "snnjax/spiketrain"),
     *("snnjax/test_int_limbs.py", "snnjax/test_surrogate.py"),
 )
-# Of dtypes: the code of OTT, and of optax's adam and muon.
+# Of dtypes: the code of OTT, of optax's adam and muon; NIR's float64 among float32.
 PROMOTES = {
     *("test_transport.py", "test_fit.py", "test_recipe.py", "test_batches.py"),
     *("test_sequential.py", "test_digits.py", "test_twenty_lines.py"),
-    *("test_pruned.py", "test_sequences.py"),
+    *("test_pruned.py", "test_sequences.py", "test_reconstruct.py", "test_nir.py"),
 }
 
 # Markers whose tests run as users do, without the checks of shapes and types that the
