@@ -61,6 +61,7 @@ WORDS = {
         "num_processes": ["2", "0", "some"],
         "process_id": ["0", "first"],
         "dry_run": [],
+        "extend": [],
         "tiny": [],
     },
 }
