@@ -24,13 +24,13 @@ def shorten(text: str) -> str:
     return text
 
 
-# What the loop takes from the blocks before it, but fewer images.
+# What the loop takes from the blocks before it.
 FOR_THE_LOOP = """
 import jax.numpy as jnp
 from snnjax import examples, train
 _, digits, test = examples.digits()
-digits, test = digits.subset(slice(96)), test.subset(slice(128))
 """
+FEWER = "digits, test = digits.subset(slice(96)), test.subset(slice(128))"
 
 
 def test_what_is_measured_and_restored(tmp_path, monkeypatch):
@@ -47,12 +47,20 @@ def test_what_is_measured_and_restored(tmp_path, monkeypatch):
 
 def test_the_loop_runs():
     loop = shorten(find_blocks(README)[-1])
-    names = run_blocks([FOR_THE_LOOP, loop], README.name)
+    names = run_blocks([FOR_THE_LOOP, FEWER, loop], README.name)
     assert int(names["optimizer"].step[...]) == 3
     assert 0 < float(names["metrics"].compute()["accuracy"]) < 1
     made = models.sew_resnet8(10, width=16, in_channels=1, rngs=nnx.Rngs(0))
     moved = jnp.abs(names["model"].fc.kernel[...] - made.fc.kernel[...])
     assert 0.003 < float(moved.max()) < 0.01  # by adam, a rate a step at most
+
+
+# One epoch shows that it learns: an accuracy better than chance.
+@pytest.mark.slow
+def test_the_loop_learns_in_one_epoch():
+    loop = shorten(find_blocks(README)[-1])
+    names = run_blocks([FOR_THE_LOOP, loop], README.name)
+    assert train.evaluate(names["model"], names["test"]).accuracy > 0.2
 
 
 @pytest.mark.nightly
