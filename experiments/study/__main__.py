@@ -27,7 +27,7 @@ from experiments.study.grid import RunSpec, planned
 from experiments.study.images import load_images
 from experiments.study.measure import Measurer, Result
 from experiments.study.presets import presets
-from experiments.study.recipe import Recipe
+from experiments.study.recipe import Recipe, load_baselines
 from experiments.study.store import StudyStore, on_primary
 from snnjax import process, runs
 
@@ -55,6 +55,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     num_devices = layout.count_devices(config)
     with console.status(f"loading {config.dataset}"):
         sets = runs.run_on_all_hosts(lambda: load_images(config))
+        loaded = runs.run_on_all_hosts(lambda: load_baselines(config, sets[0]))
     specs = planned(config)
     store = StudyStore(config.out)
     about = {"versions": versions(), "data": data_sum(*sets)}
@@ -83,7 +84,7 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
             show_bar(console, sum(work.values())) as bar,
             jax.default_matmul_precision(config.precision),
         ):
-            recipe = Recipe(config, sets[0], store, bar, num_devices)
+            recipe = Recipe(config, sets[0], store, bar, num_devices, loaded)
             measurer = Measurer(config, store, results, sets[1], bar, num_devices)
             bar.print("accuracy      EMD  seconds  compiling  row")
             for name in results:

@@ -25,8 +25,9 @@ def make_command(config: dict[str, Any]) -> str:
 def _options(config: dict[str, Any], usual: StudyConfig) -> list[list[str]]:
     """Return the options that turn ``usual`` into ``config``."""
     plain, options = usual.numbers(), []
+    names = {field.name for field in dataclasses.fields(StudyConfig)}
     for name, value in config.items():
-        if name in plain and value != plain[name]:
+        if name in names and value != plain.get(name):
             flag = name.replace("_", "-")
             if isinstance(value, bool):
                 options.append([f"--{flag}" if value else f"--no-{flag}"])

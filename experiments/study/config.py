@@ -30,6 +30,11 @@ CHOICES = (
     *("only", "modes", "bits", "qat_bits", "repeat", "repeat_qat_bits"),
     *("ablation_bits", "grid"),
 )
+# How a baseline is trained, which says nothing about one that is loaded.
+_TRAINING = (
+    *("epochs", "schedule", "warmup_epochs", "learning_rate"),
+    *("warm_start", "warm_start_timesteps", "average"),
+)
 _SEVERAL = ("seeds", "modes", "bits", "grid", "membrane_grid")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
@@ -90,6 +95,8 @@ class StudyConfig:
     """Divide the current by tau, as the paper does; at T = 1 hardly a neuron fires."""
     epochs: int = 30
     """Epochs of the full-precision baseline."""
+    baselines: str | None = None
+    """Do not train baselines but load them: a path of .safetensors with {seed}."""
     qat_epochs: int = 3
     """Epochs of quantization-aware training, and of the control."""
     seeds: tuple[int, ...] = (0, 1)
@@ -207,6 +214,11 @@ class StudyConfig:
                 raise ValueError(
                     f"{name} must be some of bits {self.bits}, each once, got {values}"
                 )
+        if self.baselines is not None and "{seed}" not in self.baselines:
+            raise ValueError(
+                "baselines must be a path with {seed} in it, as runs/a/checkpoints/"
+                f"fp32-s{{seed}}.safetensors, got {self.baselines!r}"
+            )
         for b in self.bits:
             if not 2 <= b <= 16:
                 raise ValueError(
@@ -263,6 +275,8 @@ class StudyConfig:
     def numbers(self) -> dict[str, Any]:
         """Return the options that decide the results, as JSON values."""
         fields = dataclasses.asdict(self)
+        for name in ("baselines",) if self.baselines is None else _TRAINING:
+            del fields[name]
         return json.loads(
             json.dumps({k: v for k, v in fields.items() if k not in _PLACES})
         )

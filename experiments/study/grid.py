@@ -137,6 +137,8 @@ class RunSpec:
             tested *= 2  # before its last epoch as well
         saved = 1 - config.warm_start_timesteps / config.timesteps
         baseline = config.epochs * (1 - saved * config.warm_start)
+        if config.baselines is not None:
+            baseline = 0
         epochs = {"fp32": baseline, "ptq": 0}.get(self.mode, config.qat_epochs)
         return tested + noisy + epochs * per_epoch
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optax
@@ -21,7 +21,7 @@ from experiments.study.grid import (
 )
 from experiments.study.log import Log
 from experiments.study.store import StudyStore
-from snnjax import calibrate, data, models, neurons, runs, surrogate, train
+from snnjax import calibrate, checkpoint, data, models, neurons, runs, surrogate, train
 from snnjax.data import Dataset
 from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
@@ -50,6 +50,24 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
         ),
         rngs=nnx.Rngs(seed),
     )
+
+
+def load_baselines(config: StudyConfig, dataset: Dataset) -> dict[int, SEWResNet]:
+    """Return the baselines that ``config`` names, by seed; none if it trains its own.
+
+    Raises:
+        ValueError: no such file, or one of another network.
+    """
+    loaded: dict[int, SEWResNet] = {}
+    if config.baselines is None:
+        return loaded
+    for seed in config.seeds:
+        path = config.baselines.replace("{seed}", str(seed))
+        try:
+            loaded[seed] = checkpoint.load(path, make_model(config, dataset, seed))
+        except ValueError as error:
+            raise ValueError(f"baselines, seed {seed}: {error}") from None
+    return loaded
 
 
 def optimizer(config: StudyConfig, schedule: optax.Schedule):
@@ -85,6 +103,9 @@ class Recipe:
 
     Baselines are kept in the study's folder, as are the checkpoints of networks in
     training: a network is trained from where it was last saved.
+
+    Attributes:
+        loaded: trained baselines of others, by seed, see `load_baselines`.
     """
 
     config: StudyConfig
@@ -92,6 +113,7 @@ class Recipe:
     store: StudyStore
     bar: Bar
     num_devices: int = 1
+    loaded: Mapping[int, SEWResNet] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.log = Log(self.store)
@@ -119,10 +141,19 @@ class Recipe:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (they live as long as the study)
     def baseline(self, spec: RunSpec) -> SEWResNet:
-        """Return the full-precision network, from its file or trained now."""
+        """Return the full-precision network, from a file or trained now."""
         model = make_model(self.config, self.train_set, spec.seed)
         if (trained := self.store.load_weights(spec.name, model)) is not None:
             return trained
+        if spec.seed in self.loaded:
+            model = self.loaded[spec.seed]
+        else:
+            model = self._train_baseline(spec, model)
+        about = self.config.numbers() | {"seed": spec.seed}
+        self.store.export_weights(spec.name, model, about)
+        return model
+
+    def _train_baseline(self, spec: RunSpec, model: SEWResNet) -> SEWResNet:
         steps, peak = self.config.epochs * self._per_epoch, self.config.learning_rate
         assert peak is not None, "resolve() sets it"
         if self.config.schedule == "cosine":
@@ -143,8 +174,6 @@ class Recipe:
         )
         if average:
             model = self._reestimate(spec.name, model)
-        about = self.config.numbers() | {"seed": spec.seed}
-        self.store.export_weights(spec.name, model, about)
         return model
 
     def quantized(self, spec: RunSpec) -> SEWResNet:

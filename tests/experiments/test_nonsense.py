@@ -21,6 +21,7 @@ WORDS = {
         "reset": ["none"],
         "decay_input": [],
         "epochs": ["0", "-1", "1e3"],
+        "baselines": ["fp32-s0.safetensors", "none/{seed}.safetensors"],
         "qat_epochs": ["0", "x"],
         "seeds": ["0 0", "a", "1.5"],
         "only": ["bias"],

@@ -120,6 +120,15 @@ def test_command_makes_the_same_config():
     )
 
 
+def test_command_names_loaded_baselines():
+    options = dict(baselines="a/fp32-s{seed}.safetensors", decay_input=False)
+    config = StudyConfig(width=64, epochs=3, **options).resolve()
+    assert make_command(config.numbers()) == (
+        "python -m experiments.study --width 64 --no-decay-input "
+        "--baselines 'a/fp32-s{seed}.safetensors'"
+    )
+
+
 @pytest.mark.parametrize("name", ["", *PRESETS])
 def test_command_parses_to_the_same_config(name, monkeypatch):
     """Flags that are off, nothing and empty lists have words of their own."""

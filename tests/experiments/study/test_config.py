@@ -50,6 +50,7 @@ KEYS += ["mode", "seed"]
         ("learning_rate", 0.0, "learning_rate must be positive"),
         ("qat_learning_rate", float("nan"), "qat_learning_rate must be positive"),
         ("weight_decay", -1e-4, "weight_decay must be >= 0"),
+        ("baselines", "fp32-s0.safetensors", "path with .seed. in it.*'fp32-s0"),
     ],
 )
 def test_bad_values_are_refused(field, value, said):
@@ -120,13 +121,30 @@ def test_hash_changes_with_everything_else():
     places = {"out", "data_dir", "dry_run", "cache", "save_seconds"}
     places |= {"silent_above", "devices", "coordinator", "num_processes", "process_id"}
     places |= {"extend"}
-    assert set(CHANGED) == fields - places
+    assert set(CHANGED) == fields - places - {"baselines"}
     for key, value in CHANGED.items():
         plain = StudyConfig(**WITH.get(key, {}))
         assert dataclasses.replace(plain, **{key: value}).hash() != plain.hash(), key
 
 
-@pytest.mark.parametrize("config", [StudyConfig(), StudyConfig(**CHANGED)])
+def test_hash_of_loaded_baselines_leaves_out_how_others_are_trained():
+    loaded = StudyConfig(baselines="a/{seed}.safetensors")
+    assert loaded.hash() != StudyConfig().hash()
+    assert loaded.hash() != StudyConfig(baselines="b/{seed}.safetensors").hash()
+    training = ("epochs", "schedule", "warmup_epochs", "learning_rate", "average")
+    for key in (*training, "warm_start", "warm_start_timesteps"):
+        options = WITH.get(key, {}) | {key: CHANGED[key]}
+        assert dataclasses.replace(loaded, **options).hash() == loaded.hash(), key
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        StudyConfig(),
+        StudyConfig(**CHANGED),
+        StudyConfig(baselines="runs/a/checkpoints/fp32-s{seed}.safetensors"),
+    ],
+)
 def test_numbers_survive_json(config):
     numbers = json.loads(json.dumps(config.numbers()))
     assert StudyConfig.from_numbers(numbers) == config

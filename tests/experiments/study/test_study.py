@@ -226,6 +226,31 @@ def test_two_runs_write_the_same_numbers(short, tmp_path):
 
 
 @pytest.mark.slow
+def test_baselines_of_another_run_give_its_numbers(short, tmp_path):
+    """How they were trained is no part of the run then."""
+    baselines = str(short.path / "checkpoints/fp32-s{seed}.safetensors")
+    options = SHORT | dict(baselines=baselines, epochs=7, learning_rate=5.0)
+    loaded = undrawn(StudyConfig(out=tmp_path / "run", **options))
+    assert without_hash(numbers(loaded)) == without_hash(numbers(short))
+    lines = (loaded.path / "log.jsonl").read_text().splitlines()
+    assert not any(json.loads(line)["row"].startswith("fp32") for line in lines)
+    assert "epochs" not in loaded.info()["config"]
+
+
+def test_a_baseline_of_another_network_is_refused(tmp_path):
+    config = StudyConfig(out=tmp_path / "run", **SHORT)
+    path = tmp_path / "fp32-s{seed}.safetensors"
+    model = recipe.make_model(config, load_images(config)[0], 0)
+    for seed, width in ((0, 4), (1, 8)):
+        wide = dataclasses.replace(config, width=width)
+        model = recipe.make_model(wide, load_images(config)[0], seed)
+        checkpoint.export(str(path).replace("{seed}", str(seed)), model)
+    with pytest.raises(ValueError, match=r"baselines, seed 1: .*another network"):
+        undrawn(dataclasses.replace(config, baselines=str(path)))
+    assert not config.out.exists()
+
+
+@pytest.mark.slow
 def test_a_study_is_extended_in_the_middle_of_training(
     short, finished, tmp_path, monkeypatch
 ):
