@@ -1,6 +1,7 @@
 """Post-training rounding with error compensation, by what the membrane sees."""
 
 import functools
+import itertools
 from typing import Any, TypeVar
 
 import jax
@@ -32,6 +33,8 @@ from snnjax.neurons.step import leak_factor
 
 Model = TypeVar("Model", bound=nnx.Module)
 
+# Of a convolution, for each axis: sizes, strides, padding, dilation; and its groups.
+_Window = tuple[tuple, tuple, tuple, tuple, int]
 METHODS = ("uniform", "lsq", "lq_net")
 
 
@@ -159,46 +162,41 @@ def compute_hessians(
         tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
         kept = leak_factor(tau, w)
         leak = jnp.ones(()) if kept is None else jnp.mean(kept)
-    sizes: dict[str, Any] = {"groups": 1}
+    window: _Window = ((), (), (), (), 1)
     if isinstance(layer, QuantConv):
-        sizes = dict(
-            kernel=layer.kernel.shape[:2],
-            strides=layer.strides,
-            padding=layer.padding,
-            groups=layer.groups,
-        )
-    static = tuple(sizes.items())
+        sizes = layer.kernel.shape[:-2]
+        window = (sizes, layer.strides, layer.padding, layer.dilation, layer.groups)
     total, number = 0.0, 0
     for batch in batches:  # one after another: the inputs of all may not fit
         [found] = observe_batches(model, [batch], {unit.weights: take_input}, timesteps)
-        moments, rows = _second_moments(found[unit.weights], leak, static)
+        moments, rows = _second_moments(found[unit.weights], leak, window)
         total, number = total + np.asarray(moments, np.float64), number + int(rows)
     return list(np.asarray(total) / number)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _second_moments(x, leak, static):
-    sizes = dict(static)
-    convolves = "kernel" in sizes
+def _second_moments(x, leak, window: _Window):
+    axes, groups = len(window[0]), window[-1]
     x = x.astype(jnp.float32)
-    if x.ndim == (5 if convolves else 3):
+    if x.ndim == axes + 3:  # with time in front
         filter_step = lambda h, x: (leak * h + x,) * 2  # noqa: E731
         _, x = jax.lax.scan(filter_step, jnp.zeros_like(x[0]), x)
-    x = x.reshape(-1, *x.shape[-3 if convolves else -1 :])
+    x = x.reshape(-1, *x.shape[x.ndim - axes - 1 :])
     moments = []
-    for part in jnp.split(x, sizes["groups"], axis=-1):
-        rows = part
-        if convolves:
-            patches = jax.lax.conv_general_dilated_patches(
-                part,
-                sizes["kernel"],
-                sizes["strides"],
-                sizes["padding"],
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                precision=jax.lax.Precision.HIGHEST,
-            )
-            # Patches are channel by channel, kernels position by position.
-            positions = patches.reshape(-1, part.shape[-1], np.prod(sizes["kernel"]))
-            rows = positions.swapaxes(1, 2).reshape(len(positions), -1)
+    for part in jnp.split(x, groups, axis=-1):
+        rows = _take_rows(part, window)
         moments.append(jnp.matmul(rows.T, rows, precision="highest"))
     return jnp.stack(moments), len(rows)
+
+
+def _take_rows(x: Array, window: _Window) -> Array:
+    """Return what each output is made of, ``[outputs, n]``: n in the kernel's order."""
+    sizes, strides, padding, dilation, _ = window
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    spans = []  # of each axis, a slice for each of the kernel's entries
+    axes = zip(x.shape[1:-1], sizes, strides, dilation, strict=True)
+    for length, size, stride, gap in axes:
+        last = length - gap * (size - 1)
+        spans.append([slice(i, i + last, stride) for i in range(0, size * gap, gap)])
+    parts = [x[:, *entry] for entry in itertools.product(*spans)]
+    return jnp.concatenate(parts, axis=-1).reshape(-1, len(parts) * x.shape[-1])

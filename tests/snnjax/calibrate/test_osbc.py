@@ -1,8 +1,10 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from calibrated import Net, arrays, batches, same
+from flax import nnx
 
-from snnjax import calibrate, models
+from snnjax import calibrate, layers, models, neurons
 from snnjax.calibrate.compensate import quadratic_error
 from snnjax.calibrate.layerwise import find_units
 from snnjax.calibrate.osbc import compute_hessians
@@ -51,24 +53,52 @@ def test_levels_of_least_error_in_its_own_objective(name):
     assert better > 3
 
 
-def test_the_second_moment_is_that_of_leak_filtered_patches():
-    model, images = Net(), batches(1, 3)
-    unit = find_units(model, images[0], 4)[1]
-    [found] = compute_hessians(model, unit, images, 4)
-    spikes = np.asarray(model(images[0])[1]["sn1"], np.float64)
-    filtered, h = [], np.zeros(spikes.shape[1:])
-    for x in spikes:
+class Two(nnx.Module):
+    """Neurons, and a convolution that sees their spikes."""
+
+    def __init__(self, options):
+        axes = len(options["kernel_size"])
+        size = {"kernel_size": (1,) * axes, "rngs": nnx.Rngs(0)}
+        self.conv1 = layers.QuantConv(1, 4, **size)
+        self.sn1 = layers.Spiking(neurons.LIF(v_threshold=0.2))
+        self.conv2 = layers.QuantConv(4, 4, rngs=nnx.Rngs(1), **options)
+        self.sn2 = layers.Spiking(neurons.LIF())
+
+    def __call__(self, x, *, timesteps=4):
+        return self.sn2(self.conv2(self.fire(x, timesteps)))
+
+    def fire(self, x, timesteps=4):
+        """Return the spikes that the second convolution sees."""
+        return self.sn1(self.conv1(jnp.broadcast_to(x, (timesteps, *x.shape))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(kernel_size=(3, 3), padding=1),
+        dict(kernel_size=(3, 2), padding=(1, 0), strides=(2, 1), dilation=(1, 2)),
+        dict(kernel_size=(3, 3), padding=2, dilation=2, groups=2),
+        dict(kernel_size=(3,), padding=1, strides=2),
+        dict(kernel_size=(2,), dilation=3, groups=4),
+    ],
+)
+def test_the_second_moment_is_that_of_leak_filtered_inputs(options):
+    """Of outputs of filtered inputs: by the layer's own convolution."""
+    model, axes = Two(options), len(options["kernel_size"])
+    shape = (3, *(6,) * axes, 1)
+    images = jnp.asarray(np.random.default_rng(0).random(shape), jnp.float32)
+    unit = find_units(model, images, 4)[1]
+    found = compute_hessians(model, unit, [images], 4)
+    filtered, h = [], 0.0
+    for x in model.fire(images):
         h = h / 2 + x
-        filtered.append(np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0))))
-    rows = [
-        x[b, i : i + 3, j : j + 3].ravel()
-        for x in filtered
-        for b in range(3)
-        for i in range(6)
-        for j in range(6)
-    ]
-    expected = np.mean([np.outer(r, r) for r in rows], axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        filtered.append(h)
+    assert 0 < np.mean(filtered) < 1
+    outputs = np.asarray(model.conv2(jnp.stack(filtered)), np.float64).reshape(-1, 4)
+    kernel = np.asarray(model.conv2.kernel.get_value(), np.float64).reshape(-1, 4)
+    for own, hessian in zip(np.split(np.arange(4), len(found)), found, strict=True):
+        w, y = kernel[:, own], outputs[:, own]
+        np.testing.assert_allclose(w.T @ hessian @ w, y.T @ y / len(y), rtol=1e-4)
 
 
 def test_errors_name_what_is_missing():
@@ -85,8 +115,6 @@ def test_errors_name_what_is_missing():
 
 
 def test_units_of_a_residual_network_run_in_order():
-    from flax import nnx
-
     model = models.sew_resnet8(width=2, in_channels=1, rngs=nnx.Rngs(0))
     units = find_units(model, np.zeros((1, 8, 8, 1), np.float32), 2)
     names = [unit.weights for unit in units]
