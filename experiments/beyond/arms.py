@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flax import nnx
-
 from experiments.beyond.config import BeyondConfig
 from experiments.beyond.losses import (
     FIRST,
@@ -20,6 +18,7 @@ from experiments.beyond.sensitivity import RIVALS
 from experiments.study.recipe import MEMBRANES, WEIGHTS
 from snnjax import calibrate
 from snnjax.data import Dataset
+from snnjax.models import SEWResNet
 from snnjax.quantize import QuantSpec
 
 
@@ -103,7 +102,7 @@ TUNED_ON = (TRAINED[0], TRAINED[1], _membrane(2, True))
 TUNING_SEEDS = (100, 101)
 TRAINING = ("qat", "tune")  # parts whose networks are trained
 
-Calibrate = Callable[..., nnx.Module]
+Calibrate = Callable[..., SEWResNet]
 
 
 def _reestimate(model, baseline, images: Dataset, number: int):
@@ -207,10 +206,10 @@ def has_bound(quantizer: Quantizer) -> bool:
     return quantizer.target == "weights" and quantizer.spec.method == "uniform"
 
 
-def find_quantizer(spec: RunSpec) -> Quantizer:
-    """Return the quantizer of a row."""
+def find_quantizer(name: str) -> Quantizer:
+    """Return the quantizer of rows."""
     known = (*CALIBRATED, *TRAINED, NAIVE, *BUDGETED)
-    return next(q for q in known if q.name == spec.quantizer)
+    return next(q for q in known if q.name == name)
 
 
 def list_specs(config: BeyondConfig) -> list[RunSpec]:

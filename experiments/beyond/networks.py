@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -54,15 +55,12 @@ class Networks:
 
     def measure(self, specs: Sequence[RunSpec]) -> list[Row]:
         """Make the networks of rows of one seed, and measure them on test images."""
-        seed = specs[0].seed
-        baseline, rows, networks = self.baseline(seed), [], []
+        seed, rows, networks = specs[0].seed, [], []
         for spec in specs:
-            model = calibrate.quantize(baseline, arms.find_quantizer(spec).rules)
-            make = self._train if spec.part in arms.TRAINING else self._calibrate
-            start = time.monotonic()
             try:
-                networks.append(make(spec, model, baseline))
-                rows.append({"seconds": round(time.monotonic() - start, 1)})
+                network, seconds = self._make(spec)
+                networks.append(network)
+                rows.append({"seconds": round(seconds, 1)})
             except FloatingPointError:
                 networks.append(None)
                 rows.append({"failed": "the loss was not finite"})
@@ -103,21 +101,46 @@ class Networks:
             "operations": self._count_operations(found),
         }
 
-    def _calibrate(self, spec: RunSpec, model: SEWResNet, baseline: SEWResNet):
-        images, number = self.train_set, self.config.images
-        name = spec.arm
-        if spec.part == "inputs":
-            name, (number, is_noise) = arms.BEST, arms.INPUTS[spec.arm]
-            images = _make_noise(images) if is_noise else images
-        elif spec.part == "memory":
-            name = arms.PTQ_BN
+    def _make(self, spec: RunSpec) -> tuple[nnx.Module, float]:
+        """Return the network of a row, and the seconds that it took."""
+        if spec.part == "ptq":
+            ways = arms.CALIBRATIONS | arms.CLIPPED | arms.SCALED
+            return self._calibrate(spec.quantizer, spec.seed, ways[spec.arm])
+        baseline = self.baseline(spec.seed)
+        model = calibrate.quantize(baseline, arms.find_quantizer(spec.quantizer).rules)
+        start = time.monotonic()
+        if spec.part in arms.TRAINING:
+            model = self._train(spec, model, baseline)
+        elif spec.part == "inputs":
+            number, is_noise = arms.INPUTS[spec.arm]
+            images = _make_noise(self.train_set) if is_noise else self.train_set
+            for step in arms.CALIBRATIONS[arms.BEST]:
+                model = step(model, baseline, images, number)
+        else:
             if spec.arm != arms.SAME_BITS:
-                bits = arms.find_quantizer(spec).spec.bits
+                bits = arms.find_quantizer(spec.quantizer).spec.bits
                 model = self._allocate(spec.arm, bits, baseline)
-        calibrated: Any = model
-        for step in (arms.CALIBRATIONS | arms.CLIPPED | arms.SCALED)[name]:
-            calibrated = step(calibrated, baseline, images, number)
-        return calibrated
+            for step in arms.CALIBRATIONS[arms.PTQ_BN]:
+                model = step(model, baseline, self.train_set, self.config.images)
+        return model, time.monotonic() - start
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 (they live as long as the run)
+    def _calibrate(
+        self, quantizer: str, seed: int, steps: tuple[arms.Calibrate, ...]
+    ) -> tuple[SEWResNet, float]:
+        """Return the network after steps of calibration, and the seconds of them all.
+
+        Rows of a quantizer that begin with the same steps share them.
+        """
+        baseline = self.baseline(seed)
+        if not steps:
+            rules = arms.find_quantizer(quantizer).rules
+            return calibrate.quantize(baseline, rules), 0.0
+        model, seconds = self._calibrate(quantizer, seed, steps[:-1])
+        start = time.monotonic()
+        model = steps[-1](model, baseline, self.train_set, self.config.images)
+        jax.block_until_ready(nnx.state(model))
+        return model, seconds + time.monotonic() - start
 
     def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
         """Quantize the blocks' kernels in the memory of so many bits a weight."""
