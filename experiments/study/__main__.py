@@ -64,10 +64,16 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     with store:
         if not config.dry_run:
             rows = store.start_and_read(config.numbers(), specs, config.extend, **about)
+        else:
+            rows = store.read_rows_of(config)
         results = {result.spec.name: result for result in map(Result.from_row, rows)}
         missing = [spec for spec in specs if spec.name not in results]
-        for spec in missing if config.dry_run else ():
-            console.print(spec.name)
+        if config.dry_run:
+            for spec in missing:
+                console.print(spec.name)
+            console.print(
+                f"{len(specs) - len(missing)} of {len(specs)} rows are there."
+            )
         # Digits take minutes, the others hours.
         takes_long = missing and config.dataset != "digits" and not config.tiny
         if config.dry_run or takes_long:

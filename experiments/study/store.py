@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from experiments.study.config import CHOICES
+from experiments.study.config import CHOICES, StudyConfig
 from experiments.study.grid import RunSpec, name_row
 from snnjax import checkpoint, runs
 from snnjax.firing import FiringCounts
@@ -92,6 +92,15 @@ class StudyStore(runs.Store):
                 )
         self.extend(config)
         return rows
+
+    @on_primary
+    def read_rows_of(self, config: StudyConfig) -> list[runs.Row]:
+        """Return the rows that are there, none if they are not of ``config``."""
+        if not (self.path / "config.json").exists():
+            return []
+        earlier = StudyConfig.from_numbers(self.info()["config"])
+        same = earlier.numbers_of_a_run() == config.numbers_of_a_run()
+        return self.rows() if same else []
 
     def append_firing(self, row: Mapping[str, Any], firing: RowFiring) -> None:
         """Add a complete row: its firing first, then its line."""

@@ -424,6 +424,19 @@ def test_another_config_is_refused_and_nothing_changes(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("epochs", "there"), [(1, 3), (2, 0)])
+def test_dry_run_lists_what_is_left_of_the_same_run(short, tmp_path, epochs, there):
+    copy, console = copy_of(short, tmp_path, 3), quiet()
+    options = SHORT | dict(out=copy.path, epochs=epochs, dry_run=True)
+    study.run(StudyConfig(**options), console)
+    printed = console.file.getvalue()
+    assert f"{there} of 8 rows are there" in printed
+    assert ("fp32-s0" in printed) == (there == 0)
+    assert "control-s1" in printed
+    assert len(copy.rows()) == 3
+
+
+@pytest.mark.slow
 def test_dry_run_lists_the_rows_and_writes_nothing(tmp_path):
     console = quiet()
     config = StudyConfig(out=tmp_path / "dry", dry_run=True, **OPTIONS)
