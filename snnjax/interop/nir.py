@@ -148,7 +148,9 @@ class _Writer:
     def __init__(self, nir, model, nodes, image_size, dt):
         self.nir, self.model, self.dt = nir, model, dt
         self.rows = {row.name: row for row in model.synapses(image_size)}
-        shape = getattr(model, "in_shape", self.rows[nodes[0].weights].in_shape)
+        shape = (
+            getattr(model, "in_shape", None) or next(iter(self.rows.values())).in_shape
+        )
         size = np.array([shape[-1], *shape[:-1]])
         self.nodes: dict[str, Any] = {INPUT: nir.Input({"input": size})}
         self.edges: list[tuple[str, str]] = []
@@ -158,8 +160,11 @@ class _Writer:
         for node in nodes:
             getattr(self, f"_{node.kind}")(node)
         last = nodes[-1].name
-        classes = np.array(self.shapes[last][-1:])
-        self._add_node("output", nir.Output({"output": classes}), last)
+        shape = self.shapes[last]
+        if isinstance(shape[0], tuple):  # flattened
+            shape = (int(np.prod(shape[0])),)
+        size = np.array([shape[-1], *shape[:-1]])
+        self._add_node("output", nir.Output({"output": size}), last)
         self.graph = nir.NIRGraph(self.nodes, self.edges)
 
     def _add_node(self, name: str, node: Any, *sources: str) -> None:
@@ -177,24 +182,27 @@ class _Writer:
             metadata = {"bits": spec.bits, "quantizer": spec.spec.method}
         kernel, shape = widen(layer.quantized_kernel(train=False)), self.shapes[source]
         is_conv = isinstance(layer, QuantConv)
-        out = self.rows[node.weights].out_shape if is_conv else (1, 1, kernel.shape[-1])
+        has_map = is_conv or len(shape) == 3  # linear, at each of its positions
+        out = self.rows[node.weights].out_shape if has_map else (1, 1, kernel.shape[-1])
         neurons = None
         if node.spiking is not None:
             spiking = get_module(self.model, node.spiking)
             numbers = _numbers(spiking, out, self.dt, kernel.dtype)
-            if not is_conv:
+            if not has_map:
                 numbers = {key: value.reshape(-1) for key, value in numbers.items()}
             neurons = (nir.LIF if "tau" in numbers else nir.IF)(**numbers)
         factor, bias = fold_layer(self.model, node)
         weight = (kernel * factor).astype(kernel.dtype)
         bias = bias.astype(kernel.dtype)
-        if is_conv:
+        if has_map:
+            groups = layer.groups if is_conv else 1
+            weight = weight if is_conv else weight[None, None]
             made = nir.Conv2d(
                 input_shape=shape[:2],
-                weight=_ungroup(weight, layer.groups).transpose(3, 2, 0, 1).copy(),
-                stride=layer.strides,
-                padding=tuple(pad for pad, _ in layer.padding),
-                dilation=layer.dilation,
+                weight=_ungroup(weight, groups).transpose(3, 2, 0, 1).copy(),
+                stride=layer.strides if is_conv else (1, 1),
+                padding=tuple(p for p, _ in layer.padding) if is_conv else (0, 0),
+                dilation=layer.dilation if is_conv else (1, 1),
                 groups=1,
                 bias=bias,
                 metadata=metadata,
@@ -206,7 +214,8 @@ class _Writer:
                 weight = weight.reshape(-1, weight.shape[-1])
             made = nir.Affine(weight.T.copy(), bias, metadata=metadata)
         self._add_node(name, made, source)
-        self.shapes[node.name], self.feeds[node.name] = out, [name]
+        self.shapes[node.name] = out if has_map else out[-1:]
+        self.feeds[node.name] = [name]
         if neurons is not None:
             self._add_node(_name(node.spiking or ""), neurons, node.name)
             self.feeds[node.name] = [_name(node.spiking or "")]
@@ -253,6 +262,10 @@ class _Writer:
 
     def _flatten(self, node: Node) -> None:
         (source,) = node.sources
+        if isinstance(self.shapes[source][0], tuple):  # it is flat
+            self.feeds[node.name] = self.feeds[source]
+            self.shapes[node.name] = self.shapes[source]
+            return
         *sizes, channels = self.shapes[source]
         height, width = sizes or (1, 1)
         shape = {"input": np.array([channels, height, width][: len(sizes) + 1])}
@@ -272,6 +285,13 @@ def _check(model: nnx.Module, nodes: tuple[Node, ...], dt: ArrayLike) -> None:
     _check_dt(dt)
     if any(node.kind == "max_pool" and node.padding != (0, 0) for node in nodes):
         raise ValueError('NIR has no max pooling: make the model with stem="cifar"')
+    fires = {node.name for node in nodes if node.spiking is not None}
+    for node in nodes:
+        if node.kind == "max_pool" and node.sources[0] not in fires:
+            raise ValueError(
+                f"NIR's maxima are of spikes, and {node.name} sees none: put neurons "
+                "right in front of it, or take layers.AvgPool"
+            )
     connects = {node.kind for node in nodes} & {"and", "iand"}
     if connects:
         raise ValueError(

@@ -20,8 +20,10 @@ from snnjax.models.connections import INPUT
 from snnjax.models.graph import (
     Node,
     find_flattened_shapes,
+    find_shapes,
     get_module,
     network_graph,
+    sees_positions,
 )
 from snnjax.neurons import IF
 
@@ -108,9 +110,10 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     """
     nodes = network_graph(model)
     arrays: dict[str, np.ndarray] = {}
-    layers, steps, flattened = [], [], find_flattened_shapes(model)
+    layers, steps, shapes = [], [], find_shapes(model)
+    flattened = find_flattened_shapes(model)
     for node in nodes:
-        _write_node(model, node, arrays, layers, steps, flattened)
+        _write_node(model, node, arrays, layers, steps, shapes, flattened)
     names = {"input": INPUT, "last": _name(nodes[-1].name), "weights": "weights.npz"}
     (dtype,) = {array.dtype.name for array in arrays.values()}
     script = _HEAD.format(
@@ -128,13 +131,14 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     return folder / "network.py"
 
 
-def _write_node(model, node, arrays, layers, steps, flattened) -> None:
+def _write_node(model, node, arrays, layers, steps, shapes, flattened) -> None:
     """Add a node's lines, and its weights."""
     out, read = _name(node.name), [_name(name) for name in node.sources]
     match node.kind:
         case "layer":
             name = _name(node.weights or "")
-            layers.append(f"self.{name} = {_layer(model, node, arrays, flattened)}")
+            made = _layer(model, node, arrays, shapes, flattened)
+            layers.append(f"self.{name} = {made}")
             line = f"self.{name}({read[0]})"
             if node.spiking is not None:
                 layers.append(f"self.{out} = neurons({_neuron(model, node)})")
@@ -145,9 +149,10 @@ def _write_node(model, node, arrays, layers, steps, flattened) -> None:
         case "max_pool" | "mean_pool" if node.window:
             kind = "max" if node.kind == "max_pool" else "avg"
             sizes = f"{node.window}, {node.strides}, {node.padding}"
-            steps.append(f"{out} = nn.functional.{kind}_pool2d({read[0]}, {sizes})")
+            pool = f"{kind}_pool{len(node.window)}d"
+            steps.append(f"{out} = nn.functional.{pool}({read[0]}, {sizes})")
         case "mean_pool":
-            steps.append(f"{out} = {read[0]}.mean((2, 3))")
+            steps.append(f"{out} = {read[0]}.flatten(2).mean(2)")
         case "flatten":
             steps.append(f"{out} = {read[0]}.flatten(1)")
         case _:
@@ -157,7 +162,7 @@ def _write_node(model, node, arrays, layers, steps, flattened) -> None:
             )
 
 
-def _layer(model: nnx.Module, node: Node, arrays, flattened) -> str:
+def _layer(model: nnx.Module, node: Node, arrays, shapes, flattened) -> str:
     """Return the constructor of a layer, and keep its weights."""
     layer, name = get_module(model, node.weights or ""), _name(node.weights or "")
     kernel = widen(layer.quantized_kernel(train=False))
@@ -165,19 +170,24 @@ def _layer(model: nnx.Module, node: Node, arrays, flattened) -> str:
     weight = (kernel * factor).astype(kernel.dtype)
     arrays[f"{name}.bias"] = bias.astype(kernel.dtype)
     if isinstance(layer, QuantConv):
-        arrays[f"{name}.weight"] = weight.transpose(3, 2, 0, 1).copy()
-        sizes = layer.kernel.shape[2] * layer.groups, layer.kernel.shape[3]
+        arrays[f"{name}.weight"] = np.moveaxis(weight, (-1, -2), (0, 1)).copy()
+        *window, inputs, outputs = layer.kernel.shape
         padding = tuple(pad for pad, _ in layer.padding)
         return (
-            f"nn.Conv2d({sizes[0]}, {sizes[1]}, {tuple(layer.kernel.shape[:2])}, "
-            f"stride={layer.strides}, padding={padding}, dilation={layer.dilation}, "
-            f"groups={layer.groups})"
+            f"nn.Conv{len(window)}d({inputs * layer.groups}, {outputs}, "
+            f"{tuple(window)}, stride={layer.strides}, padding={padding}, "
+            f"dilation={layer.dilation}, groups={layer.groups})"
         )
     inputs, outputs = weight.shape
     if node.weights in flattened:  # torch flattens C, H, W and we H, W, C
-        weight = weight.reshape(*flattened[node.weights], -1).transpose(2, 0, 1, 3)
-        weight = weight.reshape(inputs, outputs)
-    arrays[f"{name}.weight"] = weight.T.copy()
+        maps = weight.reshape(*flattened[node.weights], outputs)
+        weight = np.moveaxis(maps, -2, 0).reshape(inputs, outputs)
+    weight = weight.T.copy()
+    if sees_positions(model, node, shapes):
+        axes = len(shapes[node.sources[0]]) - 1
+        arrays[f"{name}.weight"] = weight.reshape(*weight.shape, *(1,) * axes)
+        return f"nn.Conv{axes}d({inputs}, {outputs}, 1)"
+    arrays[f"{name}.weight"] = weight
     return f"nn.Linear({inputs}, {outputs})"
 
 

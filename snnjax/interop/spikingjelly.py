@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax._paths import require_local_path
-from snnjax.layers import QuantState, inspect
+from snnjax.layers import Flatten, QuantState, inspect
 from snnjax.models import SEWResNet
 from snnjax.models.graph import find_flattened_shapes
 
@@ -141,9 +141,18 @@ _LEARNED = ("tau", "tau_syn", "v_threshold", "v_reset", "alpha", "v_min")
 
 def _flattened_keys(model: Any, names: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the shapes behind which linear layers flatten, by torch's names."""
-    if names is None or not hasattr(model, "synapses"):
+    if names is None:
         return {}
-    shapes = find_flattened_shapes(model)
+    flattens = any(isinstance(m, Flatten) for _, m in nnx.iter_modules(model))
+    try:
+        shapes = find_flattened_shapes(model)
+    except ValueError as error:
+        if not flattens:
+            return {}
+        raise ValueError(
+            "torch flattens channels first, and the shapes behind layers.Flatten are "
+            f"not known ({error}); make the network of models.Sequential"
+        ) from None
     return {f"{names[name]}.weight": shape for name, shape in shapes.items()}
 
 
@@ -198,10 +207,10 @@ def _variable(model: nnx.Module, path: tuple[Any, ...]) -> nnx.Variable:
 
 def _from_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
     if flattened is not None and array.ndim == 2:
-        height, width, channels = flattened
-        if array.shape[1] == height * width * channels:
-            maps = array.reshape(len(array), channels, height, width)
-            array = maps.transpose(0, 2, 3, 1).reshape(array.shape)
+        *sizes, channels = flattened
+        if array.shape[1] == np.prod(flattened):
+            maps = array.reshape(len(array), channels, *sizes)
+            array = np.moveaxis(maps, 1, -1).reshape(array.shape)
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)  # OIHW to HWIO
     return array.T
@@ -212,7 +221,7 @@ def _to_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
         array = array.astype(np.float32)  # torch.from_numpy takes NumPy's dtypes alone
     turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
     if flattened is not None:
-        maps = turned.reshape(len(turned), *flattened).transpose(0, 3, 1, 2)
+        maps = np.moveaxis(turned.reshape(len(turned), *flattened), -1, 1)
         turned = maps.reshape(turned.shape)
     return np.array(turned, order="C")  # torch may write to it, to JAX's nobody may
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.layers.linear import as_sizes
 
 
@@ -91,12 +91,18 @@ class Pool(nnx.Module):
         raise NotImplementedError
 
 
+def _add(x: Array, window: Any, strides: Any, padding: Any) -> Array:
+    """Sum windows in float32 at least: sums in bfloat16 stop at 256."""
+    wide = x.astype(_arrays.compute_dtype(x))
+    return jax.lax.reduce_window(wide, 0.0, jax.lax.add, window, strides, padding)
+
+
 class SumPool(Pool):
     """Sum of each window: spikes stay whole numbers."""
 
     def reduce(self, x, window, strides, padding):
         """Sum each window."""
-        return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, strides, padding)
+        return _add(x, window, strides, padding).astype(x.dtype)
 
 
 class AvgPool(Pool):
@@ -104,8 +110,8 @@ class AvgPool(Pool):
 
     def reduce(self, x, window, strides, padding):
         """Average each window."""
-        total = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, strides, padding)
-        return total / math.prod(window)
+        total = _add(x, window, strides, padding)
+        return (total / math.prod(window)).astype(x.dtype)
 
 
 class MaxPool(Pool):

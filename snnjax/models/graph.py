@@ -79,42 +79,54 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
     )
 
 
-def find_flattened_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """Map linear layers behind a flattened map to its (height, width, channels).
-
-    Other libraries flatten channels first: their kernels have other rows.
-    """
+def find_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Map each node, and the input, to the shape of what it gives, without time."""
     nodes = network_graph(model)
     given = getattr(model, "in_shape", getattr(model, "input_shape", None))
     shape = given or model.synapses()[0].in_shape  # pyrefly: ignore
-    shapes, found = {INPUT: tuple(shape)}, {}
-    flat: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(shape)}
     for node in nodes:
-        before = shapes[node.sources[0]]
-        after, window = before, node.window
-        strides, padding = node.strides, node.padding
+        *sizes, channels = shapes[node.sources[0]]
+        window, strides, padding = node.window, node.strides, node.padding
         if node.kind == "flatten":
-            after = (int(np.prod(before)),)
-            flat[node.name] = before
+            sizes, channels = [], int(np.prod(sizes)) * channels
         elif node.kind == "mean_pool" and not window:
-            after = before[-1:]
+            sizes = []
         elif node.kind == "layer":
             layer = get_module(model, node.weights)
-            if isinstance(layer, QuantLinear):
-                if node.sources[0] in flat and len(flat[node.sources[0]]) == 3:
-                    found[node.weights or ""] = flat[node.sources[0]]
-                after = layer.kernel.shape[-1:]
-            else:
+            channels = layer.kernel.shape[-1]
+            if isinstance(layer, QuantConv):
                 gaps = zip(layer.kernel.shape[:-2], layer.dilation, strict=True)
                 window = tuple((k - 1) * d + 1 for k, d in gaps)
                 strides, padding = layer.strides, tuple(p for p, _ in layer.padding)
-                before = (*before[:-1], layer.kernel.shape[-1])
         if window:
-            sizes = zip(before[:-1], window, strides, padding, strict=True)
-            after = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
-            after = (*after, before[-1])
-        shapes[node.name] = after
-    return found
+            axes = zip(sizes, window, strides, padding, strict=True)
+            sizes = [(n + 2 * p - k) // s + 1 for n, k, s, p in axes]
+        shapes[node.name] = (*sizes, channels)
+    return shapes
+
+
+def find_flattened_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Map linear layers behind a flattened map to its (height, width, channels).
+
+    Of one axis, (length, channels). Other libraries flatten channels first: their
+    kernels have other rows.
+    """
+    shapes, nodes = find_shapes(model), network_graph(model)
+    flat = {n.name: shapes[n.sources[0]] for n in nodes if n.kind == "flatten"}
+    return {
+        node.weights or "": flat[node.sources[0]]
+        for node in nodes
+        if node.kind == "layer" and len(flat.get(node.sources[0], ())) > 1
+    }
+
+
+def sees_positions(
+    model: nnx.Module, node: Node, shapes: dict[str, tuple[int, ...]]
+) -> bool:
+    """Return True for a linear layer that runs at each position of a map."""
+    layer = get_module(model, node.weights)
+    return isinstance(layer, QuantLinear) and len(shapes[node.sources[0]]) > 1
 
 
 def get_module(model: nnx.Module, name: str | None) -> Any:

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax.layers import QuantConv
+from snnjax.layers import AvgPool, MaxPool, QuantConv, SumPool
 from snnjax.models.blocks import CONNECT
 from snnjax.models.connections import INPUT, Synapse
 from snnjax.models.graph import Node, get_module
-from snnjax.models.parts import Record, check_input, conv_synapse, max_pool
+from snnjax.models.parts import Record, check_input, conv_synapse
+
+_POOLS = {"max_pool": MaxPool, "mean_pool": AvgPool, "sum_pool": SumPool}
 
 
 class GraphNetwork(nnx.Module):
@@ -77,20 +78,30 @@ class GraphNetwork(nnx.Module):
                 f"shape {x.shape}"
             )
         values, recorded = {INPUT: x}, {}
+        # What every step sees alike is computed once, up to the first neurons.
+        still = {INPUT} if x.ndim == rank + 1 else set()
+        repeat = lambda x: jnp.stack([x] * timesteps)  # noqa: E731
         for node in self.nodes:
-            read = [values[name] for name in node.sources]
+            is_still = still.issuperset(node.sources)
+            read = [
+                repeat(values[name]) if name in still and not is_still else values[name]
+                for name in node.sources
+            ]
             if node.kind != "layer":
                 out = _apply(node, *read)
             else:
                 out = get_module(self, node.weights or "")(read[0], train=train)
-                if node.sources == (INPUT,) and x.ndim == rank + 1:
-                    out = jnp.stack([out] * timesteps)
-                if node.spiking is not None:
-                    out = get_module(self, node.spiking)(out)
+            if node.spiking is not None:
+                out = get_module(self, node.spiking)(repeat(out) if is_still else out)
+                is_still = False
+            if is_still:
+                still.add(node.name)
             if node.spiking is not None or (outputs and node.kind != "layer"):
-                recorded[node.name] = out if record is None else record(out)
+                shown = repeat(out) if is_still else out
+                recorded[node.name] = shown if record is None else record(shown)
             values[node.name] = out
-        return values[self.nodes[-1].name], recorded
+        last = self.nodes[-1].name
+        return repeat(values[last]) if last in still else values[last], recorded
 
     def synapses(
         self, image_size: tuple[int, int] | None = None
@@ -159,17 +170,5 @@ def _apply(node: Node, x: Array, y: Any = None) -> Array:
         return x.reshape(*x.shape[:-3], -1) if x.ndim > 3 else x
     if node.kind == "mean_pool" and not node.window:
         return x.mean((-3, -2))
-    if node.kind == "max_pool":
-        return max_pool(
-            x, window=node.window[0], strides=node.strides[0], padding=node.padding[0]
-        )
-    lead = (1,) * (x.ndim - 3)
-    sums = jax.lax.reduce_window(
-        x,
-        jnp.zeros((), x.dtype),
-        jax.lax.add,
-        (*lead, *node.window, 1),
-        (*lead, *node.strides, 1),
-        [(0, 0)] * len(lead) + [(p, p) for p in node.padding] + [(0, 0)],
-    )
-    return sums / (node.window[0] * node.window[1])
+    pool = _POOLS[node.kind]
+    return pool(node.window, strides=node.strides, padding=node.padding)(x)

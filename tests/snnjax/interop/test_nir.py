@@ -384,3 +384,68 @@ def test_scales_for_a_file_beside_the_graph():
     for c, kernel in enumerate(nodes["conv3"].weight):
         away = np.abs(kernel.ravel()[:, None] - levels[:, c]).min(1)
         assert away.max() < 1e-6
+
+
+def sequential(*middle, linear=True):
+    """A network of these layers, with a linear layer behind them or none."""
+    names = dict(zip("abcdef", middle, strict=False))
+    flat = models.Sequential(names | {"flatten": layers.Flatten()}, in_shape=(8, 9, 1))
+    if not linear:
+        return flat
+    size = flat.shapes()["flatten"][-1]
+    fc = layers.QuantLinear(size, 3, rngs=nnx.Rngs(9))
+    return models.Sequential(flat.layers() | {"fc": fc}, in_shape=(8, 9, 1))
+
+
+def conv(inputs, outputs, kernel=3):
+    rngs = nnx.Rngs(outputs)
+    padding = kernel // 2
+    return layers.QuantConv(
+        inputs, outputs, kernel_size=kernel, padding=padding, rngs=rngs
+    )
+
+
+def fire(threshold=0.2):
+    return layers.Spiking(neurons.LIF(v_threshold=threshold))
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        (conv(1, 3), fire(), layers.MaxPool((2, 3), strides=2), conv(3, 4), fire(0.1)),
+        (conv(1, 3), fire(), layers.MaxPool((2, 1)), conv(3, 4), fire(0.1)),
+        (layers.AvgPool(2, strides=1), conv(1, 3), fire()),
+        (layers.Flatten(), layers.QuantLinear(72, 6, rngs=nnx.Rngs(0)), fire()),
+        (conv(1, 3), fire(), layers.QuantLinear(3, 5, rngs=nnx.Rngs(0)), fire(0.1)),
+    ],
+    ids=["window", "one axis", "pool first", "flatten first", "at each position"],
+)
+@pytest.mark.usefixtures("x64")
+def test_networks_of_other_layers_out_and_in(middle):
+    """A still image, and the same at every step."""
+    model = sequential(*middle)
+    again = interop.load(interop.graph(model))
+    x = jnp.asarray(np.random.default_rng(1).uniform(0, 2, (5, 8, 9, 1)))
+    (logits, spikes), (found, trains) = model(x, timesteps=4), again(x, timesteps=4)
+    assert found.shape == logits.shape == (4, 5, 3)
+    assert spikes.keys() == trains.keys()
+    for name, train in spikes.items():
+        np.testing.assert_array_equal(trains[name], train)
+        assert 0.02 < train.mean() < 0.98, name
+    np.testing.assert_allclose(found, logits, atol=1e-6)
+    every, _ = again(jnp.stack([x] * 4))
+    np.testing.assert_array_equal(every, found)
+
+
+def test_a_network_that_ends_in_pooling_out_and_in():
+    middle = (conv(1, 3), fire(), conv(3, 5, 1), fire(0.1), layers.AvgPool(None))
+    model = sequential(*middle, linear=False)
+    again = interop.load(interop.graph(model))
+    x = jnp.asarray(np.random.default_rng(1).uniform(0, 2, (5, 8, 9, 1)), jnp.float32)
+    np.testing.assert_allclose(again(x)[0], model(x)[0], atol=1e-6)
+
+
+def test_maxima_of_numbers_are_refused():
+    model = sequential(conv(1, 3), layers.MaxPool(2), conv(3, 4), fire())
+    with pytest.raises(ValueError, match="b sees none"):
+        interop.graph(model)

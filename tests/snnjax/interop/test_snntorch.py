@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 import twins
+from flax import nnx
 
-from snnjax import models, neurons
+from snnjax import layers, models, neurons
 from snnjax.interop import snntorch
 from snnjax.quantize import QuantSpec
 
@@ -54,3 +55,33 @@ def test_what_tools_do_not_read_is_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         snntorch.write(model, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_axis_and_linear_layers_at_each_position(tmp_path):
+    rngs = nnx.Rngs(0)
+    model = models.Sequential(
+        {
+            "conv": layers.QuantConv(2, 3, kernel_size=(3,), strides=2, rngs=rngs),
+            "sn1": layers.Spiking(neurons.LIF()),
+            "pool": layers.MaxPool((2,)),
+            "each": layers.QuantLinear(3, 5, rngs=rngs),
+            "sn2": layers.Spiking(neurons.LIF()),
+            "flatten": layers.Flatten(),
+            "fc": layers.QuantLinear(20, 4, rngs=rngs),
+        },
+        in_shape=(17, 2),
+    )
+    path = snntorch.write(model, tmp_path)
+    text = path.read_text()
+    assert "nn.Conv1d(2, 3, (3,), stride=(2,), padding=(0,)" in text
+    assert "nn.functional.max_pool1d(sn1, (2,), (2,), (0,))" in text
+    assert "nn.Conv1d(3, 5, 1)" in text
+    with np.load(tmp_path / "weights.npz") as arrays:
+        conv, each, fc = (arrays[f"{n}.weight"] for n in ("conv", "each", "fc"))
+    # With 1 / tau in the weights, and channels in front.
+    kernel = np.asarray(model.conv.kernel.get_value())
+    np.testing.assert_allclose(conv, kernel.transpose(2, 1, 0) / 2, rtol=1e-6)
+    kernel = np.asarray(model.each.kernel.get_value())
+    np.testing.assert_allclose(each, kernel.T[..., None] / 2, rtol=1e-6)
+    kernel = np.asarray(model.fc.kernel.get_value()).reshape(4, 5, 4)
+    np.testing.assert_array_equal(fc, kernel.transpose(2, 1, 0).reshape(4, 20))

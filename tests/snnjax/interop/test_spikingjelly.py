@@ -11,7 +11,7 @@ import twins
 from flax import nnx
 from safetensors.numpy import save_file
 
-from snnjax import calibrate, models, neurons
+from snnjax import calibrate, layers, models, neurons
 from snnjax.interop import spikingjelly
 from snnjax.quantize import QuantSpec
 
@@ -292,6 +292,54 @@ def test_a_network_of_ones_own_by_its_names():
     for key, array in spikingjelly.save(again, NAMES).items():
         np.testing.assert_array_equal(array, state[key])
     assert float(again.sn1.neuron.get_value().v_threshold) == 2.0
+
+
+@pytest.mark.parametrize("size", [(8,), (3, 4)])
+def test_rows_behind_flatten_are_in_torchs_order(size):
+    """Whatever the number of axes, and behind a linear layer at each position."""
+    rngs, draw = nnx.Rngs(0), np.random.default_rng(0)
+    axes, cells = len(size), int(np.prod(size))
+    model = models.Sequential(
+        {
+            "conv": layers.QuantConv(2, 3, kernel_size=(1,) * axes, rngs=rngs),
+            "each": layers.QuantLinear(3, 5, rngs=rngs),
+            "sn": layers.Spiking(neurons.LIF(v_threshold=0.3)),
+            "flatten": layers.Flatten(),
+            "fc": layers.QuantLinear(cells * 5, 4, rngs=rngs),
+        },
+        in_shape=(*size, 2),
+    )
+    names = {"conv": "0", "each": "1", "fc": "4"}
+    state = spikingjelly.save(model, names)
+    state["4.weight"] = draw.normal(size=(4, cells * 5)).astype(np.float32)
+    model = spikingjelly.load(model, state, names)
+    x = jnp.asarray(draw.normal(size=(5, *size, 2)), jnp.float32)
+    logits, recorded = model(x)
+    spikes = np.moveaxis(np.asarray(recorded["sn"]), -1, 2).reshape(4, 5, -1)
+    assert 0.05 < spikes.mean() < 0.95
+    expected = spikes @ state["4.weight"].T + state["4.bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(
+        spikingjelly.save(model, names)["4.weight"], state["4.weight"]
+    )
+
+
+class Own(nnx.Module):
+    """A network of one's own; its maps are known when it runs."""
+
+    def __init__(self, flattens=True):
+        self.conv = layers.QuantConv(1, 2, kernel_size=1, rngs=nnx.Rngs(0))
+        self.fc = layers.QuantLinear(8, 3, rngs=nnx.Rngs(1))
+        if flattens:
+            self.flatten = layers.Flatten()
+
+
+def test_a_network_of_ones_own_that_flattens_is_refused():
+    names = {"conv": "0", "fc": "2"}
+    with pytest.raises(ValueError, match=r"channels first.*Sequential"):
+        spikingjelly.save(Own(), names)
+    state = spikingjelly.save(Own(flattens=False), names)
+    assert state["2.weight"].shape == (3, 8)
 
 
 def test_names_that_do_not_fit_are_refused():

@@ -123,6 +123,16 @@ def test_dropout_holds_one_mask_over_time():
     assert (drop(jnp.ones((6, 3, 50))) == 1).all()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_pooling_sums_in_float32(dtype):
+    """In bfloat16 itself sums of ones stop at 256, in float16 at 2,048."""
+    x = jnp.ones((1, 1, 64, 64, 1), dtype)
+    for pool, expected in ((layers.AvgPool(None), 1), (layers.SumPool(32), 1024)):
+        y = pool(x)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(y, np.float32), expected)
+
+
 @pytest.mark.parametrize("axes", [1, 2])
 def test_dilated_and_grouped_convolutions_are_sums(axes):
     size, stride = ((5,), (2,)) if axes == 1 else ((3, 2), (1, 2))
