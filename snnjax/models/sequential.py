@@ -23,6 +23,7 @@ from snnjax.layers import (
     Recurrent,
     Spiking,
 )
+from snnjax.layers.shapes import Pool
 from snnjax.layers.state import Stateful
 from snnjax.models.architecture import build_layers, describe_layers
 from snnjax.models.connections import Synapse
@@ -196,6 +197,13 @@ class Sequential(nnx.Module):
         """
         shape, found = self.in_shape, {}
         for name, layer in self.layers().items():
+            if _count_axes(layer) >= len(shape):  # it would run over time and batch
+                raise ValueError(
+                    f"{name}, {type(layer).__name__}, runs along {_count_axes(layer)} "
+                    f"axes in front of the channels, and its input {shape} has "
+                    f"{len(shape) - 1}: (length,) as kernel_size or window is of one "
+                    "axis, and channels are the last axis of in_shape"
+                )
             x = jax.ShapeDtypeStruct((2, 1, *shape), np.float32)
 
             def run(layer, x):
@@ -247,6 +255,15 @@ class Sequential(nnx.Module):
 
 def _fires(layer: Any) -> bool:
     return isinstance(layer, Spiking) and not isinstance(layer, Readout)
+
+
+def _count_axes(layer: Any) -> int:
+    """Return along how many axes a layer slides a window."""
+    if isinstance(layer, Pool):
+        return 2 if layer.window is None else len(layer.window)
+    if isinstance(layer, QuantConv):
+        return len(layer.strides)
+    return np.size(layer.kernel_size) if isinstance(layer, nnx.Conv) else 0
 
 
 def _call_layer(layer: Any, h: Array, train: bool | None, repeats: int) -> Array:

@@ -123,6 +123,22 @@ def test_dropout_holds_one_mask_over_time():
     assert (drop(jnp.ones((6, 3, 50))) == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("layer", "in_shape"),
+    [
+        (layers.QuantConv(1, 8, kernel_size=5, padding=2, rngs=nnx.Rngs(0)), (40, 1)),
+        (layers.QuantConv(40, 8, kernel_size=(3,), padding=1, rngs=nnx.Rngs(0)), (40,)),
+        (nnx.Conv(4, 4, kernel_size=(3, 3), rngs=nnx.Rngs(0)), (12, 4)),
+        (layers.MaxPool(3, strides=1, padding=1), (40, 8)),
+        (layers.AvgPool(None), (40, 8)),
+    ],
+)
+def test_a_layer_that_would_run_over_the_batch_is_refused(layer, in_shape):
+    parts = {"first": layer, "sn": layers.Spiking(neurons.LIF()), "f": layers.Flatten()}
+    with pytest.raises(ValueError, match=r"first, .*axes in front of the channels"):
+        models.Sequential(parts, in_shape=in_shape)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_pooling_sums_in_float32(dtype):
     """In bfloat16 itself sums of ones stop at 256, in float16 at 2,048."""
