@@ -227,8 +227,9 @@ class FiringCounts:
                     "counts must have equally many groups to be merged, got "
                     f"{ours} and {theirs}"
                 )
-            counts["groups"] = _add_counts(self.groups, other.groups)
-            sizes = (c.group_observations for c in (self, other))
+            # Sums of groups reach those of the whole, whose dtype the limit is of.
+            counts["groups"] = _add_counts(_widen_groups(self), _widen_groups(other))
+            sizes = (_widen(c.group_observations, np.int64) for c in (self, other))
             counts["group_observations"] = _add_integers(
                 "group_observations",
                 *sizes,  # pyrefly: ignore[bad-argument-type]
@@ -273,7 +274,9 @@ def _check_groups(counts: FiringCounts) -> ArrayLike:
                 f"{counts.observations} observations are not {number} equal groups; "
                 "give group_observations"
             )
-        return jnp.full(number, share, jnp.int32)
+        if isinstance(share, jax.core.Tracer) or share < 2**31:
+            return jnp.full(number, share, jnp.int32)
+        return np.full(number, share, np.int64)
     sizes = _as_integers("group_observations", sizes)
     if sizes.shape != (number,):
         raise ValueError(
@@ -305,6 +308,18 @@ def _add_integers(name: str, ours: ArrayLike, theirs: ArrayLike) -> Array | np.n
         return x + y
     dtype = _arrays.promote_dtypes(x.dtype, y.dtype)
     return jnp.asarray(x, dtype) + jnp.asarray(y, dtype)
+
+
+def _widen_groups(counts: Any) -> dict[str, Array | np.ndarray]:
+    return {k: _widen(x, counts.spikes[k].dtype) for k, x in counts.groups.items()}
+
+
+def _widen(x: Any, dtype: Any) -> Array | np.ndarray:
+    """Return integers in as many bits as a dtype has; JAX may have no more than 32."""
+    x = x if isinstance(x, Array | np.ndarray) else np.asarray(x)
+    if isinstance(x, Array):
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return x if x.dtype.itemsize >= np.dtype(dtype).itemsize else x.astype(dtype)
 
 
 def _largest_count(counts: Array | np.ndarray) -> tuple[int, str]:

@@ -206,7 +206,7 @@ def _measure(
     measured = {}
     for name, w1 in found.emd.items():
         x, y = (np.ravel(c.spikes[name]) / c.observations for c in (reference, other))
-        spread = float(np.std(x))
+        spread = _spread(x)
         values = {
             "emd": w1,
             "normed_emd": w1 / spread if spread else (math.inf if w1 else 0.0),
@@ -219,6 +219,11 @@ def _measure(
         }
         measured[name] = {k: Measure(float(v)) for k, v in values.items()}
     return measured
+
+
+def _spread(rates: np.ndarray) -> float:
+    """Return the deviation over neurons: of equal rates 0, whatever the rounding."""
+    return float(np.std(rates)) if np.ptp(rates) else 0.0
 
 
 def _group(
@@ -296,7 +301,7 @@ def _add_layer_intervals(
     low, high, by_chance = bounds["emd"]
     high = max(measured["emd"].value, min(high, bounds["paired_shift"][1]))
     bounds["emd"] = low, high, by_chance
-    if spread := float(np.std(layer.mean_x)):
+    if spread := _spread(layer.mean_x):
         bounds["normed_emd"] = low / spread, high / spread, by_chance / spread
     return {
         name: Measure(value, *bounds.get(name, ()))

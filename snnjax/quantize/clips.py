@@ -32,18 +32,27 @@ def fit_clip(
     One number, ``[C_out]`` per channel, or ``[groups, C_out]``. A ``grid`` of None is
     powers of two.
     """
-    rows, shape = _in_rows(w, per_channel, group_size)
+    rows, shape, count = _in_rows(w, per_channel, group_size)
     size = jnp.abs(rows)
     largest = jnp.max(size, axis=0)
     bits = _arrays.match_rank(jnp.asarray(bits, w.dtype), 1)
+    if bits.size > 1 and group_size is not None:
+        bits = jnp.tile(bits, rows.shape[-1] // bits.size)  # of each group
+    elif bits.size > 1 and not per_channel:
+        raise ValueError(
+            f"bits of each channel need a bound of each where clip is {rule!r}, got "
+            f"bits of shape {bits.shape}; make it with per_channel=True, or give clip "
+            "a number"
+        )
     if rule == "percentile":
-        clip = jnp.percentile(size, PERCENTILE, axis=0).astype(w.dtype)
+        size = jnp.where(count, size, jnp.nan)
+        clip = jnp.nanpercentile(size, PERCENTILE, axis=0).astype(w.dtype)
     elif rule == "mse":
         if grid is None:
             quantize = functools.partial(power_of_two, bits=bits)
         else:
             quantize = functools.partial(uniform, bits=bits, signed=signed, grid=grid)
-        clip = _least_error(rows, largest, quantize)
+        clip = _least_error(rows, largest, quantize, count)
     else:
         clip = largest
     # Most weights may be zero, and the percentile with them.
@@ -56,26 +65,35 @@ def fit_clip(
 
 
 def _in_rows(w, per_channel, group_size):
-    """Return the weights ``[n, bounds]`` of each bound, and the shape of the bounds."""
+    """Return the weights ``[n, bounds]`` of each bound, and the shape of the bounds.
+
+    Third is which weights count: a last group that is not full has copies behind it.
+    """
     if group_size is None:
         if not per_channel:
-            return w.reshape(-1, 1), ()
-        return w.reshape(-1, w.shape[-1]), w.shape[-1:]
+            return w.reshape(-1, 1), (), True
+        return w.reshape(-1, w.shape[-1]), w.shape[-1:], True
     columns = w.reshape(-1, w.shape[-1])
     groups = -(-len(columns) // group_size)
     rest = groups * group_size - len(columns)
+    whole = (groups * group_size, w.shape[-1])
+    count = jnp.broadcast_to((jnp.arange(whole[0]) < len(columns))[:, None], whole)
     columns = jnp.pad(columns, ((0, rest), (0, 0)), mode="edge")
-    columns = columns.reshape(groups, group_size, -1).swapaxes(0, 1)
-    return columns.reshape(group_size, -1), (groups, w.shape[-1])
+    rows, count = (
+        x.reshape(groups, group_size, -1).swapaxes(0, 1).reshape(group_size, -1)
+        for x in (columns, count)
+    )
+    return rows, (groups, w.shape[-1]), count
 
 
-def _least_error(rows, largest, quantize):
+def _least_error(rows, largest, quantize, count):
     # Relative to the largest, so that squares do not under- or overflow.
     unit = jnp.where(largest > 0, largest, 1)
     rows = rows / unit[None]
 
     def error(clip):
-        return jnp.sum(jnp.square(rows - quantize(rows, clip=clip)), axis=0)
+        errors = jnp.square(rows - quantize(rows, clip=clip))
+        return jnp.sum(jnp.where(count, errors, 0), axis=0)
 
     clips = jnp.arange(1, _CANDIDATES + 1, dtype=rows.dtype) / _CANDIDATES
     return clips[jnp.argmin(jax.lax.map(error, clips), axis=0)] * largest

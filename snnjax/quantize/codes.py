@@ -57,11 +57,10 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
         scale = jnp.where(mean > 0, mean, 1)
     wide = np.asarray(levels, np.float64) / np.asarray(scale, np.float64)
     codes = np.rint(wide)
-    most = int(np.abs(codes).max(initial=0))
-    dtype = next(d for d in (np.int8, np.int16, np.int32) if most <= np.iinfo(d).max)
-    if codes.size and codes.min() == -128 and most == 128:
-        dtype = np.int8
-    return codes.astype(dtype), np.asarray(scale)
+    low, high = codes.min(initial=0), codes.max(initial=0)
+    limits = map(np.iinfo, (np.int8, np.int16, np.int32))
+    fits = next(limit for limit in limits if limit.min <= low and high <= limit.max)
+    return codes.astype(fits.dtype), np.asarray(scale)
 
 
 def find_scale(spec: Any, w: Array, state: Any) -> ArrayLike | None:

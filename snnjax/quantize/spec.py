@@ -349,7 +349,8 @@ class QuantSpec:
         ):
             return
         with jax.ensure_compile_time_eval():
-            top = np.asarray(self(jnp.full((), 1e30, jnp.float32)))
+            shape = np.broadcast_shapes(np.shape(self.bits), np.shape(self.clip))
+            top = np.asarray(self(jnp.full(shape, 1e30, jnp.float32)))
         if np.any(top < (1 - 1e-6) * np.asarray(v_threshold, np.float64)):
             raise ValueError(
                 f"clip must let the levels reach v_threshold={v_threshold} at the site "

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from snnjax import _arrays
 from snnjax.train import checks
 from snnjax.train.state import Model, TrainState, model_from_state
 
@@ -49,7 +50,9 @@ def average_weights(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: Any) -> AverageState:
-        average = jax.tree.map(jnp.asarray, params)
+        # In float32 at least: below it a slow average stops moving.
+        wide = lambda x: x.astype(_arrays.compute_dtype(x))  # noqa: E731
+        average = jax.tree.map(lambda x: wide(jnp.asarray(x)), params)
         return AverageState(optimizer.init(params), average, jnp.zeros((), jnp.int32))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):
@@ -62,9 +65,7 @@ def average_weights(
         share = 1 - jnp.minimum(decay, rising)
         new = optax.apply_updates(params, updates)
         average = jax.tree.map(
-            lambda old, w: (
-                old + (share * (w - old).astype(share.dtype)).astype(old.dtype)
-            ),
+            lambda old, w: old + share.astype(old.dtype) * (w.astype(old.dtype) - old),
             state.average,
             new,
         )
@@ -94,4 +95,7 @@ def averaged_model(model: Model, state: TrainState, index: int = 0) -> Model:
             "state must be of an optimizer that average_weights made, got one with "
             f"{type(kept).__name__}"
         )
-    return model_from_state(model, state._replace(params=kept.average), index)
+    average = jax.tree.map(
+        lambda mean, w: mean.astype(w.dtype), kept.average, state.params
+    )
+    return model_from_state(model, state._replace(params=average), index)

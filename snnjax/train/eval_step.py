@@ -86,6 +86,13 @@ def _steps_only(spikes: Array, steps: Array | None) -> Array:
     return jnp.where(mask, spikes, jnp.zeros((), spikes.dtype))
 
 
+def _end_at(fired: Array, steps: Array | None) -> Array:
+    """Let a sequence's end be a spike: silent neurons are late by its length, not T."""
+    if steps is None:
+        return fired
+    return fired | ~steps.reshape(*steps.shape, *(1,) * (fired.ndim - 2))
+
+
 def _logits_until_each_step(logits: Array, mask: Array | None) -> Array:
     """Return logits ``[T, B, classes]`` whose largest is that of the mean until a step.
 
@@ -160,7 +167,10 @@ def make_eval_step(
 
         sums = EvalSums(
             {k: firing.total_by_group(s, group, NUM_GROUPS) for k, s in found.items()},
-            {k: spiketrain.latency_total(s != 0, mask) for k, s in found.items()},
+            {
+                k: spiketrain.latency_total(_end_at(s != 0, steps), mask)
+                for k, s in found.items()
+            },
             {k: time_w1(found[k], train) for k, train in (trains or {}).items()},
             {k: firing.total(spikes, mask) for k, spikes in sources.items()},
             {k: is_graded(spikes) for k, spikes in (found | sources).items()},

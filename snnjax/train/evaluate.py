@@ -38,8 +38,9 @@ class Evaluation:
             ``accuracy``. A sequence that has ended keeps its last prediction.
         groups: spike counts over the images at each place modulo 32.
         latencies: ``{layer: int32 [neurons...]}``, steps before a neuron's first spike
-            (T where there is none), summed over images. Like counts they are compared
-            by ``emd.emd_from_counts(a, b, counts.observations)``, here in units of T.
+            (T where there is none, or the sequence's length), summed over images. Like
+            counts they are compared by ``emd.emd_from_counts(a, b,
+            counts.observations)``, in units of T.
         time_w1: ``{layer: steps}``, distance in time to the reference's spikes
             (`spiketrain.time_wasserstein`), mean over neurons and images; None without
             a reference.

@@ -297,3 +297,36 @@ def test_calibration_of_1000_cards(kind, images, groups, cards, seed):
         200, kind, images, groups, shift * 1.001, margin, seed=2, **SMALL
     )
     assert sum(s in ("below_margin", "no_drift") for s in states) <= 10
+
+
+def test_equal_rates_have_no_deviation_to_divide_by():
+    """Their deviation by rounding is 1e-17 at a rate of 0.1, and 0 at one of 0.3."""
+
+    def count(spikes):
+        groups = {"a": np.full((8, 3), spikes // 8)}
+        return FiringCounts({"a": np.full(3, spikes)}, 80, groups)
+
+    for spikes in (8, 24):
+        measures = firing.verdict(count(spikes), count(16)).layers["a"].measures
+        assert measures["normed_emd"] == (np.inf, None, None, None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_groups_in_few_bits_add_up(dtype):
+    """As of a recording that was loaded: its sum is that of wide ones."""
+    drawn = np.random.default_rng(0).binomial(200, [0.3, 0.5, 0.6], size=(16, 3))
+
+    def record(dtype):
+        groups, sizes = {"a": drawn.astype(dtype)}, np.full(16, 200, dtype)
+        return FiringCounts({"a": drawn.sum(0)}, 3200, groups, sizes)
+
+    wide, narrow = record(np.int64), record(dtype)
+    total = narrow + narrow + narrow
+    np.testing.assert_array_equal(total.groups["a"], 3 * drawn)
+    np.testing.assert_array_equal(total.group_observations, 600)
+    assert firing.verdict(wide + wide + wide, total).state == "no_drift"
+
+
+def test_shares_of_more_observations_than_an_int32_holds():
+    counts = FiringCounts({"a": np.ones(1, int)}, 2**40, {"a": np.array([[1], [0]])})
+    np.testing.assert_array_equal(counts.group_observations, 2**39)

@@ -97,3 +97,12 @@ def test_a_still_image_is_refused_and_the_remedy_works():
         layers.record_membranes(net, x)
     found = layers.record_membranes(net, encoding.direct(x, timesteps=3))
     assert found["sn"].shape == (3, 2, 4, 4, 2)
+
+
+def test_each_channels_clip_lets_it_reach_the_threshold():
+    clips = QuantSpec(bits=[4, 5], clip=[1.5, 2.0])
+    layer = layers.Spiking(neurons.LIF(), quant=clips, site="pre_fire")
+    assert layer(jnp.ones((2, 1, 2))).shape == (2, 1, 2)
+    low = QuantSpec(bits=4, clip=[1.5, 0.5])
+    with pytest.raises(ValueError, match="reach v_threshold"):
+        layers.Spiking(neurons.LIF(), quant=low, site="pre_fire")

@@ -132,3 +132,23 @@ def test_mint_of_more_bits_is_not_worse():
             for b in (2, 3, 4, 6, 8, 12, 16)
         ]
         assert (np.diff(errors) < 0).all()
+
+
+def test_a_last_group_that_is_not_full_has_the_bound_of_its_weights():
+    """What fills it counts in no rule."""
+    w = np.random.default_rng(0).normal(size=(13, 3)).astype(np.float32)
+    for rule in ("mse", "percentile", "absmax"):
+        clip = QuantSpec(bits=2, clip=rule, group_size=8).fit(w).clip
+        alone = QuantSpec(bits=2, clip=rule, group_size=5).fit(w[8:]).clip
+        np.testing.assert_array_equal(clip[1], alone[0])
+
+
+def test_bits_of_each_channel_in_groups_or_with_a_bound_of_each():
+    w = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    bits = [2, 3, 4]
+    grouped = QuantSpec(bits=bits, clip="mse", group_size=4)(w)
+    for i, b in enumerate(bits):
+        alone = QuantSpec(bits=b, clip="mse", group_size=4)(w[:, i : i + 1])
+        np.testing.assert_array_equal(grouped[:, i : i + 1], alone)
+    with pytest.raises(ValueError, match="per_channel=True, or give clip"):
+        QuantSpec(bits=bits, clip="mse")(w)

@@ -145,3 +145,16 @@ def test_pack_and_unpack(bits, signed, odd):
 def test_bad_packing(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    ("ends", "dtype"),
+    [((128, -128), np.int16), ((127, -128), np.int8), ((-128, -5), np.int8)],
+)
+def test_codes_at_the_ends_of_8_bits(ends, dtype):
+    spec = QuantSpec(bits=9, clip=255.0, grid="mid_tread")
+    w = jnp.array(ends, jnp.float32)[:, None]
+    codes, scale = spec.encode(w)
+    assert codes.dtype == dtype
+    assert codes.ravel().tolist() == list(ends)
+    np.testing.assert_array_equal(spec.decode(codes, scale), spec(w))

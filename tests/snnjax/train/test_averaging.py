@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -54,3 +55,27 @@ def test_a_network_with_averaged_weights():
 def test_decays_out_of_range(decay):
     with pytest.raises(ValueError, match="decay"):
         train.average_weights(optax.sgd(0.1), decay)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_short_weights_have_an_average_in_float32(dtype):
+    """In their own dtype it stops before it is there."""
+    optimizer = train.average_weights(optax.sgd(1.0), 0.999)
+    params = {"w": jnp.full(2, 2.0, dtype)}
+    state = optimizer.init({"w": jnp.ones(2, dtype)})
+    still = {"w": jnp.zeros(2, dtype)}
+    update = jax.jit(optimizer.update)
+    for _ in range(3000):
+        _, state = update(still, state, params)
+    assert state.average["w"].dtype == jnp.float32
+    k = np.arange(1, 3001)
+    decay = np.minimum(0.999, (1 + k) / (10 + k))
+    np.testing.assert_allclose(state.average["w"], 2 - np.prod(decay), rtol=1e-5)
+
+
+def test_the_averaged_network_has_the_weights_dtype():
+    make = models.sew_resnet8
+    model = make(3, width=4, in_channels=1, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    state = train.init(model, train.average_weights(optax.sgd(0.1), 0.9))
+    found = train.averaged_model(model, state)
+    assert found.conv1.kernel.get_value().dtype == jnp.bfloat16

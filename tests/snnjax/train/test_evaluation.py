@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from training import steps
 
-from snnjax import cost, data, models, neurons, train
+from snnjax import cost, data, layers, models, neurons, train
 
 T = 2
 
@@ -169,3 +169,25 @@ def test_layers_are_in_the_networks_order():
     assert names[0] == "sn1"
     assert names[1:3] == ["layer1.0.sn1", "layer1.0.sn2"]
     assert names.index("layer2.0.sn1") < names.index("layer2.0.downsample_sn")
+
+
+class Silent(nnx.Module):
+    """Neurons that never fire."""
+
+    def __init__(self):
+        self.fc = layers.QuantLinear(3, 5, rngs=nnx.Rngs(0))
+        self.sn = layers.Spiking(neurons.LIF(v_threshold=100.0))
+        self.out = layers.QuantLinear(5, 2, rngs=nnx.Rngs(1))
+
+    def __call__(self, x, *, timesteps=4, record=lambda x: x, train=None):
+        spikes = self.sn(self.fc(x))
+        return self.out(spikes), {"sn": record(spikes)}
+
+
+def test_a_silent_neuron_is_late_by_the_sequences_length():
+    lengths = (2, 3, 2, 10)
+    padded, lengths = data.pad_sequences([np.ones((n, 3), "f") for n in lengths])
+    sequences = data.from_arrays(padded, [0, 1, 0, 1], lengths=lengths)
+    found = train.evaluate(Silent(), sequences, timesteps=10)
+    assert found.counts.observations == 17
+    np.testing.assert_array_equal(found.latencies["sn"], 17)
