@@ -25,6 +25,7 @@ from snnjax.layers import (
     Spiking,
     observe,
 )
+from snnjax.layers.inspect import layer_bits
 from snnjax.layers.observe import observable_layers
 
 
@@ -211,6 +212,12 @@ def prepare(
 ) -> list[Unit]:
     """Return the units of a network; ValueError unless the reference has the same."""
     check_feed_forward(model)
+    ours, own = ([x for x in layer_bits(m) if x.spec] for m in (model, reference))
+    if own and not ours:
+        raise ValueError(
+            "reference must be the network in full precision, and model the quantized "
+            f"one: reference has a quantizer ({own[0].name}) and model has none"
+        )
     units = find_units(model, images, timesteps)
     theirs = find_units(reference, images, timesteps)
     if units != theirs:
@@ -219,4 +226,12 @@ def prepare(
             "reference must be the same network in full precision, with the same "
             f"layers in the same order; only in one of the two: {', '.join(apart[:2])}"
         )
+    layers: list[dict[str, Any]] = [observable_layers(m) for m in (model, reference)]
+    for name in (unit.weights for unit in units):
+        shapes = [each[name].kernel.shape for each in layers]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"reference must be the same network, got a {name} of shape "
+                f"{shapes[1]}, and {shapes[0]} in model"
+            )
     return units

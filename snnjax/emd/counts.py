@@ -316,6 +316,11 @@ def _subtract_traced_cdfs(x: Array, y: Array, kx: int, ky: int) -> Difference:
     return Difference(apart, gaps, total, unit)
 
 
+def _split(counts: Array) -> _int_limbs.Limbs:
+    """Split counts of 32 or 64 bits into limbs that hold all of them."""
+    return _int_limbs.split_limbs(counts, 3 if counts.dtype.itemsize <= 4 else 5)
+
+
 def _sort_jointly(x: Array, y: Array, times_x: int, times_y: int):
     """Sort the rates of both, with the neurons up to each and the way to the next.
 
@@ -332,13 +337,13 @@ def _sort_jointly(x: Array, y: Array, times_x: int, times_y: int):
         def scale(counts, times):
             limbs = max(3, -(-times.bit_length() // 15))
             times = _int_limbs.split_limbs(np.asarray(times, np.int64), limbs)
-            return _int_limbs.multiply(_int_limbs.split_limbs(counts), times)
+            return _int_limbs.multiply(_split(counts), times)
 
         pair = _equalize(scale(x, times_x), scale(y, times_y))
         keys = [jnp.concatenate(each) for each in zip(*pair, strict=True)][::-1]
     *keys, of_x = jax.lax.sort((*keys, of_x), num_keys=len(keys))
     if times_x == times_y:
-        gaps = _int_limbs.split_limbs(jnp.diff(keys[0]))
+        gaps = _split(jnp.diff(keys[0]))
     else:
         limbs = keys[::-1]
         gaps = _int_limbs.absolute_difference(

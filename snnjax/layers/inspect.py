@@ -118,8 +118,10 @@ def kernel_error(layer: QuantConv | QuantLinear | QuantScale) -> KernelError:
     levels = np.asarray(layer.quantized_kernel(train=False), np.float64)
     if spec.method == "mint":
         w = np.tanh(w)
-    codes, scale = layer.encode()
-    high, low = _end_levels(spec, codes, scale, levels)
+    if spec.method in ("dorefa", "binary", "ternary"):  # levels by the mean: no bound
+        high, low = np.inf, -np.inf
+    else:
+        high, low = _end_levels(spec, layer.encode()[1])
     rounding = 1e-6 * np.abs(high)
     beyond = (w > high + rounding) | (w < low - rounding)
     size = np.sqrt(np.mean(w**2)) or 1.0
@@ -131,12 +133,10 @@ def kernel_error(layer: QuantConv | QuantLinear | QuantScale) -> KernelError:
     )
 
 
-def _end_levels(spec: QuantSpec, codes, scale, levels):
+def _end_levels(spec: QuantSpec, scale):
     """Return the highest and the lowest level."""
     if spec.method == "lq_net":
         return scale.max(axis=0), scale.min(axis=0)
-    if spec.method in ("dorefa", "binary", "ternary"):  # levels by the mean: no bound
-        return np.inf, -np.inf
     if spec.method == "power_of_two":
         high = scale * 2.0 ** count_halvings(spec.bits)
         return high, -high

@@ -142,12 +142,17 @@ def test_choose_clip_finds_a_good_bound(by, per_channel):
 def test_errors_name_the_argument():
     reference, images = Net(), batches()
     model = calibrate.quantize(reference, {"conv.": QuantSpec(bits=2)})
-    other = Net(norm=False)
+    other, narrow = Net(norm=False), Net()
+    narrow.conv2 = layers.QuantConv(6, 4, kernel_size=1, rngs=nnx.Rngs(0))
     for function in (calibrate.correct_bias, calibrate.fire_match):
         with pytest.raises(ValueError, match="reference"):
             function(model, other, images)
         with pytest.raises(ValueError, match="dataset"):
             function(model, reference, [])
+        with pytest.raises(ValueError, match=r"full precision.*quantizer \(conv1\)"):
+            function(reference, model, images)
+        with pytest.raises(ValueError, match=r"got a conv2 of shape"):
+            function(model, narrow, images)
     with pytest.raises(ValueError, match="by must be"):
         calibrate.choose_clip(model, reference, images, by="error")
     bare = Net(norm=False)

@@ -243,3 +243,16 @@ def test_int4_counts_and_counts_beyond_int32_are_compared():
         jax.jit(lambda x: emd.emd_from_counts(x, large * 2**9, 2**41))(jnp.array([1]))
     with pytest.raises(ValueError, match=r"below 2\*\*62"):
         emd.emd_from_counts(x, y, 2**62)
+
+
+def test_traced_counts_of_64_bits_are_exact():
+    """Beyond 2**45, where three limbs end."""
+    with jax.enable_x64(True):
+        x, y = jnp.array([0, 5]), jnp.array([2**48, 2**49])
+        expected = float(Fraction(2**48 + 2**49 - 5, 2 * 2**50))
+        assert float(counts_jit(x, y, 2**50)) == pytest.approx(expected, rel=2e-7)
+        expected = float(
+            (Fraction(2**48, 2**50) + Fraction(2**49, 2**50) - Fraction(5, 2**49)) / 2
+        )
+        w1 = float(counts_jit(x, y, (2**49, 2**50)))
+        assert w1 == pytest.approx(expected, rel=2e-7)

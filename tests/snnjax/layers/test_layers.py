@@ -9,7 +9,14 @@ from jax.sharding import PartitionSpec as P
 from scipy.signal import correlate
 
 from snnjax import layers, neurons, quantize, surrogate
-from snnjax.layers import BatchNorm, QuantConv, QuantLinear, Spiking, batch_norm
+from snnjax.layers import (
+    BatchNorm,
+    QuantConv,
+    QuantLinear,
+    Spiking,
+    batch_norm,
+    inspect,
+)
 from snnjax.quantize import QuantSpec
 
 EPSILON = 1e-5
@@ -640,3 +647,14 @@ def test_stochastic_rounding_draws_in_training_alone():
     np.testing.assert_array_equal(layer.quantized_kernel(train=False), nearest)
     again = conv(4, 8, kernel_size=3, quant=spec)
     np.testing.assert_array_equal(again.quantized_kernel(train=True), drawn[0])
+
+
+def test_a_report_of_bits_for_each_channel():
+    """DoReFa's levels have no bound, and need no codes."""
+    spec = QuantSpec("dorefa", bits=[4, 2, 3])
+    layer = layers.QuantLinear(8, 3, quant=spec, rngs=nnx.Rngs(0))
+    found = inspect.kernel_error(layer)
+    w, levels = layer.kernel.get_value(), layer.quantized_kernel(train=False)
+    expected = jnp.sqrt(jnp.mean((w - levels) ** 2) / jnp.mean(w**2))
+    assert found.beyond == 0
+    assert found.rms == pytest.approx(float(expected), rel=1e-5)

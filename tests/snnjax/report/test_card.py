@@ -25,11 +25,12 @@ def record(seed, shift=0.0, groups=8, neurons=(40, 25), each=64):
 
 def test_numbers_are_those_of_scipy(tmp_path):
     one, two = record(1), record(2, 0.05)
-    card = report.compare(one, two)
+    card = report.compare(one, two, margin=0.25)
     card.to_json(tmp_path / "card.json")
     numbers = json.loads((tmp_path / "card.json").read_text())
     assert numbers["schema"]
-    assert numbers["verdict"] == card.verdict.state == "drift"
+    assert numbers["margin"] == 0.25
+    assert numbers["verdict"] == card.verdict.state == "below_margin"
     for name, layer in numbers["layers"].items():
         x, y = one.rates()[name], two.rates()[name]
         w1 = scipy.stats.wasserstein_distance(x, y)
