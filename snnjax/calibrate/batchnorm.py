@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.typing import ArrayLike
 
 from snnjax import layers
 from snnjax.calibrate.inputs import Inputs, make_masked_batches
+from snnjax.calibrate.layerwise import list_calls
 from snnjax.layers.inspect import check_model
+from snnjax.layers.norm import normalize_by_batch
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -26,7 +29,10 @@ def _batch_statistics(
     zero = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.BatchStat))
     nnx.update(model, zero)
     layers.mask_time(model, mask)
-    model(images, timesteps=timesteps, train=True)
+    # All else as in evaluation: no dropout, no stochastic rounding, no new bases.
+    model.eval()
+    normalize_by_batch(model)
+    model(images, timesteps=timesteps)
     # From zero, one step of the moving average is its weight times the batch's value.
     return jax.tree.map(lambda x: x / layers.MOMENTUM, nnx.state(model, nnx.BatchStat))
 
@@ -43,7 +49,7 @@ def _check_statistics(model: nnx.Module) -> None:
         for name in ("mean", "var")
     }
     others = [
-        ".".join(map(str, path))
+        _name(path)
         for path, _ in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))
         if path not in own
     ]
@@ -68,8 +74,8 @@ def reestimate_batchnorm(
     """Copy ``model`` and re-estimate the statistics of its BatchNorms.
 
     Each BatchNorm gets the mean over the batches of the batch's mean and unbiased
-    variance, with the quantizers in place. Nothing else changes, LQ-Net's bases
-    included.
+    variance, with the quantizers in place, of the network as it is evaluated: without
+    dropout and stochastic rounding. Nothing else changes, LQ-Net's bases included.
 
     Args:
         model: a network that is called as `models.SEWResNet` is.
@@ -91,8 +97,8 @@ def reestimate_batchnorm(
 
     Raises:
         ValueError: no batches, batches of different shapes, or such as give NaN;
-            statistics of other layers than `layers.BatchNorm`; ``augment`` with batches
-            that are prepared already.
+            statistics of other layers than `layers.BatchNorm`, or of one that runs
+            twice; ``augment`` with batches that are prepared already.
     """
     check_model(model)
     _check_statistics(model)
@@ -100,9 +106,10 @@ def reestimate_batchnorm(
         dataset, images=images, batch_size=batch_size, augment=augment, seed=seed
     )
     graphdef, state = nnx.split(model)
-    total, number, shape = None, 0, None
+    total, number, shape, unused = None, 0, None, set()
     for batch, mask in batches:
-        shape = shape or jnp.shape(batch)
+        if shape is None:
+            shape, unused = jnp.shape(batch), _find_unused(model, batch, timesteps)
         if jnp.shape(batch) != shape:
             raise ValueError(
                 f"batches must all have one shape, got {shape} and then "
@@ -121,5 +128,24 @@ def reestimate_batchnorm(
         )
     copy = nnx.clone(model)
     copy.eval()
-    nnx.update(copy, jax.tree.map(lambda x: x / number, total))
+    found = nnx.to_flat_state(jax.tree.map(lambda x: x / number, total))
+    kept = ((path, x) for path, x in found if _name(path[:-1]) not in unused)
+    nnx.update(copy, nnx.from_flat_state(kept))
     return copy
+
+
+def _name(path: tuple) -> str:
+    return ".".join(map(str, path))
+
+
+def _find_unused(model: nnx.Module, images: ArrayLike, timesteps: int) -> set[str]:
+    """Return the BatchNorms that do not run; ValueError for one that runs twice."""
+    calls = list_calls(model, images, timesteps)
+    modules = nnx.iter_modules(model)
+    norms = {_name(path) for path, m in modules if isinstance(m, layers.BatchNorm)}
+    if twice := sorted(name for name in norms if calls.count(name) > 1):
+        raise ValueError(
+            f"model runs {', '.join(twice)} more than once, and its statistics cannot "
+            "be those of each; give each place a BatchNorm of its own"
+        )
+    return norms - set(calls)

@@ -13,8 +13,10 @@ from snnjax.calibrate.layerwise import (
     Unit,
     observe_batches,
     prepare,
+    require_moved,
     scale_and_shift,
 )
+from snnjax.layers import QuantConv
 from snnjax.layers.inspect import check_model
 from snnjax.layers.observe import observable_layers
 
@@ -73,8 +75,11 @@ def correct_bias(
     wanted = _mean_currents(reference, units, batches, timesteps)
     for done, unit in enumerate(units, start=1):
         [mean] = _mean_currents(copy, [unit], batches, timesteps)
+        [before] = _mean_currents(copy, [unit], batches[:1], timesteps)
         offset = wanted[done - 1] - mean
         scale_and_shift(copy, unit, jnp.ones_like(offset), offset)
+        [after] = _mean_currents(copy, [unit], batches[:1], timesteps)
+        require_moved(unit, after, before + offset)
         on_layer(unit.spiking or unit.weights, done, len(units))
     return copy
 
@@ -98,9 +103,9 @@ def check_arguments(
 
 
 def _mean_input(layer: Any, x: Array) -> Array:
-    """Average over time and images, an axis in front where there is no time."""
-    axes = (0, 1) if x.ndim in (3, 5) else (0,)
-    return jnp.mean(x, axes, dtype=jnp.float32)
+    """Average over all axes in front of those that the layer sees."""
+    seen = len(layer.strides) + 1 if isinstance(layer, QuantConv) else 1
+    return jnp.mean(x, tuple(range(x.ndim - seen)), dtype=jnp.float32)
 
 
 def _mean_channel(layer: Any, x: Array) -> Array:
@@ -123,7 +128,12 @@ def _mean_currents(
         mean = jnp.mean(jnp.stack([each[name] for each in found]), axis=0)
         if not unit.spiking:
             # The mean output is the output of the mean input.
-            out = layers[name](mean[None].astype(batches[0].dtype), train=False)[0]
-            mean = _mean_channel(None, out)
+            layer = nnx.clone(layers[name])
+            if isinstance(layer, QuantConv):
+                layer.keep = None  # means of spikes are none
+            out = layer(mean[None].astype(batches[0].dtype), train=False)
+            if unit.norm:
+                out = layers[unit.norm](out, train=False)
+            mean = _mean_channel(None, out[0])
         means.append(mean)
     return means

@@ -124,13 +124,25 @@ def _choose_kernel(copy, reference, unit, batches, by, timesteps):
             reference, batches, {unit.spiking: take_input}, timesteps
         )
         inputs = observe_batches(copy, batches, {unit.weights: take_input}, timesteps)
+        inputs, theirs = (
+            jnp.stack([each[name] for each in found])
+            for name, found in ((unit.weights, inputs), (unit.spiking, theirs))
+        )
+        out = jax.eval_shape(lambda x: layer(x, train=False), inputs[0])
+        behind = theirs.ndim - 3  # axes behind batches, time and images
+        if out.shape[-behind:] != theirs.shape[-behind:]:
+            raise ValueError(
+                f"{unit.spiking} must see what {unit.weights} returns to choose by "
+                f"{by!r}, got maps {theirs.shape[-behind:]} of {out.shape[-behind:]}, "
+                'as behind pooling; choose by="mse"'
+            )
         norm = layers[unit.norm] if unit.norm else None
         parts = nnx.split((layer, norm, find_spiking(copy, unit)))
         clips = _make_candidates(spec, w)
         costs = _measure_candidates(
             *parts,
-            jnp.stack([each[unit.weights] for each in inputs]),
-            jnp.stack([each[unit.spiking] for each in theirs]),
+            inputs,
+            theirs,
             clips,
             by,
             timesteps,
@@ -168,12 +180,12 @@ def _measure_candidates(graphdef, state, inputs, theirs, clips, by, timesteps):
             spec = _pytree.replace(layer.quant.get_value(), clip=clip)
             layer.quant = nnx.data(Hyperparameters(spec))
             current = layer(x, train=False)
-            still = current.ndim == theirs.ndim - 2
+            if current.ndim == theirs.ndim - 2:
+                current = current[None]
+            repeats = timesteps // len(current)  # of a still image
             if norm is not None:
-                current = norm(current, train=True, repeats=timesteps if still else 1)
-            if still:
-                current = jnp.stack([current] * timesteps)
-            return current
+                current = norm(current, train=True, repeats=repeats)
+            return jnp.concatenate([current] * repeats)
 
         currents = jax.lax.map(run, inputs)
         found = _describe(spiking, currents, by, low, width)
@@ -194,4 +206,5 @@ def _describe(spiking, currents, by, low, width):
     place = jnp.clip(jnp.floor((currents - low) / width), 0, _BINS - 1)
     place = place.astype(jnp.int32).reshape(-1, currents.shape[-1])
     count = lambda column: jnp.bincount(column, length=_BINS)  # noqa: E731
-    return jax.vmap(count, 1, 1)(place) + 1.0  # no bin is empty
+    found = jax.vmap(count, 1, 1)(place).astype(jnp.float32)
+    return found + 1  # no bin is empty

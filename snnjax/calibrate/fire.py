@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from snnjax import _checks
+from snnjax import _arrays, _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
 from snnjax.calibrate.inputs import Inputs
@@ -18,6 +18,7 @@ from snnjax.calibrate.layerwise import (
     can_scale,
     find_spiking,
     observe_batches,
+    require_moved,
     scale_and_shift,
     take_input,
 )
@@ -130,6 +131,11 @@ def fire_match(
         gain, offset = _match(graphdef, state, currents, wanted[done - 1], scales)
         if bool(jnp.any((gain != 1) | (offset != 0))):
             scale_and_shift(copy, unit, gain, offset)
+            [again] = observe_batches(copy, batches[:1], {name: take_input}, timesteps)
+            before = currents[:, : again[name].shape[1]].astype(gain.dtype)
+            # Without BatchNorm the threshold has the gain.
+            moved = gain * before + offset if unit.norm else before + offset / gain
+            require_moved(unit, again[name], moved)
         on_layer(name, done, len(units))
     return copy
 
@@ -190,13 +196,15 @@ def _count(graphdef, state, x):
 def _match(graphdef, state, currents, wanted: Firing, scales: bool):
     """Find gain and offset of each channel: currents are [T, images, ..., C]."""
     axes = tuple(range(currents.ndim - 1))
-    mean = jnp.mean(currents, axes)
-    std = jnp.std(currents, axes)
+    wide = currents.astype(_arrays.compute_dtype(currents))
+    mean = jnp.mean(wide, axes)
+    std = jnp.std(wide, axes)
     goal = _as_columns(wanted.counts)
     spikes = jnp.sum(goal, axis=0)
 
     def count(gain, offset):
-        return _as_columns(_count(graphdef, state, gain * currents + offset))
+        moved = (gain * wide + offset).astype(currents.dtype)
+        return _as_columns(_count(graphdef, state, moved))
 
     cost = lambda counts: measure_firing(counts, goal)  # noqa: E731
 

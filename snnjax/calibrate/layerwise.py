@@ -27,6 +27,7 @@ from snnjax.layers import (
 )
 from snnjax.layers.inspect import layer_bits
 from snnjax.layers.observe import observable_layers
+from snnjax.neurons import IF, LIF, PLIF, CubaLIF
 
 
 class Unit(NamedTuple):
@@ -48,13 +49,8 @@ class Unit(NamedTuple):
         return self.norm or self.weights
 
 
-def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Unit]:
-    """Return the layers of a network in the order in which they run.
-
-    Raises:
-        ValueError: a layer that runs twice, or neurons that no layer with weights
-            feeds: such a network cannot be calibrated layer by layer.
-    """
+def list_calls(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[str]:
+    """Return the names of a network's layers in the order in which they run."""
     calls: list[str] = []
     names = {
         name: functools.partial(_add_call, calls, name)
@@ -69,6 +65,17 @@ def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Uni
             copy(images, timesteps=timesteps)
 
     jax.eval_shape(trace, state, images)
+    return calls
+
+
+def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Unit]:
+    """Return the layers of a network in the order in which they run.
+
+    Raises:
+        ValueError: a layer that runs twice, or neurons that no layer with weights
+            feeds: such a network cannot be calibrated layer by layer.
+    """
+    calls = list_calls(model, images, timesteps)
     twice = sorted({name for name in calls if calls.count(name) > 1})
     if twice:
         raise ValueError(
@@ -158,8 +165,10 @@ def can_scale(model: nnx.Module, unit: Unit) -> bool:
         return unit.norm is not None
     spiking: Any = observable_layers(model)[unit.spiking]
     neuron = spiking.learned_neuron()
-    given = hasattr(neuron, "v_threshold")
-    if not given or "v_threshold" in spiking.learned_numbers():
+    # Of one's own dynamics it is not known whether they scale with the threshold.
+    if not isinstance(neuron, LIF | IF | PLIF | CubaLIF):
+        return False
+    if "v_threshold" in spiking.learned_numbers():
         return False
     # Numbers in units of the potential, which do not scale with the threshold.
     fixed = [x for x in (neuron.v_reset, neuron.v_min) if x is not None]
@@ -195,6 +204,20 @@ def scale_and_shift(model: nnx.Module, unit: Unit, gain: Array, offset: Array) -
         threshold = jnp.asarray(neuron.v_threshold) / gain
         neuron = _pytree.replace(neuron, v_threshold=threshold)
         spiking.neuron = Hyperparameters(neuron)
+
+
+def require_moved(unit: Unit, found: Array, wanted: Array) -> None:
+    """Raise ValueError unless `scale_and_shift` moved the currents as wanted.
+
+    Something between the layer and its neurons may sum windows or add a shortcut.
+    """
+    found = found.astype(wanted.dtype)
+    if jnp.mean(jnp.abs(found - wanted)) > 1e-2 * jnp.mean(jnp.abs(wanted)):
+        raise ValueError(
+            f"{unit.spiking or unit.affine} must see what {unit.affine} returns and "
+            "nothing else to be calibrated, and something in between sums windows or "
+            "adds more"
+        )
 
 
 def find_spiking(model: nnx.Module, unit: Unit) -> Spiking:

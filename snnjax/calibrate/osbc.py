@@ -156,8 +156,10 @@ def compute_hessians(
         kernel's order, mean over inputs, time and positions.
     """
     layer: Any = observable_layers(model)[unit.weights]
-    leak = jnp.zeros(())
+    leak, axes = jnp.zeros(()), len(getattr(layer, "strides", ()))
+    observers: dict[str, Any] = {unit.weights: take_input}
     if unit.spiking:
+        observers[unit.spiking] = lambda layer, x: jnp.zeros(x.shape[:2])
         neuron = find_spiking(model, unit).learned_neuron()
         tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
         kept = leak_factor(tau, w)
@@ -168,8 +170,12 @@ def compute_hessians(
         window = (sizes, layer.strides, layer.padding, layer.dilation, layer.groups)
     total, number = 0.0, 0
     for batch in batches:  # one after another: the inputs of all may not fit
-        [found] = observe_batches(model, [batch], {unit.weights: take_input}, timesteps)
-        moments, rows = _second_moments(found[unit.weights], leak, window)
+        [found] = observe_batches(model, [batch], observers, timesteps)
+        x, steps = found[unit.weights], found.get(unit.spiking or "")
+        # A still image may be seen once; tokens have an axis more, as time would be.
+        has_time = x.ndim > axes + 2 and steps is not None
+        has_time = has_time and x.shape[:2] == steps.shape
+        moments, rows = _second_moments(x, leak if has_time else None, window)
         total, number = total + np.asarray(moments, np.float64), number + int(rows)
     return list(np.asarray(total) / number)
 
@@ -178,7 +184,7 @@ def compute_hessians(
 def _second_moments(x, leak, window: _Window):
     axes, groups = len(window[0]), window[-1]
     x = x.astype(jnp.float32)
-    if x.ndim == axes + 3:  # with time in front
+    if leak is not None:  # with time in front
         filter_step = lambda h, x: (leak * h + x,) * 2  # noqa: E731
         _, x = jax.lax.scan(filter_step, jnp.zeros_like(x[0]), x)
     x = x.reshape(-1, *x.shape[x.ndim - axes - 1 :])

@@ -196,6 +196,8 @@ class BatchNorm(Observable):
         ValueError: features below 1.
     """
 
+    _by_batch = False  # see `normalize_by_batch`
+
     def __init__(
         self,
         features: int,
@@ -241,7 +243,7 @@ class BatchNorm(Observable):
         """
         self._show(x)
         scale, bias = self.scale.get_value(), self.bias.get_value()
-        if not is_training(self, train):
+        if not (self._by_batch or is_training(self, train)):
             wide = np.promote_types(x.dtype, self.mean.get_value().dtype)
             mean, var = (s.get_value().astype(wide) for s in (self.mean, self.var))
             return x, mean, jax.lax.rsqrt(var + EPSILON) * scale, bias
@@ -296,6 +298,13 @@ class BatchNorm(Observable):
 
 class TimeMask(nnx.Variable):
     """True for the steps of each sequence, bool ``[T, B]``; not trained."""
+
+
+def normalize_by_batch(model: nnx.Module) -> None:
+    """Let each BatchNorm normalise by the batch, in evaluation too, in place."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            module._by_batch = True
 
 
 def mask_time(model: nnx.Module, mask: Array | None) -> None:
