@@ -22,7 +22,13 @@ from snnjax.integer.weights import encode_kernel
 from snnjax.layers import EPSILON, QuantLinear, Spiking
 from snnjax.layers.variables import value_of
 from snnjax.models.connections import INPUT
-from snnjax.models.graph import Node, get_module, network_graph
+from snnjax.models.graph import (
+    Node,
+    find_shapes,
+    get_module,
+    network_graph,
+    sees_positions,
+)
 from snnjax.neurons import IF, LIF, PLIF
 
 # Greatest multipliers of pixels: in front of whole codes, and of rounded weights.
@@ -92,9 +98,9 @@ def from_model(
         raise ValueError(f"membrane_bits must be from 8 to 30, got {membrane_bits}")
     _checks.require_positive_number("full_scale", full_scale)
     rows = {row.name: row for row in model.synapses(image_size)}  # pyrefly: ignore
-    first, last = graph[0], graph[-1]
-    channels = rows[first.weights].in_shape[-1]
-    has_positions = len(_input_shape(model, rows[first.weights])) == 3
+    first, last = _find_ends(model, graph)
+    image = _input_shape(model, rows[first.weights])
+    channels, has_positions = image[-1], len(image) == 3
     known = mean is not None or std is not None
     mean, std = (
         np.broadcast_to(
@@ -104,7 +110,7 @@ def from_model(
     )
     _checks.require_finite("mean", mean)
     _checks.require_positive("std", std)
-    builder = _Builder(model, timesteps, membrane_bits)
+    builder = _Builder(model, timesteps, membrane_bits, find_shapes(model))
     nodes, readout, most = list(graph), None, 0
     if get_module(model, first.weights).quant is None:
         start = _make_float_layer(model, nodes.pop(0), mean, std, full_scale)
@@ -138,9 +144,9 @@ def from_model(
         builder.add(node)
     if has_float_end:
         layer = get_module(model, last.weights)
+        factor, bias = _affine(model, last, layer)
         # A window's sum is what its mean was.
-        kernel = np.asarray(layer.kernel.get_value(), np.float64)
-        bias = np.asarray(layer.bias.get_value(), np.float64)
+        kernel = np.asarray(layer.kernel.get_value(), np.float64) * factor
         kernel = kernel * builder.scales[source]
         readout = border.FloatReadout(source, kernel, bias, is_mean)
     network = IntegerNetwork(
@@ -152,17 +158,44 @@ def from_model(
         most_positions=most,
         has_positions=has_positions,
     )
-    row = rows[first.weights]
-    shape = row.in_shape if start.name == INPUT else row.out_shape
+    shape = image if start.name == INPUT else rows[first.weights].out_shape
     shape = shape if has_positions else (1, 1, shape[-1])
     return examples.add_example(network, shape, example)
+
+
+def _find_ends(model: nnx.Module, graph: tuple[Node, ...]) -> tuple[Node, Node]:
+    """Return the first and the last layer; ValueError unless both can be made whole."""
+    layers = [node for node in graph if node.kind == "layer"]
+    if not layers or graph[-1] is not layers[-1] or layers[-1].spiking is not None:
+        raise ValueError(
+            f"the network must end in a layer of logits, got {graph[-1].name}: a "
+            "convolution or linear layer without neurons or pooling behind it"
+        )
+    first, last = layers[0], layers[-1]
+    if first is not graph[0] and get_module(model, first.weights).quant is None:
+        raise ValueError(
+            f"{first.weights} is in full precision and {graph[0].name} lies in front "
+            "of it; quantize it, or let it see the image"
+        )
+    if last.norm is not None and get_module(model, last.weights).quant is not None:
+        raise ValueError(
+            f"{last.norm} scales each logit by itself, and whole logits have one "
+            f"unit; leave {last.weights} in full precision, or take {last.norm} away"
+        )
+    return first, last
 
 
 class _Builder:
     """Adds nodes one by one, with the range and the scale of what each gives."""
 
-    def __init__(self, model: nnx.Module, timesteps: int, membrane_bits: int):
-        self.model = model
+    def __init__(
+        self,
+        model: nnx.Module,
+        timesteps: int,
+        membrane_bits: int,
+        shapes: dict[str, tuple[int, ...]],
+    ):
+        self.model, self.shapes = model, shapes
         self.timesteps, self.membrane_bits = timesteps, membrane_bits
         self.positions = 1
         self.nodes: list[Layer | Operation] = []
@@ -216,7 +249,8 @@ class _Builder:
             unit=gain,
             table=kernel.table,
             weight_bits=kernel.bits,
-            is_linear=isinstance(layer, QuantLinear),
+            is_linear=isinstance(layer, QuantLinear)
+            and not sees_positions(self.model, node, self.shapes),
         )
         sums = accumulator_ranges(plain, low, high)
         most = max(-sums[0].min(), sums[1].max())

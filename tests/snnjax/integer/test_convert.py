@@ -335,3 +335,97 @@ def test_sequences_and_other_numbers_of_steps():
     for name, train in by_numpy.spikes.items():
         np.testing.assert_array_equal(np.asarray(by_jax.spikes[name]), train)
         np.testing.assert_array_equal(np.asarray(spikes[name]), train)
+
+
+EIGHT = QuantSpec(bits=8, clip="absmax")
+
+
+def fire(threshold=0.2):
+    return layers.Spiking(neurons.LIF(v_threshold=threshold))
+
+
+def linear(inputs, outputs, quant=EIGHT):
+    return layers.QuantLinear(inputs, outputs, quant=quant, rngs=nnx.Rngs(inputs))
+
+
+def conv(inputs, outputs, kernel=3, quant=EIGHT):
+    rngs, padding = nnx.Rngs(outputs), kernel // 2
+    return layers.QuantConv(
+        inputs, outputs, kernel_size=kernel, padding=padding, quant=quant, rngs=rngs
+    )
+
+
+OTHER_ENDS = {
+    "flatten first": {
+        "flatten": layers.Flatten(),
+        "fc1": linear(64, 12),
+        "sn1": fire(),
+        "fc": linear(12, 3),
+    },
+    "pool first": {
+        "pool": layers.AvgPool(2),
+        "conv": conv(1, 4),
+        "sn1": fire(),
+        "flatten": layers.Flatten(),
+        "fc": linear(64, 3),
+    },
+    "linear at each position": {
+        "conv": conv(1, 3),
+        "sn1": fire(),
+        "each": linear(3, 5),
+        "sn2": fire(0.1),
+        "flatten": layers.Flatten(),
+        "fc": linear(320, 3),
+    },
+    "BatchNorm behind floats": {
+        "conv": conv(1, 4),
+        "sn1": fire(),
+        "flatten": layers.Flatten(),
+        "fc": linear(256, 3, None),
+        "norm": layers.BatchNorm(3),
+    },
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ENDS)
+def test_networks_of_other_ends(name, tmp_path):
+    model = models.Sequential(OTHER_ENDS[name], in_shape=(8, 8, 1))
+    if hasattr(model, "norm"):
+        model.norm.scale.set_value(jnp.array([1.0, -2.0, 3.0]))
+        model.norm.bias.set_value(jnp.arange(3.0))
+    twin = integer.from_model(model, mean=[0.5], std=[0.25])
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    x = (pixels / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    logits, spikes = model(x)
+    twin.save(tmp_path / "twin.npz")
+    for each in (twin, integer.load(tmp_path / "twin.npz")):
+        found = each.run(pixels)
+        assert found.spikes.keys() == spikes.keys()
+        for layer, train in spikes.items():
+            assert 0.02 < train.mean() < 0.98, layer
+            differing = np.asarray(found.spikes[layer]) != np.asarray(train)
+            assert differing.mean() < 1e-3
+        scaled = np.asarray(found.logits, np.float64) * found.logit_scale
+        np.testing.assert_allclose(scaled, logits, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"fc": linear(256, 3), "norm": layers.BatchNorm(3)}, "norm scales each logit"),
+        ({"fc": linear(256, 3), "out": fire()}, "must end in a layer of logits"),
+        ({"fc": linear(256, 3, None), "out": fire()}, "must end in a layer of logits"),
+        ({}, "must end in a layer of logits"),
+    ],
+)
+def test_ends_that_have_no_whole_logits_are_refused(more, message):
+    parts = {"conv": conv(1, 4), "sn1": fire(), "flatten": layers.Flatten()} | more
+    with pytest.raises(ValueError, match=message):
+        integer.from_model(models.Sequential(parts, in_shape=(8, 8, 1)))
+
+
+def test_a_first_layer_of_floats_sees_the_image():
+    parts = {"flatten": layers.Flatten(), "fc1": linear(64, 12, None), "sn1": fire()}
+    parts |= {"fc": linear(12, 3)}
+    with pytest.raises(ValueError, match="fc1 is in full precision"):
+        integer.from_model(models.Sequential(parts, in_shape=(8, 8, 1)))
