@@ -166,7 +166,10 @@ def memory_traffic(
             message = f"{name} of {synapse.name} must be from 0, got {value!r}"
             bits.append(_number(value, message))
         weight, membrane = bits
-        updates = 2 * membrane * timesteps * int(np.prod(synapse.out_shape))
+        neurons = synapse.neurons
+        if neurons is None:
+            neurons = int(np.prod(synapse.out_shape))
+        updates = 2 * membrane * timesteps * neurons
         moved = operations[synapse.name] * (weight + 2 * membrane) + updates
         traffic[synapse.name] = float(moved)
     return traffic
@@ -244,7 +247,10 @@ def multiply_accumulates(
     Times T, this is what a dense accelerator does; for the layer that sees the image,
     also what an event-driven one does (once, if a still image is convolved once).
     """
-    return {s.name: int(np.sum(fan_out(s))) * s.in_shape[-1] for s in synapses}
+    return {
+        s.name: int(np.sum(fan_out(s))) * s.in_shape[-1] if s.macs is None else s.macs
+        for s in synapses
+    }
 
 
 def membrane_updates(potentials: Mapping[str, ArrayLike]) -> dict[str, float]:

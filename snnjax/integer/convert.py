@@ -97,9 +97,9 @@ def from_model(
     if membrane_bits > 30:
         raise ValueError(f"membrane_bits must be from 8 to 30, got {membrane_bits}")
     _checks.require_positive_number("full_scale", full_scale)
-    rows = {row.name: row for row in model.synapses(image_size)}  # pyrefly: ignore
+    shapes = find_shapes(model, image_size)
     first, last = _find_ends(model, graph)
-    image = _input_shape(model, rows[first.weights])
+    image = shapes[INPUT]
     channels, has_positions = image[-1], len(image) == 3
     known = mean is not None or std is not None
     mean, std = (
@@ -110,7 +110,7 @@ def from_model(
     )
     _checks.require_finite("mean", mean)
     _checks.require_positive("std", std)
-    builder = _Builder(model, timesteps, membrane_bits, find_shapes(model))
+    builder = _Builder(model, timesteps, membrane_bits, shapes)
     nodes, readout, most = list(graph), None, 0
     if get_module(model, first.weights).quant is None:
         start = _make_float_layer(model, nodes.pop(0), mean, std, full_scale)
@@ -133,8 +133,8 @@ def from_model(
         elif nodes and nodes[-1].kind == "mean_pool" and not nodes[-1].window:
             source, is_mean = nodes.pop().sources[0], True
     elif pooled:
-        row = [row for row in rows.values() if row.name != last.weights][-1]
-        most = builder.positions = int(np.prod(row.out_shape[:2]))
+        before = shapes[pooled[-1].sources[0]]
+        most = builder.positions = int(np.prod(before[:2]))
     for node in nodes:
         if node.kind == "layer" and node.spiking is None and node is not last:
             raise ValueError(
@@ -158,7 +158,7 @@ def from_model(
         most_positions=most,
         has_positions=has_positions,
     )
-    shape = image if start.name == INPUT else rows[first.weights].out_shape
+    shape = image if start.name == INPUT else shapes[first.name]
     shape = shape if has_positions else (1, 1, shape[-1])
     return examples.add_example(network, shape, example)
 
@@ -429,11 +429,6 @@ def _find_geometry(name: str, layer: Any) -> tuple[Any, Any, int]:
         )
     (top, _), (left, _) = layer.padding
     return layer.strides, (top, left), layer.groups
-
-
-def _input_shape(model: Any, row: Any) -> tuple[int, ...]:
-    """Return the shape of one input: (H, W, C), or (C,)."""
-    return getattr(model, "in_shape", getattr(model, "input_shape", row.in_shape))
 
 
 def _find_greatest_multiplier(layer: Any) -> int:

@@ -16,7 +16,7 @@ from snnjax.interop.folding import fold_layer, widen
 from snnjax.interop.nir_reading import read_graph
 from snnjax.layers import QuantConv, Spiking, inspect
 from snnjax.models.connections import INPUT
-from snnjax.models.graph import Node, get_module, network_graph
+from snnjax.models.graph import Node, find_shapes, get_module, network_graph
 from snnjax.models.graph_network import GraphNetwork
 from snnjax.neurons import IF, LIF, PLIF
 
@@ -147,10 +147,8 @@ class _Writer:
 
     def __init__(self, nir, model, nodes, image_size, dt):
         self.nir, self.model, self.dt = nir, model, dt
-        self.rows = {row.name: row for row in model.synapses(image_size)}
-        shape = (
-            getattr(model, "in_shape", None) or next(iter(self.rows.values())).in_shape
-        )
+        self.found = find_shapes(model, image_size)
+        shape = self.found[INPUT]
         size = np.array([shape[-1], *shape[:-1]])
         self.nodes: dict[str, Any] = {INPUT: nir.Input({"input": size})}
         self.edges: list[tuple[str, str]] = []
@@ -183,7 +181,7 @@ class _Writer:
         kernel, shape = widen(layer.quantized_kernel(train=False)), self.shapes[source]
         is_conv = isinstance(layer, QuantConv)
         has_map = is_conv or len(shape) == 3  # linear, at each of its positions
-        out = self.rows[node.weights].out_shape if has_map else (1, 1, kernel.shape[-1])
+        out = self.found[node.name] if has_map else (1, 1, kernel.shape[-1])
         neurons = None
         if node.spiking is not None:
             spiking = get_module(self.model, node.spiking)

@@ -22,6 +22,10 @@ class Synapse(NamedTuple):
         out_shape: the same of the output.
         dilation: distance of the kernel's entries, along each axis; () is 1.
         groups: in_shape's channels reach only the output channels of their group.
+        macs: multiplications of a dense pass through the layer itself, where pooling
+            is folded into the windows above; None is those of the windows.
+        neurons: how many it feeds, where they are not ``out_shape``: behind pooling,
+            or 0 of a feedback, whose neurons another row has.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Synapse(NamedTuple):
     out_shape: tuple[int, ...]
     dilation: tuple[int, ...] = ()
     groups: int = 1
+    macs: int | None = None
+    neurons: int | None = None
 
     @property
     def reads_input(self) -> bool:

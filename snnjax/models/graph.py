@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
+from snnjax import _checks
 from snnjax.layers import (
     AvgPool,
     BatchNorm,
@@ -79,11 +80,24 @@ def network_graph(model: nnx.Module) -> tuple[Node, ...]:
     )
 
 
-def find_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """Map each node, and the input, to the shape of what it gives, without time."""
+def find_shapes(
+    model: nnx.Module, image_size: tuple[int, int] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Map each node, and the input, to the shape of what it gives, without time.
+
+    ``image_size`` as of ``model.synapses()``, for a network that was made for none.
+    """
     nodes = network_graph(model)
-    given = getattr(model, "in_shape", getattr(model, "input_shape", None))
-    shape = given or model.synapses()[0].in_shape  # pyrefly: ignore
+    shape = getattr(model, "in_shape", getattr(model, "input_shape", None))
+    if shape is None:
+        shape = model.synapses(image_size)[0].in_shape  # pyrefly: ignore
+    elif image_size is not None:
+        _checks.require_image_size(image_size)
+        if tuple(image_size) != shape[:-1]:
+            raise ValueError(
+                f"the network was made for inputs of {shape}, got image_size "
+                f"{image_size}"
+            )
     shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(shape)}
     for node in nodes:
         *sizes, channels = shapes[node.sources[0]]

@@ -1,8 +1,10 @@
 """The connection table of layers one after another."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from snnjax import cost
 from snnjax.layers import (
     AvgPool,
     BatchNorm,
@@ -67,9 +69,11 @@ def trace_synapses(
         ValueError: a layer of another kind, or pooling that cannot be folded.
     """
     table: list[Synapse] = []
-    feed = Feed(INPUT, in_shape, in_shape)
+    feed, has_neurons = Feed(INPUT, in_shape, in_shape), True
     for name, layer in layers.items():
         out = shapes[name]
+        if isinstance(layer, QuantConv | QuantLinear | QuantScale):
+            has_neurons = False
         match layer:
             case QuantConv():
                 table.append(_convolve(name, layer, feed, out))
@@ -88,17 +92,20 @@ def trace_synapses(
                 kept, c = f"{name}.sn", out[-1]
                 row = (f"{name}.feedback", (kept,), "add", (), (), (), (c,), (c,))
                 groups = c if isinstance(layer.feedback, QuantScale) else 1
-                table.append(Synapse(*row, groups=groups))
-                feed = Feed(kept, out, out)
+                own = c if has_neurons else 0  # the row in front may have them
+                table.append(Synapse(*row, groups=groups, neurons=own))
+                feed, has_neurons = Feed(kept, out, out), True
             case Readout():
                 feed = Feed(name, out, out)
             case Spiking():
-                feed = Feed(name, out, out)
+                if not has_neurons and math.prod(out) != math.prod(table[-1].out_shape):
+                    table[-1] = table[-1]._replace(neurons=math.prod(out))
+                feed, has_neurons = Feed(name, out, out), True
             case MaxPool():
                 _require_plain(name, feed)
                 feed = Feed(f"{name}.out", out, out)
             case AvgPool() | SumPool():
-                feed = _fold(layer, feed, out)
+                feed = _fold(name, layer, feed, out)
             case BatchNorm() | Dropout() | Flatten():
                 pass
             case _:
@@ -109,11 +116,33 @@ def trace_synapses(
     return tuple(table)
 
 
-def _fold(layer: Pool, feed: Feed, out: tuple[int, ...]) -> Feed:
+def _fold(name: str, layer: Pool, feed: Feed, out: tuple[int, ...]) -> Feed:
     """Compose the layer's windows with those in front of it."""
     new = Windows(*layer.sizes(feed.seen))
+    _require_exact(name, feed, new.padding)
     old = feed.windows
     return feed._replace(seen=out, windows=new if old is None else _compose(old, new))
+
+
+def _require_exact(name: str, feed: Feed, padding: tuple[int, ...]) -> None:
+    """Raise ValueError where windows of windows would count too much.
+
+    Gaps between pooled windows, or inputs that a window outside of the pooled map
+    would see, which is padding instead.
+    """
+    if feed.windows is None:
+        return
+    for m, n, w, s, p, pad in zip(
+        feed.shape, feed.seen, *feed.windows, padding, strict=False
+    ):
+        has_gaps = s > w and (n > 1 or pad)
+        if has_gaps or (pad and (w > s + p or n * s < m + p)):
+            raise ValueError(
+                f"the synapses of {name} behind pooling cannot be folded: its padding "
+                f"reaches beyond windows {feed.windows.size} of stride "
+                f"{feed.windows.stride} on {feed.shape}, or they leave gaps; pool "
+                "inputs of whole windows"
+            )
 
 
 def _compose(old: Windows, new: Windows) -> Windows:
@@ -136,21 +165,16 @@ def _convolve(name: str, conv: QuantConv, feed: Feed, out: tuple[int, ...]) -> S
     axes = len(conv.strides)
     padding, dilation = conv.padding, conv.dilation
     front = tuple(before for before, _ in padding)
-    windows = Windows(conv.kernel.shape[:axes], conv.strides, front)
+    windows, macs = Windows(conv.kernel.shape[:axes], conv.strides, front), None
     if feed.windows is not None:
-        size, stride, front = feed.windows
-        # A window behind the last pooled position, or gaps, would count too much.
-        whole = zip(feed.shape, feed.seen, size, stride, front, padding, strict=False)
-        exact = all(
-            s <= w and (not pad[1] or (n - 1) * s + w == m + 2 * p)
-            for m, n, w, s, p, pad in whole
-        )
-        if not exact or set(dilation) != {1}:
+        _require_exact(name, feed, front)
+        if set(dilation) != {1}:
             raise ValueError(
-                f"the synapses of {name} behind pooling cannot be folded: its padding "
-                f"reaches beyond windows {size} of stride {stride} on {feed.shape}, or "
-                "it has gaps; pool inputs of whole windows"
+                f"the synapses of {name} behind pooling cannot be folded: its kernel "
+                f"has gaps, a dilation of {dilation}"
             )
+        plain = _convolve(name, conv, Feed(feed.source, feed.seen, feed.seen), out)
+        macs = cost.multiply_accumulates([plain])[name]
         windows = _compose(feed.windows, windows)
     return Synapse(
         name,
@@ -163,6 +187,7 @@ def _convolve(name: str, conv: QuantConv, feed: Feed, out: tuple[int, ...]) -> S
         out,
         dilation,
         conv.groups,
+        macs,
     )
 
 
@@ -178,8 +203,11 @@ def _map_all(
     else:
         windows = Windows(feed.seen[:-1], ones, (0,) * axes)
         shape = (*ones, *out)
+    macs = None
     if feed.windows is not None:
+        _require_exact(name, feed, windows.padding)
+        macs = linear.kernel.size * math.prod(shape[:-1])
         windows = _compose(feed.windows, windows)
     padding = tuple((p, p) for p in windows.padding)
     row = (name, (feed.source,), "add", windows.size, windows.stride, padding)
-    return Synapse(*row, feed.shape, shape)
+    return Synapse(*row, feed.shape, shape, macs=macs)

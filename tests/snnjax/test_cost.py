@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import cost, firing, models, neurons
+from snnjax import cost, firing, layers, models, neurons
 from snnjax.models.connections import Synapse
 
 TIMESTEPS, IMAGES, SIZE = 3, 2, (9, 7)
@@ -242,3 +242,79 @@ def test_memory_traffic_is_counted_by_hand():
         cost.memory_traffic((row,), counts, 4, timesteps=2, weight_bits={})
     with pytest.raises(ValueError, match="timesteps"):
         cost.memory_traffic((row,), counts, 4, timesteps=0)
+
+
+def fire():
+    return layers.Spiking(neurons.LIF())
+
+
+def chain(seed):
+    """Pooling once or twice, and a convolution or a linear layer, drawn at random."""
+    rng, size = np.random.default_rng(seed), 0
+    number = int(rng.integers(5, 10))
+    parts = {"s0": fire()}
+    for i in range(int(rng.integers(1, 3))):
+        window, stride = map(int, rng.integers(1, 4, 2))
+        padding = int(rng.integers(0, window))
+        parts[f"p{i}"] = layers.AvgPool(window, strides=stride, padding=padding)
+    flat, shape = {"flatten": layers.Flatten()}, (number, number, 1)
+    size = models.Sequential(parts | flat, in_shape=shape).shapes()["flatten"][0]
+    if seed % 2:
+        options = dict(kernel_size=int(rng.integers(1, 4)), rngs=nnx.Rngs(0))
+        options |= dict(
+            strides=int(rng.integers(1, 3)), padding=int(rng.integers(0, 2))
+        )
+        parts |= {"last": layers.QuantConv(1, 1, **options), "sn": fire()} | flat
+    else:
+        parts |= flat | {"last": layers.QuantLinear(size, 1, rngs=nnx.Rngs(0))}
+    return models.Sequential(parts, in_shape=shape)
+
+
+def test_synapses_behind_pooling_are_those_that_reach_through():
+    """One spike at each place, weights of 1; what cannot be folded is refused."""
+    counted = 0
+    for seed in range(60):
+        try:
+            net = chain(seed)
+            row = net.synapses()[-1]
+        except ValueError:  # it cannot be folded, or a window is larger than its map
+            continue
+        if net.last.bias is not None:
+            net.last.bias.set_value(jnp.zeros(1))
+        net.last.kernel.set_value(jnp.ones_like(net.last.kernel.get_value()))
+        number = net.in_shape[0]
+        h = jnp.eye(number**2).reshape(1, -1, number, number, 1)
+        for name, layer in net.layers().items():
+            if not isinstance(layer, layers.Spiking):
+                h = layer(h)
+            if name == "last":
+                break
+        reached = (h.reshape(number**2, -1) > 1e-9).sum(1).reshape(number, number)
+        np.testing.assert_array_equal(cost.fan_out(row), reached)
+        counted += 1
+    assert counted > 20
+
+
+def test_a_dense_pass_and_the_neurons_are_the_layers_own():
+    """Whatever pooling is folded into the windows, and whoever has the neurons."""
+    rngs = nnx.Rngs(0)
+    conv = layers.QuantConv(1, 3, kernel_size=1, rngs=rngs)
+    ends = {"flatten": layers.Flatten(), "fc": layers.QuantLinear(48, 3, rngs=rngs)}
+    parts = {"s0": fire(), "pool": layers.AvgPool(2), "conv": conv, "sn": fire()}
+    rows = models.Sequential(parts | ends, in_shape=(8, 8, 1)).synapses()
+    assert cost.multiply_accumulates(rows) == {"conv": 16 * 3, "fc": 48 * 3}
+    parts = {"s0": fire(), "conv": conv, "pool": layers.AvgPool(2), "sn": fire()}
+    rows = models.Sequential(parts | ends, in_shape=(8, 8, 1)).synapses()
+    silent = {"s0": np.zeros((8, 8, 1), int), "sn": np.zeros((4, 4, 3), int)}
+    moved = cost.memory_traffic(rows, silent, 1, timesteps=4)
+    assert moved["conv"] == 2 * 32 * 4 * 48
+    recurrent = {
+        "s0": fire(),
+        "fc1": layers.QuantLinear(6, 5, rngs=rngs),
+        "rec": layers.Recurrent(5, neurons.LIF(), rngs=rngs),
+        "fc": layers.QuantLinear(5, 3, rngs=rngs),
+    }
+    rows = models.Sequential(recurrent, in_shape=(6,)).synapses()
+    silent = {"s0": np.zeros(6, int), "rec.sn": np.zeros(5, int)}
+    moved = cost.memory_traffic(rows, silent, 1, timesteps=4)
+    assert moved["fc1"] + moved["rec.feedback"] == 2 * 32 * 4 * 5
