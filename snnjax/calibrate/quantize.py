@@ -77,7 +77,8 @@ def quantize(
         if not matching:
             raise ValueError(
                 f"the rule {pattern!r} matches no layer; a pattern must match the "
-                f"whole of one of these names: {', '.join(names)}"
+                f"whole of one of these names: {', '.join(names)} (layers of "
+                "snnjax.layers; flax's own take no quantizer)"
             )
         chosen |= dict.fromkeys(matching, spec)
     for name, spec in chosen.items():

@@ -274,8 +274,8 @@ def _check(images: np.ndarray, labels: np.ndarray, num_classes: int | None) -> N
     if images.ndim not in (3, 4, 5) or 0 in images.shape:
         raise ValueError(
             "images: expected [N, H, W, C], event frames [N, T, H, W, C] or trains "
-            f"[N, T, F], none of them 0, got {list(images.shape)}; add the channel "
-            "axis of grey images with images[..., None]"
+            f"[N, T, F], none of them 0, got {list(images.shape)}; flat vectors are "
+            "images of one pixel, images[:, None, None]"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise ValueError(

@@ -417,8 +417,8 @@ def _describe_null(joint: bool, groups, lacking: str, level: float) -> str:
         return f"Nothing was tested: {lacking}."
     if joint:
         how = (
-            f"both networks saw the same {groups[0]} groups of inputs, and exchanged "
-            "their labels in random groups"
+            f"both networks saw the same {groups[0]} groups of inputs, and in random "
+            "ones of them the two recordings changed places"
         )
     else:
         how = (

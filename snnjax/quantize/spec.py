@@ -318,7 +318,8 @@ class QuantSpec:
         for name in ("per_channel", "group_size", "clip_rule"):
             if getattr(self, name):
                 raise ValueError(
-                    f"{name} bounds come from weights; a membrane has none: give clip"
+                    f"{name} bounds come from weights, and a membrane has none: give "
+                    "clip a number, as clip=1.0"
                 )
         if self.method == "lq_net" and self.codes == (0, 1):
             raise ValueError(

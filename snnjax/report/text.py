@@ -39,7 +39,7 @@ def write_card(card: "ReportCard") -> str:
     lines += textwrap.wrap(
         f"{judged.null} Intervals ({percent}) are of each measure alone; EMD, paired "
         "shift and KS are positive by chance too. Rates are in spikes per time step; "
-        "dead: rate below 0.05, saturated: above 0.95, reference > other.",
+        "dead: rate below 0.05, saturated: above 0.95, reference -> other.",
         100,
     )
     return "\n".join(lines)
@@ -84,7 +84,7 @@ def _write_interval(measure: Measure) -> str:
 
 
 def _write_pair(pair: Sequence[float] | None, form: str = ".1%") -> str:
-    return "" if pair is None else f"{pair[0]:{form}} > {pair[1]:{form}}"
+    return "" if pair is None else f"{pair[0]:{form}} -> {pair[1]:{form}}"
 
 
 def write_ranking(ranked: "Mapping[str, ReportCard]") -> list[str]:
