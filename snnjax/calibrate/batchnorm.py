@@ -32,7 +32,7 @@ def _batch_statistics(
     # All else as in evaluation: no dropout, no stochastic rounding, no new bases.
     model.eval()
     normalize_by_batch(model)
-    model(images, timesteps=timesteps)
+    model(images, timesteps=timesteps, train=False)
     # From zero, one step of the moving average is its weight times the batch's value.
     return jax.tree.map(lambda x: x / layers.MOMENTUM, nnx.state(model, nnx.BatchStat))
 
@@ -140,7 +140,7 @@ def _name(path: tuple) -> str:
 
 def _find_unused(model: nnx.Module, images: ArrayLike, timesteps: int) -> set[str]:
     """Return the BatchNorms that do not run; ValueError for one that runs twice."""
-    calls = list_calls(model, images, timesteps)
+    calls = list_calls(model, images, timesteps, train=False)
     modules = nnx.iter_modules(model)
     norms = {_name(path) for path, m in modules if isinstance(m, layers.BatchNorm)}
     if twice := sorted(name for name in norms if calls.count(name) > 1):

@@ -49,7 +49,9 @@ class Unit(NamedTuple):
         return self.norm or self.weights
 
 
-def list_calls(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[str]:
+def list_calls(
+    model: nnx.Module, images: ArrayLike, timesteps: int, **options: Any
+) -> list[str]:
     """Return the names of a network's layers in the order in which they run."""
     calls: list[str] = []
     names = {
@@ -62,7 +64,7 @@ def list_calls(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[str
         copy = nnx.merge(graphdef, state, copy=True)
         copy.eval()
         with observe(copy, names):
-            copy(images, timesteps=timesteps)
+            copy(images, timesteps=timesteps, **options)
 
     jax.eval_shape(trace, state, images)
     return calls
