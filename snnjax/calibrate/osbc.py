@@ -62,8 +62,9 @@ def osbc(
     :math:`(\hat w - w)^T H (\hat w - w)`, see `compensate.round_with_compensation`:
     never more than rounding to the nearest. In front of a BatchNorm that is
     re-estimated a channel's scale is free, see `compensate.round_up_to_scale`. Layers
-    follow each other as they run, each
-    on the spikes of the rounded ones before it.
+    follow each other as they run, each on the spikes of the rounded ones before it. A
+    layer has one :math:`\lambda`, the mean over its channels; the leaks of synaptic
+    currents and readouts are left out.
 
     Args:
         model: a network whose kernels have quantizers (uniform, LSQ, LQ-Net), which
