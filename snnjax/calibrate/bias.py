@@ -1,5 +1,6 @@
 """Correct the bias that quantization adds to each channel's current."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -75,13 +76,25 @@ def correct_bias(
     wanted = _mean_currents(reference, units, batches, timesteps)
     for done, unit in enumerate(units, start=1):
         [mean] = _mean_currents(copy, [unit], batches, timesteps)
-        [before] = _mean_currents(copy, [unit], batches[:1], timesteps)
         offset = wanted[done - 1] - mean
+        see = functools.partial(_observe_first, copy, unit, batches[:1], timesteps)
+        before = see() if unit.spiking else None
         scale_and_shift(copy, unit, jnp.ones_like(offset), offset)
-        [after] = _mean_currents(copy, [unit], batches[:1], timesteps)
-        require_moved(unit, after, before + offset)
+        if before is not None:
+            require_moved(unit, before[0], see()[0], before[0] + offset, before[1])
         on_layer(unit.spiking or unit.weights, done, len(units))
     return copy
+
+
+def _observe_first(model, unit: Unit, batches, timesteps: int) -> tuple[Array, Array]:
+    """Return each channel's mean current, and the mean magnitude of all."""
+    observer = {unit.spiking or "": _mean_and_size}
+    [found] = observe_batches(model, batches, observer, timesteps)
+    return found[unit.spiking or ""]
+
+
+def _mean_and_size(layer: Any, x: Array) -> tuple[Array, Array]:
+    return _mean_channel(layer, x), jnp.mean(jnp.abs(x), dtype=jnp.float32)
 
 
 def check_arguments(

@@ -135,7 +135,8 @@ def fire_match(
             before = currents[:, : again[name].shape[1]].astype(gain.dtype)
             # Without BatchNorm the threshold has the gain.
             moved = gain * before + offset if unit.norm else before + offset / gain
-            require_moved(unit, again[name], moved)
+            size = jnp.mean(jnp.abs(before))
+            require_moved(unit, before, again[name], moved, size)
         on_layer(name, done, len(units))
     return copy
 

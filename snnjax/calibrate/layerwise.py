@@ -208,14 +208,18 @@ def scale_and_shift(model: nnx.Module, unit: Unit, gain: Array, offset: Array) -
         spiking.neuron = Hyperparameters(neuron)
 
 
-def require_moved(unit: Unit, found: Array, wanted: Array) -> None:
+def require_moved(
+    unit: Unit, before: Array, found: Array, wanted: Array, size: Array
+) -> None:
     """Raise ValueError unless `scale_and_shift` moved the currents as wanted.
 
     Something between the layer and its neurons may sum windows or add a shortcut.
+    ``size`` is the mean magnitude of the currents, of which rounding is a share.
     """
-    found = found.astype(wanted.dtype)
-    # Short parameters round; a window of four would move it by three offsets more.
-    if jnp.mean(jnp.abs(found - wanted)) > 5e-2 * jnp.mean(jnp.abs(wanted)):
+    error, move = (
+        jnp.mean(jnp.abs(x.astype(wanted.dtype) - wanted)) for x in (found, before)
+    )
+    if error > 0.1 * move + 5e-3 * size:
         raise ValueError(
             f"{unit.spiking or unit.affine} must see what {unit.affine} returns and "
             "nothing else to be calibrated, and something in between sums windows or "

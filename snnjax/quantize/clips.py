@@ -45,8 +45,10 @@ def fit_clip(
             "a number"
         )
     if rule == "percentile":
-        size = jnp.where(count, size, jnp.nan)
-        clip = jnp.nanpercentile(size, PERCENTILE, axis=0).astype(w.dtype)
+        find = jnp.percentile
+        if count is not True:
+            size, find = jnp.where(count, size, jnp.nan), jnp.nanpercentile
+        clip = find(size, PERCENTILE, axis=0).astype(w.dtype)
     elif rule == "mse":
         if grid is None:
             quantize = functools.partial(power_of_two, bits=bits)

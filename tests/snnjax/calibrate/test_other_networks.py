@@ -226,3 +226,21 @@ def test_firing_is_matched_in_short_currents(dtype):
     spikes = [m(x)[1]["sn1"].astype(int).sum((0, 1)) for m in (quantized, found, model)]
     before, after = (np.abs(s - spikes[2]).sum() for s in spikes[:2])
     assert after < before
+
+
+def test_means_of_0_behind_a_batchnorm_are_corrected():
+    """By the statistics of the same batch: what is left is rounding."""
+    rngs, x = nnx.Rngs(0), draw(16, 6)
+    model = sequential(
+        (6,),
+        fc1=layers.QuantLinear(6, 8, rngs=rngs),
+        norm1=layers.BatchNorm(8),
+        sn1=layers.Spiking(neurons.LIF()),
+        fc=layers.QuantLinear(8, 3, rngs=rngs),
+    )
+    model = calibrate.reestimate_batchnorm(model, [x])
+    quantized = calibrate.quantize(model, {"fc1": QuantSpec(bits=4, clip="mse")})
+    for start in (quantized, calibrate.reestimate_batchnorm(quantized, [x])):
+        found = calibrate.correct_bias(start, model, [x])
+        currents = found.norm1(found.fc1(x))
+        np.testing.assert_allclose(jnp.mean(currents, 0), 0, atol=1e-5)
