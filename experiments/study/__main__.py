@@ -53,11 +53,11 @@ def run(config: StudyConfig, console: Console | None = None) -> StudyStore:
     alike = {"dry_run": config.dry_run, "extend": config.extend}
     runs.check_same_options(config.numbers() | alike)
     num_devices = layout.count_devices(config)
+    store = StudyStore(config.out)
     with console.status(f"loading {config.dataset}"):
         sets = runs.run_on_all_hosts(lambda: load_images(config))
-        loaded = runs.run_on_all_hosts(lambda: load_baselines(config, sets[0]))
+        loaded = runs.run_on_all_hosts(lambda: load_baselines(config, sets[0], store))
     specs = planned(config)
-    store = StudyStore(config.out)
     about = {"versions": versions(), "data": data_sum(*sets)}
     rows: list[dict[str, Any]] = []
     # Unlocked however it ends: a notebook keeps the frames of an error.

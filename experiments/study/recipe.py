@@ -52,8 +52,10 @@ def make_model(config: StudyConfig, dataset: Dataset, seed: int) -> SEWResNet:
     )
 
 
-def load_baselines(config: StudyConfig, dataset: Dataset) -> dict[int, SEWResNet]:
-    """Return the baselines that ``config`` names, by seed; none if it trains its own.
+def load_baselines(
+    config: StudyConfig, dataset: Dataset, store: StudyStore
+) -> dict[int, SEWResNet]:
+    """Return the baselines that ``config`` names and ``store`` has no copy of, by seed.
 
     Raises:
         ValueError: no such file, or one of another network.
@@ -62,6 +64,8 @@ def load_baselines(config: StudyConfig, dataset: Dataset) -> dict[int, SEWResNet
     if config.baselines is None:
         return loaded
     for seed in config.seeds:
+        if store.weights_of(RunSpec.reference("fp32", seed).name).is_file():
+            continue
         path = config.baselines.replace("{seed}", str(seed))
         try:
             loaded[seed] = checkpoint.load(path, make_model(config, dataset, seed))

@@ -417,17 +417,19 @@ def _describe_null(joint: bool, groups, lacking: str, level: float) -> str:
         return f"Nothing was tested: {lacking}."
     if joint:
         how = (
-            f"both networks saw the same {groups[0]} groups of inputs, and in random "
-            "ones of them the two recordings changed places"
+            f"Both saw the same {groups[0]} groups of inputs; for the null "
+            "distribution, their recordings are swapped in groups chosen at random"
         )
     else:
         how = (
-            f"the reference saw {groups[0]} and the other network {groups[1]} groups "
-            "of other inputs, which were dealt again to the two at random"
+            f"The reference saw {groups[0]} groups of inputs and the other network "
+            f"{groups[1]} others; for the null distribution, all groups are dealt to "
+            "the two at random"
         )
     return (
-        "Tested: both networks have the same firing rates, and only the choice of "
-        f"inputs sets them apart. For that, {how}. The largest difference among all "
-        "layers and statistics sets the limit, so that a network without drift is "
-        f"called drifted in {(1 - level) * 100:.3g} % of such comparisons."
+        "Null hypothesis: the two networks fire alike, and only the choice of inputs "
+        f"sets them apart. {how}, many times. The limit is what the largest "
+        "difference among all layers and statistics then exceeds in "
+        f"{(1 - level) * 100:.3g} % of the cases, so that is how often networks "
+        "without drift are called drifted."
     )
