@@ -61,7 +61,8 @@ def correct_bias(
 
     Raises:
         ValueError: a reference of other layers, no batches or such of different
-            shapes, a layer without bias, or one that runs twice.
+            shapes, a layer without bias or one that runs twice, or a layer and its
+            neurons with a shortcut or sums of windows in between.
 
     Source: Li et al., `A Free Lunch From ANN: Towards Efficient, Accurate Spiking
     Neural Networks Calibration <https://arxiv.org/abs/2106.06984>`_, 2021, section 4.1.

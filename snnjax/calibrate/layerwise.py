@@ -222,8 +222,8 @@ def require_moved(
     if error > 0.1 * move + 5e-3 * size:
         raise ValueError(
             f"{unit.spiking or unit.affine} must see what {unit.affine} returns and "
-            "nothing else to be calibrated, and something in between sums windows or "
-            "adds more"
+            "nothing else to be calibrated, and something in between sums windows, "
+            "pads them or adds more"
         )
 
 

@@ -135,14 +135,21 @@ def _require_exact(name: str, feed: Feed, padding: tuple[int, ...]) -> None:
     for m, n, w, s, p, pad in zip(
         feed.shape, feed.seen, *feed.windows, padding, strict=False
     ):
-        has_gaps = s > w and (n > 1 or pad)
-        if has_gaps or (pad and (w > s + p or n * s < m + p)):
-            raise ValueError(
-                f"the synapses of {name} behind pooling cannot be folded: its padding "
-                f"reaches beyond windows {feed.windows.size} of stride "
-                f"{feed.windows.stride} on {feed.shape}, or they leave gaps; pool "
-                "inputs of whole windows"
-            )
+        if s > w and (n > 1 or pad):
+            wrong, remedy = "leave gaps", "a stride of at most the windows' size"
+        elif pad and w > s + p:
+            wrong = "overlap, and its padding would be counted as inputs"
+            remedy = "windows that do not overlap, or a layer without padding"
+        elif pad and n * s < m + p:
+            wrong = "leave inputs out, and its padding would be counted as those"
+            remedy = "inputs of whole windows, or a layer without padding"
+        else:
+            continue
+        raise ValueError(
+            f"the synapses of {name} behind pooling cannot be folded: windows "
+            f"{feed.windows.size} of stride {feed.windows.stride} on {feed.shape} "
+            f"{wrong}; use {remedy}"
+        )
 
 
 def _compose(old: Windows, new: Windows) -> Windows:
