@@ -111,7 +111,7 @@ def write(model: nnx.Module, folder: str | os.PathLike[str]) -> Path:
     nodes = network_graph(model)
     arrays: dict[str, np.ndarray] = {}
     layers, steps, shapes = [], [], find_shapes(model)
-    flattened = find_flattened_shapes(model)
+    flattened = find_flattened_shapes(nodes, shapes)
     for node in nodes:
         _write_node(model, node, arrays, layers, steps, shapes, flattened)
     names = {"input": INPUT, "last": _name(nodes[-1].name), "weights": "weights.npz"}

@@ -20,7 +20,7 @@ from snnjax import _checks
 from snnjax._paths import require_local_path
 from snnjax.layers import Flatten, QuantState, inspect
 from snnjax.models import SEWResNet
-from snnjax.models.graph import find_flattened_shapes
+from snnjax.models.graph import find_flattened_shapes, find_shapes, network_graph
 
 # torch's name of a variable's last part; BatchNorm's scale is a weight too.
 _NAMES = {
@@ -145,7 +145,8 @@ def _flattened_keys(model: Any, names: Mapping[str, str] | None) -> dict[str, An
         return {}
     flattens = any(isinstance(m, Flatten) for _, m in nnx.iter_modules(model))
     try:
-        shapes = find_flattened_shapes(model)
+        nodes = network_graph(model)
+        shapes = find_flattened_shapes(nodes, find_shapes(model))
     except ValueError as error:
         if not flattens:
             return {}

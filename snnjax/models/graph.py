@@ -5,6 +5,7 @@ counting. Programs that rebuild a network, such as the integer twin, NIR's graph
 snnTorch's modules, need each operation: that is what a graph lists.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,13 +121,14 @@ def find_shapes(
     return shapes
 
 
-def find_flattened_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+def find_flattened_shapes(
+    nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     """Map linear layers behind a flattened map to its (height, width, channels).
 
-    Of one axis, (length, channels). Other libraries flatten channels first: their
-    kernels have other rows.
+    Of one axis, (length, channels). ``shapes`` are those of `find_shapes`. Other
+    libraries flatten channels first: their kernels have other rows.
     """
-    shapes, nodes = find_shapes(model), network_graph(model)
     flat = {n.name: shapes[n.sources[0]] for n in nodes if n.kind == "flatten"}
     return {
         node.weights or "": flat[node.sources[0]]
