@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.beyond.config import BeyondConfig
 from experiments.beyond.losses import (
@@ -102,59 +102,81 @@ TUNED_ON = (TRAINED[0], TRAINED[1], _membrane(2, True))
 TUNING_SEEDS = (100, 101)
 TRAINING = ("qat", "tune")  # parts whose networks are trained
 
-Calibrate = Callable[..., SEWResNet]
+
+class CalibrationSet(NamedTuple):
+    """What calibration sees.
+
+    Attributes:
+        images: a data set, of which the first are taken.
+        number: how many.
+        augment: what the baseline's training did to images, for BatchNorm's statistics.
+    """
+
+    images: Dataset
+    number: int
+    augment: Callable[..., Any] | None
 
 
-def _reestimate(model, baseline, images: Dataset, number: int):
-    return calibrate.reestimate_batchnorm(model, images, images=number)
+Calibrate = Callable[[SEWResNet, SEWResNet, CalibrationSet], SEWResNet]
 
 
-def _correct(model, baseline, images, number):
-    return calibrate.correct_bias(model, baseline, images, images=number)
+def _reestimate(model, baseline, seen):
+    return calibrate.reestimate_batchnorm(
+        model, seen.images, images=seen.number, augment=seen.augment
+    )
 
 
-def _match(model, baseline, images, number):
-    return calibrate.fire_match(model, baseline, images, images=number)
+def _correct(model, baseline, seen):
+    return calibrate.correct_bias(model, baseline, seen.images, images=seen.number)
 
 
-def _compensate(model, baseline, images, number):
-    return calibrate.osbc(model, images, images=number)
+def match(model, baseline, seen):
+    """Calibrate by `calibrate.fire_match`."""
+    return calibrate.fire_match(
+        model, baseline, seen.images, images=seen.number, augment=seen.augment
+    )
+
+
+def _compensate(model, baseline, seen):
+    return calibrate.osbc(model, seen.images, images=seen.number, augment=seen.augment)
 
 
 def _choose(by):
-    def choose(model, baseline, images, number):
-        return calibrate.choose_clip(model, baseline, images, by=by, images=number)
+    def choose(model, baseline, seen):
+        return calibrate.choose_clip(
+            model, baseline, seen.images, by=by, images=seen.number
+        )
 
     return choose
 
 
-# Each way is a chain of functions; the study's PTQ+BN is the one to be measured by.
+# Each way is a chain of functions; PTQ+BN is the one to be measured by.
 ROUNDED, PTQ_BN = "rounded to nearest", "+ BatchNorm"
 MATCHED, BEST = "fire_match", "OSBC, fire_match"
 CALIBRATIONS: dict[str, tuple[Calibrate, ...]] = {
     ROUNDED: (),
     PTQ_BN: (_reestimate,),
     "+ BatchNorm, bias": (_reestimate, _correct),
-    MATCHED: (_match,),
+    MATCHED: (match,),
     "OSBC": (_compensate,),
     "OSBC, bias": (_compensate, _correct),
-    BEST: (_compensate, _match),
+    BEST: (_compensate, match),
 }
 CLIPPED: dict[str, tuple[Calibrate, ...]] = {
     f"clip by {by}, BatchNorm": (_choose(by), _reestimate)
     for by in ("mse", "kl", "firing")
 }
-CLIPPED["clip by firing, OSBC, fire_match"] = (_choose("firing"), _compensate, _match)
+CLIPPED["clip by firing, OSBC, fire_match"] = (_choose("firing"), _compensate, match)
 
 
-def _scale(model, baseline, images, number):
-    return calibrate.scale_to_clip(model, images)
+def _scale(model, baseline, seen):
+    return calibrate.scale_to_clip(model, seen.images)
 
 
 # Each channel of a kernel is scaled to the bound that all have.
 SCALED: dict[str, tuple[Calibrate, ...]] = {
     "scaled, BatchNorm": (_scale, _reestimate),
-    "scaled, OSBC, fire_match": (_scale, _compensate, _match),
+    "scaled, OSBC, fire_match": (_scale, _compensate, match),
 }
 
 

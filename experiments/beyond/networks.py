@@ -113,15 +113,15 @@ class Networks:
             model = self._train(spec, model, baseline)
         elif spec.part == "inputs":
             number, is_noise = arms.INPUTS[spec.arm]
-            images = _make_noise(self.train_set) if is_noise else self.train_set
+            images = _make_noise(self.train_set) if is_noise else None
             for step in arms.CALIBRATIONS[arms.BEST]:
-                model = step(model, baseline, images, number)
+                model = step(model, baseline, self._seen(images, number))
         else:
             if spec.arm != arms.SAME_BITS:
                 bits = arms.find_quantizer(spec.quantizer).spec.bits
                 model = self._allocate(spec.arm, bits, baseline)
             for step in arms.CALIBRATIONS[arms.PTQ_BN]:
-                model = step(model, baseline, self.train_set, self.config.images)
+                model = step(model, baseline, self._seen())
         return model, time.monotonic() - start
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (they live as long as the run)
@@ -138,9 +138,19 @@ class Networks:
             return calibrate.quantize(baseline, rules), 0.0
         model, seconds = self._calibrate(quantizer, seed, steps[:-1])
         start = time.monotonic()
-        model = steps[-1](model, baseline, self.train_set, self.config.images)
+        model = steps[-1](model, baseline, self._seen())
         jax.block_until_ready(nnx.state(model))
         return model, seconds + time.monotonic() - start
+
+    def _seen(
+        self, images: Dataset | None = None, number: int | None = None
+    ) -> arms.CalibrationSet:
+        """Return what calibration sees: by default the first training images."""
+        return arms.CalibrationSet(
+            self.train_set if images is None else images,
+            number or self.config.images,
+            data.augment if recipe.augments(self.study) else None,
+        )
 
     def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
         """Quantize the blocks' kernels in the memory of so many bits a weight."""
@@ -166,8 +176,7 @@ class Networks:
         train_set, _ = self._split(spec.seed)
         if spec.arm in losses.MATCHED_AFTER:
             trained = self._find_trained(spec, model, baseline)
-            images = self.config.images
-            return calibrate.fire_match(trained, baseline, train_set, images=images)
+            return arms.match(trained, baseline, self._seen(train_set))
         steps = self.config.qat_epochs * self._per_epoch(train_set)
         if spec.arm == losses.SAME_TIME:
             steps = round(steps * losses.MORE_STEPS)

@@ -12,7 +12,7 @@ from jax import Array
 from snnjax import _arrays, _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
-from snnjax.calibrate.inputs import Inputs
+from snnjax.calibrate.inputs import Inputs, load_batches
 from snnjax.calibrate.layerwise import (
     Unit,
     can_scale,
@@ -112,14 +112,10 @@ def fire_match(
     copy.eval()
     norms = [unit.norm for unit in units if unit.norm]
     if batchnorm and norms:
-        copy = reestimate_batchnorm(
-            copy,
-            dataset if augment is not None else batches,
-            timesteps=timesteps,
-            images=images,
-            batch_size=batch_size,
-            augment=augment,
-        )
+        seen = batches
+        if augment is not None:
+            seen = load_batches(dataset, images, batch_size, augment)
+        copy = reestimate_batchnorm(copy, seen, timesteps=timesteps)
     units = [unit for unit in units if unit.spiking]
     wanted = count_firing(reference, units, batches, timesteps)
     for done, unit in enumerate(units, start=1):

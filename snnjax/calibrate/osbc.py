@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -47,6 +48,7 @@ def osbc(
     batch_size: int = 128,
     damping: float = 0.01,
     batchnorm: bool = True,
+    augment: Callable[..., Any] | None = None,
     on_layer: Progress = ignore_progress,
 ) -> Model:
     r"""Copy ``model`` with kernels rounded so that their errors cancel in the membrane.
@@ -75,6 +77,7 @@ def osbc(
         batch_size: images of each batch of a `data.Dataset`.
         damping: added to H's diagonal, as a share of its mean.
         batchnorm: re-estimate BatchNorm on the same inputs, before and after.
+        augment: for that, as of `reestimate_batchnorm`.
         on_layer: ``on_layer(name, done, layers)``, called after each layer.
 
     Returns:
@@ -93,7 +96,11 @@ def osbc(
     _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_callable("on_layer", on_layer, "of a layer's name, done and layers")
     _checks.require_positive("damping", damping)
-    batches = load_batches(dataset, images, batch_size)
+    if augment is not None and not batchnorm:
+        raise ValueError("augment is for batchnorm=True; leave it out")
+    batches = seen = load_batches(dataset, images, batch_size)
+    if augment is not None:
+        seen = load_batches(dataset, images, batch_size, augment)
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))
@@ -104,7 +111,7 @@ def osbc(
         norms = any(isinstance(layer, BatchNorm) for layer in layers.values())
         if not batchnorm or not norms:
             return copy
-        return reestimate_batchnorm(copy, batches, timesteps=timesteps)
+        return reestimate_batchnorm(copy, seen, timesteps=timesteps)
 
     copy = reestimate(copy)
     for done, unit in enumerate(units, start=1):
