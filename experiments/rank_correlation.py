@@ -30,11 +30,20 @@ def bootstrap(
     Returns:
         ``[1 + resamples, predictors, outcomes]``; NaN where something never varies.
     """
+    return spearman(x, y, draw_weights(groups, resamples))
+
+
+def draw_weights(groups: Sequence[object], resamples: int = RESAMPLES) -> np.ndarray:
+    """Return how often each row counts in all rows, and in resamples of groups.
+
+    Returns:
+        ``[1 + resamples, rows]``, the first of ones.
+    """
     of, names = pd.factorize(pd.Series(list(groups), dtype=object))
     drawn = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
     times = [np.ones(len(names))]
     times += [np.bincount(d, minlength=len(names)) for d in drawn]
-    return spearman(x, y, np.stack(times)[:, of].astype(float))
+    return np.stack(times)[:, of].astype(float)
 
 
 def estimate(correlations: np.ndarray) -> np.ndarray:

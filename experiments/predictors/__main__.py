@@ -15,9 +15,10 @@ from experiments.predictors.measures import (
     MEASURES,
     OUTCOMES,
     collect,
+    explain,
     predict,
 )
-from experiments.rank_correlation import bootstrap, condition, estimate
+from experiments.rank_correlation import bootstrap, condition, draw_weights, estimate
 from experiments.tables import markdown_table
 
 PAIRS = [
@@ -80,22 +81,20 @@ def correlate(
 def hold_out(
     known: pd.DataFrame, new: pd.DataFrame, names: Sequence[str], outcome: str
 ) -> list[float]:
-    """Return the rank correlation of predicted and true outcomes of other networks."""
+    """Return how much of other networks' outcomes is explained, see `explain`."""
     keys = [*(MEASURES[name] for name in names), OUTCOMES[outcome]]
     known, new = (table.dropna(subset=keys) for table in (known, new))
     if min(len(known), len(new)) < FEWEST:
         return []
-    predicted = predict(known, new, keys[-1], keys[:-1])[:, None]
-    true = new[keys[-1:]].to_numpy(float)
-    found = bootstrap(predicted, true, new["setting"], resamples=RESAMPLES)
-    return estimate(found)[:, 0, 0].tolist()
+    predicted = predict(known, new, keys[-1], keys[:-1])
+    weights = draw_weights(new["setting"], RESAMPLES)
+    return estimate(explain(new[keys[-1]].to_numpy(float), predicted, weights)).tolist()
 
 
 def measure(studies: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:
     """Return the lines of the three tables, each cell ``[value, low, high]`` or []."""
     alone = [
-        {"study": study, "n": len(table), "measure": m}
-        | {o: correlate(table, m, o) for o in OUTCOMES}
+        {"study": study, "measure": m} | {o: correlate(table, m, o) for o in OUTCOMES}
         for study, table in studies.items()
         for m in MEASURES
     ]
@@ -113,39 +112,50 @@ def measure(studies: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:
         if one != other
         for title, names in SETS.items()
     ]
-    return {"alone": alone, "given": given, "held_out": held_out}
+    counted = [
+        {"study": study}
+        | {o: int(table[key].notna().sum()) for o, key in OUTCOMES.items()}
+        for study, table in studies.items()
+    ]
+    return {"alone": alone, "given": given, "held_out": held_out, "counted": counted}
 
 
-def conclude(tables: dict[str, list[dict]]) -> str:
-    """State for each outcome what EMD adds to the simpler measures, by intervals."""
+def conclude(tables: dict[str, list[dict]]) -> list[dict]:
+    """Return a line an outcome: the best measures, and the signs given another."""
+    studies = list(dict.fromkeys(line["study"] for line in tables["alone"]))
     lines = []
     for outcome in OUTCOMES:
-        found = [line for line in tables["given"] if line[outcome]]
-        studies = dict.fromkeys(line["study"] for line in found)
-        parts = []
-        for m, g in PAIRS if studies else ():
-            adds = [
-                line["study"]
-                for line in found
-                if (line["measure"], line["given"]) == (m, g) and line[outcome][1] > 0
-            ]
-            parts.append(f"{m} adds to {g} on {', '.join(adds) or 'no data set'}")
-        best: dict[str, list[float]] = {}
-        for line in tables["held_out"]:
-            if line[outcome]:
-                best.setdefault(line["measures"], []).append(line[outcome][0])
-        ranked = sorted(best, key=lambda name: -float(np.mean(best[name])))
-        single = [name for name in ranked if name in MEASURES]
-        if ranked:
-            parts.append(
-                "learnt on one study and tested on another, "
-                f"{single[0]} predicts best alone ({np.mean(best[single[0]]):.2f}; EMD "
-                f"{np.mean(best['EMD']):.2f}), and {ranked[0]} of all sets "
-                f"({np.mean(best[ranked[0]]):.2f})"
+        line = {"outcome": outcome}
+        for title, table, key, of_all in (
+            ("closest alone", "alone", "measure", np.mean),
+            ("best held out", "held_out", "measures", np.median),
+        ):
+            found: dict[str, list[float]] = {}
+            for cell in tables[table]:
+                if cell[outcome]:
+                    found.setdefault(cell[key], []).append(cell[outcome][0])
+            scores = {name: float(of_all(values)) for name, values in found.items()}
+            best = max(scores, key=lambda name: scores[name], default="")
+            told = (
+                f"{best} {scores[best]:.2f}; EMD {scores['EMD']:.2f}" if best else "-"
             )
-        told = "" if len(studies) > 1 else f" ({', '.join(studies) or 'no rows'} alone)"
-        lines.append(f"- **{outcome}**{told}: {'; '.join(parts) or 'not told'}.")
-    return "\n".join(lines)
+            line[title] = told
+        for m, g in PAIRS:
+            cells = {
+                cell["study"]: cell[outcome]
+                for cell in tables["given"]
+                if (cell["measure"], cell["given"]) == (m, g)
+            }
+            line[f"{m} given {g}"] = " ".join(_sign(cells[study]) for study in studies)
+        lines.append(line)
+    return lines
+
+
+def _sign(cell: list[float]) -> str:
+    if not cell:
+        return "·"
+    _, low, high = cell
+    return "+" if low > 0 else "−" if high < 0 else "0"
 
 
 def format_tables(lines: list[dict]) -> str:
@@ -160,7 +170,7 @@ def format_tables(lines: list[dict]) -> str:
     text = [
         markdown_table(
             [{key: show(line[key]) for key in (*keys, *outcomes)} for line in lines],
-            tuple(key for key in keys if key != "n"),
+            keys,
         )
         for outcomes in (COST, ACCURACY)
     ]
@@ -173,11 +183,13 @@ def run(config: PredictorsConfig) -> None:
     first, second = list(studies)[:2]
     learnt = {"learnt on": first, "tested on": second}
     shown = [line for line in tables["held_out"] if learnt.items() <= line.items()]
+    found, answer = conclude(tables), _read("answer.md")
     details = config.out.with_name(f"{config.out.stem}_details.md")
     numbers = {
         "names": ", ".join(studies),
         "numbers": ", ".join(str(len(table)) for table in studies.values()),
-        "conclusions": conclude(tables),
+        "conclusions": markdown_table(found, ("outcome", *list(found[0])[1:])),
+        "answer": answer if config.rows == PredictorsConfig.rows else "",
         "learnt_on": first,
         "tested_on": second,
         "shown": format_tables(
@@ -189,9 +201,12 @@ def run(config: PredictorsConfig) -> None:
     }
     config.out.with_suffix(".json").write_text(json.dumps(tables) + "\n")
     for path, template in ((config.out, "page.md"), (details, "details.md")):
-        text = Path(__file__).with_name(template).read_text(encoding="utf-8")
-        path.write_text(text.format(**numbers), encoding="utf-8")
+        path.write_text(_read(template).format(**numbers), encoding="utf-8")
     print(numbers["conclusions"])
+
+
+def _read(template: str) -> str:
+    return Path(__file__).with_name(template).read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

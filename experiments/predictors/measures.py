@@ -29,7 +29,6 @@ ACCURACY = {
     "lost at half the steps": "lost_early",
 }
 OUTCOMES = COST | ACCURACY
-LEAST = 1e-6  # of a measure, before its logarithm
 
 
 def collect(rows: Sequence[Row]) -> pd.DataFrame:
@@ -43,7 +42,8 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
         lost: accuracy.
         lost_after: accuracy that the same quantizer loses after fine-tuning, of
             networks quantized without; NaN elsewhere.
-        lost_noisy: accuracy on images with noise.
+        lost_noisy: accuracy on images with noise; NaN where noise alone takes more than
+            half of the full-precision network's.
         lost_early: accuracy of the outputs until half of the steps.
 
     What the rows do not tell is NaN.
@@ -59,6 +59,7 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
     tuned = tuned.set_index(["setting", "seed"])["accuracy"].rename("tuned")
     some = some.join(tuned, on=["setting", "seed"])
     after = some["accuracy_base"] - some["tuned"]
+    noisy = some["accuracy_noisy_base"] - some["accuracy_noisy"]
     return some.assign(
         rate_change=(some["mean_rate"] - some["mean_rate_base"]).abs(),
         operations_change=_ratio(some, "synops"),
@@ -66,7 +67,7 @@ def collect(rows: Sequence[Row]) -> pd.DataFrame:
         dead_change=(some["dead_fraction"] - some["dead_fraction_base"]).abs(),
         lost=some["accuracy_base"] - some["accuracy"],
         lost_after=after.where(some["mode"] != "qat"),
-        lost_noisy=some["accuracy_noisy_base"] - some["accuracy_noisy"],
+        lost_noisy=noisy.where(some["accuracy_noisy_base"] > some["accuracy_base"] / 2),
         lost_early=(some["early_base"] - some["early"]).astype(float),
     )
 
@@ -83,12 +84,32 @@ def _ratio(table: pd.DataFrame, column: str) -> pd.Series:
 def predict(
     known: pd.DataFrame, new: pd.DataFrame, outcome: str, measures: Sequence[str]
 ) -> np.ndarray:
-    """Predict an outcome of other networks, by least squares on log measures."""
+    """Predict an outcome of other networks, by linear least squares."""
     x, z = (
-        np.column_stack(
-            [np.ones(len(t)), np.log(t[list(measures)].to_numpy(float) + LEAST)]
-        )
+        np.column_stack([np.ones(len(t)), t[list(measures)].to_numpy(float)])
         for t in (known, new)
     )
     weights, *_ = np.linalg.lstsq(x, known[outcome].to_numpy(float), rcond=None)
     return z @ weights
+
+
+def explain(true: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    r"""Return the share of the true values' variance that predictions explain.
+
+    .. math:: R^2 = 1 - \sum_i w_i (y_i - \hat y_i)^2 / \sum_i w_i (y_i - \bar y)^2
+
+    1 where they are exact, 0 where they are no better than the mean, negative where
+    worse.
+
+    Args:
+        true: y ``[rows]``.
+        predicted: ``[rows]``.
+        weights: w ``[resamples, rows]``.
+
+    Returns:
+        ``[resamples]``; NaN where nothing varies.
+    """
+    mean = weights @ true / weights.sum(axis=1)
+    whole = np.sum(weights * (true - mean[:, None]) ** 2, axis=1)
+    wrong = weights @ (true - predicted) ** 2
+    return 1 - wrong / np.where(whole > 0, whole, np.nan)

@@ -65,14 +65,8 @@ class QuantizedLayer(Observable):
         self.quant_scale = nnx.data(None if scale is None else LearnedScale(scale))
         self.quant_state = nnx.data(None)
         if spec is not None and spec.method == "lq_net":
-            bits = int(spec.bits)
-            codes = spec.lq_codes
             fitted = quantize.lq_fit(
-                w,
-                bits=bits,
-                clip=spec.clip,
-                init="clip" if codes == (-1, 1) else "uniform",
-                codes=codes,
+                w, bits=int(spec.bits), clip=spec.clip, codes=spec.lq_codes
             )
             self.quant_state = nnx.data(QuantState(fitted))
         elif spec is not None and spec.rounding == "stochastic":

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted import a_row, quantized
+from sklearn.metrics import r2_score
 
 from experiments.predictors import __main__ as command
 from experiments.predictors import measures
@@ -17,11 +18,20 @@ def test_predictions_find_the_law():
         pd.DataFrame(np.exp(drawn.normal(size=(n, 2))), columns=["a", "b"])
         for n in (30, 10)
     ]
-    known, new = (
-        t.assign(y=3 * np.log(t["a"] + measures.LEAST) - np.log(t["b"])) for t in tables
-    )
+    known, new = (t.assign(y=3 * t["a"] - t["b"] + 2) for t in tables)
     found = measures.predict(known, new, "y", ["a", "b"])
-    np.testing.assert_allclose(found, new["y"], atol=1e-4)
+    np.testing.assert_allclose(found, new["y"], atol=1e-9)
+
+
+def test_explained_variance_is_scikit_learns():
+    true, predicted = np.array([3, -0.5, 2, 7]), np.array([2.5, 0.0, 2, 8])
+    weights = np.array([[1.0, 1, 1, 1], [2, 0, 1, 1], [0, 0, 3, 0]])
+    found = measures.explain(true, predicted, weights)
+    for value, weight in zip(found[:2], weights, strict=False):
+        assert value == pytest.approx(
+            r2_score(true, predicted, sample_weight=weight), rel=1e-12
+        )
+    assert np.isnan(found[2])
 
 
 def test_few_networks_make_no_correlation():
@@ -78,12 +88,15 @@ def test_outcomes_are_changes_from_the_same_seeds_network():
 def test_what_no_row_tells_is_said():
     line = {key: [0.5, 0.1, 0.9] for key in measures.OUTCOMES}
     told = line | {"study": "digits", "measure": "EMD", "given": "mean shift"}
-    told |= {"lost with noise": []}
+    told |= {"lost with noise": [], "dead neurons": [-0.5, -0.9, -0.1]}
     held = line | {"learnt on": "a", "tested on": "b", "measures": "EMD"}
     held |= {"lost with noise": [], "accuracy lost": []}
-    lines = command.conclude({"given": [told], "held_out": [held]}).splitlines()
-    found = dict(zip(measures.OUTCOMES, lines, strict=True))
-    assert "EMD adds to mean shift on digits" in found["accuracy lost"]
-    assert "predicts best" not in found["accuracy lost"]
-    assert "predicts best" in found["dead neurons"]
-    assert "adds" not in found["lost with noise"]
+    given = [told | dict(measure=m, given=g) for m, g in command.PAIRS]
+    alone = [line | {"study": "digits", "measure": "EMD"}]
+    lines = command.conclude({"given": given, "held_out": [held], "alone": alone})
+    found = {line["outcome"]: line for line in lines}
+    assert found["accuracy lost"]["EMD given mean shift"] == "+"
+    assert found["dead neurons"]["EMD given mean shift"] == "−"
+    assert found["lost with noise"]["EMD given mean shift"] == "·"
+    assert found["accuracy lost"]["best held out"] == "-"
+    assert found["dead neurons"]["best held out"] == "EMD 0.50; EMD 0.50"

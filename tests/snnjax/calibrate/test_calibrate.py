@@ -142,16 +142,26 @@ def test_membrane_site():
     assert (logits[0] != logits[1]).any()
 
 
-@pytest.mark.parametrize("clip", [0.1, 1.0])
-def test_lq_net_is_fitted_from_the_clips_grid(clip):
+@pytest.mark.parametrize("clip", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_lq_net_is_fitted_to_the_clipped_weights(clip, bits):
+    """A bound beyond the weights changes nothing, and all levels are used."""
     model = Net()
-    copy = calibrate.quantize(model, {"stem": QuantSpec("lq_net", bits=2, clip=clip)})
+    spec = QuantSpec("lq_net", bits=bits, clip=clip)
+    copy = calibrate.quantize(model, {"stem": spec})
     w = model.stem.kernel.get_value()
-    state = quantize.lq_fit(w, bits=2, clip=clip, init="clip")
+    state = quantize.lq_fit(jnp.clip(w, -clip, clip), bits=bits)
     found = copy.stem.quant_state.get_value()
     np.testing.assert_array_equal(found.basis, state.basis)
     assert found.count == 0
     np.testing.assert_array_equal(copy.stem.kernel.get_value(), w)
+    rounded = np.asarray(copy.stem.quantized_kernel(train=False))
+    grid = QuantSpec(bits=bits, clip="mse", per_channel=True)
+    uniform = calibrate.quantize(model, {"stem": grid}).stem.quantized_kernel()
+    if clip >= jnp.abs(w).max():
+        assert jnp.sum((rounded - w) ** 2) < jnp.sum((uniform - w) ** 2)
+        channels = rounded.reshape(-1, w.shape[-1]).T
+        assert min(len(np.unique(x)) for x in channels) > 2 ** (bits - 1)
 
 
 # What is swept does not recompile

@@ -120,7 +120,7 @@ def test_a_channel_of_zeros_by_learned_scales():
 
 def test_lq_net_of_a_channel_of_zeros():
     w = weights(9, 4).at[:, 2].set(0)
-    got = quantize.lq_net(w, quantize.lq_fit(w, bits=2, clip=1.0, init="clip"))
+    got = quantize.lq_net(w, quantize.lq_fit(w, bits=2, clip=1.0))
     assert jnp.abs(got[:, 2]).max() < 1e-3 * jnp.abs(w).max()
 
 
