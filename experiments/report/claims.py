@@ -14,7 +14,6 @@ from experiments.report import effects
 from experiments.report.judged import FEWEST, baselines, has_learned
 from experiments.report.run import Run, plan, select_main
 from experiments.report.words import CLAIMS
-from experiments.study.config import MODES
 from experiments.tables import count
 
 REPRODUCED = "reproduced"
@@ -46,14 +45,9 @@ def judge_claims(run: Run) -> list[Judgement]:
     planned = planned[~references]
     bases = baselines(run.judged_main)[["accuracy", "dataset"]].to_numpy()
     learned = all(has_learned(*base) for base in bases)
-    # The mode of most bit widths, of equal ones that which trains most.
-    widths = planned.groupby("mode")["bits"].nunique()
-    finest = max(run.config.modes, key=lambda m: (widths.get(m, 0), MODES.index(m)))
     found = []
     for key, measure in effects.MEASURES.items():
-        where = dict(CLAIMS[key].get("where", {}))
-        if key == "accuracy_first":
-            where["mode"] = finest
+        where = CLAIMS[key].get("where", {})
         own, wanted = select(run.judged_main, **where), select(planned, **where)
         left = int((~wanted["done"].astype(bool)).sum()) + unmeasured
         if not len(wanted):

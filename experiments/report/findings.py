@@ -26,7 +26,7 @@ def _describe_baseline(judged: pd.DataFrame) -> str:
     bases = baselines(judged)
     if not len(bases):
         return "The baseline is missing, so there is nothing to compare with yet."
-    mean = bases[["accuracy", "mean_rate", "dead_fraction", "floor_sampling"]].mean()
+    mean = bases[["accuracy", "mean_rate", "dead_fraction"]].mean()
     means = f" (means over {len(bases)} seeds)" if len(bases) > 1 else ""
     control = judged.loc[judged["mode"] == "control", "emd_mean"]
     moved = f"up to {emd_text(control.max())}" if len(control) else "an unknown EMD"
@@ -35,7 +35,7 @@ def _describe_baseline(judged: pd.DataFrame) -> str:
         f"a mean firing rate of {mean['mean_rate']:.3f} with "
         f"{percent(mean['dead_fraction'])} of its neurons dead{means}; fine-tuning it "
         f"without a quantizer moves firing by {moved}, the choice of test images by "
-        f"up to {emd_text(mean['floor_sampling'])}."
+        f"up to {emd_text(bases['floor_sampling'].max())}."
     )
 
 

@@ -68,8 +68,10 @@ def judge(rows: Sequence[Row]) -> pd.DataFrame:
         operations: synaptic operations over those after the procedure without a
             quantizer, less 1; for PTQ over the baseline's.
         plain_accuracy: accuracy after the procedure without a quantizer.
-        loss: accuracy that the baseline (after QAT: or the control) has more.
-        keeps: True if accuracy is within a point of it.
+        loss: accuracy that the baseline (after QAT: the control) has more.
+        behind: accuracy that the better one of baseline and control has more, of which
+            the maximum is biased; a loss has none.
+        keeps: True if that is no more than a point.
         state: "reference", "collapsed", or a state of `snnjax.firing.verdict`.
         verdict: the state in words.
         mean.KEY: the mean over layers of a measure.
@@ -115,18 +117,22 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
     moved = pd.DataFrame(dict(zip(("emd_mean", "low", "high"), margins, strict=True)))
     excess, low, high = compare_emds(frame, moved)
     plain, operations = (
-        np.select(
-            [mode == name for name in REFERENCES],
-            [_refer(frame, name, column) for name in REFERENCES.values()],
-            np.nan,
+        pd.Series(
+            np.select(
+                [mode == name for name in REFERENCES],
+                [_refer(frame, name, column) for name in REFERENCES.values()],
+                np.nan,
+            ),
+            frame.index,
         )
         for column in ("accuracy", "synops")
     )
     base = _refer(frame, "fp32", "accuracy")
-    best = np.fmax(base, _refer(frame, "control", "accuracy").where(mode == "qat"))
+    tuned = plain.where(mode == "qat")
+    behind = (np.fmax(base, tuned) - frame["accuracy"]).where(base.notna())
     chance = 2 / frame["dataset"].map(CLASSES).astype(float)
     fell = (frame["accuracy"] < chance) & ~(base < chance)
-    loss = (best - frame["accuracy"]).where(base.notna())
+    loss = (tuned.fillna(base) - frame["accuracy"]).where(base.notna())
     states = {
         "reference": full,
         "collapsed": fell,
@@ -144,7 +150,8 @@ def _judge(frame: pd.DataFrame) -> pd.DataFrame:
         operations=frame["synops"] / operations - 1,
         plain_accuracy=plain,
         loss=loss,
-        keeps=loss <= POINT + ROUNDING,
+        behind=behind,
+        keeps=behind <= POINT + ROUNDING,
         state=pd.Series(state, frame.index, dtype=object),
     )
 
@@ -225,11 +232,13 @@ def group_settings(judged: pd.DataFrame) -> pd.DataFrame:
     found = quantized.drop_duplicates(SETTING).drop(columns=means).set_index(SETTING)
     found = found.join(groups[means].mean().where(known))
     judgements = [_judge_setting(own) for _, own in groups]
+    # A mean of ends that were cut at 0 would lie above 0 by itself.
+    found["low"] = (found["emd_mean"] - found["floor_sampling"]).clip(lower=0)
     return found.assign(
         seeds=groups["seed"].agg(tuple),
         accuracies=groups["accuracy"].agg(list),
         emds=groups["emd_mean"].agg(list),
-        keeps=found["loss"] <= POINT + ROUNDING,
+        keeps=found["behind"] <= POINT + ROUNDING,
         **pd.DataFrame(judgements, found.index, _OF_SETTING),
     ).reset_index()
 

@@ -66,14 +66,14 @@ def test_unplanned_claims_are_not_run(only, left_out):
     assert not_run == {*left_out, TRAINED}
 
 
-def test_recovery_in_the_mode_of_most_bits():
-    """QAT of two bit widths is no scale; PTQ+BN, of all, is asked."""
+def test_recovery_in_the_modes_of_three_bits():
+    """QAT of two bit widths is no scale; the others are asked, and all must agree."""
     config = StudyConfig(
         bits=(2, 4, 8), qat_bits=(2, 4), repeat=True, seeds=FIVE.seeds
     ).resolve()
 
     def recovers(row, back=(0.9, 0.5)):
-        back = back if row["mode"] == "ptq_bn" else back[::-1]
+        back = back[::-1] if row["mode"] == "qat" else back
         accuracy, firing = {2: (0, 0), 4: back, 8: (1, 1)}[row["bits"]]
         return {"accuracy": 0.7 + 0.2 * accuracy, "emd": 0.02 - 0.016 * firing}
 
@@ -82,6 +82,11 @@ def test_recovery_in_the_mode_of_most_bits():
 
     assert judge_claims(a_run(config, recovers))[BEFORE].verdict == REPRODUCED
     assert judge_claims(a_run(config, opposite))[BEFORE].verdict == NOT_REPRODUCED
+
+    def one_mode(row):
+        return recovers(row, (0.5, 0.9) if row["mode"] == "ptq" else (0.9, 0.5))
+
+    assert judge_claims(a_run(config, one_mode))[BEFORE].verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
