@@ -11,6 +11,7 @@ from experiments.beyond import arms, figures, findings, losses, tuning
 from experiments.beyond.comparison import BOTH, compare, compare_arms, group_by_arm
 from experiments.beyond.config import BeyondConfig
 from experiments.sampling import half_width
+from experiments.study import recipe
 from experiments.study.names import DATASET_NAMES
 from experiments.tables import (
     emd_text,
@@ -107,6 +108,7 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             epochs=config.qat_epochs,
             images=config.images,
             details=f"{name}_details.md",
+            **_describe_calibrated(mine, config),
         )
         found = findings.list_failed(rows, part)
         if part in _MANY:
@@ -124,6 +126,21 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     if missing:
         text += f"Not measured yet: {'; '.join(missing)}.\n\n"
     return text + _versions(rows)
+
+
+def _describe_calibrated(rows: Sequence[Row], config: BeyondConfig) -> dict[str, str]:
+    """Return what the text on calibration says of its own rows."""
+    unfit = {quantizer.name for quantizer in arms.UNFIT}
+    names = dict.fromkeys(row["quantizer"] for row in rows)
+    alone = [name for name in names if name in unfit]
+    fit = [name for name in names if name not in unfit]
+    text = f" {' and '.join(alone)} are on the page of every row alone: scaled, they "
+    text += "are grids of this table once more."
+    return {
+        "crops": " (on crops, as training saw them)" * recipe.augments(config.study()),
+        "quantizers": ", ".join(fit) if len(fit) < 4 else f"{len(fit)} quantizers",
+        "unfit": text if alone else "",
+    }
 
 
 def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:
