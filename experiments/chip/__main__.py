@@ -145,13 +145,13 @@ def run(config: ChipConfig) -> None:
     config.out.write_text(format_page(rows, config))
 
 
-def _changes(rows):
-    """Return the rows behind the first, and by how much they differ from it."""
-    base, *others = rows
+def _changes(base, rows):
+    """Return the rows but the base, and by how much they differ from it."""
     measured = (*PAYS, *TELLS[2:])
     return [
-        row | {f"change of {k}": abs(row[k] - base[k]) for k in measured}
-        for row in others
+        row | {f"size of {k} change": abs(row[k] - base[k]) for k in measured}
+        for row in rows
+        if row is not base
     ]
 
 
@@ -165,12 +165,13 @@ def _finding(rows) -> str:
 
     shown = {"paired_shift": "the paired shift", "emd": "the EMD"}
     level = {"operations": "synaptic operations", "mean_rate": "the mean rate"}
-    change = {"change of operations": "the change of operations"}
+    change = {"size of operations change": "that of operations"}
     ranks = format_ranks(rows, "energy", level | shown)
-    changes = format_ranks(_changes(rows), "change of energy", change | shown)
+    changed = _changes(rows[0], rows)
+    changes = format_ranks(changed, "size of energy change", change | shown)
     return (
-        f"Rank correlation of a network's energy: {ranks}. Of its change by "
-        f"quantization: {changes}."
+        f"Rank correlation of a network's energy: {ranks}. Of the size of its change "
+        f"by quantization: {changes}."
     )
 
 
@@ -184,7 +185,8 @@ def format_page(rows, config: ChipConfig) -> str:
         f"SEW-ResNet8 of width {config.width} on digits, {config.images} test images, "
         "4 time steps, on SANA-FE 2.2.9's model of Loihi (Davies et al., 2018; "
         "experiments/chip/play.py says what is charged). Per image; the first layer, "
-        "which sees pixels, is not on the chip. One seed. Made by",
+        "which sees pixels, is not on the chip. Accuracy, EMD, paired shift, mean rate "
+        "and operations are of all test images. One seed. Made by",
         "",
         "    python -m experiments.chip --sanafe-python PATH/bin/python",
         "",
@@ -205,14 +207,14 @@ def format_page(rows, config: ChipConfig) -> str:
         ("All networks", rows),
         ("Networks within 2 points of the best accuracy", equal),
     ):
-        changed = _changes(some)
+        changed = _changes(rows[0], some)
         kinds = (
             ("the chip pays", some, PAYS, TELLS),
             (
-                "what the chip pays changes by",
+                "the size of the change in what the chip pays",
                 changed,
-                [f"change of {k}" for k in PAYS],
-                ["emd", "paired_shift", *(f"change of {k}" for k in TELLS[2:])],
+                [f"size of {k} change" for k in PAYS],
+                ["emd", "paired_shift", *(f"size of {k} change" for k in TELLS[2:])],
             ),
         )
         for what, table, pays, tells in kinds:
