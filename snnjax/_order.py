@@ -109,7 +109,7 @@ def rematerialize(
         function: closes over nothing but what is static. Its first result is an array
             that the loss depends on.
         keep: dtype in which ``first`` is kept, or None. With a dtype there are no
-            second derivatives.
+            second derivatives, and gradients are NaN where it does not hold ``first``.
         first: first argument of ``function``.
         rest: other arguments, pytrees.
     """
@@ -118,15 +118,18 @@ def rematerialize(
 
 def _rematerialize_fwd(function, keep, first, *rest):
     kept = first if keep is None else first.astype(keep)
-    return function(first, *rest), (kept, rest)
+    exact = True if keep is None else jnp.all(kept.astype(first.dtype) == first)
+    return function(first, *rest), (kept, exact, rest)
 
 
 def _rematerialize_bwd(function, keep, residuals, cotangents):
-    first, rest = residuals
+    first, exact, rest = residuals
     known = jax.tree.leaves(cotangents)[0]
     if keep is not None:
         known = forbid_second_derivative(known, KEPT_BLOCKS)
     first = _recompute_from(first, known)
+    if keep is not None:
+        first = jnp.where(exact, first, jnp.nan)
     return jax.vjp(function, first, *rest)[1](cotangents)
 
 

@@ -168,15 +168,23 @@ class Batches:
         """Check what the source gave, and return it as a `Batch`."""
         images, labels, lengths = _take_apart(found)
         images, labels = _as_images(images), _as_labels(labels, np.shape(images))
-        if self.mean is not None and _are_prepared(images):
+        mean, std = self.mean, self.std
+        if isinstance(found, Batch):
+            if mean is not None:
+                raise ValueError(
+                    "mean and std are for batches without, got a Batch, which has its "
+                    "own; leave mean and std out"
+                )
+            mean, std = found.mean, found.std
+        elif mean is not None and _are_prepared(images):
             raise ValueError(
                 "mean and std are for uint8 images and sequences, got images of "
                 f"{images.dtype}, which the network takes as they are; leave mean and "
                 "std out"
             )
         channels = images.shape[-1]
-        mean = np.zeros(channels) if self.mean is None else self.mean
-        std = np.ones(channels) if self.std is None else self.std
+        mean = np.zeros(channels) if mean is None else mean
+        std = np.ones(channels) if std is None else std
         _checks.require_finite("mean", mean)
         _checks.require_positive("std", std)
         mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from snnjax import _checks
 from snnjax.distill.recording import Recording
 
-# Below this variance of rates, a deviation of 1 %, a layer counts as silent.
+# Distances are relative to this variance at least, a deviation of rates of 1 %: below
+# it a layer counts as silent, and its noise would outweigh all else.
 LEAST_VARIANCE = 1e-4
 
 
@@ -59,9 +60,18 @@ def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
 
 
 def batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:
-    """Average spikes over time and the whole batch, one rate for each neuron."""
-    rates = jnp.ravel(jnp.mean(mean_over_time(spikes, mask), axis=0))
-    return rates if axis is None else jax.lax.pmean(rates, axis)
+    """Divide each neuron's spikes by the steps of the whole batch, as counts do."""
+    x = widen(spikes)
+    steps = _as_weights(mask, x)
+    if steps is None:
+        rates = jnp.mean(x, axis=(0, 1))
+        rates = rates if axis is None else jax.lax.pmean(rates, axis)
+    else:
+        total, number = jnp.sum(jnp.where(steps, x, 0), axis=(0, 1)), jnp.sum(steps)
+        if axis is not None:
+            total, number = jax.lax.psum((total, number), axis)
+        rates = total / number.astype(total.dtype)
+    return jnp.ravel(rates)
 
 
 def relative_square(

@@ -67,12 +67,17 @@ def soft_cdf(
     """
 
     def compare(s, t, axis, mask):
-        s, t = (jnp.clip(batch_rates(x, axis, mask), 0, 1) for x in (s, t))
+        s, t = (_clip(batch_rates(x, axis, mask)) for x in (s, t))
         cdf = lambda x: emd.soft_cdf(x, points=points, temperature=temperature)  # noqa: E731
         apart = jnp.mean(jnp.square(cdf(s) - cdf(t)))
         return apart / jnp.sqrt(jnp.maximum(jnp.var(t), LEAST_VARIANCE))
 
     return mean_of_layers(student, teacher, "spikes", compare) * weight
+
+
+def _clip(rates: Array) -> Array:
+    """Cut what rounding left outside [0, 1]; the gradient is that of all others."""
+    return rates + jax.lax.stop_gradient(jnp.clip(rates, 0, 1) - rates)
 
 
 @configurable
@@ -102,10 +107,10 @@ def sliced_w2(
         for x in (s, t):
             points = mean_over_time(x, mask)
             points = points.reshape(-1, points.shape[-1])
-            along = jax.random.normal(
-                jax.random.key(0), (points.shape[-1], directions), points.dtype
-            )
-            along = along / jnp.linalg.norm(along, axis=0)
+            shape = (points.shape[-1], directions)
+            # Of a named dtype, or float64 would draw others.
+            along = jax.random.normal(jax.random.key(0), shape, jnp.float32)
+            along = (along / jnp.linalg.norm(along, axis=0)).astype(points.dtype)
             points = jnp.matmul(points, along, precision="highest")
             if axis is not None:
                 points = jax.lax.all_gather(points, axis, axis=0, tiled=True)

@@ -73,6 +73,8 @@ def as_loss(loss: Any) -> Loss:
     if isinstance(loss, Loss):
         return loss
     _checks.require_callable("distill", loss, "such as distill.firing()")
+    if isinstance(loss, functools.partial) and hasattr(loss.func, "bind"):
+        return loss.func(*loss.args, **loss.keywords)
     return loss() if hasattr(loss, "bind") else Loss(loss, {})
 
 
@@ -89,6 +91,8 @@ def configurable(function: Callable[..., Array]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(student: Any = None, teacher: Any = None, **numbers: Any) -> Any:
         if student is not None:
+            for name in set(numbers) & set(defaults) - static:
+                _check_number(name, numbers[name])
             return function(student, teacher, **numbers)
         if unknown := set(numbers) - set(defaults):
             raise ValueError(
@@ -103,13 +107,20 @@ def configurable(function: Callable[..., Array]) -> Callable[..., Any]:
             elif callable(value):
                 schedules.append((name, value))
             else:
-                expected = f"{name} must be a finite number from 0, or a schedule"
-                _checks.require_values(
-                    value, lambda x: (x >= 0) & (x < np.inf), expected
-                )
+                _check_number(name, value)
                 traced[name] = jnp.asarray(value, jnp.float32)
         options = tuple((name, int(values[name])) for name in sorted(static))
         return Loss(call, traced, options, tuple(schedules))
 
     setattr(call, "bind", True)  # noqa: B010
     return call
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise ValueError for a number that no loss takes; a traced one passes."""
+    if name == "temperature":  # by which is divided
+        expected = "temperature must be a finite number above 0, or a schedule"
+        _checks.require_values(value, lambda x: (x > 0) & (x < np.inf), expected)
+    else:
+        expected = f"{name} must be a finite number from 0, or a schedule"
+        _checks.require_values(value, lambda x: (x >= 0) & (x < np.inf), expected)

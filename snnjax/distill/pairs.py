@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -44,6 +45,11 @@ def logits(
     <https://arxiv.org/abs/1503.02531>`_, 2015.
     """
     s, t = pair_parts(student, teacher, "logits")
+    if np.ndim(s) != 3 or np.shape(s) != np.shape(t):
+        raise ValueError(
+            "student and teacher must have logits [T, B, classes] of one shape, got "
+            f"{np.shape(s)} and {np.shape(t)}"
+        )
     axis, mask = axis_of(student), mask_of(student)
     log_s, log_t = (
         jax.nn.log_softmax(mean_over_time(x, mask) / temperature) for x in (s, t)

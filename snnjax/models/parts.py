@@ -195,9 +195,10 @@ def norm_and_spike(
         spikes, end = layer.run(currents, start)
         return spikes, end, nnx.state(layer, Observation)
 
-    def run_chunk(steps, h, others, start):
+    def run_chunk(part, h, others, start):
         affine, state = others
-        return run(make_currents(steps, h, affine), state, start)[:2]
+        layer = nnx.merge(graphdef, state, copy=True)
+        return layer.advance(make_currents(part, h, affine), start, steps=steps)
 
     if neurons.is_observed:
 

@@ -19,7 +19,8 @@ class Resumable:
 
     Attributes:
         name: name of the run, for messages.
-        state: the state to start from, later the last one that was reached.
+        state: the state to start from; after the loop, a ``break`` out of it or a
+            signal, the last one that was reached.
     """
 
     def __init__(self, name: str, state: Any, checkpoints: Any):
@@ -109,7 +110,8 @@ def watch(
     """Yield the steps of networks that train side by side, and save their states.
 
     Args:
-        resumables: the networks; each one's ``state`` is set at a save and at the end.
+        resumables: the networks; each one's ``state`` is set at a save, at the end and
+            where the loop is left.
         steps: their training loop: objects with ``state``, ``step`` and ``steps``.
         seconds: between two saves. A kill loses at most so much.
         unstack: splits ``progress.state`` into one state a network.
@@ -131,8 +133,12 @@ def watch(
 
     saved, progress = time.monotonic(), None
     for done in steps:
-        yield done
         progress: Any = done
+        try:
+            yield progress
+        except GeneratorExit:  # a break, which takes the last state with it
+            set_states(progress)
+            raise
         due = time.monotonic() - saved > seconds
         # The primary host's clock decides, and a signal to any of them.
         gathered = hosts.all_gather([preemption.received_signal(), due])

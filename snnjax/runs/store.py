@@ -282,10 +282,18 @@ class Store:
         return rows
 
     def append(self, row: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> None:
-        """Add a complete row: its arrays first, then its line."""
+        """Add a complete row: its arrays first, then its line.
+
+        Raises:
+            ValueError: there is a row of its name; nothing is written.
+        """
+        name = self.name_of(row)
+        path = self._inside(f"{self.ARRAYS}/{name}.npz")
+        if path.exists() and any(self.name_of(old) == name for old in self.rows()):
+            raise ValueError(f"{self.results} has a row {name} already")
         file, copies = io.BytesIO(), {name: np.asarray(x) for name, x in arrays.items()}
         np.savez_compressed(file, **copies)  # pyrefly: ignore[bad-argument-type]
-        self.write_bytes(f"{self.ARRAYS}/{self.name_of(row)}.npz", file.getvalue())
+        self.write_bytes(f"{self.ARRAYS}/{name}.npz", file.getvalue())
         jsonl.append(self.results, row)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import optax
 from jax import Array
 
 from snnjax import _arrays
+from snnjax.layers import project_scales
 from snnjax.train import checks
 from snnjax.train.state import Model, TrainState, model_from_state
 
@@ -63,7 +64,8 @@ def average_weights(
         updated = count.astype(float)
         rising = (1 + updated) / (10 + updated)
         share = 1 - jnp.minimum(decay, rising)
-        new = optax.apply_updates(params, updates)
+        # As the training step does behind this.
+        new = project_scales(params, optax.apply_updates(params, updates))
         average = jax.tree.map(
             lambda old, w: old + share.astype(old.dtype) * (w.astype(old.dtype) - old),
             state.average,

@@ -19,6 +19,7 @@ from snnjax.train import checks, guards, sharding
 from snnjax.train.evaluate import Evaluation, evaluate
 from snnjax.train.feeding import make_feed
 from snnjax.train.losses import Loss, check_mask_argument, cross_entropy
+from snnjax.train.optimizers import check_schedules
 from snnjax.train.state import (
     TrainState,
     copy_arrays,
@@ -327,6 +328,7 @@ def steps(
     if start is not None:
         checks.check_start(start, like, number)
         checks.check_numbers(start, networks)
+        check_schedules(start, lambda: init(networks, optimizers))
     elif position is not None:
         raise ValueError("position goes with start; give start=progress.state as well")
     train_step = make_train_step(

@@ -54,12 +54,14 @@ def cross_entropy(
             mean is taken; None is all.
 
     Raises:
-        ValueError: label smoothing outside [0, 1).
+        ValueError: label smoothing outside [0, 1); logits or labels of other shapes;
+            outside ``jit``, labels that are no classes.
 
     Source: Szegedy et al., `Rethinking the Inception Architecture
     <https://arxiv.org/abs/1512.00567>`_, 2016, section 7.
     """
     _check_smoothing(label_smoothing)
+    _check_classes(logits, labels)
     logits = mean_logits(logits, mask)
     if not label_smoothing:
         each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -81,6 +83,21 @@ def smoothed_cross_entropy(label_smoothing: float) -> Loss:
     """
     _check_smoothing(label_smoothing)
     return functools.partial(cross_entropy, label_smoothing=label_smoothing)
+
+
+def _check_classes(logits: Array, labels: ArrayLike) -> None:
+    """Raise ValueError where losses would broadcast, or take a label for another."""
+    shape = np.shape(logits)
+    if len(shape) != 3:
+        raise ValueError(f"logits must be [T, B, classes], got shape {shape}")
+    found = jnp.asarray(labels)
+    if found.shape != shape[1:2] or not jnp.issubdtype(found.dtype, jnp.integer):
+        raise ValueError(
+            f"labels must be integers [B] of the {shape[1]} images, got {found.dtype} "
+            f"{list(found.shape)}"
+        )
+    expected = f"labels must be classes from 0 to {shape[2] - 1}"
+    _checks.require_values(found, lambda x: (x >= 0) & (x < shape[2]), expected)
 
 
 def _check_smoothing(label_smoothing: Any) -> None:

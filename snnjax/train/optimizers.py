@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
 from optax import contrib
 
 from snnjax import _pytree
-from snnjax.train import checks
+from snnjax.train import checks, sharding
 
 Number = Any  # a float, or an array of no axes
 
@@ -284,6 +285,35 @@ def _with_rate(core, learning_rate) -> optax.GradientTransformation:
         return ScheduledState(core.init(params), jnp.zeros((), jnp.int32), numbers)
 
     return optax.GradientTransformation(init, _traced_update(core))
+
+
+def check_schedules(start: Any, first: Callable[[], Any]) -> None:
+    """Raise ValueError unless the learning rates of a state are those given now.
+
+    They are in the state: other ones would have no effect.
+
+    Args:
+        start: the state to go on from.
+        first: makes the state of the networks and optimizers of now.
+    """
+    there = _find_schedules(start.opt_state)
+    here = jax.jit(lambda: _find_schedules(first().opt_state))() if there else []
+    for (path, now), then in zip(
+        jax.tree_util.tree_leaves_with_path(here), jax.tree.leaves(there), strict=True
+    ):
+        if not np.array_equal(np.asarray(now), sharding.to_host(then)):
+            name = _pytree.format_path(path[1:])
+            raise ValueError(
+                f"start is the state of another learning rate: {name} is {then} there "
+                f"and {now} here; give the optimizer that it was made with, or go on "
+                "from the network alone (train.model_from_state)"
+            )
+
+
+def _find_schedules(opt_state: Any) -> list[Any]:
+    is_scheduled = lambda x: isinstance(x, ScheduledState)  # noqa: E731
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_scheduled)
+    return [leaf.schedule for leaf in leaves if is_scheduled(leaf)]
 
 
 # One function for all rates: a step is compiled for each.
