@@ -127,6 +127,7 @@ class Dataset:
 def _as_indices(part, number: int) -> np.ndarray:
     """Return the indices that choose a part of so many images."""
     found = np.asarray(_checks.require_real("part", part))
+    found = found.astype(int) if found.shape == (0,) else found
     if found.dtype == bool and found.shape == (number,):
         return np.flatnonzero(found)
     whole = np.issubdtype(found.dtype, np.integer) and found.ndim == 1

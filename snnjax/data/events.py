@@ -48,7 +48,9 @@ def frames_from_events(
             than events.
 
     Source: SpikingJelly's ``integrate_events_by_fixed_frames_number`` and
-    ``..._by_fixed_duration``.
+    ``..._by_fixed_duration``. Differs from SpikingJelly in: windows follow each other
+    without gaps, so that a pause is frames without events; there a frame begins at the
+    next event.
 
     >>> events = dict(x=[0, 1, 1], y=[0, 0, 1], t=[5, 7, 15], p=[1, 0, 1])
     >>> frames = frames_from_events(events, size=(2, 2), timesteps=2)
@@ -112,8 +114,10 @@ def _field(events: Any, name: str) -> np.ndarray:
     for known in _NAMES[name]:
         if known in names:
             field = np.asarray(_checks.require_real(known, events[known]))
-            # Differences of unsigned times would wrap around.
-            return field.astype(np.int64) if field.dtype.kind == "u" else field
+            if field.dtype.kind != "f":  # differences of narrow times would wrap around
+                return field.astype(np.int64)
+            _checks.require_finite(known, field)
+            return field
     raise ValueError(
         f"events must be a structured array, or {{name: array}}, with a field "
         f"{' or '.join(_NAMES[name])}, got the fields {sorted(map(str, names))}"

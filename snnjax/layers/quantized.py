@@ -131,7 +131,7 @@ class QuantizedLayer(Observable):
 
         See `QuantSpec.encode`; LQ-Net's codes are indices of the levels that come with
         them. ``layer.quant.get_value().decode(codes, scale)`` is `quantized_kernel` in
-        evaluation.
+        evaluation, of a kernel of narrower dtype before it is rounded to that.
 
         Raises:
             ValueError: a kernel in full precision.

@@ -88,6 +88,8 @@ class Recurrent(Stateful):
             ValueError: x of another shape, or not floating point.
         """
         x = check_features(x, "T B C", self.feedback.kernel.shape[0])
+        if not len(x):
+            raise ValueError(f"x must have at least one time step, got {x.shape}")
         w = self.feedback.quantized_kernel(train=train)
         bias = getattr(self.feedback, "bias", None)
         before = self.start_state()

@@ -24,7 +24,8 @@ from snnjax.layers.variables import (
     value_of,
 )
 from snnjax.neurons import IF, LI, LIF, PLIF, Neuron
-from snnjax.neurons.step import check_reach, check_site, leak_factor
+from snnjax.neurons.modules import leak_of
+from snnjax.neurons.step import check_reach, check_site
 from snnjax.quantize import QuantSpec
 
 # Numbers that can be learned, and how a training step keeps them in their range.
@@ -103,8 +104,8 @@ class Spiking(Stateful, Observable):
             spec = None
         if spec is not None:
             spec.check_membrane(site)
-            threshold = getattr(self.neuron.get_value(), "v_threshold", None)
-            check_reach(spec, site, threshold)  # a learned one is None here
+            threshold = getattr(self.learned_neuron(), "v_threshold", None)
+            check_reach(spec, site, threshold)
         scale = None
         if spec is not None and spec.learns_membrane_scale:
             scale = spec.init_scale()
@@ -179,9 +180,8 @@ class Spiking(Stateful, Observable):
                 if self.axis_name is not None:
                     parts *= jax.lax.axis_size(self.axis_name)
                 scale = _scale_gradient(scale, parts**-0.5)
-            tau, w = (getattr(neuron, name, None) for name in ("tau", "w"))
             quantizer = self.quant.get_value().bind_membrane(
-                site=self.site, leak=leak_factor(tau, w), scale=scale
+                site=self.site, leak=leak_of(neuron), scale=scale
             )
         return quantizer
 

@@ -13,7 +13,7 @@ from snnjax.neurons.current import CubaState, cuba_lif
 from snnjax.neurons.integrator import li
 from snnjax.neurons.own import StepNeuron
 from snnjax.neurons.sequence import if_, lif, plif, w_from_tau
-from snnjax.neurons.step import check_numbers
+from snnjax.neurons.step import check_numbers, leak_factor
 from snnjax.surrogate import Surrogate
 
 Leaf = Any  # a number or an array; JAX rebuilds pytrees with placeholders too
@@ -194,3 +194,12 @@ class LI:
 for neuron in (LIF, IF, PLIF, CubaLIF, LI):
     _pytree.register(neuron)
 Neuron = LIF | IF | PLIF | CubaLIF | StepNeuron
+
+
+def leak_of(neuron: Neuron | LI) -> Array | None:
+    """Return the share of its membrane that a step leaves; None without leak.
+
+    A neuron of one's own leaks by its number ``tau``, if it has one of that name.
+    """
+    w = neuron.w if isinstance(neuron, PLIF) else None
+    return leak_factor(getattr(neuron, "tau", None), w)

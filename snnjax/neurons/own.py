@@ -15,6 +15,7 @@ from snnjax import _checks, _pytree
 from snnjax.neurons.step import (
     Quantizer,
     bind_quantizer,
+    check_reach,
     check_site,
     require_sequence,
     scan_steps,
@@ -55,8 +56,9 @@ class StepNeuron:
         numbers = {n: getattr(self, n) for n in names if n not in ("step", "rest")}
         for name, value in numbers.items():
             _checks.require_broadcast(name, value, "one step of x_seq", x_seq.shape[1:])
-        tau, w = numbers.get("tau"), numbers.get("w")
-        quantizer = bind_quantizer(membrane_quantizer, membrane_site, tau, w)
+        check_reach(membrane_quantizer, membrane_site, numbers.get("v_threshold"))
+        tau = numbers.get("tau")
+        quantizer = bind_quantizer(membrane_quantizer, membrane_site, tau)
         before = {}
         if quantizer is not None and membrane_site == "pre_fire":
             if "membrane_quantizer" not in inspect.signature(self.step).parameters:
@@ -116,7 +118,8 @@ def from_step(
             for several, of which ``"v"`` is the membrane. The state is an array
             ``[...]`` of one step's shape, or a dict of such.
         numbers: of the neuron: traced, so that they are swept without compiling again,
-            and learned where `layers.Spiking` is asked to.
+            and learned where `layers.Spiking` is asked to. MINT and OSBC take the leak
+            from one that is named ``tau``, and none where there is no such.
 
     Returns:
         ``neuron(x_seq, v_init=None, ...) -> (spikes, state)``, as `neurons.LIF`.

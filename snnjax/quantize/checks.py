@@ -18,6 +18,8 @@ def require_bits(bits: Any, least: int, most: int, of: str) -> None:
         bits = np.asarray(bits)
 
     def is_in_range(x):
+        if x.dtype == bool:
+            return np.zeros(x.shape, bool)
         return (least <= x) & (x <= most) & (np.round(x) == x)
 
     _checks.require_values(

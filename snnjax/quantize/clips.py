@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from snnjax import _arrays
 from snnjax.quantize.nearest import round_up_to_multiple, smallest_scale
 from snnjax.quantize.powers import power_of_two
 from snnjax.quantize.uniform import count_parts, uniform
@@ -35,7 +34,7 @@ def fit_clip(
     rows, shape, count = _in_rows(w, per_channel, group_size)
     size = jnp.abs(rows)
     largest = jnp.max(size, axis=0)
-    bits = _arrays.match_rank(jnp.asarray(bits, w.dtype), 1)
+    bits = jnp.ravel(jnp.asarray(bits, w.dtype))
     if bits.size > 1 and group_size is not None:
         bits = jnp.tile(bits, rows.shape[-1] // bits.size)  # of each group
     elif bits.size > 1 and not per_channel:

@@ -24,7 +24,8 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     for codes n and a scale s, one number or per channel, float32: the product in
     float32 is the quantized weight to the bit (a bound that was given and is no exact
     multiple of its step apart, whose own level is then off by a unit in the last
-    place; `decode` is exact there too). Codes on mid-rise, and DoReFa's, are odd:
+    place; `decode` is exact there too). Of weights narrower than float32 it is the
+    level before it is rounded to their dtype. Codes on mid-rise, and DoReFa's, are odd:
     ``2 k + 1``; of powers of two they are ``+-2**m``. LQ-Net's codes are indices of
     ascending levels, which are returned in place of the scale: ``[2**bits, C_out]`` of
     weights, ``[levels]`` of `lq_levels`.
@@ -34,8 +35,8 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
         holds them (LQ-Net's uint8); the scale or the levels.
 
     Raises:
-        ValueError: method ``"none"``, traced or integer weights, NaN in them, or no
-            state for LQ-Net.
+        ValueError: method ``"none"`` or a zero point, traced or integer weights, NaN in
+            them, or no state for LQ-Net.
     """
     if isinstance(w, jax.core.Tracer):
         raise ValueError("w must not be traced: encode outside of jax.jit")
@@ -47,6 +48,8 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
         raise ValueError("method 'none' has no codes")
     if spec.method == "lq_net":
         return _encode_lq_net(w, state, spec.lq_codes)
+    if spec.zero_point:
+        raise ValueError("zero_point is for membranes; leave it out on weights")
     if spec.method in ("lsq", "mint"):
         state = spec.init_scale(w) if state is None else state
     spec = spec.fit(w)

@@ -287,3 +287,10 @@ def test_arrays_without_elements_are_kept(tmp_path):
     assert_same(checkpoint.load(tmp_path / "one", value), value)
     with pytest.raises(ValueError, match="another network"):
         checkpoint.load(tmp_path / "one", value | {"x": np.ones(3)})
+
+
+def test_numbers_of_python_and_numpy_keep_their_digits(tmp_path):
+    tree = {"step": 2**40, "time": 1700000000.123, "n": np.int64(2**41), "on": True}
+    checkpoint.save(tmp_path / "a", tree)
+    found = checkpoint.load(tmp_path / "a", tree)
+    assert found == tree

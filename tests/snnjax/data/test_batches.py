@@ -325,3 +325,18 @@ def test_a_source_that_is_empty_the_second_time():
         train.fit(network(), [(X, Y)], epochs=2, validation=other, **OPTIONS)
     with pytest.raises(ValueError, match="batch_size"):
         train.fit(network(), dataset, epochs=2, **OPTIONS)
+
+
+def test_a_batch_that_is_handed_back_keeps_its_numbers():
+    made = data.Batches(
+        [(np.full((4, 2, 2, 1), 128, np.uint8), np.zeros(4, int))],
+        mean=[0.5],
+        std=[0.2],
+    )
+    for again in (data.as_batches(list(made)), data.Batches(list(made))):
+        [batch] = again
+        np.testing.assert_array_equal(
+            [batch.mean, batch.std], np.float32([[0.5], [0.2]])
+        )
+    with pytest.raises(ValueError, match="a Batch, which has its own"):
+        list(data.Batches(list(made), mean=[0.0], std=[1.0]))

@@ -133,3 +133,18 @@ def test_other_lengths_and_ranks_are_refused():
         data.network_input(np.zeros((8, 2), np.uint8), np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"event frames \[B, T, H, W, C\]"):
         data.augment(jax.random.key(0), np.zeros((8, 8, 2), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint8, bool])
+def test_narrow_times_do_not_wrap(dtype):
+    ends = (False, True) if dtype is bool else np.iinfo(dtype)
+    ends = ends if dtype is bool else (ends.min, ends.max)
+    events = dict(x=[0, 0], y=[0, 0], t=np.array(ends, dtype), p=[1, 1])
+    frames = data.frames_from_events(events, size=(1, 1), timesteps=2)
+    assert frames[..., 1].ravel().tolist() == [1, 1]
+
+
+def test_times_that_are_not_finite_are_refused():
+    events = dict(x=[0, 0], y=[0, 0], t=np.array([0.0, np.nan]), p=[1, 1])
+    with pytest.raises(ValueError, match="t must be finite"):
+        data.frames_from_events(events, size=(1, 1), timesteps=2)

@@ -140,3 +140,15 @@ def test_events_by_window_and_faults():
         data.frames_from_events(events, size=(1, 3))
     with pytest.raises(ValueError, match="at most the 3 events"):
         data.frames_from_events(events, size=(1, 3), timesteps=4, split_by="count")
+
+
+def test_an_empty_part_says_that_nothing_is_left():
+    dataset = data.from_arrays(np.zeros((2, 3, 4), np.uint8), [0, 1])
+    with pytest.raises(ValueError, match="leaves none of 2"):
+        dataset.subset([])
+
+
+def test_recurrent_layers_need_a_step():
+    layer = layers.Recurrent(3, neurons.LIF(), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="at least one time step"):
+        layer(jnp.zeros((0, 2, 3)))

@@ -8,7 +8,7 @@ import pytest
 from calibrated import Net
 from flax import nnx
 
-from snnjax import data, distill, firing, layers, models, neurons, train
+from snnjax import data, distill, emd, firing, layers, models, neurons, train
 
 LOSSES = (
     distill.paired_rates,
@@ -382,3 +382,67 @@ def test_a_weight_may_be_a_schedule_of_the_step():
         assert float(loss(student, teacher, step)) == pytest.approx(factor * plain)
     with pytest.raises(ValueError, match="step must be given: weight"):
         loss(student, teacher)
+
+
+def test_counted_rates_of_different_lengths_are_matched_by_themselves():
+    """A step counts alike in counts and in batches, whatever its sequence's length."""
+    rng = np.random.default_rng(0)
+    lengths = np.where(np.arange(8) % 2, 40, 5)
+    rates = np.where(np.arange(8) % 2, 0.1, 0.6)
+    spikes = (rng.random((40, 8, 6)) < rates[:, None]).astype(np.float32)
+    mask = np.arange(40)[:, None] < lengths
+    kept = np.where(mask[..., None], spikes, 0).sum((0, 1)).astype(np.int32)
+    counts = firing.FiringCounts({"a": kept}, int(mask.sum()))
+    student = distill.Recording(
+        jnp.zeros((40, 8, 2)), {"a": jnp.asarray(spikes)}, {}, mask=jnp.asarray(mask)
+    )
+    assert float(distill.match_counts(counts)(student, None)) < 1e-10
+
+
+def test_silent_and_saturated_neurons_feel_the_whole_pull():
+    rng = np.random.default_rng(0)
+    s, t = (rng.integers(0, 2, (4, 8, 6)).astype(np.float32) for _ in range(2))
+    s[..., :2], s[..., 2] = 0, 1
+
+    def exact(s):
+        found, wanted = (x.mean((0, 1)) for x in (s, jnp.asarray(t)))
+        cdf = functools.partial(emd.soft_cdf, points=32, temperature=0.02)
+        spread = jnp.sqrt(jnp.maximum(jnp.var(wanted), 1e-4))
+        return jnp.mean(jnp.square(cdf(found) - cdf(wanted))) / spread
+
+    found = jax.grad(lambda s: distill.soft_cdf({"a": s}, {"a": jnp.asarray(t)}))(
+        jnp.asarray(s)
+    )
+    np.testing.assert_allclose(found, jax.grad(exact)(jnp.asarray(s)), rtol=1e-4)
+
+
+def test_directions_are_those_of_any_dtype(x64):
+    student, teacher = recordings(np.float32)
+    wide = [
+        {k: jnp.asarray(v, jnp.float64) for k, v in x.items()}
+        for x in (student, teacher)
+    ]
+    narrow = distill.sliced_w2(as_trees(student), as_trees(teacher))
+    np.testing.assert_allclose(distill.sliced_w2(*wide), narrow, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -2.0, np.nan])
+def test_a_temperature_divides(temperature):
+    student, teacher = (jnp.ones((2, 3, 4)) for _ in range(2))
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
+        distill.logits(temperature=temperature)
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
+        distill.logits(student, teacher, temperature=temperature)
+
+
+def test_logits_of_other_shapes_are_refused():
+    for s, t in (((3, 4), (3, 4)), ((2, 3, 4), (2, 1, 4))):
+        with pytest.raises(ValueError, match="logits"):
+            distill.logits(jnp.ones(s), jnp.ones(t))
+
+
+def test_a_partial_is_the_loss_with_its_numbers():
+    loss = distill.loss.as_loss(functools.partial(distill.membrane, weight=2.0))
+    assert loss.needs_membranes
+    assert loss.takes_mask
+    assert float(loss.numbers["weight"]) == 2

@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 from programs import equations
 
-from snnjax import models, neurons, quantize, surrogate
+from snnjax import layers, models, neurons, quantize, surrogate
 from snnjax.conv import neighbours
+from snnjax.models.parts import norm_and_spike
 from snnjax.models.sew_resnet import CONNECT, STEMS
 from snnjax.quantize import QuantSpec
 
@@ -470,3 +471,52 @@ def test_learned_levels_of_membranes_under_jit():
     x = 5 * jnp.ones((2, 6, 6, 1))
     logits, _ = nnx.jit(lambda model, x: model(x, timesteps=2))(model, x)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("steps", [8, 12, 16])
+@pytest.mark.parametrize("method", ["lsq", "lq_net"])
+def test_a_learned_membrane_has_its_layers_gradient_for_any_t(steps, method):
+    """1 / sqrt(N) counts all steps, also where a network takes them in chunks."""
+    spec = QuantSpec(method, bits=3, clip=1.0)
+    norm, spiking = layers.BatchNorm(3), layers.Spiking(neurons.LIF(), quant=spec)
+    h = jax.random.normal(jax.random.key(0), (steps, 2, 3)) + 0.5
+    weights = jax.random.normal(jax.random.key(1), h.shape)
+
+    @nnx.jit(static_argnums=1)
+    def gradient(spiking, whole):
+        def loss(spiking):
+            if whole:
+                spikes = norm_and_spike(norm, spiking, h, train=False)
+            else:
+                spikes = spiking(norm(h, train=False))
+            return jnp.sum(spikes * weights)
+
+        return nnx.grad(loss)(spiking)
+
+    found, expected = (gradient(spiking, x).quant_scale[...] for x in (True, False))
+    assert jnp.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["block", "full"])
+def test_blocks_that_see_no_whole_numbers_have_no_gradient(remat):
+    """They are kept as int8, so that NaN says what a wrong number would hide."""
+
+    def graded(v, x, *, share):
+        v = v * jnp.asarray(0.5, v.dtype) + x
+        spikes = surrogate.atan(v - 1)
+        return v * (1 - spikes), share * spikes
+
+    model = models.sew_resnet8(
+        3,
+        width=2,
+        neuron=lambda c: (
+            neurons.from_step(graded, share=0.25) if c == 2 else neurons.LIF()
+        ),
+        remat=remat,
+        rngs=nnx.Rngs(0),
+    )
+    model.train()
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    gradient = nnx.jit(nnx.grad(lambda m: jnp.sum(jnp.square(m(x)[0]))))(model)
+    assert jnp.isnan(gradient.conv1.kernel[...]).all()

@@ -204,3 +204,35 @@ def test_learned_numbers_stay_in_their_range():
     assert float(new["tau"].get_value()) == 1.5
     with pytest.raises(ValueError, match="learn"):
         layers.Spiking(neurons.IF(), learn=("tau",))
+
+
+def fire_at(v, x, *, v_threshold, membrane_quantizer=lambda v: v):
+    v = membrane_quantizer(v + x)
+    spikes = (v >= v_threshold).astype(v.dtype)
+    return v * (1 - spikes), spikes
+
+
+def test_a_membrane_that_cannot_reach_its_threshold_is_refused():
+    """Of a neuron of one's own, and where the threshold is learned."""
+    spec = QuantSpec(bits=4, clip=0.5)
+    neuron = neurons.from_step(fire_at, v_threshold=1.0)
+    with pytest.raises(ValueError, match="never fires"):
+        neuron(jnp.ones((3, 1)), membrane_quantizer=spec, membrane_site="pre_fire")
+    with pytest.raises(ValueError, match="never fires"):
+        layers.Spiking(
+            neurons.LIF(), learn=("v_threshold",), quant=spec, site="pre_fire"
+        )
+
+
+def test_a_number_named_w_is_no_leak():
+    def named(name):
+        def step(v, x, **numbers):
+            v = v * jnp.asarray(0.5, v.dtype) + x * numbers[name]
+            spikes = (v >= 1).astype(v.dtype)
+            return v * (1 - spikes), spikes
+
+        neuron = neurons.from_step(step, **{name: 1.0})
+        spec = QuantSpec("mint", bits=4, clip=1.0)
+        return neuron(jnp.full((3, 1), 0.3), membrane_quantizer=spec)[1]
+
+    np.testing.assert_array_equal(named("w"), named("g"))

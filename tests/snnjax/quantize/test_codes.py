@@ -158,3 +158,25 @@ def test_codes_at_the_ends_of_8_bits(ends, dtype):
     assert codes.dtype == dtype
     assert codes.ravel().tolist() == list(ends)
     np.testing.assert_array_equal(spec.decode(codes, scale), spec(w))
+
+
+def test_a_zero_point_has_no_codes_of_weights():
+    spec = QuantSpec("lsq", bits=4, zero_point=True)
+    with pytest.raises(ValueError, match="zero_point is for membranes"):
+        spec.encode(jnp.ones((3, 2)))
+
+
+def test_bits_of_channels_have_any_rank():
+    w = jax.random.normal(jax.random.key(0), (3, 3, 2, 4))
+    bits = jnp.array([2, 3, 4, 6])
+    for rule in ("mse", "absmax", "percentile"):
+        flat, ranked = (
+            QuantSpec(bits=x, clip=rule, per_channel=True).fit(w).clip
+            for x in (bits, bits.reshape(1, 1, 1, 4))
+        )
+        np.testing.assert_array_equal(jnp.ravel(flat), jnp.ravel(ranked))
+
+
+def test_a_truth_value_is_no_number_of_bits():
+    with pytest.raises(ValueError, match="whole bits"):
+        QuantSpec(bits=True)

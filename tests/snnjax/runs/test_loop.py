@@ -94,3 +94,12 @@ def test_networks_side_by_side_keep_a_folder_each(tmp_path):
     np.testing.assert_array_equal(a.state["w"], -b.state["w"])
     with runs.resumable(tmp_path / "b", first()) as again:
         np.testing.assert_array_equal(again.state["w"], b.state["w"])
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0])
+def test_a_break_leaves_the_state_that_was_reached(tmp_path, seconds):
+    with runs.resumable(tmp_path, first()) as one:
+        for progress in one.watch(steps(one.state), seconds=seconds):
+            if progress.step == 3:
+                break
+        np.testing.assert_array_equal(one.state["w"], progress.state["w"])

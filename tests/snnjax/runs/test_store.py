@@ -361,3 +361,12 @@ def test_damaged_counts_are_refused_with_the_way_out(tmp_path, rows):
     path.unlink()
     with pytest.raises(ValueError, match=said):
         run.arrays("row-0")
+
+
+def test_a_row_that_is_there_is_not_written_over(tmp_path, rows):
+    with open_store(tmp_path) as run:
+        add(run, rows[0])
+        with pytest.raises(ValueError, match="already"):
+            run.append(rows[0], {"x": np.zeros(7)})
+        assert run.rows() == rows[:1]
+        assert list(run.arrays(rows[0]["name"])) == list(COUNTS)

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from snnjax import data, models, train
+from snnjax import data, layers, models, neurons, train
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
@@ -79,3 +79,37 @@ def test_the_averaged_network_has_the_weights_dtype():
     state = train.init(model, train.average_weights(optax.sgd(0.1), 0.9))
     found = train.averaged_model(model, state)
     assert found.conv1.kernel.get_value().dtype == jnp.bfloat16
+
+
+def test_the_average_is_of_weights_within_their_bounds():
+    """A threshold that a step would make negative is cut in front of the average."""
+    rngs = nnx.Rngs(0)
+    net = models.Sequential(
+        {
+            "fc1": layers.QuantLinear(6, 8, rngs=rngs),
+            "sn1": layers.Spiking(neurons.LIF(), learn=("v_threshold",)),
+            "fc2": layers.QuantLinear(8, 3, rngs=rngs),
+        },
+        in_shape=(6,),
+    )
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(16, 4, 6)).astype(np.float32)
+    decay, seen, expected = 0.9, [], None
+    loop = train.steps(
+        net,
+        data.from_arrays(x, np.arange(16) % 3),
+        optimizer=train.average_weights(optax.sgd(0.1), decay),
+        penalty=lambda rates, target: -100 * jnp.mean(rates["sn1"]),
+        batch_size=16,
+        steps=8,
+        seed=0,
+    )
+    expected = np.float64(net.sn1.v_threshold[...])
+    for n, progress in enumerate(loop, 1):
+        threshold = train.model_from_state(net, progress.state).sn1.v_threshold[...]
+        seen.append(float(threshold))
+        share = 1 - min(decay, (1 + n) / (10 + n))
+        expected += share * (seen[-1] - expected)
+    assert min(seen) > 0
+    found = train.averaged_model(net, progress.state).sn1.v_threshold[...]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

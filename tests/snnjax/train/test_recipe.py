@@ -172,3 +172,20 @@ def test_neurons_constants_do_not_decay(shape):
         jax.tree.map(jnp.zeros_like, params), tx.init(params), params
     )
     assert not np.any(updates["sn1"]["w"].get_value())
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [(0.1, 0.2), (train.one_cycle(4, 0.1), train.one_cycle(9, 0.1))],
+    ids=["rate", "schedule"],
+)
+def test_a_state_goes_on_at_its_own_rates_alone(first, other):
+    """They are in the state: other ones would be without effect."""
+    options = dict(batch_size=4, timesteps=2, seed=3)
+    like = dict(optimizer=train.sgd(first), **options)
+    *_, reached = train.steps(Net(), dataset(), steps=2, **like)
+    state = jax.tree.map(np.array, reached.state)
+    options["optimizer"] = train.sgd(other)
+    with pytest.raises(ValueError, match="start is the state of another learning rate"):
+        train.steps(Net(), dataset(), steps=4, start=state, **options)
+    assert len(list(train.steps(Net(), dataset(), steps=4, start=state, **like))) == 2

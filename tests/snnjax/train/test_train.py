@@ -591,3 +591,23 @@ def test_a_sweep_of_strengths_compiles_once():
         fitted(Net(), [0.1], penalty=mean_rate, target=jnp.float32(strength))
     assert step._cache_size() == 1
     assert _make_train_step.cache_info().misses == 1
+
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5)), jnp.float32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("logits", "labels", "what"),
+    [
+        (LOGITS, [0, 1, 2, -1], "labels must be classes from 0 to 4"),
+        (LOGITS, [0, 1, 2, 5], "labels must be classes from 0 to 4"),
+        (LOGITS, [0.0, 1.0, 2.0, 3.0], "labels must be integers"),
+        (LOGITS, [[0], [1], [2], [3]], "labels must be integers"),
+        (LOGITS, [0], "labels must be integers"),
+        (LOGITS[0], [0, 1, 2, 3], "logits must be"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(logits, labels, what, smoothing):
+    with pytest.raises(ValueError, match=what):
+        train.cross_entropy(logits, jnp.asarray(labels), label_smoothing=smoothing)
