@@ -1,6 +1,7 @@
 """The worked example of CONTRIBUTING.md is a quantizer that keeps its rules."""
 
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -30,6 +31,29 @@ def test_its_rows_hold(names, bits):
     np.testing.assert_array_equal(
         gradient, names["powers_pullback"](np.ones(500), x, bits, 1.0)
     )
+
+
+def test_it_passes_the_tests_of_conformance(names):
+    sys.path.insert(0, str(Path(__file__).parent / "snnjax" / "quantize"))
+    import test_conformance as conformance
+
+    row = conformance.Row(
+        names["powers_of_two"],
+        names["powers_forward"],
+        names["powers_pullback"],
+        bits=(2, 3, 4),
+        has_zero=False,
+    )
+    for clip in (1.0, 0.7):
+        conformance.test_levels(row, clip)
+        conformance.test_gradient_at_the_edge_and_beyond(row, clip)
+        with jax.enable_x64(True):
+            conformance.test_forward_is_the_formula(row, None, clip)
+            conformance.test_gradient_is_the_written_rule(row, None, clip)
+    conformance.test_monotone_and_idempotent(row)
+    conformance.test_jit_equals_eager_and_nothing_recompiles(row)
+    conformance.test_nan_stays_nan(row)
+    conformance.test_jaxpr_shows_a_custom_vjp(row)
 
 
 def test_it_refuses_bad_input(names):

@@ -255,7 +255,7 @@ class IntegerNetwork:
             )
 
     def describe(self) -> str:
-        """Print a line for each layer: widths of weights, sums, biases, membranes."""
+        """Return a line for each layer: widths of weights, sums, biases, membranes."""
         lines = [
             f"border {self.border.name}: {self.border.describe()}; a neuron fires at "
             f"its threshold or above; membranes saturate at {self.membrane_bits} bits",

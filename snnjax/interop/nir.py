@@ -49,7 +49,7 @@ def graph(
 
     Args:
         model: a `models.SEWResNet` with the CIFAR stem and ``connect="add"``, a
-            `models.SpikingVGG`, or what `load` returned.
+            `models.SpikingVGG` or `models.Sequential`, or what `load` returned.
         image_size: (height, width), which NIR fixes; that of ``model.synapses()`` where
             not given.
         dt: seconds a step; 1e-4 is what other libraries' readers expect.

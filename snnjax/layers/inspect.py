@@ -153,7 +153,7 @@ def _end_levels(spec: QuantSpec, scale):
 
 
 def describe(model: nnx.Module) -> str:
-    """Print a line for each layer: name, what is quantized, bits, method.
+    """Return a text with a line for each layer: name, what is quantized, bits, method.
 
     And for a quantized kernel the share of weights beyond its bound, the relative root
     mean square error, LSQ's and MINT's scale, and a warning where the bound leaves more

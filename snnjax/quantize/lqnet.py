@@ -28,7 +28,7 @@ from snnjax.quantize.uniform import uniform
 _RIDGE = 1e-4  # from the published code, relative to codes of size 1
 _DECAY = 0.9  # of the moving average, from the published code
 _MIN_CLIPS = 512  # fewest candidates in the search for the best uniform clip
-INITS = ("uniform", "paper")
+INITS = ("uniform", "clip", "paper")
 Codes = tuple[int, int]
 CODES: tuple[Codes, Codes] = ((-1, 1), (0, 1))
 
@@ -252,10 +252,11 @@ def lq_fit(
 
     - ``"uniform"``: :math:`v_j = c\, 2^j / (2^b - 1)`, a mid-rise uniform grid, for
       each channel with the bound :math:`c` of least squared error,
+    - ``"clip"``: the same with :math:`c =` ``clip``,
     - ``"paper"``: the published :math:`v_j = 0.6745 \sqrt{2/n}\, 2^j / 2^{b-1}`, for
       :math:`n = k \cdot k \cdot C_{out}` (:math:`C_{out}` for a linear layer).
 
-    From a grid wider than the weights levels would stay unused: no step moves them.
+    From a grid wider than the weights levels stay unused: no step moves those.
     With codes 0 and 1 the first basis is two's complement from :math:`-c` up, and c
     that of least squared error; each channel keeps the better of its two signs.
 
@@ -284,14 +285,16 @@ def lq_fit(
         raise ValueError(f"bits must be one number that is not traced, got {got}")
     check_bits(np.asarray(bits) if isinstance(bits, Array) else bits)
     _checks.require_one_of("init", init, INITS)
+    if init == "clip" and clip is None:
+        raise ValueError('init="clip" needs clip')
     if clip is not None:
         _checks.require_positive("clip", clip)
     _checks.require_whole("iterations", iterations, 0)
     codes = check_codes(codes)
     if codes == (0, 1) and init != "uniform":
         raise ValueError(
-            f'init must be "uniform" for codes (0, 1), got {init!r}: the published '
-            "basis is of codes -1 and 1"
+            f'init must be "uniform" for codes (0, 1), got {init!r}: the others are '
+            "bases of codes -1 and 1"
         )
     w = _checks.require_floating("w", w)
     _as_columns(w)
@@ -320,6 +323,8 @@ def _fit(w, clip, bits, init, iterations, codes) -> LqState:
         n = columns.shape[0] // w.shape[-2] * w.shape[-1]
         top = 0.6745 * (2 / n) ** 0.5 * (2**bits - 1) / 2 ** (bits - 1)
         top = jnp.full(columns.shape[1], top, w.dtype)
+    elif init == "clip":
+        top = jnp.broadcast_to(jnp.ravel(jnp.asarray(clip)), columns.shape[1:])
     else:
         top = _find_best_clip(columns, bits)
     basis = ladder[:, None] * top[None] / (2**bits - 1)

@@ -81,6 +81,8 @@ def lq_cases():
         iterations=[-1, 1.5],
         init=["x"],
     )
+    no_clip = partial(quantize.lq_fit, X, bits=2, init="clip")
+    yield "lq_fit: no clip", no_clip, "clip", "clip"
     traced = jax.jit(lambda bits: quantize.lq_fit(X, bits=bits))
     yield "lq_fit: traced bits", partial(traced, 2), "bits", "traced"
     bits = jax.numpy.int32(2)

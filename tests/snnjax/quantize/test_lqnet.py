@@ -165,6 +165,12 @@ def test_the_published_first_basis(shape, n):
     assert got.count == 0
 
 
+def test_first_basis_from_the_clip():
+    got = fit(jnp.ones((5, 7)), bits=3, init="clip", clip=10.0, iterations=0)
+    expected = 10 / 7 * np.array([1, 2, 4])  # the top level is 10
+    np.testing.assert_allclose(got.basis, np.stack([expected] * 7, axis=1), 1e-5)
+
+
 def test_update_is_the_zero_debiased_average(x64):
     learned = state(np.array([[0.05, 0.1], [0.12, -0.2]]))
     basis, shadow = np.array(learned.basis), np.zeros((2, 2))
