@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 def promote_dtypes(*dtypes: DTypeLike) -> jnp.dtype:
@@ -24,3 +24,21 @@ def compute_dtype(*arrays: Array) -> jnp.dtype:
 def match_rank(x: Array, rank: int) -> Array:
     """Prepend axes of size 1 up to this rank; a scalar stays a scalar."""
     return x.reshape((1,) * (rank - x.ndim) + x.shape) if x.ndim else x
+
+
+def widen(x: ArrayLike) -> Array:
+    """Return numbers in float32 at least."""
+    x = jnp.asarray(x)
+    return x.astype(compute_dtype(x))
+
+
+def mean_over_time(x: ArrayLike, mask: Array | None = None) -> Array:
+    """Average ``[T, B, ...]`` over the steps of each sequence, in float32 at least.
+
+    ``mask`` ``[T, B]`` is True for the steps of each sequence; None is all.
+    """
+    x = widen(x)
+    if mask is None:
+        return jnp.mean(x, axis=0)
+    steps = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
+    return jnp.sum(jnp.where(steps, x, 0), 0) / jnp.sum(steps, 0).astype(x.dtype)

@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._arrays import widen
 from snnjax.distill.recording import Recording
 
 # Distances are relative to this variance at least, a deviation of rates of 1 %: below
@@ -27,24 +28,8 @@ def mask_of(student: Any) -> Array | None:
     return student.mask if isinstance(student, Recording) else None
 
 
-def widen(x: ArrayLike) -> Array:
-    """Return numbers in float32 at least."""
-    x = jnp.asarray(x)
-    return x.astype(np.promote_types(x.dtype, np.float32))
-
-
 def _as_weights(mask: Array | None, x: Array) -> Array | None:
     return None if mask is None else mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
-
-
-def mean_over_time(x: ArrayLike, mask: Array | None) -> Array:
-    """Average ``[T, B, ...]`` over the steps of each sequence."""
-    x = widen(x)
-    steps = _as_weights(mask, x)
-    if steps is None:
-        return jnp.mean(x, axis=0)
-    kept = jnp.sum(steps, axis=0).astype(x.dtype)
-    return jnp.sum(jnp.where(steps, x, 0), axis=0) / kept
 
 
 def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:

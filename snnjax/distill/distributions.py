@@ -8,11 +8,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import emd
+from snnjax._arrays import mean_over_time
 from snnjax.distill.distances import (
     LEAST_VARIANCE,
     batch_rates,
     mean_of_layers,
-    mean_over_time,
     relative_square,
 )
 from snnjax.distill.loss import configurable

@@ -8,15 +8,14 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from snnjax._arrays import mean_over_time, widen
 from snnjax.distill.distances import (
     axis_of,
     mask_of,
     mean,
     mean_of_layers,
-    mean_over_time,
     pair_parts,
     relative_square,
-    widen,
 )
 from snnjax.distill.loss import configurable
 from snnjax.distill.recording import Recording

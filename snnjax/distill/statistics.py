@@ -9,12 +9,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._arrays import mean_over_time
 from snnjax.distill.distances import (
     axis_of,
     batch_rates,
     mask_of,
     mean,
-    mean_over_time,
     relative_square,
 )
 from snnjax.distill.loss import Loss, configurable

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import firing, spiketrain
+from snnjax._arrays import mean_over_time
 from snnjax.models.connections import is_output
 from snnjax.train import checks, sharding
-from snnjax.train.losses import mean_logits
 
 # Sets of images that are counted apart: their differences are the sampling noise.
 NUM_GROUPS = 32
@@ -101,7 +101,7 @@ def _logits_until_each_step(logits: Array, mask: Array | None) -> Array:
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if mask is not None:
         wide = jnp.where(mask[..., None], wide, 0)
-    return jnp.cumsum(wide, axis=0).at[-1].set(mean_logits(logits, mask))
+    return jnp.cumsum(wide, axis=0).at[-1].set(mean_over_time(logits, mask))
 
 
 def is_graded(spikes: Array) -> Array:

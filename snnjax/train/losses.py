@@ -14,23 +14,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
+from snnjax._arrays import mean_over_time
 from snnjax.layers import mask_time
 from snnjax.layers.inspect import check_model
 from snnjax.train import checks
 
 Loss = Callable[[Array, Array], Array]
-
-
-def mean_logits(logits: Array, mask: Array | None = None) -> Array:
-    """Return the logits' mean over time ``[B, classes]``, float32 at least.
-
-    ``mask`` ``[T, B]`` is True for the steps of each sequence; None is all.
-    """
-    wide = logits.astype(np.promote_types(logits.dtype, np.float32))
-    if mask is None:
-        return jnp.mean(wide, axis=0)
-    total = jnp.sum(jnp.where(mask[..., None], wide, 0), axis=0)
-    return total / jnp.sum(mask, axis=0).astype(total.dtype)[:, None]
 
 
 def cross_entropy(
@@ -62,7 +51,7 @@ def cross_entropy(
     """
     _check_smoothing(label_smoothing)
     _check_classes(logits, labels)
-    logits = mean_logits(logits, mask)
+    logits = mean_over_time(logits, mask)
     if not label_smoothing:
         each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     else:
@@ -155,7 +144,7 @@ def loss_fn(
     if known is not None:
         mask_time(model, None)
         more["mask"] = known
-    return loss(logits, jnp.asarray(labels), **more), mean_logits(logits, known)
+    return loss(logits, jnp.asarray(labels), **more), mean_over_time(logits, known)
 
 
 def check_mask_argument(loss: Loss, masked: bool) -> None:

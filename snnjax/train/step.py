@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks, distill
+from snnjax._arrays import mean_over_time
 from snnjax.layers import mask_time, project_scales, synchronize
 from snnjax.train import checks, guards, sharding
 from snnjax.train.eval_step import is_graded
-from snnjax.train.losses import Loss, cross_entropy, mean_logits
+from snnjax.train.losses import Loss, cross_entropy
 from snnjax.train.state import TrainState, split
 
 Penalty = Callable[[Mapping[str, Array], Any], Array]
@@ -208,7 +209,7 @@ def _make_train_step(
             if penalty is not None:
                 whole = rates if axis is None else jax.lax.pmean(rates, axis)
                 total = total + _scalar("penalty", penalty(whole, target))
-            correct = jnp.argmax(mean_logits(logits, mask), axis=-1) == labels
+            correct = jnp.argmax(mean_over_time(logits, mask), axis=-1) == labels
             accuracy = jnp.mean(correct)
             model.eval()
             return total, (
