@@ -49,6 +49,9 @@ def judge_claims(run: Run) -> list[Judgement]:
     for key, measure in effects.MEASURES.items():
         where = CLAIMS[key].get("where", {})
         own, wanted = select(run.judged_main, **where), select(planned, **where)
+        if key == "accuracy_first":  # asked of modes with a scale of bits
+            widths = planned.groupby("mode")["bits"].transform("nunique")
+            wanted = planned[widths > 2]
         left = int((~wanted["done"].astype(bool)).sum()) + unmeasured
         if not len(wanted):
             one = Judgement(NOT_RUN, "this run has no such rows")

@@ -12,7 +12,7 @@ from jax import Array
 from snnjax import _arrays, _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
-from snnjax.calibrate.inputs import Inputs, load_batches
+from snnjax.calibrate.inputs import Inputs, augment_batches
 from snnjax.calibrate.layerwise import (
     Unit,
     can_scale,
@@ -112,9 +112,7 @@ def fire_match(
     copy.eval()
     norms = [unit.norm for unit in units if unit.norm]
     if batchnorm and norms:
-        seen = batches
-        if augment is not None:
-            seen = load_batches(dataset, images, batch_size, augment)
+        seen = augment_batches(batches, dataset, images, batch_size, augment)
         copy = reestimate_batchnorm(copy, seen, timesteps=timesteps)
     units = [unit for unit in units if unit.spiking]
     wanted = count_firing(reference, units, batches, timesteps)

@@ -141,3 +141,25 @@ def load_batches(
             "leave out a last one that is not full"
         )
     return batches
+
+
+def augment_batches(
+    batches: list[Array],
+    dataset: Inputs,
+    images: int,
+    batch_size: int,
+    augment: Callable[..., Any] | None,
+) -> list[Array]:
+    """Return the batches of `load_batches` again, augmented; themselves without.
+
+    Raises:
+        ValueError: as `load_batches`, or a source that can be read once.
+    """
+    if augment is None:
+        return batches
+    if isinstance(dataset, Iterator):
+        raise ValueError(
+            "dataset is read twice with augment, and an iterator is used up after "
+            "one: give a data.Dataset or a list of batches"
+        )
+    return load_batches(dataset, images, batch_size, augment)

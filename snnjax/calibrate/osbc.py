@@ -18,7 +18,7 @@ from snnjax.calibrate.compensate import (
     round_up_to_scale,
     round_with_compensation,
 )
-from snnjax.calibrate.inputs import Inputs, load_batches
+from snnjax.calibrate.inputs import Inputs, augment_batches, load_batches
 from snnjax.calibrate.layerwise import (
     Unit,
     find_quantized_units,
@@ -98,9 +98,8 @@ def osbc(
     _checks.require_positive("damping", damping)
     if augment is not None and not batchnorm:
         raise ValueError("augment is for batchnorm=True; leave it out")
-    batches = seen = load_batches(dataset, images, batch_size)
-    if augment is not None:
-        seen = load_batches(dataset, images, batch_size, augment)
+    batches = load_batches(dataset, images, batch_size)
+    seen = augment_batches(batches, dataset, images, batch_size, augment)
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))

@@ -60,7 +60,7 @@ class QuantSpec:
             largest magnitude; ``"percentile"``, the 99.9th of the magnitudes;
             ``"mse"``, the bound of least squared error. Powers of two: the largest
             level, likewise; where not given it is by ``"mse"``. LQ-Net: bounds the
-            weights before they are encoded and sets the first basis; 1 where not given.
+            weights before they are encoded; 1 where not given.
             LSQ and MINT learn the bound and this is its first value; where not given,
             the method's own from the weights, and 1 for membranes; of several numbers,
             each channel of a membrane learns its own. DoReFa has none: its levels reach

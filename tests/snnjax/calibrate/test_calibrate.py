@@ -1,5 +1,7 @@
+import functools
 import re
 
+import calibrated
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -355,6 +357,32 @@ def test_batchnorm_of_a_dataset_equals_that_of_its_batches(augment):
     expected = calibrate.reestimate_batchnorm(Net(), batches)
     assert seen == [1, 1]
     jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(expected))
+
+
+def darken(key, images, *, part):
+    return images // 2
+
+
+@pytest.mark.parametrize("augment", [None, darken])
+@pytest.mark.parametrize("way", ["osbc", "fire_match"])
+def test_batchnorm_alone_sees_augmented_images(way, augment):
+    """As training did; spikes to be matched are those of images as they are."""
+    model = calibrated.Net()
+    reference = {"reference": model} if way == "fire_match" else {}
+    step = functools.partial(getattr(calibrate, way), **reference)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, *images().shape[1:]), np.uint8)
+    dataset = data.from_arrays(pixels, np.arange(8) % 3)
+    options = dict(images=8, batch_size=4, augment=augment)
+    quantized = calibrate.quantize(model, {"conv1": QuantSpec(bits=3, clip="mse")})
+    found = step(quantized, dataset=dataset, **options)
+    expected = calibrate.reestimate_batchnorm(found, dataset, **options)
+    np.testing.assert_allclose(found.bn1.mean[...], expected.bn1.mean[...], 1e-5, 1e-6)
+    np.testing.assert_allclose(found.bn1.var[...], expected.bn1.var[...], 1e-5)
+    if augment is not None:
+        used_up = iter([(pixels, np.arange(8) % 3)])
+        with pytest.raises(ValueError, match="read twice with augment"):
+            step(quantized, dataset=used_up, **options)
 
 
 def test_augmentation_of_prepared_batches_is_refused():

@@ -94,7 +94,7 @@ def test_the_average_is_of_weights_within_their_bounds():
     )
     draw = np.random.default_rng(0)
     x = draw.normal(size=(16, 4, 6)).astype(np.float32)
-    decay, seen, expected = 0.9, [], None
+    decay, seen = 0.9, []
     loop = train.steps(
         net,
         data.from_arrays(x, np.arange(16) % 3),
@@ -113,3 +113,30 @@ def test_the_average_is_of_weights_within_their_bounds():
     assert min(seen) > 0
     found = train.averaged_model(net, progress.state).sn1.v_threshold[...]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_part_of_the_weights_is_averaged():
+    """The others are masked, learned thresholds too."""
+    rngs = nnx.Rngs(0)
+    net = models.Sequential(
+        {
+            "fc1": layers.QuantLinear(6, 8, rngs=rngs),
+            "sn1": layers.Spiking(neurons.LIF(), learn=("v_threshold",)),
+            "fc2": layers.QuantLinear(8, 3, rngs=rngs),
+        },
+        in_shape=(6,),
+    )
+
+    def kind(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "kernels" if "kernel" in str(path) else "others", params
+        )
+
+    parts = {"kernels": train.average_weights(optax.sgd(0.1), 0.9)}
+    tx = optax.partition(parts | {"others": optax.sgd(0.1)}, kind)
+    x = np.random.default_rng(0).normal(size=(8, 4, 6)).astype(np.float32)
+    dataset = data.from_arrays(x, np.arange(8) % 3)
+    *_, progress = train.steps(
+        net, dataset, optimizer=tx, batch_size=8, steps=2, seed=0
+    )
+    assert progress.step == 2
