@@ -79,7 +79,7 @@ def _check_classes(logits: Array, labels: ArrayLike) -> None:
     shape = np.shape(logits)
     if len(shape) != 3:
         raise ValueError(f"logits must be [T, B, classes], got shape {shape}")
-    found = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    found = labels if isinstance(labels, Array) else np.asarray(labels)
     if found.shape != shape[1:2] or not jnp.issubdtype(found.dtype, jnp.integer):
         raise ValueError(
             f"labels must be integers [B] of the {shape[1]} images, got {found.dtype} "
