@@ -104,7 +104,7 @@ TRAINING = ("qat", "tune")  # parts whose networks are trained
 
 
 class CalibrationSet(NamedTuple):
-    """What calibration sees.
+    """Images for calibration.
 
     Attributes:
         images: a data set, of which the first are taken.

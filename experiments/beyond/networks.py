@@ -115,13 +115,15 @@ class Networks:
             number, is_noise = arms.INPUTS[spec.arm]
             images = _make_noise(self.train_set) if is_noise else None
             for step in arms.CALIBRATIONS[arms.BEST]:
-                model = step(model, baseline, self._seen(images, number))
+                model = step(
+                    model, baseline, self._make_calibration_set(images, number)
+                )
         else:
             if spec.arm != arms.SAME_BITS:
                 bits = arms.find_quantizer(spec.quantizer).spec.bits
                 model = self._allocate(spec.arm, bits, baseline)
             for step in arms.CALIBRATIONS[arms.PTQ_BN]:
-                model = step(model, baseline, self._seen())
+                model = step(model, baseline, self._make_calibration_set())
         return model, time.monotonic() - start
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (they live as long as the run)
@@ -138,11 +140,11 @@ class Networks:
             return calibrate.quantize(baseline, rules), 0.0
         model, seconds = self._calibrate(quantizer, seed, steps[:-1])
         start = time.monotonic()
-        model = steps[-1](model, baseline, self._seen())
+        model = steps[-1](model, baseline, self._make_calibration_set())
         jax.block_until_ready(nnx.state(model))
         return model, seconds + time.monotonic() - start
 
-    def _seen(
+    def _make_calibration_set(
         self, images: Dataset | None = None, number: int | None = None
     ) -> arms.CalibrationSet:
         """Return what calibration sees: by default the first training images."""
@@ -176,7 +178,7 @@ class Networks:
         train_set, _ = self._split(spec.seed)
         if spec.arm in losses.MATCHED_AFTER:
             trained = self._find_trained(spec, model, baseline)
-            return arms.match(trained, baseline, self._seen(train_set))
+            return arms.match(trained, baseline, self._make_calibration_set(train_set))
         steps = self.config.qat_epochs * self._per_epoch(train_set)
         if spec.arm == losses.SAME_TIME:
             steps = round(steps * losses.MORE_STEPS)

@@ -30,7 +30,7 @@ from snnjax.calibrate.levels import find_levels
 from snnjax.layers import BatchNorm, QuantConv
 from snnjax.layers.inspect import check_model
 from snnjax.layers.observe import observable_layers
-from snnjax.neurons.modules import leak_of
+from snnjax.neurons.modules import find_leak
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -168,7 +168,7 @@ def compute_hessians(
     if unit.spiking:
         observers[unit.spiking] = lambda layer, x: jnp.zeros(x.shape[:2])
         neuron = find_spiking(model, unit).learned_neuron()
-        kept = leak_of(neuron)
+        kept = find_leak(neuron)
         leak = jnp.ones(()) if kept is None else jnp.mean(kept)
     window: _Window = ((), (), (), (), 1)
     if isinstance(layer, QuantConv):

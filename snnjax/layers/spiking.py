@@ -24,7 +24,7 @@ from snnjax.layers.variables import (
     value_of,
 )
 from snnjax.neurons import IF, LI, LIF, PLIF, Neuron
-from snnjax.neurons.modules import leak_of
+from snnjax.neurons.modules import find_leak
 from snnjax.neurons.step import check_reach, check_site
 from snnjax.quantize import QuantSpec
 
@@ -181,7 +181,7 @@ class Spiking(Stateful, Observable):
                     parts *= jax.lax.axis_size(self.axis_name)
                 scale = _scale_gradient(scale, parts**-0.5)
             quantizer = self.quant.get_value().bind_membrane(
-                site=self.site, leak=leak_of(neuron), scale=scale
+                site=self.site, leak=find_leak(neuron), scale=scale
             )
         return quantizer
 

@@ -196,7 +196,7 @@ for neuron in (LIF, IF, PLIF, CubaLIF, LI):
 Neuron = LIF | IF | PLIF | CubaLIF | StepNeuron
 
 
-def leak_of(neuron: Neuron | LI) -> Array | None:
+def find_leak(neuron: Neuron | LI) -> Array | None:
     """Return the share of its membrane that a step leaves; None without leak.
 
     A neuron of one's own leaks by its number ``tau``, if it has one of that name.
