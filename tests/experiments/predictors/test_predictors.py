@@ -60,7 +60,10 @@ def test_the_published_page_follows_from_its_rows(monkeypatch, tmp_path):
     for name, lines in found.items():
         for mine, its in zip(lines, published[name], strict=True):
             for outcome in measures.OUTCOMES:
-                assert mine[outcome][:1] == pytest.approx(its[outcome][:1], rel=1e-9)
+                one, other = (x[outcome] for x in (mine, its))
+                if name != "counted":
+                    one, other = one[:1], other[:1]
+                assert one == pytest.approx(other, rel=1e-9)
 
 
 def test_sources_have_names():
