@@ -18,7 +18,7 @@ from jax import Array
 from jax.tree_util import Partial
 from optax import contrib
 
-from snnjax import _pytree
+from snnjax import _checks, _pytree
 from snnjax.train import checks, sharding
 
 Number = Any  # a float, or an array of no axes
@@ -304,9 +304,10 @@ def check_schedules(start: Any, first: Callable[[], Any]) -> None:
         if not np.array_equal(np.asarray(now), sharding.to_host(then)):
             name = _pytree.format_path(path[1:])
             raise ValueError(
-                f"start is the state of another learning rate: {name} is {then} there "
-                f"and {now} here; give the optimizer that it was made with, or go on "
-                "from the network alone (train.model_from_state)"
+                "start is the state of another learning rate: "
+                f"{name} is {_checks.format_value(then)} there and "
+                f"{_checks.format_value(now)} here; give the optimizer that it was "
+                "made with, or go on from the network alone (train.model_from_state)"
             )
 
 
