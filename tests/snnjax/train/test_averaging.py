@@ -81,10 +81,10 @@ def test_the_averaged_network_has_the_weights_dtype():
     assert found.conv1.kernel.get_value().dtype == jnp.bfloat16
 
 
-def test_the_average_is_of_weights_within_their_bounds():
-    """A threshold that a step would make negative is cut in front of the average."""
+def make_net():
+    """Its threshold is learned."""
     rngs = nnx.Rngs(0)
-    net = models.Sequential(
+    return models.Sequential(
         {
             "fc1": layers.QuantLinear(6, 8, rngs=rngs),
             "sn1": layers.Spiking(neurons.LIF(), learn=("v_threshold",)),
@@ -92,6 +92,11 @@ def test_the_average_is_of_weights_within_their_bounds():
         },
         in_shape=(6,),
     )
+
+
+def test_the_average_is_of_weights_within_their_bounds():
+    """A threshold that a step would make negative is cut in front of the average."""
+    net = make_net()
     draw = np.random.default_rng(0)
     x = draw.normal(size=(16, 4, 6)).astype(np.float32)
     decay, seen = 0.9, []
@@ -117,15 +122,7 @@ def test_the_average_is_of_weights_within_their_bounds():
 
 def test_a_part_of_the_weights_is_averaged():
     """The others are masked, learned thresholds too."""
-    rngs = nnx.Rngs(0)
-    net = models.Sequential(
-        {
-            "fc1": layers.QuantLinear(6, 8, rngs=rngs),
-            "sn1": layers.Spiking(neurons.LIF(), learn=("v_threshold",)),
-            "fc2": layers.QuantLinear(8, 3, rngs=rngs),
-        },
-        in_shape=(6,),
-    )
+    net = make_net()
 
     def kind(params):
         return jax.tree_util.tree_map_with_path(
