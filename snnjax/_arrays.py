@@ -32,13 +32,18 @@ def widen(x: ArrayLike) -> Array:
     return x.astype(compute_dtype(x))
 
 
+def match_mask(mask: Array | None, x: Array) -> Array | None:
+    """Append axes of size 1 to a mask ``[T, B]`` for ``x`` ``[T, B, ...]``."""
+    return None if mask is None else mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
+
+
 def mean_over_time(x: ArrayLike, mask: Array | None = None) -> Array:
     """Average ``[T, B, ...]`` over the steps of each sequence, in float32 at least.
 
     ``mask`` ``[T, B]`` is True for the steps of each sequence; None is all.
     """
     x = widen(x)
-    if mask is None:
+    steps = match_mask(mask, x)
+    if steps is None:
         return jnp.mean(x, axis=0)
-    steps = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
     return jnp.sum(jnp.where(steps, x, 0), 0) / jnp.sum(steps, 0).astype(x.dtype)

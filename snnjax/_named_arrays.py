@@ -72,8 +72,10 @@ def unflatten(arrays: Mapping[str, np.ndarray], like: Tree, names: Arrays) -> Tr
 
 
 def _as_given(x: np.ndarray, like: Any) -> Any:
-    if isinstance(like, np.ndarray | np.generic):
-        return x if isinstance(like, np.ndarray) else x[()]
+    if isinstance(like, np.ndarray):
+        return x
+    if isinstance(like, np.generic):
+        return x[()]
     if isinstance(like, bool | int | float):  # JAX's would be of 32 bits
         return x.item()
     array = jnp.asarray(x)

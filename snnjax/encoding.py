@@ -64,7 +64,7 @@ def poisson(key: Array, x: ArrayLike, *, timesteps: int) -> Array:
     _checks.require_key(key)
     x = _intensities(x)
     # Narrower types draw too few distinct numbers for an exact rate.
-    wide = x.astype(_arrays.compute_dtype(x))
+    wide = _arrays.widen(x)
     return jax.random.bernoulli(key, wide[None], (timesteps, *x.shape)).astype(x.dtype)
 
 
@@ -99,7 +99,7 @@ def latency(x: ArrayLike, *, timesteps: int, method: str = "linear") -> Array:
     _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_one_of("method", method, LATENCIES)
     x = _intensities(x)
-    wide = jnp.clip(x.astype(_arrays.compute_dtype(x)), 0, 1)
+    wide = jnp.clip(_arrays.widen(x), 0, 1)
     last = timesteps - 1
     if method == "linear":
         times = last * (1 - wide)

@@ -114,10 +114,9 @@ class Networks:
         elif spec.part == "inputs":
             number, is_noise = arms.INPUTS[spec.arm]
             images = _make_noise(self.train_set) if is_noise else None
+            seen = self._make_calibration_set(images, number)
             for step in arms.CALIBRATIONS[arms.BEST]:
-                model = step(
-                    model, baseline, self._make_calibration_set(images, number)
-                )
+                model = step(model, baseline, seen)
         else:
             if spec.arm != arms.SAME_BITS:
                 bits = arms.find_quantizer(spec.quantizer).spec.bits

@@ -191,7 +191,7 @@ def _count(graphdef, state, x):
 def _match(graphdef, state, currents, wanted: Firing, scales: bool):
     """Find gain and offset of each channel: currents are [T, images, ..., C]."""
     axes = tuple(range(currents.ndim - 1))
-    wide = currents.astype(_arrays.compute_dtype(currents))
+    wide = _arrays.widen(currents)
     mean = jnp.mean(wide, axes)
     std = jnp.std(wide, axes)
     goal = _as_columns(wanted.counts)

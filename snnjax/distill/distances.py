@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax._arrays import widen
+from snnjax._arrays import match_mask, widen
 from snnjax.distill.recording import Recording
 
 # Distances are relative to this variance at least, a deviation of rates of 1 %: below
@@ -28,10 +28,6 @@ def mask_of(student: Any) -> Array | None:
     return student.mask if isinstance(student, Recording) else None
 
 
-def _as_weights(mask: Array | None, x: Array) -> Array | None:
-    return None if mask is None else mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
-
-
 def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
     """Average over all of ``x``, or what the weights keep, on all devices."""
     if weights is None:
@@ -47,7 +43,7 @@ def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
 def batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:
     """Divide each neuron's spikes by the steps of the whole batch, as counts do."""
     x = widen(spikes)
-    steps = _as_weights(mask, x)
+    steps = match_mask(mask, x)
     if steps is None:
         rates = jnp.mean(x, axis=(0, 1))
         rates = rates if axis is None else jax.lax.pmean(rates, axis)
@@ -63,7 +59,7 @@ def relative_square(
     s: Array, t: Array, axis: str | None, mask: Array | None = None
 ) -> Array:
     """Compute the mean squared distance, relative to the variance of t."""
-    kept = _as_weights(mask, t)
+    kept = match_mask(mask, t)
     variance = mean(jnp.square(t - mean(t, axis, kept)), axis, kept)
     apart = mean(jnp.square(s - t), axis, kept)
     return apart / jnp.maximum(variance, LEAST_VARIANCE)

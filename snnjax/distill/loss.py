@@ -118,9 +118,10 @@ def configurable(function: Callable[..., Array]) -> Callable[..., Any]:
 
 def _check_number(name: str, value: Any) -> None:
     """Raise ValueError for a number that no loss takes; a traced one passes."""
-    if name == "temperature":  # by which is divided
-        expected = "temperature must be a finite number above 0, or a schedule"
-        _checks.require_values(value, lambda x: (x > 0) & (x < np.inf), expected)
-    else:
-        expected = f"{name} must be a finite number from 0, or a schedule"
-        _checks.require_values(value, lambda x: (x >= 0) & (x < np.inf), expected)
+    divides = name == "temperature"
+    bound = "above 0" if divides else "from 0"
+    _checks.require_values(
+        value,
+        lambda x: ((x > 0) if divides else (x >= 0)) & (x < np.inf),
+        f"{name} must be a finite number {bound}, or a schedule",
+    )

@@ -44,7 +44,7 @@ def soft_cdf(rates: ArrayLike, *, points: int, temperature: ArrayLike) -> Array:
     rates = jnp.asarray(rates)
     if rates.size == 0:
         raise ValueError("rates is empty: a distribution needs samples")
-    rates = jnp.ravel(rates).astype(_arrays.compute_dtype(rates))
+    rates = jnp.ravel(_arrays.widen(rates))
     _checks.require_positive_number("temperature", temperature, rates.dtype)
     return _soft_cdf(rates, jnp.asarray(temperature, rates.dtype), int(points))
 

@@ -93,7 +93,7 @@ class Pool(nnx.Module):
 
 def _add(x: Array, window: Any, strides: Any, padding: Any) -> Array:
     """Sum windows in float32 at least: sums in bfloat16 stop at 256."""
-    wide = x.astype(_arrays.compute_dtype(x))
+    wide = _arrays.widen(x)
     return jax.lax.reduce_window(wide, 0.0, jax.lax.add, window, strides, padding)
 
 

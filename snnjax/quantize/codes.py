@@ -41,7 +41,7 @@ def encode(spec: Any, w: ArrayLike, state: Any) -> tuple[np.ndarray, np.ndarray]
     if isinstance(w, jax.core.Tracer):
         raise ValueError("w must not be traced: encode outside of jax.jit")
     w = _checks.require_floating("w", w)
-    w = w.astype(_arrays.compute_dtype(w))
+    w = _arrays.widen(w)
     if np.isnan(w).any():
         raise ValueError(f"w has NaN entries, of shape {w.shape}")
     if spec.method == "none":

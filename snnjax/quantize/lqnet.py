@@ -304,7 +304,7 @@ def lq_fit(
     # Called once per training, so waiting for the device is cheap.
     if not _checks.all_satisfy(w, jnp.isfinite):
         raise ValueError(f"w has NaN or infinite entries, of shape {w.shape}")
-    w = w.astype(_arrays.compute_dtype(w))
+    w = _arrays.widen(w)
     return _fit(w, clip, int(bits), init, iterations, codes)
 
 

@@ -94,7 +94,7 @@ def ternary(w: ArrayLike, *, per_channel: bool = False, pow2: bool = False) -> A
 def _check_weights(w: Any) -> tuple[Array, Array]:
     w = _checks.require_floating("w", w)
     checks.require_nonempty("w", w)
-    return w, w.astype(_arrays.compute_dtype(w))
+    return w, _arrays.widen(w)
 
 
 def _mean(size: Array, keeps: Array, per_channel: bool) -> Array:

@@ -213,7 +213,7 @@ class QuantSpec:
         w = _checks.require_floating("w", w)
         checks.require_nonempty("w", w)
         clip = fit_clip(
-            w.astype(_arrays.compute_dtype(w)),
+            _arrays.widen(w),
             self.clip_rule or "absmax",
             bits=self.bits,
             signed=self.signed,

@@ -52,8 +52,7 @@ def average_weights(
 
     def init(params: Any) -> AverageState:
         # In float32 at least: below it a slow average stops moving.
-        wide = lambda x: x.astype(_arrays.compute_dtype(x))  # noqa: E731
-        average = jax.tree.map(lambda x: wide(jnp.asarray(x)), params)
+        average = jax.tree.map(_arrays.widen, params)
         return AverageState(optimizer.init(params), average, jnp.zeros((), jnp.int32))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):

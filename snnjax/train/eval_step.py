@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import firing, spiketrain
-from snnjax._arrays import mean_over_time
+from snnjax._arrays import mean_over_time, widen
 from snnjax.models.connections import is_output
 from snnjax.train import checks, sharding
 
@@ -98,7 +98,7 @@ def _logits_until_each_step(logits: Array, mask: Array | None) -> Array:
 
     The last are the mean itself: sums in another order might round to another class.
     """
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    wide = widen(logits)
     if mask is not None:
         wide = jnp.where(mask[..., None], wide, 0)
     return jnp.cumsum(wide, axis=0).at[-1].set(mean_over_time(logits, mask))
