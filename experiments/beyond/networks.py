@@ -150,8 +150,13 @@ class Networks:
         return arms.CalibrationSet(
             self.train_set if images is None else images,
             number or self.config.images,
-            data.augment if recipe.augments(self.study) else None,
+            self._augment,
         )
+
+    @property
+    def _augment(self):
+        """What the baseline's training did to images; None on digits."""
+        return data.augment if recipe.augments(self.study) else None
 
     def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
         """Quantize the blocks' kernels in the memory of so many bits a weight."""
@@ -161,11 +166,16 @@ class Networks:
         budget, images = sum(sizes.values()) * bits, self.config.images
         if arm == arms.ALLOCATED:
             chosen = calibrate.allocate_bits(
-                baseline, self.train_set, budget / 8000, layers=[*sizes], images=images
+                baseline,
+                self.train_set,
+                budget / 8000,
+                layers=[*sizes],
+                images=images,
+                augment=self._augment,
             )
         else:
             first = self.train_set.subset(slice(images))
-            costs = sensitivity.RIVALS[arm](baseline, first, [*sizes])
+            costs = sensitivity.RIVALS[arm](baseline, first, [*sizes], self._augment)
             chosen = choose_bits(costs, sizes, budget)
         rules = {
             re.escape(name): QuantSpec(bits=bits, clip="mse")

@@ -19,7 +19,7 @@ Costs = dict[str, dict[int, float]]  # {kernel: {bits: cost}}
 
 
 def measure_accuracy_lost(
-    model: SEWResNet, images: Dataset, kernels: Sequence[str]
+    model: SEWResNet, images: Dataset, kernels: Sequence[str], augment: Any = None
 ) -> Costs:
     """Measure the accuracy that each kernel loses where it alone is quantized.
 
@@ -30,14 +30,16 @@ def measure_accuracy_lost(
     def cost(kernel: str, bits: int) -> float:
         quantized = calibrate.quantize(model, {re.escape(kernel): _with_bits(bits)})
         quantized = calibrate.reestimate_batchnorm(
-            quantized, images, images=len(images)
+            quantized, images, images=len(images), augment=augment
         )
         return whole - train.evaluate(quantized, images).accuracy
 
     return {kernel: {bits: cost(kernel, bits) for bits in BITS} for kernel in kernels}
 
 
-def measure_fisher(model: SEWResNet, images: Dataset, kernels: Sequence[str]) -> Costs:
+def measure_fisher(
+    model: SEWResNet, images: Dataset, kernels: Sequence[str], augment: Any = None
+) -> Costs:
     r"""Estimate how much each kernel's rounding adds to the loss, to second order.
 
     .. math:: \frac12 \sum_w F_w (w - q(w))^2, \quad
@@ -45,8 +47,9 @@ def measure_fisher(model: SEWResNet, images: Dataset, kernels: Sequence[str]) ->
 
     The diagonal of the empirical Fisher information stands for that of the Hessian, as
     in BRECQ (Li et al., 2021); HAWQ-V2 takes the Hessian's mean trace. The gradient is
-    that of the surrogates.
+    that of the surrogates. No statistic is estimated, so ``augment`` is not used.
     """
+    del augment
     graphdef, params, rest = train.split(model)
 
     def loss(params: nnx.State, image: jax.Array, label: jax.Array) -> jax.Array:
@@ -79,7 +82,7 @@ def _with_bits(bits: int) -> QuantSpec:
     return QuantSpec(bits=bits, clip="mse")
 
 
-RIVALS: dict[str, Callable[[SEWResNet, Dataset, Sequence[str]], Costs]] = {
+RIVALS: dict[str, Callable[[SEWResNet, Dataset, Sequence[str], Any], Costs]] = {
     "bits by accuracy": measure_accuracy_lost,
     "bits by Fisher information": measure_fisher,
 }

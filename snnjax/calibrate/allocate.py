@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from snnjax import _checks
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, ignore_progress
 from snnjax.calibrate.fire import count_firing, measure_firing
-from snnjax.calibrate.inputs import Inputs, load_batches
+from snnjax.calibrate.inputs import Inputs, augment_batches, load_batches
 from snnjax.calibrate.layerwise import find_units, observe_batches, take_input
 from snnjax.calibrate.quantize import quantize
 from snnjax.layers import BatchNorm
@@ -38,6 +38,7 @@ def allocate_bits(
     timesteps: int = 4,
     images: int = 256,
     batch_size: int = 128,
+    augment: Callable[..., Any] | None = None,
     on_layer: Progress = ignore_progress,
 ) -> dict[str, int]:
     r"""Choose the bits of each kernel, of least drift within a memory budget.
@@ -66,6 +67,7 @@ def allocate_bits(
         timesteps: T.
         images: how many images of labelled data are taken, in full batches.
         batch_size: images of each batch of a `data.Dataset`.
+        augment: for BatchNorm, as of `reestimate_batchnorm`.
         on_layer: ``on_layer(name, done, layers)``, called after the drifts of each.
 
     Returns:
@@ -86,6 +88,7 @@ def allocate_bits(
     bits = sorted(set(bits))
     plain = quantize(model, {".*": QuantSpec("none")})
     batches = load_batches(dataset, images, batch_size)
+    seen = augment_batches(batches, dataset, images, batch_size, augment)
     units = find_units(plain, batches[0], timesteps)
     known = [unit.weights for unit in units]
     chosen = known[1:-1] if layers is None else list(layers)
@@ -122,7 +125,7 @@ def allocate_bits(
         # All kernels have a quantizer in each, so that one program measures all.
         measured = quantize(model, {".*": QuantSpec("none")} | rules)
         if norms:
-            measured = reestimate_batchnorm(measured, batches, timesteps=timesteps)
+            measured = reestimate_batchnorm(measured, seen, timesteps=timesteps)
         found = count_firing(measured, spiking, batches, timesteps)
         return [each.counts.reshape(-1, each.counts.shape[-1]) for each in found]
 

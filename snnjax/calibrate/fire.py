@@ -106,13 +106,11 @@ def fire_match(
     batches, units = check_arguments(
         model, reference, dataset, timesteps, images, batch_size, on_layer
     )
-    if augment is not None and not batchnorm:
-        raise ValueError("augment is for batchnorm=True; leave it out")
+    seen = augment_batches(batches, dataset, images, batch_size, augment, batchnorm)
     copy = nnx.clone(model)
     copy.eval()
     norms = [unit.norm for unit in units if unit.norm]
     if batchnorm and norms:
-        seen = augment_batches(batches, dataset, images, batch_size, augment)
         copy = reestimate_batchnorm(copy, seen, timesteps=timesteps)
     units = [unit for unit in units if unit.spiking]
     wanted = count_firing(reference, units, batches, timesteps)

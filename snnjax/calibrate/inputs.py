@@ -149,14 +149,26 @@ def augment_batches(
     images: int,
     batch_size: int,
     augment: Callable[..., Any] | None,
+    batchnorm: bool = True,
 ) -> list[Array]:
     """Return the batches of `load_batches` again, augmented; themselves without.
 
+    Args:
+        batches: of `load_batches`.
+        dataset: as there.
+        images: as there.
+        batch_size: as there.
+        augment: as there.
+        batchnorm: False where BatchNorm, which alone sees them, is left as it is.
+
     Raises:
-        ValueError: as `load_batches`, or a source that can be read once.
+        ValueError: as `load_batches`, a source that can be read once, or ``augment``
+            without ``batchnorm``.
     """
     if augment is None:
         return batches
+    if not batchnorm:
+        raise ValueError("augment is for batchnorm=True; leave it out")
     if isinstance(dataset, Iterator):
         raise ValueError(
             "dataset is read twice with augment, and an iterator is used up after "

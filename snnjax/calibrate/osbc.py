@@ -96,10 +96,8 @@ def osbc(
     _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_callable("on_layer", on_layer, "of a layer's name, done and layers")
     _checks.require_positive("damping", damping)
-    if augment is not None and not batchnorm:
-        raise ValueError("augment is for batchnorm=True; leave it out")
     batches = load_batches(dataset, images, batch_size)
-    seen = augment_batches(batches, dataset, images, batch_size, augment)
+    seen = augment_batches(batches, dataset, images, batch_size, augment, batchnorm)
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))

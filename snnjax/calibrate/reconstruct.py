@@ -15,7 +15,7 @@ from jax import Array
 from snnjax import _checks, distill, models
 from snnjax.calibrate.batchnorm import reestimate_batchnorm
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
-from snnjax.calibrate.inputs import Inputs
+from snnjax.calibrate.inputs import Inputs, augment_batches
 from snnjax.calibrate.layerwise import Unit
 from snnjax.calibrate.levels import find_neighbours
 from snnjax.calibrate.osbc import METHODS, check_quantizers
@@ -44,6 +44,7 @@ def reconstruct(
     images: int = 512,
     batch_size: int = 64,
     batchnorm: bool = True,
+    augment: Callable[..., Any] | None = None,
     seed: int = 0,
     on_block: Progress = ignore_progress,
 ) -> Model:
@@ -79,6 +80,7 @@ def reconstruct(
         batch_size: images of each step, of a `data.Dataset`.
         batchnorm: normalise by each batch's statistics, and re-estimate BatchNorm in
             the end.
+        augment: for that end, as of `reestimate_batchnorm`.
         seed: of the order of batches.
         on_block: ``on_block(name, done, blocks)``, called after each block.
 
@@ -101,6 +103,7 @@ def reconstruct(
     batches, units = check_arguments(
         model, reference, dataset, timesteps, images, batch_size, on_block
     )
+    seen = augment_batches(batches, dataset, images, batch_size, augment, batchnorm)
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))
@@ -141,7 +144,7 @@ def reconstruct(
         layers[name].kernel.set_value(layers[name].quantized_kernel(train=False))
     if not batchnorm:
         return copy
-    return reestimate_batchnorm(copy, batches, timesteps=timesteps)
+    return reestimate_batchnorm(copy, seen, timesteps=timesteps)
 
 
 def group_blocks(model: nnx.Module, units: Sequence[Unit]) -> dict[str, list[Unit]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from calibrated import Net, batches
 
-from snnjax import calibrate
+from snnjax import calibrate, data
 from snnjax.calibrate import allocate
 from snnjax.quantize import QuantSpec
 
@@ -64,6 +64,25 @@ def test_bits_of_a_network_fit_the_budget():
         calibrate.allocate_bits(model, images, 1.0, layers=["conv9"])
     with pytest.raises(ValueError, match="spec must be"):
         calibrate.allocate_bits(model, images, 1.0, spec=QuantSpec("lsq", bits=3))
+
+
+@pytest.mark.slow
+def test_batchnorm_alone_sees_augmented_images(monkeypatch):
+    model, seen = Net(), []
+    real = allocate.reestimate_batchnorm
+
+    def reestimate(model, batches, **options):
+        seen.append(np.mean(batches))
+        return real(model, batches, **options)
+
+    monkeypatch.setattr(allocate, "reestimate_batchnorm", reestimate)
+    pixels = np.full((8, *batches()[0].shape[1:]), 100, np.uint8)
+    dataset = data.from_arrays(pixels, np.arange(8) % 3)
+    options = dict(bits=(2, 8), images=8, batch_size=4)
+    darken = lambda key, images, *, part: images // 2  # noqa: E731
+    calibrate.allocate_bits(model, dataset, 1.0, augment=darken, **options)
+    expected = np.mean(data.normalize(pixels // 2, dataset.mean, dataset.std))
+    np.testing.assert_allclose(seen, expected, 1e-5)
 
 
 @pytest.mark.nightly

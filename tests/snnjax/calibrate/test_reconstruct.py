@@ -7,7 +7,7 @@ import pytest
 from calibrated import Net, batches
 from flax import nnx
 
-from snnjax import calibrate, distill, layers, models
+from snnjax import calibrate, data, distill, layers, models
 from snnjax.calibrate.layerwise import find_units
 from snnjax.calibrate.levels import find_neighbours
 from snnjax.calibrate.reconstruct import group_blocks
@@ -130,3 +130,21 @@ def test_bad_arguments(options, says):
     model = calibrate.quantize(reference, {"conv1": QuantSpec(bits=3)})
     with pytest.raises(ValueError, match=says):
         calibrate.reconstruct(model, reference, batches(1), **options)
+
+
+@pytest.mark.slow
+def test_batchnorm_alone_sees_augmented_images():
+    reference = Net()
+    model = calibrate.quantize(reference, {"conv1": QuantSpec(bits=3, clip="mse")})
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 2), np.uint8)
+    dataset = data.from_arrays(pixels, np.arange(8) % 3)
+    darken = lambda key, images, *, part: images // 2  # noqa: E731
+    options = dict(images=8, batch_size=4, augment=darken)
+    learned = calibrate.reconstruct(model, reference, dataset, steps=1, **options)
+    expected = calibrate.reestimate_batchnorm(learned, dataset, **options)
+    found = jax.tree.leaves(nnx.state(learned, nnx.BatchStat))
+    wanted = jax.tree.leaves(nnx.state(expected, nnx.BatchStat))
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(x, y, 1e-5, 1e-6)
+    with pytest.raises(ValueError, match="augment is for batchnorm=True"):
+        calibrate.reconstruct(model, reference, dataset, batchnorm=False, **options)
