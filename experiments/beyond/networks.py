@@ -155,7 +155,7 @@ class Networks:
 
     @property
     def _augment(self):
-        """What the baseline's training did to images; None on digits."""
+        """The augmentation of the baseline's training; None on digits."""
         return data.augment if recipe.augments(self.study) else None
 
     def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
