@@ -150,13 +150,8 @@ class Networks:
         return arms.CalibrationSet(
             self.train_set if images is None else images,
             number or self.config.images,
-            self._augment,
+            recipe.make_batchnorm_augment(self.study),
         )
-
-    @property
-    def _augment(self):
-        """The augmentation of the baseline's training; None on digits."""
-        return data.augment if recipe.augments(self.study) else None
 
     def _allocate(self, arm: str, bits: int, baseline: SEWResNet) -> SEWResNet:
         """Quantize the blocks' kernels in the memory of so many bits a weight."""
@@ -164,6 +159,7 @@ class Networks:
         blocks = [x for x in table if re.fullmatch(recipe.WEIGHTS, x.name)]
         sizes = {layer.name: layer.size for layer in blocks}
         budget, images = sum(sizes.values()) * bits, self.config.images
+        augment = recipe.make_batchnorm_augment(self.study)
         if arm == arms.ALLOCATED:
             chosen = calibrate.allocate_bits(
                 baseline,
@@ -171,11 +167,11 @@ class Networks:
                 budget / 8000,
                 layers=[*sizes],
                 images=images,
-                augment=self._augment,
+                augment=augment,
             )
         else:
             first = self.train_set.subset(slice(images))
-            costs = sensitivity.RIVALS[arm](baseline, first, [*sizes], self._augment)
+            costs = sensitivity.RIVALS[arm](baseline, first, [*sizes], augment)
             chosen = choose_bits(costs, sizes, budget)
         rules = {
             re.escape(name): QuantSpec(bits=bits, clip="mse")

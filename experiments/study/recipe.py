@@ -90,6 +90,11 @@ def _augment(cutout: int) -> Callable[..., Any]:
     return functools.partial(data.augment, cutout=cutout) if cutout else data.augment
 
 
+def make_batchnorm_augment(config: StudyConfig) -> Callable[..., Any] | None:
+    """Return the augmentation for BatchNorm's statistics: training's, but cutout."""
+    return data.augment if augments(config) else None
+
+
 def training_options(config: StudyConfig) -> dict[str, Any]:
     """Return the options of `train.steps` and `train.make_train_step` in common."""
     return dict(
@@ -377,7 +382,7 @@ class Recipe:
             timesteps=self.config.timesteps,
             images=BATCHNORM_IMAGES,
             batch_size=EVAL_BATCH,
-            augment=data.augment if augments(self.config) else None,
+            augment=make_batchnorm_augment(self.config),
             on_step=lambda: self.bar.advance(size / 3),
         )
 

@@ -153,13 +153,7 @@ def augment_batches(
 ) -> list[Array]:
     """Return the batches of `load_batches` again, augmented; themselves without.
 
-    Args:
-        batches: of `load_batches`.
-        dataset: as there.
-        images: as there.
-        batch_size: as there.
-        augment: as there.
-        batchnorm: False where BatchNorm, which alone sees them, is left as it is.
+    BatchNorm alone sees them; ``batchnorm`` is False where it is left as it is.
 
     Raises:
         ValueError: as `load_batches`, a source that can be read once, or ``augment``

@@ -359,11 +359,7 @@ def test_batchnorm_of_a_dataset_equals_that_of_its_batches(augment):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(expected))
 
 
-def darken(key, images, *, part):
-    return images // 2
-
-
-@pytest.mark.parametrize("augment", [None, darken])
+@pytest.mark.parametrize("augment", [None, calibrated.darken])
 @pytest.mark.parametrize("way", ["osbc", "fire_match"])
 def test_batchnorm_alone_sees_augmented_images(way, augment):
     """As training did; spikes to be matched are those of images as they are."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calibrated import Net, batches
+from calibrated import Net, batches, darken
 from flax import nnx
 
 from snnjax import calibrate, data, distill, layers, models
@@ -138,12 +138,12 @@ def test_batchnorm_alone_sees_augmented_images():
     model = calibrate.quantize(reference, {"conv1": QuantSpec(bits=3, clip="mse")})
     pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 2), np.uint8)
     dataset = data.from_arrays(pixels, np.arange(8) % 3)
-    darken = lambda key, images, *, part: images // 2  # noqa: E731
     options = dict(images=8, batch_size=4, augment=darken)
     learned = calibrate.reconstruct(model, reference, dataset, steps=1, **options)
     expected = calibrate.reestimate_batchnorm(learned, dataset, **options)
     found = jax.tree.leaves(nnx.state(learned, nnx.BatchStat))
     wanted = jax.tree.leaves(nnx.state(expected, nnx.BatchStat))
+    assert found
     for x, y in zip(found, wanted, strict=True):
         np.testing.assert_allclose(x, y, 1e-5, 1e-6)
     with pytest.raises(ValueError, match="augment is for batchnorm=True"):
