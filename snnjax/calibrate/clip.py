@@ -12,7 +12,12 @@ from snnjax import _checks, _pytree
 from snnjax.calibrate.bias import Progress, check_arguments, ignore_progress
 from snnjax.calibrate.fire import measure_firing
 from snnjax.calibrate.inputs import Inputs
-from snnjax.calibrate.layerwise import find_spiking, observe_batches, take_input
+from snnjax.calibrate.layerwise import (
+    find_spiking,
+    observe_batches,
+    require_rest,
+    take_input,
+)
 from snnjax.calibrate.membranes import choose_membrane, find_membranes
 from snnjax.calibrate.osbc import check_quantizers
 from snnjax.layers import Hyperparameters
@@ -78,7 +83,8 @@ def choose_clip(
 
     Raises:
         ValueError: another measure; kernels without a uniform quantizer, or with a
-            bound for each group of weights; else as `correct_bias`.
+            bound for each group of weights; by firing, neurons that begin elsewhere
+            than at rest; else as `correct_bias`.
     """
     _checks.require_one_of("by", by, MEASURES)
     if membranes is not None:
@@ -88,6 +94,8 @@ def choose_clip(
     batches, units = check_arguments(
         model, reference, dataset, timesteps, images, batch_size, on_layer
     )
+    if by == "firing" or membranes is not None:
+        require_rest((model, reference), batches[0], timesteps)
     copy = nnx.clone(model)
     copy.eval()
     layers: dict[str, Any] = dict(observable_layers(copy))

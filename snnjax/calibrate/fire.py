@@ -19,9 +19,11 @@ from snnjax.calibrate.layerwise import (
     find_spiking,
     observe_batches,
     require_moved,
+    require_rest,
     scale_and_shift,
     take_input,
 )
+from snnjax.layers.observe import stop_observing
 from snnjax.neurons.step import UNROLLED
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -32,6 +34,7 @@ _ROUNDS += ((0.98, 0.99, 1.01, 1.02),)
 _MOST_GAIN = 4.0
 _HALVINGS = 18
 _WIDEST = 6.0  # of the search for an offset, in deviations of the current
+_NEAR = 0.05  # how far around it the same number of spikes is looked for
 
 
 class Firing(NamedTuple):
@@ -75,8 +78,11 @@ def fire_match(
     ones before it. A channel that no choice improves stays as it was, so the measure
     above never grows in a layer for the inputs that the layer sees.
 
-    A channel that is silent in the reference gets the offset at which it just falls
-    silent, and a current without deviation the gain 1; gains stay within 1/4 to 4.
+    Of the offsets that give the same number of spikes it is the middle one, up to a
+    twentieth of the current's deviation away, so that no potential is left at the
+    threshold, where rounding decides. A channel that is silent in the reference gets
+    an offset at which it just falls silent, and a current without deviation the gain 1;
+    gains stay within 1/4 to 4.
 
     Args:
         model: a quantized network of `layers`.
@@ -95,7 +101,7 @@ def fire_match(
         channel, where potentials rest at 0 and are not quantized, else the gain is 1.
 
     Raises:
-        ValueError: as `correct_bias`.
+        ValueError: as `correct_bias`; neurons that begin elsewhere than at rest.
 
     Source: ours. The offset alone, by means of currents, is `correct_bias`.
     """
@@ -106,6 +112,7 @@ def fire_match(
     batches, units = check_arguments(
         model, reference, dataset, timesteps, images, batch_size, on_layer
     )
+    require_rest((model, reference), batches[0], timesteps)
     seen = augment_batches(batches, dataset, images, batch_size, augment, batchnorm)
     copy = nnx.clone(model)
     copy.eval()
@@ -162,8 +169,7 @@ def _observe_firing(layer, x):
 
 def _without_observer(layer):
     copy = nnx.clone(layer)
-    for attribute in ("_observer", "_observation"):
-        delattr(copy, attribute)
+    stop_observing(copy)
     return copy
 
 
@@ -182,7 +188,7 @@ def _count(graphdef, state, x):
     (state, total), _ = step((None, jnp.zeros(x.shape[1:], jnp.int32)), x[0])
     (_, total), _ = jax.lax.scan(step, (state, total), x[1:], unroll=UNROLLED)
     # Sums over neurons that follow would be made one with this one, on a single core.
-    return jax.lax.optimization_barrier(jnp.sum(total, axis=0))
+    return jax.lax.optimization_barrier(jnp.sum(total, axis=0, dtype=jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -215,6 +221,25 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
         bounds = middle - width, middle + width
         return jax.lax.fori_loop(0, _HALVINGS, halve, bounds)
 
+    def centre(gain, offset):
+        """Go to the middle of the offsets nearby that give the same number of spikes.
+
+        At an end of them a potential lies at the threshold, and rounding decides.
+        """
+        same_spikes = jnp.sum(count(gain, offset), axis=0)
+
+        def find_end(reach):
+            def halve(_, bounds):
+                inner, outer = bounds
+                at = (inner + outer) / 2
+                same = jnp.sum(count(gain, at), axis=0) == same_spikes
+                return jnp.where(same, at, inner), jnp.where(same, outer, at)
+
+            bounds = offset, offset + reach * (gain * std + 1e-3)
+            return jax.lax.fori_loop(0, _HALVINGS // 2, halve, bounds)[0]
+
+        return (find_end(-_NEAR) + find_end(_NEAR)) / 2
+
     def better(best, gain, offset):
         new = cost(count(gain, offset))
         wins = new < best[2]
@@ -240,13 +265,17 @@ def _match(graphdef, state, currents, wanted: Firing, scales: bool):
         return (best, centre), None
 
     rounds = _ROUNDS if scales else ((1.0,),)
-    factors = jnp.asarray([factor for each in rounds for factor in each])
+    factors = jnp.asarray([factor for each in rounds for factor in each], mean.dtype)
     # The first round is around the gain of the moments, the others around the best.
     firsts = [
         i > 0 and j == 0 for i, each in enumerate(rounds) for j in range(len(each))
     ]
     (best, _), _ = jax.lax.scan(attempt, (best, first), (factors, jnp.asarray(firsts)))
-    return best[:2]
+    gain, offset, least = best
+    inside = centre(gain, offset)
+    kept = (gain != 1) | (offset != 0)
+    kept = kept & (cost(count(gain, inside)) <= least)
+    return gain, jnp.where(kept, inside, offset)
 
 
 def measure_firing(counts: Array, goal: Array) -> Array:

@@ -53,7 +53,27 @@ def list_calls(
     model: nnx.Module, images: ArrayLike, timesteps: int, **options: Any
 ) -> list[str]:
     """Return the names of a network's layers in the order in which they run."""
-    calls: list[str] = []
+    return [name for name, _ in _trace_calls(model, images, timesteps, **options)]
+
+
+def require_rest(
+    models: Sequence[nnx.Module], images: ArrayLike, timesteps: int
+) -> None:
+    """Raise ValueError unless all neurons begin at rest, from where they are run."""
+    calls = [call for x in models for call in _trace_calls(x, images, timesteps)]
+    if moved := sorted({name for name, start in calls if start is not None}):
+        raise ValueError(
+            f"model starts {', '.join(moved)} from a state of its own (v_init), and "
+            "its firing is matched from rest; calibrate.correct_bias matches the mean "
+            "currents, and train.fit(model, dataset, teacher=reference, ...) the firing"
+        )
+
+
+def _trace_calls(
+    model: nnx.Module, images: ArrayLike, timesteps: int, **options: Any
+) -> list[tuple[str, Any]]:
+    """Return name and first state of each layer's calls, in their order."""
+    calls: list[tuple[str, Any]] = []
     names = {
         name: functools.partial(_add_call, calls, name)
         for name in observable_layers(model)
@@ -63,7 +83,7 @@ def list_calls(
     def trace(state, images):
         copy = nnx.merge(graphdef, state, copy=True)
         copy.eval()
-        with observe(copy, names):
+        with observe(copy, names, starts=True):
             copy(images, timesteps=timesteps, **options)
 
     jax.eval_shape(trace, state, images)
@@ -130,8 +150,8 @@ def check_feed_forward(model: nnx.Module) -> None:
         )
 
 
-def _add_call(calls: list[str], name: str, layer: Any, x: Array) -> Array:
-    calls.append(name)
+def _add_call(calls: list, name: str, layer: Any, x: Array, start: Any) -> Array:
+    calls.append((name, start))
     return jnp.zeros(())
 
 

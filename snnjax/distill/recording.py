@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from flax import nnx
@@ -59,16 +60,31 @@ def record(
         membranes: record potentials too, which are computed a second time for it.
         axis_name: of the recording.
         mask: of the recording.
+
+    Raises:
+        ValueError: with ``membranes``, a layer of neurons that is called more than once
+            or in a loop of JAX's own, or that has no single potential.
     """
     observers = {}
     if membranes:
-        layers = observable_layers(model).items()
+        layers, seen = observable_layers(model).items(), set()
         observers = {
-            name: Spiking.potentials
+            name: functools.partial(_see_potentials, seen, name)
             for name, x in layers
             if isinstance(x, Spiking) and not isinstance(x, Readout)
         }
-    with observe(model, observers) as found:
+    with observe(model, observers, starts=True) as found:
         options = {} if train is None else {"train": train}
         logits, spikes = model(images, timesteps=timesteps, **options)
     return Recording(logits, spikes, found, axis_name, mask)
+
+
+def _see_potentials(seen: set, name: str, layer: Spiking, x: Array, start: Any):
+    if name in seen:
+        raise ValueError(
+            f"{name or 'the layer'} is called more than once in a pass, and membranes "
+            "are recorded of one call; call it once on the whole sequence, and use a "
+            "layer of its own at each place"
+        )
+    seen.add(name)
+    return layer.potentials(x, start)

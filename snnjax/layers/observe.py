@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-from flax import nnx
-from jax import Array
+from flax import errors, nnx
 
 from snnjax import _checks
 
-Observer = Callable[[Any, Array], Any]  # of a layer and its input
+Observer = Callable[..., Any]  # of a layer and its input
 
 
 class Observation(nnx.Variable):
@@ -26,10 +25,12 @@ class Observable(nnx.Module):
 
     Attributes:
         _observer: function of the layer and its input, or None.
+        _sees_start: whether it takes the state that the layer begins with, too.
         _observation: `Observation` that takes its result, or None.
     """
 
     _observer: Any = None
+    _sees_start: bool = False
     _observation: Any = None
 
     @property
@@ -37,15 +38,29 @@ class Observable(nnx.Module):
         """Return True while an observer sees the input of this layer."""
         return self._observer is not None
 
-    def _show(self, x: Any) -> None:
-        """Give the layer's input to its observer, if it has one."""
-        if self._observer is not None and self._observation is not None:
-            self._observation.set_value(self._observer(self, x))
+    def _show(self, x: Any, start: Any = None) -> None:
+        """Give the layer's input to its observer, if it has one.
+
+        ``start`` is the state that neurons begin with, None at rest.
+        """
+        if self._observer is None or self._observation is None:
+            return
+        seen = (x, start) if self._sees_start else (x,)
+        found = self._observer(self, *seen)
+        try:
+            self._observation.set_value(found)
+        except errors.TraceContextError:
+            raise ValueError(
+                f"a {type(self).__name__} is called in a loop of JAX's own "
+                "(jax.lax.scan, jax.vmap), where its input cannot be observed; call "
+                "it on the whole sequence [T, B, ...] at once, or, for neurons that "
+                "receive their own spikes, use layers.Recurrent"
+            ) from None
 
 
 @contextlib.contextmanager
 def observe(
-    model: nnx.Module, observers: Mapping[str, Observer]
+    model: nnx.Module, observers: Mapping[str, Observer], *, starts: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Observe the inputs of layers of ``model`` until the block ends.
 
@@ -55,12 +70,15 @@ def observe(
             a `Spiking` (in a `Recurrent`, with what comes back), and of what a
             `QuantConv`, `QuantLinear` or `BatchNorm` takes. A layer that runs several
             times shows its last input.
+        starts: give the functions a third argument, the state that neurons begin with
+            before that current: None at rest, and of layers without neurons.
 
     Yields:
         A dict that holds ``{layer: result}`` when the block has ended.
 
     Raises:
-        ValueError: a name that is no such layer's.
+        ValueError: a name that is no such layer's; as the network runs, a layer that
+            is called inside ``jax.lax.scan`` or ``jax.vmap``.
 
     >>> from snnjax import layers, neurons
     >>> layer = layers.Spiking(neurons.LIF())
@@ -81,6 +99,7 @@ def observe(
     try:
         for name, observer in observers.items():
             modules[name]._observer = observer
+            modules[name]._sees_start = starts
             modules[name]._observation = nnx.data(Observation(jnp.zeros(())))
         yield found
         for name in observers:
@@ -89,10 +108,15 @@ def observe(
             found[name] = observation.get_value()
     finally:
         for name in observers:
-            # The class's own None is left: the structure is what it was.
-            for attribute in ("_observer", "_observation"):
-                if attribute in vars(modules[name]):
-                    delattr(modules[name], attribute)
+            stop_observing(modules[name])
+
+
+def stop_observing(layer: Observable) -> None:
+    """Take the observer off a layer, in place."""
+    for attribute in ("_observer", "_observation", "_sees_start"):
+        # The class's own None is left: the structure is what it was.
+        if attribute in vars(layer):
+            delattr(layer, attribute)
 
 
 def observable_layers(model: nnx.Module) -> dict[str, Observable]:

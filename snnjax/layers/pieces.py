@@ -47,7 +47,8 @@ def run_piece(
 
     Raises:
         ValueError: a network without layers that have a state, or that calls one of
-            them twice; a state of other layers or another batch size.
+            them twice, inside a loop of JAX's own or with a ``v_init`` of its own; a
+            state of other layers or another batch size.
     """
     check_model(model)
     # A copy: inside jit a network that is closed over cannot be changed.
@@ -89,7 +90,13 @@ def run_piece(
         layer.carried = nnx.data(None)
     _update_changed(model, copy, values)
     ends = {name: end for name, end in ends.items() if end is not None}
-    if not ends or (state is not None and ends.keys() != given.keys()):
+    if not ends:
+        raise ValueError(
+            "no layer with a state took part as it carries on: call layers.Spiking "
+            "without v_init on the whole piece [T, B, ...], and not inside a "
+            "jax.lax.scan of the network's own"
+        )
+    if state is not None and ends.keys() != given.keys():
         raise ValueError(
             f"the network called the layers {sorted(ends)}, and state is of "
             f"{sorted(given)}; give the state of the last piece of this network"

@@ -95,7 +95,7 @@ class Recurrent(Stateful):
         before = self.start_state()
         if before is None:
             before = jnp.zeros(x.shape[1:], x.dtype)
-        neuron = self.sn.start_state()
+        start = neuron = self.sn.start_state()
 
         def step(carry, current):
             spikes, neuron = carry
@@ -117,5 +117,5 @@ class Recurrent(Stateful):
         join = lambda a, b: jnp.concatenate([a[None], b])  # noqa: E731
         spikes, currents = jax.tree.map(join, first, rest)
         if self.sn.is_observed:
-            self.sn._show(currents)  # all at once: the body of a loop cannot
+            self.sn._show(currents, start)  # all at once: the body of a loop cannot
         return spikes

@@ -150,7 +150,7 @@ class Spiking(Stateful, Observable):
 
         ``v_init`` is the state before the first step, None at rest.
         """
-        self._show(x_seq)
+        self._show(x_seq, v_init)
         return self.advance(x_seq, v_init, steps=math.prod(np.shape(x_seq)[:1]))
 
     def advance(
@@ -185,10 +185,11 @@ class Spiking(Stateful, Observable):
             )
         return quantizer
 
-    def potentials(self, x_seq: Array) -> Array:
+    def potentials(self, x_seq: Array, v_init: ArrayLike | None = None) -> Array:
         """Compute the membrane potentials before firing, ``[T, B, ...]``.
 
-        Those that are compared with the threshold, of the currents ``[T, B, ...]``.
+        Those that are compared with the threshold, of the currents ``[T, B, ...]``
+        from the state ``v_init``, None at rest.
         """
         neuron = self.learned_neuron()
         if not isinstance(neuron, (LIF, IF, PLIF)):
@@ -213,9 +214,11 @@ class Spiking(Stateful, Observable):
             )
             return v, h
 
-        rest = 0.0 if neuron.v_reset is None else neuron.v_reset
+        start: Any = v_init
+        if start is None:
+            start = 0.0 if neuron.v_reset is None else neuron.v_reset
         dtype = np.promote_types(x_seq.dtype, np.float32)
-        v = jnp.full(x_seq.shape[1:], rest, dtype)
+        v = jnp.broadcast_to(jnp.asarray(start, dtype), x_seq.shape[1:])
         return jax.lax.scan(step, v, x_seq)[1]
 
 

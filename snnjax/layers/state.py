@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from flax import nnx
+from flax import errors, nnx
 
 
 class Ends(NamedTuple):
@@ -41,4 +41,11 @@ class Stateful(nnx.Module):
         """Keep the state after this call for `run_piece`, where it runs."""
         if self.carried is not None:
             start = self.carried.get_value().start
-            self.carried.set_value(Ends(start, end))
+            try:
+                self.carried.set_value(Ends(start, end))
+            except errors.TraceContextError:
+                raise ValueError(
+                    f"a {type(self).__name__} layer is called in a loop of JAX's own "
+                    "(jax.lax.scan, jax.vmap), out of which its state cannot carry on; "
+                    "call it on the whole piece [T, B, ...] at once"
+                ) from None
