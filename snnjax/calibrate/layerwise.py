@@ -27,6 +27,7 @@ from snnjax.layers import (
 )
 from snnjax.layers.inspect import layer_bits
 from snnjax.layers.observe import observable_layers
+from snnjax.models.protocol import check_result
 from snnjax.neurons import IF, LIF, PLIF, CubaLIF
 
 
@@ -70,9 +71,17 @@ def require_rest(
 
 
 def _trace_calls(
-    model: nnx.Module, images: ArrayLike, timesteps: int, **options: Any
+    model: nnx.Module,
+    images: ArrayLike,
+    timesteps: int,
+    *,
+    check: Callable[..., Any] | None = None,
+    **options: Any,
 ) -> list[tuple[str, Any]]:
-    """Return name and first state of each layer's calls, in their order."""
+    """Return name and first state of each layer's calls, in their order.
+
+    ``check(result, images, timesteps)`` sees what the network returns.
+    """
     calls: list[tuple[str, Any]] = []
     names = {
         name: functools.partial(_add_call, calls, name)
@@ -84,20 +93,30 @@ def _trace_calls(
         copy = nnx.merge(graphdef, state, copy=True)
         copy.eval()
         with observe(copy, names, starts=True):
-            copy(images, timesteps=timesteps, **options)
+            result = copy(images, timesteps=timesteps, **options)
+        if check is not None:
+            check(result, images, timesteps)
 
     jax.eval_shape(trace, state, images)
     return calls
 
 
-def find_units(model: nnx.Module, images: ArrayLike, timesteps: int) -> list[Unit]:
+def find_units(
+    model: nnx.Module,
+    images: ArrayLike,
+    timesteps: int,
+    check: Callable[..., Any] | None = None,
+) -> list[Unit]:
     """Return the layers of a network in the order in which they run.
+
+    ``check(result, images, timesteps)`` sees what the network returns.
 
     Raises:
         ValueError: a layer that runs twice, or neurons that no layer with weights
             feeds: such a network cannot be calibrated layer by layer.
     """
-    calls = list_calls(model, images, timesteps)
+    found = _trace_calls(model, images, timesteps, check=check)
+    calls = [name for name, _ in found]
     twice = sorted({name for name in calls if calls.count(name) > 1})
     if twice:
         raise ValueError(
@@ -260,7 +279,10 @@ def prepare(
     images: Array,
     timesteps: int,
 ) -> list[Unit]:
-    """Return the units of a network; ValueError unless the reference has the same."""
+    """Return the units of a network; ValueError unless the reference has the same.
+
+    And unless both return logits of ``timesteps`` steps.
+    """
     check_feed_forward(model)
     ours, own = ([x for x in layer_bits(m) if x.spec] for m in (model, reference))
     if own and not ours:
@@ -268,8 +290,9 @@ def prepare(
             "reference must be the network in full precision, and model the quantized "
             f"one: reference has a quantizer ({own[0].name}) and model has none"
         )
-    units = find_units(model, images, timesteps)
-    theirs = find_units(reference, images, timesteps)
+    units, theirs = (
+        find_units(x, images, timesteps, check_result) for x in (model, reference)
+    )
     if units != theirs:
         apart = sorted(set(map(str, units)) ^ set(map(str, theirs)))
         raise ValueError(

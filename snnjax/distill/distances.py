@@ -72,10 +72,25 @@ def pair_parts(student: Any, teacher: Any, part: str) -> tuple[Any, Any]:
             f"teacher must be a recording: the loss compares {part} with a teacher's; "
             "give teacher=model to train.fit"
         )
+    masks = [x.mask for x in (student, teacher) if isinstance(x, Recording)]
+    if len(masks) == 2 and not _agree(*masks):
+        raise ValueError(
+            "student and teacher must be recorded with one mask, of the same batch; "
+            "give mask= to both calls of distill.record"
+        )
     pair = tuple(
         getattr(x, part) if isinstance(x, Recording) else x for x in (student, teacher)
     )
     return pair[0], pair[1]
+
+
+def _agree(ours: Array | None, theirs: Array | None) -> bool:
+    """Return False for masks that are known to differ."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    if any(isinstance(x, jax.core.Tracer) for x in (ours, theirs)):
+        return np.shape(ours) == np.shape(theirs)
+    return np.array_equal(ours, theirs)
 
 
 def mean_of_layers(

@@ -35,8 +35,10 @@ class Loss:
     options: tuple[tuple[str, Any], ...] = ()
     schedules: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
 
-    def __call__(self, student: Any, teacher: Any, step: Any = None) -> Array:
+    def __call__(self, student: Any, teacher: Any = None, step: Any = None) -> Array:
         """Return the distance of two recordings, at a step of training.
+
+        ``teacher`` is None for losses that need none.
 
         Raises:
             ValueError: a number is a schedule, and no step is given.
@@ -118,6 +120,11 @@ def configurable(function: Callable[..., Array]) -> Callable[..., Any]:
 
 def _check_number(name: str, value: Any) -> None:
     """Raise ValueError for a number that no loss takes; a traced one passes."""
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} must be one number, or a schedule, got shape {np.shape(value)}; "
+            "a loss of one's own weighs layers: the sum of losses of single layers"
+        )
     divides = name == "temperature"
     bound = "above 0" if divides else "from 0"
     _checks.require_values(

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from snnjax.layers import Readout, Spiking, observe
 from snnjax.layers.observe import observable_layers
+from snnjax.models.protocol import check_result
 
 
 @functools.partial(
@@ -62,8 +63,9 @@ def record(
         mask: of the recording.
 
     Raises:
-        ValueError: with ``membranes``, a layer of neurons that is called more than once
-            or in a loop of JAX's own, or that has no single potential.
+        ValueError: a network that returns something else; with ``membranes``, a layer
+            of neurons that is called more than once or in a loop of JAX's own, or that
+            has no single potential.
     """
     observers = {}
     if membranes:
@@ -75,7 +77,8 @@ def record(
         }
     with observe(model, observers, starts=True) as found:
         options = {} if train is None else {"train": train}
-        logits, spikes = model(images, timesteps=timesteps, **options)
+        result = model(images, timesteps=timesteps, **options)
+        logits, spikes = check_result(result, images, timesteps)
     return Recording(logits, spikes, found, axis_name, mask)
 
 

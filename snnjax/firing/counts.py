@@ -143,6 +143,9 @@ class FiringCounts:
     inputs_id: str | int | None = None
 
     def __post_init__(self):
+        if not isinstance(self.spikes, Mapping):
+            got = _checks.format_value(self.spikes)
+            raise ValueError(f"spikes must be {{layer: counts}}, got {got}")
         if not isinstance(self.observations, jax.core.Tracer):
             _checks.require_whole("observations", self.observations, 1)
             object.__setattr__(self, "observations", int(self.observations))
@@ -164,7 +167,11 @@ class FiringCounts:
 
     @classmethod
     def from_spikes(cls, spikes: Mapping[str, ArrayLike]) -> "FiringCounts":
-        """Count the spikes ``{layer: [T, B, ...]}`` of one batch.
+        """Count the spikes ``{layer: [T, B, neurons...]}`` of one batch.
+
+        Raises:
+            ValueError: spikes without time, batch and neurons, or of different T and B;
+                as `total`.
 
         >>> FiringCounts.from_spikes({"a": jnp.ones((4, 3, 2))}).observations
         12
@@ -172,6 +179,13 @@ class FiringCounts:
         if not isinstance(spikes, Mapping) or not spikes:
             got = _checks.format_value(spikes)
             raise ValueError(f"spikes must be {{layer: [T, B, ...]}}, got {got}")
+        for name, each in spikes.items():
+            if np.ndim(each) < 3:
+                raise ValueError(
+                    f"spikes of {name} must be [T, B, neurons...], got shape "
+                    f"{np.shape(each)}; of one image spikes[:, None], of one neuron "
+                    "spikes[..., None]"
+                )
         counts = {name: total(each) for name, each in spikes.items()}
         sizes = {np.shape(each)[:2] for each in spikes.values()}
         if len(sizes) > 1:
@@ -351,9 +365,6 @@ def check_same_layers(*networks: FiringCounts) -> None:
                 "firing is compared between FiringCounts, all must be FiringCounts, "
                 f"got {_checks.format_value(counts)}"
             )
-        if not isinstance(counts.spikes, Mapping):
-            got = _checks.format_value(counts.spikes)
-            raise ValueError(f"spikes must be {{layer: counts}}, got {got}")
     first, *others = ({k: np.shape(v) for k, v in c.spikes.items()} for c in networks)
     for shapes in others:
         if first != shapes:

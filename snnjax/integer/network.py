@@ -181,18 +181,27 @@ class IntegerNetwork:
         """Return an input's whole numbers at the border, by numpy in float64.
 
         Args:
-            x: what the model takes, ``[B, H, W, C]`` or ``[T, B, H, W, C]``; or its
-                pixels or counts before they were normalised, of an integer dtype.
+            x: what the model takes, ``[B, H, W, C]`` or ``[T, B, H, W, C]``; or of an
+                integer dtype its pixels, or with a ``full_scale`` of 1 its counts,
+                before they were normalised.
             timesteps: T; by default the network's.
 
         Returns:
             Pixels, int32, of x's shape; or spikes ``[T, B, H, W, C]``, int8.
 
         Raises:
-            ValueError: x of another shape, or values that no pixel has.
+            ValueError: x of another shape, or values that no pixel has; a sequence of
+                whole numbers where pixels of 255 are 1.
         """
         steps = self.timesteps if timesteps is None else timesteps
-        x = border.check_input(x, steps, 3 if self.has_positions else 1)
+        rank = 3 if self.has_positions else 1
+        x = border.check_input(x, steps, rank)
+        if x.ndim == rank + 2 and x.dtype.kind != "f" and self.border.full_scale == 255:
+            raise ValueError(
+                "x is a sequence of whole numbers, which the twin would divide by 255; "
+                "counts of events are not divided: give from_model full_scale=1. Of "
+                "pixels give floats, as the model takes them"
+            )
         return self.border.encode(
             x if self.has_positions else x[..., None, None, :], steps
         )

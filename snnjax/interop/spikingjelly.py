@@ -18,9 +18,22 @@ from jax.typing import ArrayLike
 
 from snnjax import _checks
 from snnjax._paths import require_local_path
-from snnjax.layers import Flatten, QuantState, inspect
-from snnjax.models import SEWResNet
-from snnjax.models.graph import find_flattened_shapes, find_shapes, network_graph
+from snnjax.layers import (
+    BatchNorm,
+    Dropout,
+    Flatten,
+    QuantLinear,
+    QuantState,
+    Spiking,
+    inspect,
+)
+from snnjax.models import Sequential, SEWResNet
+from snnjax.models.graph import (
+    find_flattened_shapes,
+    find_shapes,
+    get_module,
+    network_graph,
+)
 
 # torch's name of a variable's last part; BatchNorm's scale is a weight too.
 _NAMES = {
@@ -43,6 +56,7 @@ def load(
     model: Model,
     state_dict: Mapping[str, ArrayLike] | str | os.PathLike,
     names: Mapping[str, str] | None = None,
+    flattened: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Model:
     """A copy of ``model`` with SpikingJelly's parameters and running statistics.
 
@@ -58,16 +72,21 @@ def load(
             reads it with ``weights_only=True``).
         names: for a network of another class: ``{layer of the model: its module in
             SpikingJelly}``, ``{"conv1": "layer.0", "norm1": "layer.1"}``, of each layer
-            that has parameters. Rows of linear layers behind `layers.Flatten` are
-            reordered, since torch flattens channels first.
+            that has parameters.
+        flattened: ``{layer: (height, width, channels)}`` of each layer that sees this
+            map flattened, {} where none does: torch flattens channels first, and what
+            the layer has for each number of the map is reordered. A `models.Sequential`
+            with `layers.Flatten` and the ready-made networks know theirs; of a class of
+            your own with linear layers it has to be given.
 
     Returns:
         The copy, its leaves in the dtypes they had, in evaluation mode.
 
     Raises:
         ValueError: names or shapes that do not belong together, all of them listed;
-            NaN, infinity, negative variances; quantizers that are learned or fitted to
-            weights; another network; a file of another kind.
+            maps that are flattened and not given; NaN, infinity, negative variances;
+            quantizers that are learned or fitted to weights; another network; a file of
+            another kind.
         ImportError: the package that reads the file is missing.
 
     Source: SpikingJelly 2.0's ``activation_based.model.sew_resnet``.
@@ -77,13 +96,13 @@ def load(
     copy = nnx.clone(model)
     copy.eval()
     leaves = _leaves(copy, names)
-    flattened = _flattened_keys(copy, names)
+    orders = _find_orders(copy, names, flattened)
     _check_names(leaves, given)
     values, wrong = {}, []
     for key, variable in leaves.items():
         array, leaf = given[key], variable.get_value()
         value = array.reshape(()) if leaf.ndim == 0 and array.size == 1 else array
-        value = _from_torch(value, flattened.get(key))
+        value = _from_torch(value, orders.get(key))
         if value.shape != leaf.shape:
             expected = _to_torch(np.asarray(leaf)).shape
             wrong.append(f"{key} is {array.shape}, expected {expected}")
@@ -111,7 +130,9 @@ def load(
 
 
 def save(
-    model: nnx.Module, names: Mapping[str, str] | None = None
+    model: nnx.Module,
+    names: Mapping[str, str] | None = None,
+    flattened: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return parameters and statistics under SpikingJelly's names, in its layouts.
 
@@ -120,18 +141,20 @@ def save(
     Args:
         model: a `models.SEWResNet`, or with ``names`` any network.
         names: as of `load`.
+        flattened: as of `load`.
 
     Returns:
         ``{name: array}``, for ``torch.from_numpy`` and ``load_state_dict``, or
         ``safetensors.numpy.save_file``; bfloat16 parameters as float32.
 
     Raises:
-        ValueError: another network without ``names``; names that lack a layer.
+        ValueError: another network without ``names``; names that lack a layer; maps
+            that are flattened and not given.
     """
     leaves = _leaves(model, names, quantized=True)
-    flattened = _flattened_keys(model, names)
+    orders = _find_orders(model, names, flattened)
     return {
-        key: _to_torch(np.asarray(v.get_value()), flattened.get(key))
+        key: _to_torch(np.asarray(v.get_value()), orders.get(key))
         for key, v in leaves.items()
     }
 
@@ -139,22 +162,85 @@ def save(
 _LEARNED = ("tau", "tau_syn", "v_threshold", "v_reset", "alpha", "v_min")
 
 
-def _flattened_keys(model: Any, names: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the shapes behind which linear layers flatten, by torch's names."""
+def _find_orders(
+    model: Any, names: Mapping[str, str] | None, flattened: Any
+) -> dict[str, np.ndarray]:
+    """Return the places in torch's order of what layers have for each number of a map.
+
+    By torch's names of their arrays, of layers that see a map flattened.
+    """
     if names is None:
         return {}
-    flattens = any(isinstance(m, Flatten) for _, m in nnx.iter_modules(model))
+    if flattened is None:
+        shapes = _find_flattened(model)
+    else:
+        shapes = _check_flattened(model, flattened)
+    orders = {}
+    for name, (*sizes, channels) in shapes.items():
+        places = np.arange(np.prod(sizes) * channels).reshape(channels, *sizes)
+        order = np.moveaxis(places, 0, -1).ravel()
+        is_norm = isinstance(get_module(model, name), BatchNorm)
+        for last in set(_NAMES.values()) if is_norm else ("weight",):
+            orders[f"{names.get(name)}.{last}"] = order
+    return orders
+
+
+def _find_flattened(model: Any) -> dict[str, tuple[int, ...]]:
+    """Map the layers that see a map flattened to the map's shape."""
+    if isinstance(model, Sequential):
+        return _follow_flatten(model)
     try:
         nodes = network_graph(model)
-        shapes = find_flattened_shapes(nodes, find_shapes(model))
-    except ValueError as error:
-        if not flattens:
-            return {}
+    except ValueError:
+        if any(isinstance(m, QuantLinear) for _, m in nnx.iter_modules(model)):
+            raise ValueError(
+                "torch flattens channels first, and which layers of a network of "
+                f"class {type(model).__name__} see a flattened map is not known; give "
+                "flattened={layer: (height, width, channels)}, {} where none does"
+            ) from None
+        return {}
+    return find_flattened_shapes(nodes, find_shapes(model))
+
+
+def _follow_flatten(model: Sequential) -> dict[str, tuple[int, ...]]:
+    shapes, shape = model.shapes(), model.in_shape
+    found, flat = {}, None
+    for name, layer in model.layers().items():
+        if isinstance(layer, Flatten) and len(shape) > 1:
+            flat = shape
+        elif flat and isinstance(layer, BatchNorm | QuantLinear):
+            found[name] = flat
+            flat = flat if isinstance(layer, BatchNorm) else None
+        elif flat and not isinstance(layer, Dropout | Spiking):
+            raise ValueError(
+                f"{name}, a {type(layer).__name__}, sees a flattened map, which torch "
+                "flattens channels first; put a QuantLinear in front of it"
+            )
+        shape = shapes[name]
+    return found
+
+
+def _check_flattened(model: Any, flattened: Any) -> dict[str, tuple[int, ...]]:
+    layers = {
+        ".".join(map(str, path)): layer
+        for path, layer in nnx.iter_modules(model)
+        if isinstance(layer, QuantLinear | BatchNorm)
+    }
+    if not isinstance(flattened, Mapping) or not set(flattened) <= set(layers):
         raise ValueError(
-            "torch flattens channels first, and the shapes behind layers.Flatten are "
-            f"not known ({error}); make the network of models.Sequential"
-        ) from None
-    return {f"{names[name]}.weight": shape for name, shape in shapes.items()}
+            "flattened must be {layer: (height, width, channels)} of linear layers or "
+            f"BatchNorms, of {', '.join(layers)}, got {flattened!r}"
+        )
+    for name, shape in flattened.items():
+        layer: Any = layers[name]
+        is_norm = isinstance(layer, BatchNorm)
+        size = (layer.scale if is_norm else layer.kernel).shape[0]
+        if np.prod(shape) != size:
+            raise ValueError(
+                f"flattened has a map {tuple(shape)} of {name}, which sees {size} "
+                "numbers"
+            )
+    return {name: tuple(map(int, shape)) for name, shape in flattened.items()}
 
 
 def _leaves(
@@ -171,11 +257,12 @@ def _leaves(
         layer.spec is not None and layer.spec.per_channel
         for layer in inspect.layer_bits(model)
     )
-    leaves, missing = {}, []
+    leaves, missing, used = {}, [], set()
     for path, _ in nnx.to_flat_state(state):
         *where, last = path
         if last in _NAMES:
             layer = ".".join(map(str, where))
+            used.add(layer)
             there = layer if names is None else names.get(layer)
             if there is None:
                 missing.append(layer)
@@ -187,6 +274,8 @@ def _leaves(
             )
         else:
             learned = True
+    if names is not None and (unknown := sorted(set(names) - used)):
+        raise ValueError(f"names has {unknown}, which are no layers with parameters")
     if missing:
         raise ValueError(f"names lacks the layers {sorted(set(missing))}")
     if names is not None and len(set(names.values())) < len(names):
@@ -206,30 +295,26 @@ def _variable(model: nnx.Module, path: tuple[Any, ...]) -> nnx.Variable:
     return node
 
 
-def _from_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
-    if flattened is not None and array.ndim == 2:
-        *sizes, channels = flattened
-        if array.shape[1] == np.prod(flattened):
-            maps = array.reshape(len(array), channels, *sizes)
-            array = np.moveaxis(maps, 1, -1).reshape(array.shape)
+def _from_torch(array: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    if order is not None and array.shape[-1:] == order.shape:
+        array = array[..., order]
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)  # OIHW to HWIO
     return array.T
 
 
-def _to_torch(array: np.ndarray, flattened: Any = None) -> np.ndarray:
+def _to_torch(array: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     if array.dtype == jnp.bfloat16:
         array = array.astype(np.float32)  # torch.from_numpy takes NumPy's dtypes alone
     turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    if flattened is not None:
-        maps = np.moveaxis(turned.reshape(len(turned), *flattened), -1, 1)
-        turned = maps.reshape(turned.shape)
+    if order is not None:
+        turned = turned[..., np.argsort(order)]
     return np.array(turned, order="C")  # torch may write to it, to JAX's nobody may
 
 
 def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]:
     if isinstance(source, Mapping):
-        return dict(source)
+        return dict(_find_state(source))
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(
             "state_dict must be names to arrays, or a .safetensors, .pth or .pt file, "
@@ -261,15 +346,21 @@ def _read(source: Mapping[str, ArrayLike] | str | os.PathLike) -> dict[str, Any]
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path} holds no state_dict but a {type(loaded).__name__}")
-    for name in _NESTED:
-        if isinstance(loaded.get(name), Mapping):
-            loaded = loaded[name]
+    loaded = _find_state(loaded)
     tensors = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
     # numpy has no bfloat16.
     half = torch.bfloat16
     return {
         k: (t.float() if t.dtype == half else t).numpy() for k, t in tensors.items()
     }
+
+
+def _find_state(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state_dict that a checkpoint holds beside an epoch and such."""
+    for name in _NESTED:
+        if isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    return loaded
 
 
 def _canonical(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:

@@ -95,7 +95,9 @@ def call_checked(
         return ()
 
     found = model(x, timesteps=timesteps, train=train, record=record)
-    return _check_result(found, shapes, timesteps)
+    logits, recorded = check_result(found, x, timesteps)
+    _check_recorded(recorded, shapes, jnp.shape(logits))
+    return logits
 
 
 def check_arguments(model: Any) -> None:
@@ -111,18 +113,38 @@ def check_arguments(model: Any) -> None:
         ) from None
 
 
-def _check_result(found: Any, shapes: list[tuple], timesteps: int) -> Array:
+def check_result(found: Any, x: Any, timesteps: int) -> tuple[Array, Any]:
+    """Return logits and record of a call; ValueError unless these are its results.
+
+    Args:
+        found: by the network.
+        x: that it was given.
+        timesteps: T.
+    """
     if not isinstance(found, tuple) or len(found) != 2:
-        raise ValueError(
-            f"the network must return two things, {_CALL}, got {type(found).__name__}"
-        )
+        got = type(found).__name__
+        got += f" of {len(found)}" if isinstance(found, tuple) else ""
+        raise ValueError(f"the network must return two things, {_CALL}, got {got}")
     logits, recorded = found
+    if isinstance(logits, tuple | list | Mapping):
+        raise ValueError(
+            "the network must return one array of logits [T, B, classes], got a "
+            f"{type(logits).__name__} of {len(logits)} outputs; return one of them "
+            "beside {layer: record(spikes)}, or all of them along the last axis"
+        )
     shape = jnp.shape(logits)
     if len(shape) != 3 or shape[0] != timesteps:
+        remedy = "logits of the mean over time are jnp.stack([y] * T)"
+        if len(shape) == 3 and shape[0] == jnp.shape(x)[0]:
+            remedy = f"of sequences of {shape[0]} steps give timesteps={shape[0]}"
         raise ValueError(
             f"the network must return logits [T, B, classes] with T = {timesteps}, got "
-            f"{list(shape)}; logits of the mean over time are jnp.stack([y] * T)"
+            f"{list(shape)}; {remedy}"
         )
+    return logits, recorded
+
+
+def _check_recorded(recorded: Any, shapes: list[tuple], shape: tuple) -> None:
     if not isinstance(recorded, Mapping):
         raise ValueError(
             "the network must return {layer: record(spikes)} beside its logits, got "
@@ -141,4 +163,3 @@ def _check_result(found: Any, shapes: list[tuple], timesteps: int) -> Array:
                 f"record must be applied to spikes [T, B, ...] with T and B of the "
                 f"logits, {list(shape[:2])}, got shape {list(each)}"
             )
-    return logits

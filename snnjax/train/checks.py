@@ -112,7 +112,7 @@ def as_list(models: Any) -> list[nnx.Module]:
     network's structure, for which programs are compiled.
     """
     if isinstance(models, nnx.Module):
-        return [_in_evaluation(models)]
+        models = [models]
     if not isinstance(models, Sequence) or isinstance(models, str):
         check_model(models)
     networks = list(models)
@@ -120,7 +120,21 @@ def as_list(models: Any) -> list[nnx.Module]:
         raise ValueError("model must be at least one network, got none")
     for model in networks:
         check_model(model)
+        _check_in_shape(model)
     return [_in_evaluation(model) for model in networks]
+
+
+def _check_in_shape(model: nnx.Module) -> None:
+    """Raise ValueError for inputs that no batch of `data` is: of one axis."""
+    shape = getattr(model, "in_shape", ())
+    if len(shape) == 2:
+        length, channels = shape
+        raise ValueError(
+            f"model takes signals (length, channels) = {shape}, and data sets have "
+            "images [B, H, W, C], event frames [B, T, H, W, C] or trains [B, T, F]; "
+            f"give signals a height of 1: in_shape=(1, {length}, {channels}), "
+            f"kernel_size=(1, k), frames [B, T, 1, {length}, {channels}]"
+        )
 
 
 def _in_evaluation(model: nnx.Module) -> nnx.Module:

@@ -10,7 +10,19 @@ import optax
 import pytest
 from flax import nnx
 
-from snnjax import calibrate, data, encoding, layers, models, neurons, surrogate, train
+from snnjax import (
+    calibrate,
+    data,
+    distill,
+    encoding,
+    firing,
+    integer,
+    layers,
+    models,
+    neurons,
+    surrogate,
+    train,
+)
 from snnjax.quantize import QuantSpec
 
 RNG = np.random.default_rng(0)
@@ -18,6 +30,7 @@ IMAGES = RNG.integers(0, 256, (8, 4, 4, 1)).astype(np.uint8)
 LABELS = np.arange(8) % 3
 TRAINS = RNG.poisson(1.0, (8, 5, 6))
 PIXELS = jnp.asarray(IMAGES, jnp.float32) / 255
+STEPS = jnp.stack([PIXELS] * 5)
 RAGGED = [np.ones((t, 6), np.uint8) for t in (3, 4, 5)]
 X = jnp.asarray(RNG.uniform(0, 2, (6, 2, 4)), jnp.float32)
 
@@ -42,7 +55,17 @@ class Net(nnx.Module):
         kept = {"sn": record(s)}
         if self.fault == "graded":
             kept["pooled"] = record(h)
-        return y if self.fault == "logits" else (y, kept)
+        y = (y, y) if self.fault == "outputs" else y
+        more = (0,) if self.fault == "three" else ()
+        return y if self.fault == "logits" else (y, kept, *more)
+
+
+class Steps(Net):
+    """A network of one's own that takes T from its sequence."""
+
+    def __call__(self, x, *, timesteps=4, train=None, record=None):
+        s = self.sn(self.bn(self.fc1(x.reshape(*x.shape[:2], -1)), train=train))
+        return self.fc2(s), {"sn": s if record is None else record(s)}
 
 
 def fit(model, dataset=None, **options):
@@ -123,6 +146,38 @@ def of_lengths():
     return data.from_arrays(padded, [0, 1, 2], lengths=lengths)
 
 
+def signals(*in_shape):
+    """Train a convolution over a signal of 6 samples, as it is or as a map."""
+    axes = len(in_shape) - 1
+    kernel = (3,) if axes == 1 else (1, 3)
+    parts = {
+        "conv": layers.QuantConv(1, 2, kernel_size=kernel, rngs=nnx.Rngs(0)),
+        "sn": layers.Spiking(neurons.LIF()),
+        "flatten": layers.Flatten(),
+        "fc": layers.QuantLinear(8, 3, rngs=nnx.Rngs(1)),
+    }
+    frames = TRAINS.reshape(8, 5, *in_shape)
+    return fit(models.Sequential(parts, in_shape=in_shape), [(frames, LABELS)], **BATCH)
+
+
+def count_twin(**options):
+    """Count differences of a twin on counts of events."""
+    quant = {"fc.": QuantSpec(bits=4, clip=1.0)}
+    model = calibrate.quantize(sequential(), quant)
+    twin = integer.from_model(model, timesteps=5, **options)
+    return integer.count_differences(twin, model, TRAINS.swapaxes(0, 1))
+
+
+def masked_pair(mask):
+    """Compare recordings of which one has a mask."""
+    x = jnp.asarray(TRAINS, jnp.float32).swapaxes(0, 1)
+    one, other = (
+        distill.record(sequential(), x, 5, mask=each) for each in (mask, MASK)
+    )
+    return distill.paired_rates(one, other)
+
+
+MASK = jnp.ones((5, 8), bool)
 LENGTHS = dict(batch_size=3, timesteps=5)
 PRE_FIRE = dict(quant=QuantSpec(bits=4, clip=0.5), site="pre_fire")
 
@@ -177,6 +232,57 @@ CASES = {
         lambda: fit(sequential(), of_lengths(), loss=own_loss, **LENGTHS),
         "mask",
         lambda: fit(sequential(), of_lengths(), loss=masked_loss, **LENGTHS),
+    ),
+    "several outputs": (
+        lambda: fit(Net("outputs")),
+        "one array of logits",
+        lambda: fit(Net()),
+    ),
+    "three results": (lambda: fit(Net("three")), "tuple of 3", lambda: fit(Net())),
+    "time steps of the default": (
+        lambda: distill.record(Steps(), encoding.direct(PIXELS, timesteps=5)),
+        "timesteps=5",
+        lambda: distill.record(Steps(), encoding.direct(PIXELS, timesteps=5), 5),
+    ),
+    "time steps of the default, calibrated": (
+        lambda: calibrate.correct_bias(Steps(), Steps(), [STEPS]),
+        "timesteps=5",
+        lambda: calibrate.correct_bias(Steps(), Steps(), [STEPS], timesteps=5),
+    ),
+    "signals of one axis": (
+        lambda: signals(6, 1),
+        r"in_shape=\(1, 6, 1\), kernel_size=\(1, k\)",
+        lambda: signals(1, 6, 1),
+    ),
+    "counts of events for pixels": (
+        count_twin,
+        "full_scale=1",
+        lambda: count_twin(full_scale=1.0),
+    ),
+    "a mask on one recording": (
+        lambda: masked_pair(None),
+        "both calls",
+        lambda: masked_pair(MASK),
+    ),
+    "another mask": (
+        lambda: masked_pair(MASK.at[4].set(False)),
+        "one mask",
+        lambda: masked_pair(MASK),
+    ),
+    "a weight for each layer": (
+        lambda: distill.paired_rates(weight=np.ones(2)),
+        "one number",
+        lambda: distill.paired_rates(weight=1.0),
+    ),
+    "a loss without the teacher that it needs": (
+        lambda: distill.firing(weight=2.0)(distill.record(Net(), PIXELS)),
+        "teacher",
+        lambda: distill.rate_regulariser(weight=2.0)(distill.record(Net(), PIXELS)),
+    ),
+    "spikes of one image": (
+        lambda: firing.FiringCounts.from_spikes({"a": np.ones((4, 6))}),
+        r"spikes\[:, None\]",
+        lambda: firing.FiringCounts.from_spikes({"a": np.ones((4, 6))[:, None]}),
     ),
     # Two options that exclude each other.
     "levels below the threshold": (

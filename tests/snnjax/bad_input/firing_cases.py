@@ -71,9 +71,12 @@ def total_cases():
         group=[group[:2], np.ones(3, np.float32)],
         groups=NO_SIZE,
     )
-    good = {"spikes": {"sn1": COUNTS}}
+    good = {"spikes": {"sn1": COUNTS}, "observations": 4}
     yield from refused(
-        firing.FiringCounts, good, observations=[*NO_SIZE, *OTHER_SIZES[:-1]]
+        firing.FiringCounts,
+        good,
+        spikes=[COUNTS, [1, 2]],
+        observations=[*NO_SIZE, *OTHER_SIZES[:-1]],
     )
     yield allowed("FiringCounts: lists are added", add_lists)
 
@@ -107,8 +110,6 @@ def comparison_cases():
             yield f"firing.{name}: {case}", call, word, value
     none = partial(firing.summary, firing.FiringCounts({}, 4))
     yield "summary: no layers", none, "layers", "no"
-    names = partial(firing.summary, firing.FiringCounts([1, 2], 3))
-    yield "summary: no layers' names", names, "spikes", [1, 2]
     yield from refused(
         firing.report, {"reference": MADE, "other": MADE}, method=["pot"]
     )

@@ -327,19 +327,68 @@ def test_rows_behind_flatten_are_in_torchs_order(size):
 class Own(nnx.Module):
     """A network of one's own; its maps are known when it runs."""
 
-    def __init__(self, flattens=True):
+    def __init__(self):
         self.conv = layers.QuantConv(1, 2, kernel_size=1, rngs=nnx.Rngs(0))
-        self.fc = layers.QuantLinear(8, 3, rngs=nnx.Rngs(1))
-        if flattens:
-            self.flatten = layers.Flatten()
+        self.norm = layers.BatchNorm(12)
+        self.fc = layers.QuantLinear(12, 3, rngs=nnx.Rngs(1))
+        self.eval()
+
+    def __call__(self, x):
+        maps = self.conv(x)
+        return self.fc(self.norm(maps.reshape(*maps.shape[:2], -1)))
 
 
-def test_a_network_of_ones_own_that_flattens_is_refused():
-    names = {"conv": "0", "fc": "2"}
-    with pytest.raises(ValueError, match=r"channels first.*Sequential"):
-        spikingjelly.save(Own(), names)
-    state = spikingjelly.save(Own(flattens=False), names)
-    assert state["2.weight"].shape == (3, 8)
+OWN = {"conv": "0", "norm": "1", "fc": "2"}
+
+
+def test_maps_that_a_network_of_ones_own_flattens_are_given():
+    with pytest.raises(ValueError, match=r"channels first.*give flattened="):
+        spikingjelly.save(Own(), OWN)
+    for flattened in ({"fc": (2, 3, 3)}, {"conv": (2, 3, 2)}):
+        with pytest.raises(ValueError, match="flattened"):
+            spikingjelly.load(Own(), {}, OWN, flattened)
+    maps = {"norm": (2, 3, 2), "fc": (2, 3, 2)}
+    draw = np.random.default_rng(0)
+    state = {
+        key: draw.uniform(0.5, 1.5, x.shape).astype(np.float32)
+        for key, x in spikingjelly.save(Own(), OWN, maps).items()
+    }
+    model = spikingjelly.load(Own(), {"epoch": 3, "state_dict": state}, OWN, maps)
+    for key, x in spikingjelly.save(model, OWN, maps).items():
+        np.testing.assert_array_equal(x, state[key])
+    x = jnp.asarray(draw.normal(size=(1, 5, 2, 3, 1)), jnp.float32)
+    flat = np.moveaxis(np.asarray(model.conv(x))[0], -1, 1).reshape(5, 12)
+    normed = (flat - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
+    normed = normed * state["1.weight"] + state["1.bias"]
+    expected = normed @ state["2.weight"].T + state["2.bias"]
+    np.testing.assert_allclose(model(x)[0], expected, rtol=1e-4, atol=1e-4)
+    as_they_are = spikingjelly.save(model, OWN, {})
+    np.testing.assert_array_equal(as_they_are["2.weight"].T, model.fc.kernel[...])
+
+
+def test_a_batchnorm_and_a_readout_behind_flatten():
+    """Of a `models.Sequential`, whose shapes are known."""
+    rngs, draw = nnx.Rngs(0), np.random.default_rng(0)
+    parts = {
+        "conv": layers.QuantConv(1, 2, kernel_size=1, rngs=rngs),
+        "sn": layers.Spiking(neurons.LIF(v_threshold=0.3)),
+        "flatten": layers.Flatten(),
+        "norm": layers.BatchNorm(12),
+        "fc": layers.QuantLinear(12, 3, rngs=rngs),
+        "out": layers.Readout(),
+    }
+    model = models.Sequential(parts, in_shape=(2, 3, 1))
+    own = Own()
+    names = {"conv": "0", "norm": "1", "fc": "2"}
+    state = {
+        key: draw.uniform(0.5, 1.5, x.shape).astype(np.float32)
+        for key, x in spikingjelly.save(model, names).items()
+    }
+    maps = {"norm": (2, 3, 2), "fc": (2, 3, 2)}
+    ours = spikingjelly.load(model, state, names)
+    theirs = spikingjelly.load(own, state, names, maps)
+    np.testing.assert_array_equal(ours.norm.mean[...], theirs.norm.mean[...])
+    np.testing.assert_array_equal(ours.fc.kernel[...], theirs.fc.kernel[...])
 
 
 def test_names_that_do_not_fit_are_refused():
@@ -348,5 +397,7 @@ def test_names_that_do_not_fit_are_refused():
         spikingjelly.save(model)
     with pytest.raises(ValueError, match=r"names lacks the layers \['fc'\]"):
         spikingjelly.save(model, {k: v for k, v in NAMES.items() if k != "fc"})
+    with pytest.raises(ValueError, match=r"names has \['conv9'\], which are no layers"):
+        spikingjelly.save(model, NAMES | {"conv9": "9"})
     with pytest.raises(ValueError, match="two layers one module"):
         spikingjelly.save(model, NAMES | {"fc": "head.1"})
