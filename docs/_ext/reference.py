@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 MODULES = {
-    "Measure": ["firing", "emd", "spiketrain", "cost", "report"],
+    "Measure": ["firing", "emd", "spiketrain", "cost", "report", "report.traces"],
     "Quantize": ["quantize", "neurons", "surrogate", "encoding", "layers", "models"],
     "Preserve and restore": ["calibrate", "distill"],
     "Train": [
