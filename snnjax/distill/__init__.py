@@ -6,6 +6,7 @@ labels. Called without recordings, a loss of this module returns itself with the
 that it is given: ``distill.paired_rates(weight=3.0)``; they are traced, so sweeping
 them does not compile again. A number may also be a schedule of the step, as of optax:
 ``distill.firing(weight=optax.linear_schedule(0.0, 1.0, 500))``, which is compiled for.
+Losses add: ``distill.firing() + distill.membrane(weight=0.1)``.
 In a loop of your own, in training or not::
 
     student = distill.record(model, images)
@@ -31,6 +32,7 @@ from snnjax.distill.distributions import sorted_w2 as sorted_w2
 from snnjax.distill.lesson import Lesson as Lesson
 from snnjax.distill.lesson import make_lesson as make_lesson
 from snnjax.distill.loss import Loss as Loss
+from snnjax.distill.loss import LossSum as LossSum
 from snnjax.distill.loss import as_loss as as_loss
 from snnjax.distill.pairs import logits as logits
 from snnjax.distill.pairs import membrane as membrane

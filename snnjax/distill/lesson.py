@@ -10,7 +10,7 @@ from jax import Array
 
 from snnjax import _checks
 from snnjax.distill.combined import firing
-from snnjax.distill.loss import Loss, as_loss
+from snnjax.distill.loss import Loss, LossSum, as_loss
 from snnjax.distill.recording import record
 
 
@@ -25,12 +25,12 @@ class Lesson:
 
     Attributes:
         state: the teacher's arrays; None without a teacher.
-        loss: `Loss`.
+        loss: `Loss`, or a sum of such.
         graphdef: the teacher's structure, or None.
     """
 
     state: Any
-    loss: Loss
+    loss: Loss | LossSum
     graphdef: Any
 
     def teach(

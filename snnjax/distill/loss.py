@@ -65,14 +65,53 @@ class Loss:
             self.function, "takes_mask", False
         )
 
+    def __add__(self, other: Any) -> "LossSum":
+        """Return the sum of this loss and another one, or a function that is one."""
+        return LossSum((self,)) + other
+
     def with_arrays(self, **arrays: Any) -> "Loss":
         """Return the loss with more traced arguments."""
         return dataclasses.replace(self, numbers={**self.numbers, **arrays})
 
 
-def as_loss(loss: Any) -> Loss:
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["parts"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class LossSum:
+    """Sum of losses, as ``distill.firing() + distill.membrane(weight=0.1)`` is.
+
+    Attributes:
+        parts: `Loss` each.
+    """
+
+    parts: tuple[Loss, ...]
+
+    def __call__(self, student: Any, teacher: Any = None, step: Any = None) -> Array:
+        """Return the sum of the distances, as a `Loss` does."""
+        first, *others = (part(student, teacher, step) for part in self.parts)
+        return sum(others, first)
+
+    def __add__(self, other: Any) -> "LossSum":
+        """Return the sum with one more loss, or another sum."""
+        other = as_loss(other)
+        more = other.parts if isinstance(other, LossSum) else (other,)
+        return LossSum((*self.parts, *more))
+
+    @property
+    def needs_membranes(self) -> bool:
+        """Return True if a part reads membranes."""
+        return any(part.needs_membranes for part in self.parts)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Return True if all parts leave out what is behind a sequence's end."""
+        return all(part.takes_mask for part in self.parts)
+
+
+def as_loss(loss: Any) -> Loss | LossSum:
     """Return a function of two recordings as a `Loss`; ValueError for no function."""
-    if isinstance(loss, Loss):
+    if isinstance(loss, Loss | LossSum):
         return loss
     _checks.require_callable("distill", loss, "such as distill.firing()")
     if isinstance(loss, functools.partial) and hasattr(loss.func, "bind"):

@@ -441,6 +441,47 @@ def test_logits_of_other_shapes_are_refused():
             distill.logits(jnp.ones(s), jnp.ones(t))
 
 
+def own(student, teacher):
+    return jnp.mean(jnp.square(student.logits - teacher.logits))
+
+
+def test_losses_add():
+    ours, theirs = (
+        distill.record(network(seed), digits(8).images[..., :1] / 255, membranes=True)
+        for seed in (0, 1)
+    )
+    faded = distill.membrane(weight=optax.linear_schedule(0.0, 2.0, 4))
+    parts = [distill.paired_rates(weight=3.0), faded, own]
+    total = parts[0] + parts[1] + parts[2]
+    assert total.needs_membranes
+    assert not total.takes_mask
+    assert (parts[0] + faded).takes_mask
+    expected = 3 * distill.paired_rates(ours, theirs) + distill.membrane(ours, theirs)
+    expected += own(ours, theirs)
+    np.testing.assert_allclose(total(ours, theirs, step=2), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="step must be given"):
+        total(ours, theirs)
+    with pytest.raises(ValueError, match="distill must be a function"):
+        parts[0] + 3
+
+
+def test_a_sum_of_losses_trains_as_its_function():
+    teacher = network(1)
+    total = distill.paired_rates(weight=3.0) + distill.membrane(weight=0.5)
+
+    def by_hand(student, taught):
+        first = 3.0 * distill.paired_rates(student, taught)
+        return first + 0.5 * distill.membrane(student, taught)
+
+    by_hand.needs_membranes = True
+    one, other = (
+        weights(fit(network(0), teacher=teacher, distill=loss))
+        for loss in (total, by_hand)
+    )
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_a_partial_is_the_loss_with_its_numbers():
     loss = distill.loss.as_loss(functools.partial(distill.membrane, weight=2.0))
     assert loss.needs_membranes
