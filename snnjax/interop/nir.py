@@ -81,7 +81,8 @@ def load(graph: Any, *, dt: ArrayLike = 1e-4) -> GraphNetwork:
     float32, or in float64 where the graph is and JAX runs so. Quantize it by
     `calibrate.quantize`. A neuron takes the input as it is (``decay_input=False``);
     what R makes of it is put into the weights before it. NIR fires above the threshold
-    and we at it: at the number just above.
+    and we at it: at the number just above. Neurons begin at their reset potential; NIR
+    does not say where, and some simulators begin at 0.
 
     Args:
         graph: a ``NIRGraph``, or the path of a file that ``nir.write`` wrote.
