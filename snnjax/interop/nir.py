@@ -55,8 +55,9 @@ def graph(
         dt: seconds a step; 1e-4 is what other libraries' readers expect.
 
     Returns:
-        The graph: ``Input``, ``Conv2d``, ``LIF`` or ``IF``, ``AvgPool2d``, ``Flatten``,
-        ``Affine``, ``Output``, in the dtype of the parameters, float32 at least.
+        The graph: ``Input``, ``Conv2d``, ``LIF`` or ``IF``, ``AvgPool2d``,
+        ``SumPool2d``, ``Flatten``, ``Affine``, ``Output``, in the dtype of the
+        parameters, float32 at least.
 
     Raises:
         ValueError: another network, stem or connection, quantized membranes, soft
@@ -78,11 +79,12 @@ def load(graph: Any, *, dt: ArrayLike = 1e-4) -> GraphNetwork:
 
     Convolutions become `layers.QuantConv`, ``Affine`` and ``Linear``
     `layers.QuantLinear` and neurons `layers.Spiking`, under the nodes' names, in
-    float32, or in float64 where the graph is and JAX runs so. Quantize it by
-    `calibrate.quantize`. A neuron takes the input as it is (``decay_input=False``);
-    what R makes of it is put into the weights before it. NIR fires above the threshold
-    and we at it: at the number just above. Neurons begin at their reset potential; NIR
-    does not say where, and some simulators begin at 0.
+    float32, or in float64 where the graph is and JAX runs so. Of a graph that ends in
+    neurons the spikes are the logits. Quantize it by `calibrate.quantize`. A neuron
+    takes the input as it is (``decay_input=False``); what R makes of it is put into the
+    weights before it. NIR fires above the threshold and we at it: at the number just
+    above. Neurons begin at their reset potential; NIR does not say where, and some
+    simulators begin at 0.
 
     Args:
         graph: a ``NIRGraph``, or the path of a file that ``nir.write`` wrote.
@@ -224,8 +226,14 @@ class _Writer:
         self.shapes[node.name] = self.shapes[node.sources[0]]
 
     def _mean_pool(self, node: Node) -> None:
+        self._pool(node, self.nir.AvgPool2d)
+
+    def _sum_pool(self, node: Node) -> None:
+        self._pool(node, self.nir.SumPool2d)
+
+    def _pool(self, node: Node, kind: Any) -> None:
         whole = not node.window
-        self._add_pooling("pool" if whole else _name(node.name), node)
+        self._add_pooling("pool" if whole else _name(node.name), node, kind)
         if whole:
             channels = self.shapes[node.name][-1]
             self._flatten(Node("flatten", "flatten", (node.name,)))
@@ -234,7 +242,7 @@ class _Writer:
     def _max_pool(self, node: Node) -> None:
         """Average, and fire where the mean is above 0: a LIF that forgets."""
         name = _name(node.name)
-        self._add_pooling(f"{name}_mean", node)
+        self._add_pooling(f"{name}_mean", node, self.nir.AvgPool2d)
         (height, width, channels), size = self.shapes[node.name], np.prod(node.window)
         full = np.ones((channels, height, width), np.float32)
         # Half a spike's share of the mean: it fires from one spike on, and forgets.
@@ -248,13 +256,13 @@ class _Writer:
         self._add_node(name, neurons, node.name)
         self.feeds[node.name] = [name]
 
-    def _add_pooling(self, name: str, node: Node) -> None:
+    def _add_pooling(self, name: str, node: Node, kind: Any) -> None:
         (source,) = node.sources
         height, width, channels = self.shapes[source]
         window = np.array(node.window or (height, width))
         strides = np.array(node.strides or window)
         padding = np.array(node.padding or (0, 0))
-        self._add_node(name, self.nir.AvgPool2d(window, strides, padding), source)
+        self._add_node(name, kind(window, strides, padding), source)
         size = (np.array([height, width]) + 2 * padding - window) // strides + 1
         self.shapes[node.name] = (*size.tolist(), channels)
         self.feeds[node.name] = [name]
@@ -307,8 +315,6 @@ def _check(model: nnx.Module, nodes: tuple[Node, ...], dt: ArrayLike) -> None:
                     f"{node.weights} must have a square kernel, as the package nir "
                     f"takes all for square, got {layer.kernel.shape[:2]}"
                 )
-        if node.kind == "sum_pool":
-            raise ValueError(f"{node.name} must be layers.AvgPool, not SumPool")
         if node.spiking is None:
             continue
         layer = get_module(model, node.spiking)

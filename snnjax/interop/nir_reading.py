@@ -67,11 +67,6 @@ class _Reader:
         last = self.outputs[self.sources[ends[0]][0]]
         if len(self.sources[ends[0]]) != 1 or last != self.nodes[-1].name:
             raise ValueError("the Output must have one source, the last of the nodes")
-        if self.nodes[-1].spiking is not None:
-            raise ValueError(
-                "the last node must be Affine or Linear, which makes the logits; a "
-                "network that ends in neurons has none"
-            )
         self.network = GraphNetwork(tuple(self.nodes), self.modules, input_shape)
 
     def _order(self) -> list[str]:
@@ -108,7 +103,7 @@ class _Reader:
         nir, node = self.nir, self.graph.nodes[name]
         if isinstance(node, (nir.Conv2d, nir.Affine, nir.Linear)):
             self._read_layer(name, node)
-        elif isinstance(node, nir.AvgPool2d):
+        elif isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
             self._read_pooling(name, node)
         elif isinstance(node, nir.Flatten):
             source = self._source(name)
@@ -117,12 +112,12 @@ class _Reader:
             self.shapes[name], self.outputs[name] = (shape,), name
         elif isinstance(node, (nir.LIF, nir.IF)):
             raise ValueError(
-                f"{name} must read one Conv2d, Affine, Linear or AvgPool2d of its own"
+                f"{name} must read one Conv2d, Affine, Linear or pooling of its own"
             )
         else:
             raise ValueError(
                 f"{name} is a {type(node).__name__}, which is not read; Conv2d, "
-                "Affine, Linear, AvgPool2d, Flatten, LIF and IF are"
+                "Affine, Linear, AvgPool2d, SumPool2d, Flatten, LIF and IF are"
             )
 
     def _neurons_of(self, name: str) -> str | None:
@@ -155,18 +150,13 @@ class _Reader:
             neuron, gain = self._neuron(after, dtype)
         shape, rngs = self.shapes[source], nnx.Rngs(0)
         if isinstance(node, nir.Conv2d):
-            padding, dilation = node.padding, np.ravel(node.dilation)
-            if isinstance(padding, str) or (dilation != 1).any():
-                raise ValueError(
-                    f"{name} must have padding in numbers and dilation 1, got "
-                    f"{padding} and {dilation.tolist()}"
-                )
             layer: Any = QuantConv(
                 weight.shape[1] * int(node.groups),
                 weight.shape[0],
                 kernel_size=weight.shape[2:],
                 strides=_pair(node.stride),
-                padding=_pair(padding),
+                padding=_padding(name, node),
+                dilation=_pair(node.dilation),
                 groups=int(node.groups),
                 use_bias=True,
                 param_dtype=dtype,
@@ -203,9 +193,10 @@ class _Reader:
         window, strides, padding = (
             _pair(getattr(node, part)) for part in ("kernel_size", "stride", "padding")
         )
-        kind, out = "mean_pool", name
+        is_sum = isinstance(node, self.nir.SumPool2d)
+        kind, out = "sum_pool" if is_sum else "mean_pool", name
         if after is not None:
-            self._check_forgets(after, 1 / (window[0] * window[1]))
+            self._check_forgets(after, 1 / (1 if is_sum else window[0] * window[1]))
             kind, out = "max_pool", after
         height, width, channels = self.shapes[source]
         size = (
@@ -270,6 +261,22 @@ class _Reader:
 def _pair(value: Any) -> tuple[int, int]:
     values = [int(n) for n in np.ravel(value)]
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _padding(name: str, node: Any) -> tuple[int, int]:
+    """Return a convolution's padding in numbers."""
+    if not isinstance(node.padding, str):
+        return _pair(node.padding)
+    if node.padding == "valid":
+        return 0, 0
+    pairs = zip(np.shape(node.weight)[2:], _pair(node.dilation), strict=True)
+    around = [(k - 1) * apart for k, apart in pairs]
+    if _pair(node.stride) != (1, 1) or any(n % 2 for n in around):
+        raise ValueError(
+            f"{name} must have padding in numbers: with strides, or an even kernel, "
+            '"same" pads one side more than the other'
+        )
+    return around[0] // 2, around[1] // 2
 
 
 def _number(values: np.ndarray) -> Any:

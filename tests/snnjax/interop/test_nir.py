@@ -55,8 +55,11 @@ def run(graph, image, steps, dt):
             if isinstance(node, nir.Input):
                 x = image
             elif isinstance(node, nir.Conv2d):
-                pads = [(p, p) for p in node.padding]
-                x = jax.lax.conv_general_dilated(x, node.weight, node.stride, pads)
+                pads = node.padding
+                pads = pads.upper() if pads == "same" else [(p, p) for p in pads]
+                x = jax.lax.conv_general_dilated(
+                    x, node.weight, node.stride, pads, rhs_dilation=node.dilation
+                )
                 x = np.asarray(x) + node.bias[:, None, None]
             elif isinstance(node, (nir.LIF, nir.IF)):
                 old = v.get(name, np.broadcast_to(node.v_reset, x.shape))
@@ -67,13 +70,14 @@ def run(graph, image, steps, dt):
                 x = (h > node.v_threshold).astype(h.dtype)
                 v[name] = np.where(x > 0, node.v_reset, h)
                 spikes.setdefault(name, []).append(x)
-            elif isinstance(node, nir.AvgPool2d):
+            elif isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
+                reduce = np.mean if isinstance(node, nir.AvgPool2d) else np.sum
                 high, wide = node.kernel_size
                 assert tuple(node.stride) == (high, wide)
                 n, c, h, w = x.shape
                 x = x[..., : h // high * high, : w // wide * wide]
                 parts = n, c, h // high, high, w // wide, wide
-                x = x.reshape(parts).mean((3, 5))
+                x = reduce(x.reshape(parts), (3, 5))
             elif isinstance(node, nir.Flatten):
                 x = x.reshape(len(x), -1)
             elif isinstance(node, nir.Affine):
@@ -296,7 +300,7 @@ def test_what_is_loaded_is_quantized_counted_and_made_whole():
     assert fed == {row.name: row.sources for row in fed_in_the_original}
 
 
-def chain(**changes):
+def chain(order="", **changes):
     """A graph of one convolution, neurons and a linear layer, as others write it."""
     full = np.ones((2, 4, 4), np.float32)
     neuron = dict(tau=2e-4 * full, r=full, v_leak=0 * full, v_threshold=full)
@@ -310,7 +314,7 @@ def chain(**changes):
         "d": nir.Linear(np.ones((3, 32), np.float32)),
         "out": nir.Output({"output": np.array([3])}),
     } | changes
-    names = list(nodes)
+    names = order.split() or list(nodes)
     return nir.NIRGraph(nodes, list(itertools.pairwise(names)))
 
 
@@ -397,12 +401,9 @@ def sequential(*middle, linear=True):
     return models.Sequential(flat.layers() | {"fc": fc}, in_shape=(8, 9, 1))
 
 
-def conv(inputs, outputs, kernel=3):
-    rngs = nnx.Rngs(outputs)
-    padding = kernel // 2
-    return layers.QuantConv(
-        inputs, outputs, kernel_size=kernel, padding=padding, rngs=rngs
-    )
+def conv(inputs, outputs, kernel=3, **options):
+    options = dict(kernel_size=kernel, padding=kernel // 2) | options
+    return layers.QuantConv(inputs, outputs, **options, rngs=nnx.Rngs(outputs))
 
 
 def fire(threshold=0.2):
@@ -415,10 +416,12 @@ def fire(threshold=0.2):
         (conv(1, 3), fire(), layers.MaxPool((2, 3), strides=2), conv(3, 4), fire(0.1)),
         (conv(1, 3), fire(), layers.MaxPool((2, 1)), conv(3, 4), fire(0.1)),
         (layers.AvgPool(2, strides=1), conv(1, 3), fire()),
+        (conv(1, 3), fire(), layers.SumPool(2), conv(3, 4), fire(0.1)),
+        (conv(1, 3, dilation=2), fire()),
         (layers.Flatten(), layers.QuantLinear(72, 6, rngs=nnx.Rngs(0)), fire()),
         (conv(1, 3), fire(), layers.QuantLinear(3, 5, rngs=nnx.Rngs(0)), fire(0.1)),
     ],
-    ids=["window", "one axis", "pool first", "flatten first", "at each position"],
+    ids=["window", "one axis", "pool first", "sum", "dilated", "flat", "each position"],
 )
 @pytest.mark.usefixtures("x64")
 def test_networks_of_other_layers_out_and_in(middle):
@@ -443,6 +446,44 @@ def test_a_network_that_ends_in_pooling_out_and_in():
     again = interop.load(interop.graph(model))
     x = jnp.asarray(np.random.default_rng(1).uniform(0, 2, (5, 8, 9, 1)), jnp.float32)
     np.testing.assert_allclose(again(x)[0], model(x)[0], atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_spikes_are_the_logits_of_a_graph_that_ends_in_neurons():
+    """As snnTorch and SpikingJelly write them; by NIR's own equations."""
+    rng = np.random.default_rng(0)
+    full, last = np.ones((2, 4, 4)), np.ones(3)
+    graph = chain(
+        a=nir.Conv2d(
+            (4, 4), rng.normal(size=(2, 1, 3, 3)), 1, "same", 1, 1, np.zeros(2)
+        ),
+        b=nir.LIF(2e-4 * full, 2 * full, 0 * full, 0.5 * full, 0 * full),
+        p=nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        c=nir.Flatten({"input": np.array([2, 2, 2])}, 0, -1),
+        d=nir.Affine(rng.normal(size=(3, 8)), np.zeros(3)),
+        e=nir.LIF(3e-4 * last, 3 * last, 0 * last, last, 0 * last),
+        order="in a b p c d e out",
+    )
+    image = rng.uniform(0, 2, (16, 1, 4, 4))
+    model = interop.load(graph)
+    logits, spikes = model(jnp.asarray(image.transpose(0, 2, 3, 1)), timesteps=5)
+    trains, outputs = run(graph, image, 5, 1e-4)
+    assert logits.shape == (5, 16, 3)
+    assert 0.1 < outputs.mean() < 0.9
+    np.testing.assert_array_equal(logits, outputs)
+    np.testing.assert_array_equal(spikes["e"], outputs)
+    np.testing.assert_array_equal(spikes["b"], np.moveaxis(trains["b"], 2, -1))
+    assert_same(interop.graph(interop.load(interop.graph(model))), interop.graph(model))
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel"), [(2, (3, 3)), (1, (2, 2))], ids=["strides", "even"]
+)
+def test_padding_of_one_side_is_refused(stride, kernel):
+    weight = np.ones((2, 1, *kernel), np.float32)
+    uneven = nir.Conv2d((4, 4), weight, stride, "same", 1, 1, np.zeros(2))
+    with pytest.raises(ValueError, match="a must have padding in numbers"):
+        interop.load(chain(a=uneven))
 
 
 def test_maxima_of_numbers_are_refused():
