@@ -272,7 +272,13 @@ def _as_images(images: Any) -> np.ndarray:
         # One dtype for all batches, whatever their values.
         return images if images.dtype == np.uint8 else _widen(images)
     if np.issubdtype(images.dtype, np.floating) or images.dtype.name == "bfloat16":
-        return images.astype(np.float32)
+        images = images.astype(np.float32)
+        if not np.isfinite(images).all():
+            raise ValueError(
+                "images of a batch must be finite in float32, got NaN, infinity or "
+                "numbers beyond it: a membrane of NaN never fires"
+            )
+        return images
     if images.dtype != np.uint8:
         raise ValueError(
             f"images of a batch must be uint8 or floating point, got {images.dtype}; "

@@ -256,10 +256,18 @@ class FiringCounts:
         """Compute firing rates ``{layer: float64 [neurons...]}``, not inside ``jit``.
 
         Raises:
-            ValueError: no observations, or inside ``jit``.
+            ValueError: no observations, counts that are none, or inside ``jit``.
         """
         check_readable(self)
-        return {k: np.asarray(v) / self.observations for k, v in self.spikes.items()}
+        counts = {k: np.asarray(_as_integers(k, v)) for k, v in self.spikes.items()}
+        for name, each in counts.items():
+            if each.min(initial=0) < 0:
+                raise ValueError(f"counts of {name} must be from 0, got {each.min()}")
+        return {name: each / self.observations for name, each in counts.items()}
+
+    def __radd__(self, other: Any) -> "FiringCounts":
+        """Return the counts themselves for the 0 that ``sum`` begins with."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
 
 def _check_groups(counts: FiringCounts) -> ArrayLike:

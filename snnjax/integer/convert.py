@@ -102,6 +102,12 @@ def from_model(
     image = shapes[INPUT]
     channels, has_positions = image[-1], len(image) == 3
     known = mean is not None or std is not None
+    for name, x in (("mean", mean), ("std", std)):
+        if np.shape(x) not in ((), (1,), (channels,)):
+            raise ValueError(
+                f"{name} must be one number or one of each of the {channels} channels, "
+                f"got shape {np.shape(x)}"
+            )
     mean, std = (
         np.broadcast_to(
             np.asarray(default if x is None else x, np.float64), (channels,)
@@ -339,7 +345,7 @@ def _dynamics(name: str, spiking: Spiking, channels: int) -> tuple[Dynamics, boo
 
     def spread(key: str, value: Any) -> np.ndarray:
         value = np.asarray(value, np.float64)
-        if value.size not in (1, channels):
+        if value.size != 1 and (value.size, value.shape[-1]) != (channels, channels):
             raise ValueError(
                 f"{key} of {name} must be one number or one a channel, got shape "
                 f"{value.shape}"
@@ -360,7 +366,12 @@ def _membrane_levels(name: str, spiking: Spiking) -> MembraneLevels | None:
     if spiking.quant is None:
         return None
     spec = spiking.quant.get_value()
-    if spec.method not in ("uniform", "lsq") or np.ndim(spec.bits):
+    if np.size(spec.bits) > 1 or np.size(spec.clip) > 1:
+        raise ValueError(
+            f"the membrane of {name} has bits or a clip for each channel, and integers "
+            "have one for the layer; give its quantizer one of each"
+        )
+    if spec.method not in ("uniform", "lsq"):
         raise ValueError(
             f"the membrane of {name} is quantized by {spec.method}, whose levels are "
             'no multiples of a step; use method "uniform" or "lsq"'

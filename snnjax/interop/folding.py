@@ -34,7 +34,8 @@ def fold_layer(model: nnx.Module, node: Node) -> tuple[np.ndarray, np.ndarray]:
         neuron = get_module(model, node.spiking).learned_neuron()
         if not isinstance(neuron, IF) and neuron.decay_input:
             decay = 1 / np.asarray(neuron.tau, np.float64)
-            if decay.ndim and decay.size not in (1, channels):
+            by_channel = (decay.size, decay.shape[-1:]) == (channels, (channels,))
+            if decay.size != 1 and not by_channel:
                 raise ValueError(
                     f"tau of {node.spiking} must be one number or one a channel where "
                     f"the leak scales the input, got shape {decay.shape}"

@@ -191,7 +191,8 @@ class _Writer:
             numbers = _numbers(spiking, out, self.dt, kernel.dtype)
             if not has_map:
                 numbers = {key: value.reshape(-1) for key, value in numbers.items()}
-            neurons = (nir.LIF if "tau" in numbers else nir.IF)(**numbers)
+            kind = nir.LIF if "tau" in numbers else nir.IF
+            neurons = kind(**numbers, metadata={"dt": self.dt})
         factor, bias = fold_layer(self.model, node)
         weight = (kernel * factor).astype(kernel.dtype)
         bias = bias.astype(kernel.dtype)

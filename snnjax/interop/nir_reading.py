@@ -235,6 +235,12 @@ class _Reader:
     def _neuron(self, name: str, dtype: Any) -> tuple[Any, Any]:
         """Return our neuron, and what its input is to be multiplied by."""
         node = self.graph.nodes[name]
+        written = node.metadata.get("dt")
+        if written is not None and not np.isclose(float(written), self.dt, rtol=1e-6):
+            raise ValueError(
+                f"dt must be {float(written)}, with which {name} was written, got "
+                f"{self.dt}"
+            )
         # NIR fires above the threshold: at the number just above.
         fires_at = np.nextafter(np.asarray(node.v_threshold, dtype), dtype.type(np.inf))
         threshold, reset = _number(fires_at), _number(np.asarray(node.v_reset, dtype))
@@ -252,8 +258,11 @@ class _Reader:
                     "which the graph was written"
                 )
             neuron = LIF(_number(tau), threshold, reset, decay_input=False)
-        if np.unique(gain).size > 1:
-            raise ValueError(f"r of {name} must be the same for all its neurons")
+        if not np.allclose(gain, np.ravel(gain)[0], rtol=1e-6, atol=0):
+            raise ValueError(
+                f"r dt / tau of {name} must be the same for all its neurons (of IF r "
+                "dt), by which the weights in front are multiplied"
+            )
         gain = float(np.ravel(gain)[0])
         return neuron, 1.0 if abs(gain - 1) < 1e-6 else gain
 

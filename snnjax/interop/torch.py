@@ -119,9 +119,11 @@ class Recording:
             )
         else:
             train = np.stack(outputs)
-        if train.ndim < 2:
+        if train.ndim < 3:
             raise ValueError(
-                f"spikes of {name} must be [T, B, ...], got shape {train.shape}"
+                f"spikes of {name} must be [T, B, neurons...], got shape "
+                f"{train.shape}; where you call the module once for each time step, "
+                "give timesteps=T, the calls for a batch"
             )
         return train
 

@@ -1,10 +1,10 @@
 """Attribution of drift: how much of it each quantized layer makes."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax import firing
@@ -103,7 +103,9 @@ def attribute(
     Raises:
         ValueError: networks of different layers, or that do not differ.
     """
-    ours, theirs = (_find_units(each) for each in (model, quantized))
+    ours, theirs = (
+        _find_units(each, dataset, timesteps) for each in (model, quantized)
+    )
     if set(ours) != set(theirs):
         raise ValueError(
             "both networks must have the same layers; only in one of them: "
@@ -136,29 +138,40 @@ def _count(network, dataset, timesteps: int, batch_size: int) -> firing.FiringCo
     ).counts
 
 
-def _find_units(model: "nnx.Module") -> dict[str, list[str]]:
-    """Return each layer that takes a quantizer, with the BatchNorm behind it."""
+def _find_units(
+    model: "nnx.Module", dataset: "Dataset", timesteps: int
+) -> dict[str, list[str]]:
+    """Return each layer that takes a quantizer, with the BatchNorm that runs behind it.
+
+    A BatchNorm without a convolution or linear layer right in front is by itself.
+    """
     from flax import nnx
 
-    from snnjax.layers import BatchNorm
+    from snnjax.calibrate.layerwise import list_calls
+    from snnjax.data import as_batches
+    from snnjax.layers import BatchNorm, QuantConv, QuantLinear
     from snnjax.layers.inspect import quantizable_layers
+    from snnjax.train.checks import batch_shape
 
     units = {name: [name] for name in quantizable_layers(model)}
-    for path, module in nnx.iter_modules(model):
-        if isinstance(module, BatchNorm):
-            name = ".".join(map(str, path))
-            units.setdefault(_find_owner(name, units), []).append(name)
-    return units
-
-
-def _find_owner(name: str, layers: Iterable[str]) -> str:
-    """Return the layer in front of a BatchNorm; without one, the BatchNorm itself."""
-    numbered = re.fullmatch(r"(.*\.)?(\d+)", name)
-    if numbered:
-        owner = f"{numbered[1] or ''}{int(numbered[2]) - 1}"
-    else:
-        owner = re.sub(r"bn(\d*)$", r"conv\1", name)
-    return owner if owner in layers else name
+    modules = {".".join(map(str, path)): x for path, x in nnx.iter_modules(model)}
+    left = [name for name, module in modules.items() if isinstance(module, BatchNorm)]
+    if not left:
+        return units
+    batches: Any = as_batches(dataset)
+    example = batches if hasattr(batches, "images") else next(iter(batches))
+    owner = None
+    shape = batch_shape(example, 1)
+    images = jnp.zeros(shape.shape, shape.dtype)
+    for name in list_calls(model, images, timesteps):
+        if isinstance(modules[name], QuantConv | QuantLinear):
+            owner = name
+        elif name in left:
+            left.remove(name)
+            units.setdefault(owner or name, []).append(name)
+        else:
+            owner = None
+    return units | {name: [name] for name in left}  # which do not run
 
 
 def _follow(node: Any, path: list[str]) -> Any:

@@ -144,6 +144,15 @@ def compare(
     judged = firing.verdict(reference, other, margin=margin, level=level)
     operations = None
     if synapses is not None and timesteps is not None:
+        same = (
+            reference.inputs_id is not None and reference.inputs_id == other.inputs_id
+        )
+        if same and reference.observations != other.observations:
+            raise ValueError(
+                "timesteps must be those of both, and on the same inputs they differ: "
+                f"{reference.observations} and {other.observations} observations; "
+                "compare operations of recordings of one T"
+            )
         ours, theirs = (
             _count_operations(synapses, counts, timesteps)
             for counts in (reference, other)

@@ -50,23 +50,24 @@ def check_bool(**values: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def find_nan(state: Any) -> list[str]:
-    """Return the names of the arrays that have a NaN."""
+def find_nonfinite(state: Any) -> list[str]:
+    """Return the names of the arrays that have a NaN or an infinite number."""
     return [
         _pytree.format_path(path[1:])
         for (path, _), bad in zip(
-            jax.tree_util.tree_leaves_with_path(state), _nans(state), strict=True
+            jax.tree_util.tree_leaves_with_path(state), _nonfinite(state), strict=True
         )
         if bad
     ]
 
 
 @jax.jit
-def _nans(state):
-    def has_nan(x):
-        return jnp.any(jnp.isnan(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else False
+def _nonfinite(state):
+    def is_bad(x):
+        floats = jnp.issubdtype(x.dtype, jnp.inexact)
+        return ~jnp.all(jnp.isfinite(x)) if floats else False
 
-    return [jnp.asarray(has_nan(x)) for x in jax.tree.leaves(state)]
+    return [jnp.asarray(is_bad(x)) for x in jax.tree.leaves(state)]
 
 
 def check_seed(seed: Any) -> None:

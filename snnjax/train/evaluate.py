@@ -119,8 +119,9 @@ def evaluate(
             beyond the network's outputs; a reference of other layers, or with T**2 x
             images from 2**31; networks of several structures; random keys in several;
             an option of another kind; recorded values that are no spikes.
-        NonFiniteError: NaN in a network's numbers or among its logits: a membrane that
-            is NaN does not fire, so firing and accuracy would seem to be measured.
+        NonFiniteError: NaN or infinity in a network's numbers, or NaN among its logits:
+            a membrane that is NaN does not fire, so firing and accuracy would seem to
+            be measured.
     """
     networks = checks.as_list(model)
     total, seen = _sum_over_images(
@@ -150,10 +151,10 @@ def _sum_over_images(
     if len(networks) > 1:
         sharding.check_no_keys([arrays for _, *arrays in parts])
     state = stack([_with_axis((params, rest)) for _, params, rest in parts])
-    if nan := checks.find_nan(state):
+    if bad := checks.find_nonfinite(state):
         raise guards.NonFiniteError(
-            f"the network has NaN in {', '.join(nan)}; its firing would be counted all "
-            "the same"
+            f"the network has NaN or infinity in {', '.join(bad)}; its firing would be "
+            "counted all the same"
         )
     feed = EvaluationFeed(
         dataset,

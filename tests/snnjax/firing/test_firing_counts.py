@@ -254,3 +254,11 @@ def test_totals_that_do_not_fit_are_refused():
         firing.total(np.full((2, 1, 1), 2e9))
     with pytest.raises(ValueError, match="sum to at most 16777216"):
         firing.total_by_group(np.full((2, 1, 1), 2.0**24), np.zeros(1, int), 1)
+
+
+def test_rates_are_of_whole_numbers_from_0():
+    for wrong in ([0.5, 0.25], [-5, 2]):
+        with pytest.raises(ValueError, match="counts of a must be"):
+            FiringCounts({"a": np.array(wrong)}, 4).rates()
+    parts = [FiringCounts({"a": np.array([1, 2])}, 4)] * 2
+    assert sum(parts) == parts[0] + parts[1]

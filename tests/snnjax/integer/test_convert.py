@@ -212,6 +212,33 @@ def test_arguments(options, arguments, message):
         integer.from_model(model, image_size=SIZE, **arguments)
 
 
+@pytest.mark.parametrize("number", ["v_threshold", "tau"])
+def test_numbers_of_each_row_are_not_of_each_channel(number):
+    """Though there are as many rows as channels."""
+    rows = np.linspace(1.5, 3, 8).astype(np.float32).reshape(8, 1, 1)
+    neuron = neurons.LIF(**{number: rows})
+    rngs = nnx.Rngs(0)
+    parts = {
+        "conv": layers.QuantConv(1, 8, kernel_size=1, quant=FOUR, rngs=rngs),
+        "sn": layers.Spiking(neuron),
+        "flatten": layers.Flatten(),
+        "fc": layers.QuantLinear(8 * 8 * 6, 3, rngs=rngs),
+    }
+    model = models.Sequential(parts, in_shape=(8, 6, 1))
+    with pytest.raises(ValueError, match="one number or one a channel"):
+        integer.from_model(model)
+
+
+def test_bounds_of_each_channel_have_no_twin():
+    bounds = QuantSpec(bits=4, clip=np.ones(4, np.float32))
+    model = twins.make(models.SEWResNet, blocks=(1,), weight_quant=FOUR, width=4)
+    model.layer1[0].sn1.quantize(bounds)
+    with pytest.raises(ValueError, match="a clip for each channel"):
+        integer.from_model(model, image_size=SIZE)
+    with pytest.raises(ValueError, match="mean must be one number or one of each"):
+        integer.from_model(model, image_size=SIZE, mean=np.zeros(3))
+
+
 @pytest.mark.slow
 def test_the_model_is_unchanged_and_mixed_rules_work():
     plain = twins.make(models.SEWResNet, blocks=(1, 1))

@@ -486,6 +486,27 @@ def test_padding_of_one_side_is_refused(stride, kernel):
         interop.load(chain(a=uneven))
 
 
+def test_time_constants_of_each_channel_come_back():
+    taus = neurons.LIF(np.linspace(1.2, 6, 3).astype(np.float32), v_threshold=0.3)
+    model = sequential(conv(1, 3), layers.Spiking(taus))
+    again = interop.load(interop.graph(model))
+    x = jnp.asarray(np.random.default_rng(1).uniform(0, 2, (5, 8, 9, 1)), jnp.float32)
+    found, expected = again(x)[1]["b"], model(x)[1]["b"]
+    assert 0.02 < expected.mean() < 0.98
+    assert np.mean(np.asarray(found) != np.asarray(expected)) < 1e-3
+    rows = neurons.LIF(np.linspace(1.2, 6, 8).astype(np.float32).reshape(8, 1, 1))
+    with pytest.raises(ValueError, match="tau of b must be one number"):
+        interop.graph(sequential(conv(1, 8), layers.Spiking(rows)))
+
+
+def test_another_step_than_the_graph_was_written_with_is_refused(tmp_path):
+    model = sequential(conv(1, 3), fire())
+    nir.write(tmp_path / "net.nir", interop.graph(model, dt=1e-3))
+    with pytest.raises(ValueError, match=r"dt must be 0\.001, with which b was"):
+        interop.load(tmp_path / "net.nir")
+    assert interop.load(tmp_path / "net.nir", dt=1e-3).nodes
+
+
 def test_maxima_of_numbers_are_refused():
     model = sequential(conv(1, 3), layers.MaxPool(2), conv(3, 4), fire())
     with pytest.raises(ValueError, match="b sees none"):

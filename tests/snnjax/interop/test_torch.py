@@ -152,6 +152,10 @@ def test_named_layers():
     check(found.counts, x, 4)
     with record(net, ["half"]), pytest.raises(ValueError, match="half"):
         net(Tensor(x[0]))
+    # Where it is called for each step, and nobody said so.
+    flat = Module(a=Module(spikes=LIFNode("m")))
+    with record(flat, ["a"]), pytest.raises(ValueError, match="timesteps=T"):
+        flat(Tensor(x[0][..., 0, 0, 0]))
     with pytest.raises(ValueError, match="layers"), record(net, ["b"]):
         pass
     with pytest.raises(ValueError, match="layers"), record(Module(half=Half())):

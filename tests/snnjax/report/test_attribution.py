@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import calibrate, data, firing, models, report, train
+from snnjax import calibrate, data, firing, layers, models, neurons, report, train
 from snnjax.layers import BatchNorm
 from snnjax.quantize import QuantSpec
 from snnjax.report import attribution
@@ -26,18 +26,33 @@ def images(number=32):
     return data.from_arrays(pixels, rng.integers(0, 3, number), num_classes=3)
 
 
-@pytest.mark.parametrize(
-    ("name", "owner"),
-    [
-        ("bn1", "conv1"),
-        ("layer1.0.bn2", "layer1.0.conv2"),
-        ("layer2.0.downsample.1", "layer2.0.downsample.0"),
-        ("other.bn1", "other.bn1"),
-    ],
-)
-def test_batchnorm_goes_with_the_layer_in_front(name, owner):
-    layers = ["conv1", "layer1.0.conv2", "layer2.0.downsample.0"]
-    assert attribution._find_owner(name, layers) == owner
+def test_batchnorm_goes_with_the_layer_in_front():
+    units = attribution._find_units(network(), images(), 2)
+    assert units["conv1"] == ["conv1", "bn1"]
+    assert units["layer1.0.conv2"] == ["layer1.0.conv2", "layer1.0.bn2"]
+    pair = ["layer2.0.downsample.0", "layer2.0.downsample.1"]
+    assert units["layer2.0.downsample.0"] == pair
+    assert units["layer1.0.sn1"] == ["layer1.0.sn1"]
+
+
+def test_batchnorm_is_found_by_its_place_and_not_by_its_name():
+    rngs = nnx.Rngs(0)
+    parts = {
+        "first": layers.BatchNorm(1),
+        "conv1": layers.QuantConv(1, 4, kernel_size=3, padding=1, rngs=rngs),
+        "norm1": layers.BatchNorm(4),
+        "sn1": layers.Spiking(neurons.LIF()),
+        "flatten": layers.Flatten(),
+        "fc": layers.QuantLinear(256, 3, rngs=rngs),
+    }
+    model = models.Sequential(parts, in_shape=(8, 8, 1))
+    units = attribution._find_units(model, images(), 2)
+    assert units == {
+        "conv1": ["conv1", "norm1"],
+        "sn1": ["sn1"],
+        "fc": ["fc"],
+        "first": ["first"],
+    }
 
 
 @pytest.mark.nightly
@@ -45,8 +60,8 @@ def test_batchnorm_goes_with_the_layer_in_front(name, owner):
 def test_a_damaged_layer_is_named_in_all_tries(tries):
     model, dataset = network(), images()
     quantized = calibrate.quantize(model, {r"layer.*conv\d": SPEC})
-    layers = [n for n in attribution._find_units(model) if n.startswith("layer")]
-    kernels = [n for n in layers if "conv" in n]
+    units = attribution._find_units(model, dataset, 2)
+    kernels = [n for n in units if n.startswith("layer") and "conv" in n]
     for seed in range(tries):
         rng = np.random.default_rng(seed)
         target = kernels[seed % len(kernels)]

@@ -86,6 +86,9 @@ def test_synaptic_operations():
         report.compare(one, two, synapses=[synapse])
     with pytest.raises(ValueError, match="timesteps"):
         report.compare(one, two, synapses=[synapse], timesteps=5)
+    pair = [FiringCounts(one.spikes, n, inputs_id="a") for n in (1600, 3200)]
+    with pytest.raises(ValueError, match="recordings of one T"):
+        report.compare(*pair, synapses=[synapse], timesteps=4)
 
 
 def test_table_is_a_row_a_layer():

@@ -52,22 +52,32 @@ def test_all_that_feeds_synapses_is_counted(kind):
     assert plain.accuracy == found.accuracy
 
 
-def spoilt(where):
+def spoilt(where, value=np.nan):
     """A copy with a NaN in a parameter, or in a running statistic."""
     model = nnx.clone(network("add"))
     leaf = functools.reduce(getattr, where.split("."), model)
-    leaf.set_value(leaf.get_value().at[0].set(np.nan))
+    leaf.set_value(leaf.get_value().at[0].set(value))
     return model
 
 
 @pytest.mark.parametrize("where", ["conv1.kernel", "layer2.0.bn1.var", "fc.bias"])
 def test_nan_in_the_network_is_told_and_not_counted(where):
     """A membrane that is NaN does not fire: all would seem to be measured."""
-    with pytest.raises(train.NonFiniteError, match=f"NaN in {where}"):
+    with pytest.raises(train.NonFiniteError, match=f"NaN or infinity in {where}"):
         train.evaluate(spoilt(where), dataset(), timesteps=T)
     good = network("add")
-    with pytest.raises(train.NonFiniteError, match=f"NaN in {where}"):
-        train.evaluate([good, spoilt(where)], dataset(), timesteps=T)
+    with pytest.raises(train.NonFiniteError, match=f"NaN or infinity in {where}"):
+        train.evaluate([good, spoilt(where, np.inf)], dataset(), timesteps=T)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_damaged_images_are_refused(value):
+    """Their membranes are NaN, and silent."""
+    images = dataset()
+    x = np.array(data.normalize(images.images, images.mean, images.std))
+    x[2, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="images of a batch must be finite"):
+        train.evaluate(network("add"), [(x, images.labels)], timesteps=T)
 
 
 class Broken(nnx.Module):
