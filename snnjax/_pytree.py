@@ -47,6 +47,13 @@ def register(cls: type, *, leaves_from_numbers: bool = False) -> None:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
+def check(instance: Any) -> None:
+    """Raise ValueError as the constructor does, which rebuilding left out."""
+    post_init = getattr(instance, "__post_init__", None)
+    if post_init is not None:
+        copy.copy(instance).__post_init__()
+
+
 def is_registered(x: Any) -> bool:
     """Return True if ``x`` is an instance of a dataclass of `register`."""
     return type(x) in _REGISTERED

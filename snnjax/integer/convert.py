@@ -20,6 +20,7 @@ from snnjax.integer.network import (
 from snnjax.integer.units import Dynamics, MembraneLevels, fold_neurons
 from snnjax.integer.weights import encode_kernel
 from snnjax.layers import EPSILON, QuantLinear, Spiking
+from snnjax.layers.inspect import check_ranges
 from snnjax.layers.variables import value_of
 from snnjax.models.connections import INPUT
 from snnjax.models.graph import (
@@ -92,6 +93,7 @@ def from_model(
             bits; numbers out of range.
     """
     graph = network_graph(model)
+    check_ranges(model)
     _checks.require_whole("timesteps", timesteps, 1)
     _checks.require_whole("membrane_bits", membrane_bits, 8)
     if membrane_bits > 30:

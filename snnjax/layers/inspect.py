@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from snnjax import _checks, cost
+from snnjax import _checks, _pytree, cost
 from snnjax.layers.linear import QuantConv, QuantLinear, QuantScale
 from snnjax.layers.spiking import Spiking
 from snnjax.layers.variables import QuantState
@@ -23,6 +23,23 @@ def check_model(model: Any, name: str = "model") -> None:
             f"{name} must be a flax.nnx.Module, got {_checks.format_value(model)}; "
             "make one, say with snnjax.models.sew_resnet8"
         )
+
+
+def check_ranges(model: nnx.Module) -> None:
+    """Raise ValueError where a neuron or quantizer has a number out of its range.
+
+    As their constructors do: a number that was put into a network later, by a sweep or
+    a step of training, would give firing that seems to be measured.
+    """
+    for name, layer in quantizable_layers(model).items():
+        parts = [] if layer.quant is None else [layer.quant.get_value()]
+        if isinstance(layer, Spiking):
+            parts.append(layer.learned_neuron())
+        for part in parts:
+            try:
+                _pytree.check(part)
+            except ValueError as error:
+                raise ValueError(f"{name} has a number out of range: {error}") from None
 
 
 def quantizable_layers(

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from snnjax import _checks, _pytree, data
 from snnjax.data import Batch, Batches, Dataset
 from snnjax.layers import Hyperparameter
-from snnjax.layers.inspect import check_model
+from snnjax.layers.inspect import check_model, check_ranges
 from snnjax.models.protocol import call_checked
 from snnjax.train import sharding
 
@@ -121,6 +121,7 @@ def as_list(models: Any) -> list[nnx.Module]:
         raise ValueError("model must be at least one network, got none")
     for model in networks:
         check_model(model)
+        check_ranges(model)
         _check_in_shape(model)
     return [_in_evaluation(model) for model in networks]
 

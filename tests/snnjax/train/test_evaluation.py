@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from training import steps
 
-from snnjax import cost, data, layers, models, neurons, train
+from snnjax import cost, data, integer, layers, models, neurons, train
+from snnjax.quantize import QuantSpec
 
 T = 2
 
@@ -78,6 +79,31 @@ def test_damaged_images_are_refused(value):
     x[2, 0, 0, 0] = value
     with pytest.raises(ValueError, match="images of a batch must be finite"):
         train.evaluate(network("add"), [(x, images.labels)], timesteps=T)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m: m.conv1.quant.bits.set_value(jnp.float32(2.5)), "conv1"),
+        (lambda m: m.conv1.quant.clip.set_value(jnp.float32(-1)), "conv1"),
+        (lambda m: m.sn1.neuron.tau.set_value(jnp.float32(0.5)), "sn1"),
+        (lambda m: m.sn1.neuron.v_threshold.set_value(jnp.float32(0)), "sn1"),
+    ],
+    ids=["bits", "clip", "tau", "threshold"],
+)
+def test_numbers_out_of_their_range_are_refused(change, name):
+    """A compiled program would count what they fire all the same."""
+    model = nnx.clone(network("add"))
+    model.conv1.quantize(QuantSpec(bits=4, clip=1.0))
+    change(model)
+    for measure in (train.evaluate, functools.partial(train.fit, **FIT)):
+        with pytest.raises(ValueError, match=f"{name} has a number out of range"):
+            measure(model, dataset(), timesteps=T)
+    with pytest.raises(ValueError, match=f"{name} has a number out of range"):
+        integer.from_model(model, image_size=(8, 8))
+
+
+FIT = dict(optimizer=train.sgd(0.1), batch_size=4, seed=0, steps=1)
 
 
 class Broken(nnx.Module):
