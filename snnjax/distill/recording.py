@@ -69,9 +69,9 @@ def record(
     """
     observers = {}
     if membranes:
-        layers, seen = observable_layers(model).items(), set()
+        layers = observable_layers(model).items()
         observers = {
-            name: functools.partial(_see_potentials, seen, name)
+            name: functools.partial(_see_potentials, name)
             for name, x in layers
             if isinstance(x, Spiking) and not isinstance(x, Readout)
         }
@@ -82,12 +82,11 @@ def record(
     return Recording(logits, spikes, found, axis_name, mask)
 
 
-def _see_potentials(seen: set, name: str, layer: Spiking, x: Array, start: Any):
-    if name in seen:
+def _see_potentials(name: str, layer: Spiking, x: Array, start: Any):
+    if layer.is_seen:
         raise ValueError(
             f"{name or 'the layer'} is called more than once in a pass, and membranes "
             "are recorded of one call; call it once on the whole sequence, and use a "
             "layer of its own at each place"
         )
-    seen.add(name)
     return layer.potentials(x, start)

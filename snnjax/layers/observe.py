@@ -16,6 +16,9 @@ from snnjax import _checks
 Observer = Callable[..., Any]  # of a layer and its input
 
 
+_UNSEEN = ()  # the value of an observation before the layer runs
+
+
 class Observation(nnx.Variable):
     """Result of a layer's observer, while `observe` is in force."""
 
@@ -37,6 +40,17 @@ class Observable(nnx.Module):
     def is_observed(self) -> bool:
         """Return True while an observer sees the input of this layer."""
         return self._observer is not None
+
+    @property
+    def is_seen(self) -> bool:
+        """Return True once an observer has seen the input of this layer in a pass.
+
+        Of the variable, since a rematerialized layer is traced several times.
+        """
+        if self._observation is None:
+            return False
+        value = self._observation.get_value()
+        return not (isinstance(value, tuple) and value == _UNSEEN)
 
     def _show(self, x: Any, start: Any = None) -> None:
         """Give the layer's input to its observer, if it has one.
@@ -100,12 +114,13 @@ def observe(
         for name, observer in observers.items():
             modules[name]._observer = observer
             modules[name]._sees_start = starts
-            modules[name]._observation = nnx.data(Observation(jnp.zeros(())))
+            modules[name]._observation = nnx.data(Observation(_UNSEEN))
         yield found
         for name in observers:
             observation = modules[name]._observation
             assert observation is not None
-            found[name] = observation.get_value()
+            shown = modules[name].is_seen
+            found[name] = observation.get_value() if shown else jnp.zeros(())
     finally:
         for name in observers:
             stop_observing(modules[name])
