@@ -180,6 +180,20 @@ SCALED: dict[str, tuple[Calibrate, ...]] = {
 }
 
 
+def _reconstruct(model, baseline, seen):
+    return calibrate.reconstruct(
+        model, baseline, seen.images, images=seen.number, augment=seen.augment
+    )
+
+
+# Rounding that is learned, for kernels of few levels.
+RECONSTRUCTED: dict[str, tuple[Calibrate, ...]] = {
+    "reconstruct": (_reconstruct,),
+    "reconstruct, fire_match": (_reconstruct, match),
+}
+FEW_BITS = 3
+
+
 # How many inputs the best chain sees, and of what kind.
 INPUTS = {f"{BEST}, {n} images": (n, False) for n in (32, 64, 128, 256, 512, 1024)}
 INPUTS[f"{BEST}, 512 of noise"] = (512, True)
@@ -237,14 +251,14 @@ def find_quantizer(name: str) -> Quantizer:
 def list_specs(config: BeyondConfig) -> list[RunSpec]:
     """Return the rows in the order of execution.
 
-    On CIFAR, where a training takes a quarter of an hour, three quantizers are trained,
-    by the arms that digits left to compare.
+    On CIFAR, where a training takes minutes, three quantizers are trained, by the arms
+    that digits left to compare, and rounding is not learned.
     """
     seeds, only, tiny = config.seeds, config.only, config.tiny
     few = tiny or config.dataset != "digits"
     parts: dict[str, Iterator[RunSpec]] = {
         "tune": _list_tuning(tiny),
-        "ptq": _list_calibrations(seeds, tiny),
+        "ptq": _list_calibrations(seeds, few, tiny),
         "qat": _list_trainings(seeds, few, tiny),
         "memory": (
             RunSpec("memory", quantizer.name, arm, seed)
@@ -269,7 +283,9 @@ def _list_tuning(tiny: bool) -> Iterator[RunSpec]:
                 yield RunSpec("tune", quantizer.name, arm, seed)
 
 
-def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
+def _list_calibrations(
+    seeds: tuple[int, ...], few: bool, tiny: bool
+) -> Iterator[RunSpec]:
     for quantizer in CALIBRATED[:2] if tiny else CALIBRATED:
         arms = list(CALIBRATIONS)
         if quantizer.target == "membrane":
@@ -278,6 +294,8 @@ def _list_calibrations(seeds: tuple[int, ...], tiny: bool) -> Iterator[RunSpec]:
             arms += list(CLIPPED)
         if has_bound(quantizer):
             arms += list(SCALED)
+        if quantizer.target == "weights" and quantizer.spec.bits <= FEW_BITS:
+            arms += [] if few else list(RECONSTRUCTED)
         for seed in seeds:
             for arm in arms:
                 yield RunSpec("ptq", quantizer.name, arm, seed)

@@ -25,6 +25,8 @@ class BeyondConfig:
     """Epochs of the baseline."""
     qat_epochs: int = 4
     """Epochs of quantization-aware training, of every arm but "plain, same time"."""
+    train_images: int | None = None
+    """Train on so many images, the first ones (default: all)."""
     batch_size: int = 32
     """Images a training step."""
     weight_decay: float = 5e-4
@@ -54,11 +56,11 @@ class BeyondConfig:
     """One seed and epoch, width 4, 256 training and 128 test images, two quantizers."""
 
     def __post_init__(self):
-        for name in ("width", "epochs", "qat_epochs", "batch_size", "images"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+        counts = ("width", "epochs", "qat_epochs", "batch_size", "images")
+        for name in (*counts, "train_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be given, each once; got {self.seeds}")
 
@@ -111,6 +113,7 @@ PRESETS = {
         dataset="cifar10",
         width=64,
         qat_epochs=1,
+        train_images=12800,
         batch_size=128,
         seeds=(0, 1),
         weight_decay=1e-4,

@@ -34,7 +34,7 @@ class Networks:
     def __init__(self, config: BeyondConfig, folder: Path):
         self.config, self.folder = config, folder
         self.study = config.study()
-        limits = (256, 128) if config.tiny else (None, None)
+        limits = (256, 128) if config.tiny else (config.train_images, None)
         self.train_set, self.test_set = (
             data.load(config.dataset, split, data_dir=config.data_dir, limit=limit)
             for split, limit in zip(("train", "test"), limits, strict=True)
@@ -105,6 +105,7 @@ class Networks:
         """Return the network of a row, and the seconds that it took."""
         if spec.part == "ptq":
             ways = arms.CALIBRATIONS | arms.CLIPPED | arms.SCALED
+            ways |= arms.RECONSTRUCTED
             return self._calibrate(spec.quantizer, spec.seed, ways[spec.arm])
         baseline = self.baseline(spec.seed)
         model = calibrate.quantize(baseline, arms.find_quantizer(spec.quantizer).rules)

@@ -92,6 +92,7 @@ def _comparable(rows: Sequence[Row], part: str) -> list[Row]:
 def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
     """Return the page: what calibration restores, and what training preserves."""
     name = page_name(config)
+    family = "digits" if config.dataset == "digits" else "cifar"
     text = _read("head.md").format(
         dataset=DATASET_NAMES[config.dataset],
         width=config.width,
@@ -106,6 +107,9 @@ def to_markdown(rows: Sequence[Row], config: BeyondConfig) -> str:
             continue
         text += _read(f"{part}.md").format(
             epochs=config.qat_epochs,
+            many="s" * (config.qat_epochs > 1),
+            trained_on=_name_images(config),
+            more=_read(f"qat_{family}.md").strip(),
             images=config.images,
             details=f"{name}_details.md",
             **_describe_calibrated(mine, config),
@@ -141,6 +145,12 @@ def _describe_calibrated(rows: Sequence[Row], config: BeyondConfig) -> dict[str,
         "quantizers": ", ".join(fit) if len(fit) < 4 else f"{len(fit)} quantizers",
         "unfit": text if alone else "",
     }
+
+
+def _name_images(config: BeyondConfig) -> str:
+    if config.train_images is None:
+        return "the training images"
+    return f"{config.train_images:,} training images"
 
 
 def to_details(rows: Sequence[Row], config: BeyondConfig) -> str:

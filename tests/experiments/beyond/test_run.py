@@ -114,7 +114,7 @@ def test_what_decides_results_decides_the_hash():
     assert config.hash() == BeyondConfig(seeds=(7,), only="ptq").resolve().hash()
     assert config.hash() != BeyondConfig(images=64).resolve().hash()
     assert PRESETS["small"].study().dataset == "cifar10"
-    for wrong in ({"width": 0}, {"images": 0}, {"seeds": ()}):
+    for wrong in ({"width": 0}, {"images": 0}, {"seeds": ()}, {"train_images": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             BeyondConfig(**wrong)
 
@@ -139,6 +139,27 @@ def test_rows_measured_together_are_of_one_baseline_and_not_trained():
         assert len(group) == 1 or group[0].part not in arms.TRAINING
     assert max(map(len, groups)) == 4
     assert all(len(group) == 1 for group in beyond.list_groups(specs, images=359))
+
+
+def test_networks_train_on_the_images_asked_for(tmp_path):
+    config = BeyondConfig(train_images=96, out=tmp_path).resolve()
+    assert len(Networks(config, tmp_path).train_set) == 96
+    rows = [row("a", arm, 0, 0.1, part="qat") for arm in (losses.PLAIN, losses.KEPT)]
+    text = report.to_markdown(rows, config)
+    assert "4 epochs of 96 training images" in text
+
+
+def test_rounding_is_learned_for_kernels_of_few_levels_on_digits():
+    few = {
+        spec.quantizer
+        for spec in arms.list_specs(BeyondConfig(only="ptq"))
+        if spec.arm in arms.RECONSTRUCTED
+    }
+    assert all(arms.find_quantizer(name).spec.bits <= 3 for name in few)
+    assert not any("membrane" in name for name in few)
+    assert len(few) == 5
+    cifar = arms.list_specs(PRESETS["small"])
+    assert not any(spec.arm in arms.RECONSTRUCTED for spec in cifar)
 
 
 def test_baselines_of_cifar_are_the_published_ones(tmp_path, monkeypatch):
