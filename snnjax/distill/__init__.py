@@ -21,8 +21,9 @@ sequences have different lengths, means are over the steps of each; a function o
 own that leaves the others out, by ``Recording.mask``, says ``function.takes_mask =
 True``. Where only the spike counts of a teacher are left, `match_counts` is the loss.
 
-A step with a teacher takes a third more time, for the teacher's forward pass; membrane
-potentials are computed a second time for their loss, and kept, T times the neurons.
+A step with a teacher takes about a third more time, most of it the teacher's forward
+pass; membrane potentials are computed a second time for their loss, and kept, T times
+the neurons. docs/howto/preserve.md has what each loss costs.
 """
 
 from snnjax.distill.combined import firing as firing

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax._arrays import match_mask, widen
+from snnjax._arrays import match_mask, mean_over_first, sum_over_first, widen
 from snnjax.distill.recording import Recording
 
 # Distances are relative to this variance at least, a deviation of rates of 1 %: below
@@ -40,19 +40,34 @@ def mean(x: Array, axis: str | None, weights: Array | None = None) -> Array:
     return total / number.astype(total.dtype)
 
 
+def image_rates(spikes: ArrayLike, mask: Array | None) -> Array:
+    """Divide each neuron's spikes in each image by the steps: ``[B, neurons...]``."""
+    x = widen(spikes)
+    steps = match_mask(mask, x)
+    if steps is None:
+        return mean_over_first(x)
+    total = sum_over_first(jnp.where(steps, x, 0))
+    return total / jnp.sum(steps, 0).astype(x.dtype)
+
+
 def batch_rates(spikes: ArrayLike, axis: str | None, mask: Array | None) -> Array:
     """Divide each neuron's spikes by the steps of the whole batch, as counts do."""
     x = widen(spikes)
     steps = match_mask(mask, x)
     if steps is None:
-        rates = jnp.mean(x, axis=(0, 1))
+        rates = mean_over_first(_flatten_batch(x))
         rates = rates if axis is None else jax.lax.pmean(rates, axis)
     else:
-        total, number = jnp.sum(jnp.where(steps, x, 0), axis=(0, 1)), jnp.sum(steps)
+        total = sum_over_first(_flatten_batch(jnp.where(steps, x, 0)))
+        number = jnp.sum(steps)
         if axis is not None:
             total, number = jax.lax.psum((total, number), axis)
         rates = total / number.astype(total.dtype)
     return jnp.ravel(rates)
+
+
+def _flatten_batch(x: Array) -> Array:
+    return x.reshape(-1, *x.shape[2:])
 
 
 def relative_square(

@@ -8,10 +8,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import emd
-from snnjax._arrays import mean_over_time
 from snnjax.distill.distances import (
     LEAST_VARIANCE,
     batch_rates,
+    image_rates,
     mean_of_layers,
     relative_square,
 )
@@ -105,7 +105,7 @@ def sliced_w2(
     def compare(s, t, axis, mask):
         projected = []
         for x in (s, t):
-            points = mean_over_time(x, mask)
+            points = image_rates(x, mask)
             points = points.reshape(-1, points.shape[-1])
             shape = (points.shape[-1], directions)
             # Of a named dtype, or float64 would draw others.

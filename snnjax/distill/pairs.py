@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from snnjax._arrays import mean_over_time, widen
 from snnjax.distill.distances import (
     axis_of,
+    image_rates,
     mask_of,
     mean,
     mean_of_layers,
@@ -75,7 +76,7 @@ def paired_rates(student: Any, teacher: Any, *, weight: ArrayLike = 1.0) -> Arra
 
 
 def _compare_images(s, t, axis, mask):
-    s, t = (mean_over_time(x, mask) for x in (s, t))
+    s, t = (image_rates(x, mask) for x in (s, t))
     return relative_square(s, t, axis)
 
 

@@ -9,10 +9,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from snnjax import _checks
-from snnjax._arrays import mean_over_time
 from snnjax.distill.distances import (
     axis_of,
     batch_rates,
+    image_rates,
     mask_of,
     mean,
     relative_square,
@@ -46,7 +46,7 @@ def rate_regulariser(
     """
     spikes = student.spikes if isinstance(student, Recording) else student
     axis, mask = axis_of(student), mask_of(student)
-    means = [mean(mean_over_time(s, mask), axis) for s in spikes.values()]
+    means = [mean(image_rates(s, mask), axis) for s in spikes.values()]
     each = [jnp.square(average - target) for average in means]
     return jnp.mean(jnp.stack(each)) * weight
 

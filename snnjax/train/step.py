@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from snnjax import _checks, distill
-from snnjax._arrays import mean_over_time
+from snnjax._arrays import mean_over_first, mean_over_time, sum_over_first
 from snnjax.layers import mask_time, project_scales, synchronize
 from snnjax.train import checks, guards, sharding
 from snnjax.train.eval_step import is_graded
@@ -153,11 +153,15 @@ def _make_train_step(
         # Nothing of the trains is kept but what the backward pass needs.
         if penalty is None and not dead:
             return ()
-        if mask is None:
-            rates = jnp.mean(spikes, axis=(0, 1), dtype=jnp.float32)
-        else:
+        counted = spikes.astype(jnp.float32)
+        if mask is not None:
             each = mask.reshape(*mask.shape, *(1,) * (spikes.ndim - 2))
-            total = jnp.where(each, spikes, 0).sum((0, 1), dtype=jnp.float32)
+            counted = jnp.where(each, counted, 0)
+        counted = counted.reshape(-1, *spikes.shape[2:])
+        if mask is None:
+            rates = mean_over_first(counted)
+        else:
+            total = sum_over_first(counted)
             # The mean over devices is that over all steps, of which each has others.
             rates = total / count_steps(mask).astype(total.dtype) * parts
         return rates, is_graded(spikes)
