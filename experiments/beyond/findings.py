@@ -36,12 +36,15 @@ def judge_losses(rows: Sequence[Row]) -> list[str]:
 def _judge_arm(
     groups: dict[tuple[str, str], list[Row]], arm: str, rivals: Sequence[str]
 ) -> list[str]:
-    """Compare an arm with plain training, and with the best of its rivals."""
+    """Compare an arm with plain training, and with the best of its rivals.
+
+    Quantizers with one seed have no interval, and are not judged.
+    """
     alive, below, beaten, compared = [], [], [], []
     for quantizer in dict.fromkeys(quantizer for quantizer, _ in groups):
         plain = groups.get((quantizer, losses.PLAIN), [])
         ours = groups.get((quantizer, arm), [])
-        if not plain or not ours:
+        if not plain or len(ours) < 2:
             continue
         ratios = [compare(ours, plain, key) for key in BOTH]
         if statistics.fmean(row["accuracy"] for row in plain) >= DEAD:

@@ -96,6 +96,8 @@ def test_a_chain_is_compared_with_chains():
     assert chained.startswith(f"{losses.KEPT_AND_MATCHED} is below the best")
     assert "1 of 1 quantizers" in alone
     assert "0 of 1 quantizers (not with a)" in chained
+    one_seed = [row for row in rows if row["seed"] == 0]
+    assert not findings.judge_losses(one_seed)
 
 
 def test_what_failed_is_told():
