@@ -32,7 +32,9 @@ def draw_arms(compared: pd.DataFrame, first: str) -> alt.TopLevelMixin:
         scale = alt.Scale(type=kind, nice=False, padding=8)
         axis = alt.Axis(format="~g", tickCount=5)
         if not is_ratio:
-            axis = alt.Axis(format="+d", values=[-50, -10, -2, 0, 2, 10, 50])
+            ticks = [2, 10, 50] if compared["accuracy"].abs().max() >= 2 else [0.5, 1]
+            ticks = [-x for x in ticks[::-1]] + [0, *ticks]
+            axis = alt.Axis(format="+~r", values=ticks)
         x = alt.X(f"{key}:Q", title=title, scale=scale, axis=axis)
         y = alt.Y("arm:N", sort=order, title=None)
         if panels:
