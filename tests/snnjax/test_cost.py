@@ -168,6 +168,7 @@ def test_large_counts_do_not_overflow():
     assert operations == {"conv": 12 * 512 * (2**31 - 1)}
 
 
+@pytest.mark.slow
 def test_an_input_of_spikes_costs_operations_too():
     """Events, or an image that was encoded: the first layer is often the largest."""
     synapses, _, counts = network("add")
@@ -270,6 +271,7 @@ def chain(seed):
     return models.Sequential(parts, in_shape=shape)
 
 
+@pytest.mark.slow
 def test_synapses_behind_pooling_are_those_that_reach_through():
     """One spike at each place, weights of 1; what cannot be folded is refused."""
     counted = 0

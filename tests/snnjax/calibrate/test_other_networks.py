@@ -105,6 +105,7 @@ class Head(nnx.Module):
         return self.conv2(spikes, train=train).mean(-2), {"sn1": spikes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [0, 1])
 def test_a_convolution_as_the_last_layer_is_corrected(padding):
     model, x = Head(padding), draw(8, 9, 2)

@@ -114,6 +114,7 @@ def test_no_potential_is_left_at_the_threshold():
     assert apart.min() > 1e-4
 
 
+@pytest.mark.slow
 def test_firing_is_matched_where_float64_is_on(x64):
     """The currents of a float32 network stay float32 there."""
     model = Net(lambda x, sn: sn(x))

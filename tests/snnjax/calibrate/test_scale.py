@@ -56,6 +56,7 @@ class Pooled(Net):
         return self.fc(jnp.mean(h, axis=(2, 3))[..., :4], train=train), {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [True, False], ids=["BatchNorm", "threshold"])
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_in_full_precision_nothing_changes(bound, norm):

@@ -465,6 +465,7 @@ def test_losses_add():
         parts[0] + 3
 
 
+@pytest.mark.slow
 def test_a_sum_of_losses_trains_as_its_function():
     teacher = network(1)
     total = distill.paired_rates(weight=3.0) + distill.membrane(weight=0.5)

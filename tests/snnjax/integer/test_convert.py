@@ -414,6 +414,7 @@ OTHER_ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_ENDS)
 def test_networks_of_other_ends(name, tmp_path):
     model = models.Sequential(OTHER_ENDS[name], in_shape=(8, 8, 1))

@@ -99,6 +99,7 @@ def test_a_still_image_is_refused_and_the_remedy_works():
     assert found["sn"].shape == (3, 2, 4, 4, 2)
 
 
+@pytest.mark.slow
 def test_each_channels_clip_lets_it_reach_the_threshold():
     clips = QuantSpec(bits=[4, 5], clip=[1.5, 2.0])
     layer = layers.Spiking(neurons.LIF(), quant=clips, site="pre_fire")

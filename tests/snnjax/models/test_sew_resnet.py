@@ -473,6 +473,7 @@ def test_learned_levels_of_membranes_under_jit():
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [8, 12, 16])
 @pytest.mark.parametrize("method", ["lsq", "lq_net"])
 def test_a_learned_membrane_has_its_layers_gradient_for_any_t(steps, method):
@@ -498,6 +499,7 @@ def test_a_learned_membrane_has_its_layers_gradient_for_any_t(steps, method):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["block", "full"])
 def test_blocks_that_see_no_whole_numbers_have_no_gradient(remat):
     """They are kept as int8, so that NaN says what a wrong number would hide."""

@@ -143,6 +143,7 @@ def test_a_last_group_that_is_not_full_has_the_bound_of_its_weights():
         np.testing.assert_array_equal(clip[1], alone[0])
 
 
+@pytest.mark.slow
 def test_bits_of_each_channel_in_groups_or_with_a_bound_of_each():
     w = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     bits = [2, 3, 4]

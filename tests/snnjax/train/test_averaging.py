@@ -73,6 +73,7 @@ def test_short_weights_have_an_average_in_float32(dtype):
     np.testing.assert_allclose(state.average["w"], 2 - np.prod(decay), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_averaged_network_has_the_weights_dtype():
     make = models.sew_resnet8
     model = make(3, width=4, in_channels=1, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
