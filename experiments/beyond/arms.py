@@ -192,6 +192,8 @@ RECONSTRUCTED: dict[str, tuple[Calibrate, ...]] = {
     "reconstruct, fire_match": (_reconstruct, match),
 }
 FEW_BITS = 3
+# Every way to calibrate, by its name in rows.
+WAYS = CALIBRATIONS | CLIPPED | SCALED | RECONSTRUCTED
 
 
 # How many inputs the best chain sees, and of what kind.
@@ -294,8 +296,9 @@ def _list_calibrations(
             arms += list(CLIPPED)
         if has_bound(quantizer):
             arms += list(SCALED)
-        if quantizer.target == "weights" and quantizer.spec.bits <= FEW_BITS:
-            arms += [] if few else list(RECONSTRUCTED)
+        is_coarse = quantizer.target == "weights" and quantizer.spec.bits <= FEW_BITS
+        if is_coarse and not few:
+            arms += list(RECONSTRUCTED)
         for seed in seeds:
             for arm in arms:
                 yield RunSpec("ptq", quantizer.name, arm, seed)

@@ -104,9 +104,7 @@ class Networks:
     def _make(self, spec: RunSpec) -> tuple[nnx.Module, float]:
         """Return the network of a row, and the seconds that it took."""
         if spec.part == "ptq":
-            ways = arms.CALIBRATIONS | arms.CLIPPED | arms.SCALED
-            ways |= arms.RECONSTRUCTED
-            return self._calibrate(spec.quantizer, spec.seed, ways[spec.arm])
+            return self._calibrate(spec.quantizer, spec.seed, arms.WAYS[spec.arm])
         baseline = self.baseline(spec.seed)
         model = calibrate.quantize(baseline, arms.find_quantizer(spec.quantizer).rules)
         start = time.monotonic()
